@@ -1,0 +1,193 @@
+//! Events: what the ledger remembers, and the one line each is written as.
+
+use super::id::{ContactId, ObservationId, Position};
+use super::observation::Commitment;
+use super::rules::RulesDigest;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// Microseconds since 1970, UTC.
+pub type Timestamp = DateTime<Utc>;
+
+/// One row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub position: Position,
+    pub recorded_at: Timestamp,
+    pub fact: Fact,
+}
+
+/// What happened. A fact never changes its meaning; a new meaning is a new fact.
+///
+/// Members stand in alphabetical order in every fact, so that the line is canonical JSON
+/// (RFC 8785): whoever has the values can write the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    RulesActivated(RulesActivated),
+    ContactObserved(ContactObserved),
+    ContactLinked(ContactLinked),
+    PrimaryDemoted(PrimaryDemoted),
+}
+
+/// These rules are in force from here on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RulesActivated {
+    pub activated_by: String,
+    pub digest: RulesDigest,
+    pub name: String,
+    pub reason: String,
+    pub version: u32,
+}
+
+/// An observation was seen, and filed under `contact_id`: a contact of its own where it brought
+/// something new, else the oldest holder of its keys. `primary_id` leads the identity that it
+/// was answered with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContactObserved {
+    pub commitment: Commitment,
+    pub contact_id: ContactId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Matched>,
+    pub observation_id: ObservationId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone_number: Option<Matched>,
+    pub primary_id: ContactId,
+}
+
+/// Whether the key of an identifier was known when it was observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Matched {
+    New,
+    HeldBy(ContactId),
+}
+
+/// A contact is a secondary of a primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContactLinked {
+    pub contact_id: ContactId,
+    pub primary_id: ContactId,
+}
+
+/// A primary, with all its secondaries, belongs to an older one from here on: the observation
+/// bridged them by matching the two holders, email's first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PrimaryDemoted {
+    pub contact_id: ContactId,
+    pub holder_ids: [ContactId; 2],
+    pub observation_id: ObservationId,
+    pub primary_id: ContactId,
+}
+
+/// A line that is not an event, or not written as this ledger writes it.
+#[derive(Debug, thiserror::Error)]
+#[error("not an event: {0}")]
+pub struct CorruptLine(#[from] serde_json::Error);
+
+impl ContactObserved {
+    /// Whether the observation brought something new and so is a contact of its own.
+    pub fn introduced(&self) -> bool {
+        self.contact_id == ContactId::from(self.observation_id)
+    }
+}
+
+impl Fact {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RulesActivated(_) => "RulesActivated",
+            Self::ContactObserved(_) => "ContactObserved",
+            Self::ContactLinked(_) => "ContactLinked",
+            Self::PrimaryDemoted(_) => "PrimaryDemoted",
+        }
+    }
+
+    pub fn contact_id(&self) -> Option<ContactId> {
+        match self {
+            Self::RulesActivated(_) => None,
+            Self::ContactObserved(observed) => Some(observed.contact_id),
+            Self::ContactLinked(linked) => Some(linked.contact_id),
+            Self::PrimaryDemoted(demoted) => Some(demoted.contact_id),
+        }
+    }
+
+    pub fn observation_id(&self) -> Option<ObservationId> {
+        match self {
+            Self::RulesActivated(_) | Self::ContactLinked(_) => None,
+            Self::ContactObserved(observed) => Some(observed.observation_id),
+            Self::PrimaryDemoted(demoted) => Some(demoted.observation_id),
+        }
+    }
+
+    pub fn primary_id(&self) -> Option<ContactId> {
+        match self {
+            Self::RulesActivated(_) => None,
+            Self::ContactObserved(observed) => Some(observed.primary_id),
+            Self::ContactLinked(linked) => Some(linked.primary_id),
+            Self::PrimaryDemoted(demoted) => Some(demoted.primary_id),
+        }
+    }
+}
+
+/// The line, member for member, in alphabetical order.
+#[derive(Serialize)]
+struct Written<'a> {
+    data: &'a Fact,
+    kind: &'static str,
+    position: Position,
+    #[serde(rename = "recordedAt")]
+    recorded_at: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Read<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+    kind: &'a str,
+    position: Position,
+    #[serde(rename = "recordedAt")]
+    recorded_at: Timestamp,
+}
+
+impl Event {
+    /// The event as canonical JSON (RFC 8785) on one line, without a line feed.
+    pub fn line(&self) -> String {
+        let written = Written {
+            data: &self.fact,
+            kind: self.fact.kind(),
+            position: self.position,
+            recorded_at: self.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        };
+        serde_json::to_string(&written).expect("an event has no map with keys that are not text")
+    }
+
+    /// Reads a line back. A member that is unknown, missing or of another type is an error.
+    pub fn parse(line: &str) -> Result<Self, CorruptLine> {
+        let read: Read<'_> = serde_json::from_str(line)?;
+        let data = read.data.get();
+        let fact = match read.kind {
+            "RulesActivated" => Fact::RulesActivated(serde_json::from_str(data)?),
+            "ContactObserved" => Fact::ContactObserved(serde_json::from_str(data)?),
+            "ContactLinked" => Fact::ContactLinked(serde_json::from_str(data)?),
+            "PrimaryDemoted" => Fact::PrimaryDemoted(serde_json::from_str(data)?),
+            _ => return Err(CorruptLine(serde::de::Error::custom("unknown kind"))),
+        };
+        Ok(Self { position: read.position, recorded_at: read.recorded_at, fact })
+    }
+}
+
+impl Serialize for Fact {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::RulesActivated(data) => data.serialize(serializer),
+            Self::ContactObserved(data) => data.serialize(serializer),
+            Self::ContactLinked(data) => data.serialize(serializer),
+            Self::PrimaryDemoted(data) => data.serialize(serializer),
+        }
+    }
+}

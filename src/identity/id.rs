@@ -1,0 +1,57 @@
+//! Numbers that must not be mistaken for one another. All count 1, 2, 3, ...
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(i64);
+
+        impl $name {
+            pub const fn new(number: i64) -> Self {
+                Self(number)
+            }
+
+            pub const fn get(self) -> i64 {
+                self.0
+            }
+
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+    };
+}
+
+number! {
+    /// Where an event stands in the ledger: no gaps, in commit order.
+    Position
+}
+number! {
+    /// The number of an accepted `/identify` request: no gaps.
+    ObservationId
+}
+number! {
+    /// A contact is named after the observation that introduced it.
+    ContactId
+}
+
+impl From<ObservationId> for ContactId {
+    fn from(observation: ObservationId) -> Self {
+        Self(observation.0)
+    }
+}
+
+impl From<ContactId> for ObservationId {
+    fn from(contact: ContactId) -> Self {
+        Self(contact.0)
+    }
+}

@@ -1,0 +1,160 @@
+//! Identities in memory: what the resolver consults and the fold builds.
+
+use super::answer::Answer;
+use super::event::{Event, Timestamp};
+use super::fold::{Change, fold};
+use super::id::ContactId;
+use super::identifier::{Email, PhoneNumber};
+use super::observation::Observation;
+use super::rules::Key;
+use std::collections::HashMap;
+
+/// A contact: an observation that brought something new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    pub id: ContactId,
+    pub email: Option<Email>,
+    pub phone_number: Option<PhoneNumber>,
+    /// The key of the email, where this is the oldest contact that has it.
+    pub email_key: Option<Key>,
+    /// The key of the phone number, where this is the oldest contact that has it.
+    pub phone_key: Option<Key>,
+    pub link: Link,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    Primary,
+    Secondary { of: ContactId },
+}
+
+/// The contacts of one customer in order of id. The first is the primary.
+#[derive(Default)]
+pub struct Identity {
+    contacts: Vec<Contact>,
+}
+
+/// Some whole identities: never a part of one.
+#[derive(Default)]
+pub struct Identities {
+    by_primary: HashMap<ContactId, Identity>,
+    primary_of: HashMap<ContactId, ContactId>,
+    email_holder: HashMap<Key, ContactId>,
+    phone_holder: HashMap<Key, ContactId>,
+}
+
+impl Contact {
+    /// The contact that an observation introduces, before it is linked to anything.
+    pub fn introduced(
+        observation: &Observation,
+        holds_email: bool,
+        holds_phone: bool,
+        at: Timestamp,
+    ) -> Self {
+        let keys = observation.keys.clone();
+        Self {
+            id: observation.id.into(),
+            email: observation.identifiers.email().cloned(),
+            phone_number: observation.identifiers.phone_number().cloned(),
+            email_key: keys.email.filter(|_| holds_email),
+            phone_key: keys.phone_number.filter(|_| holds_phone),
+            link: Link::Primary,
+            created_at: at,
+            updated_at: at,
+        }
+    }
+
+    pub fn primary(&self) -> ContactId {
+        match self.link {
+            Link::Primary => self.id,
+            Link::Secondary { of } => of,
+        }
+    }
+
+    fn link_to(&mut self, primary: ContactId, at: Timestamp) {
+        self.link = Link::Secondary { of: primary };
+        self.updated_at = at;
+    }
+}
+
+impl Identity {
+    pub fn contacts(&self) -> &[Contact] {
+        &self.contacts
+    }
+
+    pub fn answer(&self) -> Answer {
+        Answer::of(&self.contacts)
+    }
+
+    fn insert(&mut self, contact: Contact) {
+        let place = self.contacts.partition_point(|other| other.id < contact.id);
+        self.contacts.insert(place, contact);
+    }
+}
+
+impl Identities {
+    pub fn email_holder(&self, key: &Key) -> Option<ContactId> {
+        self.email_holder.get(key).copied()
+    }
+
+    pub fn phone_holder(&self, key: &Key) -> Option<ContactId> {
+        self.phone_holder.get(key).copied()
+    }
+
+    /// Panics for a contact that is not here: identities are whole, so a holder's primary is.
+    pub fn primary_of(&self, contact: ContactId) -> ContactId {
+        self.primary_of[&contact]
+    }
+
+    /// The identity of a contact that is here.
+    pub fn identity_of(&self, contact: ContactId) -> &Identity {
+        &self.by_primary[&self.primary_of(contact)]
+    }
+
+    pub fn contact(&self, id: ContactId) -> &Contact {
+        let contacts = self.identity_of(id).contacts();
+        let place = contacts.binary_search_by_key(&id, |contact| contact.id);
+        &contacts[place.expect("an identity holds the contacts that are filed under it")]
+    }
+
+    /// Takes in a contact as the projection has it. The caller brings the rest of its identity.
+    pub fn insert(&mut self, contact: Contact) {
+        let primary = contact.primary();
+        self.primary_of.insert(contact.id, primary);
+        if let Some(key) = &contact.email_key {
+            self.email_holder.insert(key.clone(), contact.id);
+        }
+        if let Some(key) = &contact.phone_key {
+            self.phone_holder.insert(key.clone(), contact.id);
+        }
+        self.by_primary.entry(primary).or_default().insert(contact);
+    }
+
+    /// Folds an event in. `observation` is the one that the event concerns.
+    pub fn apply(&mut self, event: &Event, observation: &Observation) {
+        let at = event.recorded_at;
+        match fold(event) {
+            None => {}
+            Some(Change::Introduced { holds_email, holds_phone, .. }) => {
+                self.insert(Contact::introduced(observation, holds_email, holds_phone, at));
+            }
+            Some(Change::Linked { contact, primary } | Change::Demoted { contact, primary }) => {
+                self.relink(contact, primary, at);
+            }
+        }
+    }
+
+    fn relink(&mut self, demoted: ContactId, primary: ContactId, at: Timestamp) {
+        let moved = self.by_primary.remove(&demoted).expect("only a primary is linked to another");
+        let identity = self.by_primary.get_mut(&primary).expect("a primary is known");
+        for mut contact in moved.contacts {
+            contact.link_to(primary, at);
+            self.primary_of.insert(contact.id, primary);
+            identity.contacts.push(contact);
+        }
+        // Two sorted runs: linear for a merge sort that looks for them, as Rust's does.
+        identity.contacts.sort_by_key(|contact| contact.id);
+    }
+}
