@@ -1,7 +1,13 @@
 //! An event-sourced identity ledger on Postgres. Start reading at ARCHITECTURE.md.
 
+pub mod audit;
+pub mod cli;
 pub mod http;
 pub mod identity;
+pub mod ledger;
 pub mod metrics;
+pub mod postgres;
+mod progress;
 pub mod projection;
+pub mod rebuild;
 pub mod recorder;

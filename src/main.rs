@@ -1,1 +1,7 @@
-fn main() {}
+//! `identity-ledger`: see `--help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    identity_ledger::cli::main()
+}

@@ -38,7 +38,7 @@ pub struct RulesActivated {
     pub digest: RulesDigest,
     pub name: String,
     pub reason: String,
-    pub version: u32,
+    pub version: i32,
 }
 
 /// An observation was seen, and filed under `contact_id`: a contact of its own where it brought

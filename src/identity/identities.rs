@@ -5,7 +5,8 @@ use super::event::{Event, Timestamp};
 use super::fold::{Change, fold};
 use super::id::ContactId;
 use super::identifier::{Email, PhoneNumber};
-use super::observation::Observation;
+use super::links::Standing;
+use super::observation::{Identifiers, Keys, Observation};
 use super::rules::Key;
 use std::collections::HashMap;
 
@@ -46,30 +47,33 @@ pub struct Identities {
 }
 
 impl Contact {
-    /// The contact that an observation introduces, before it is linked to anything.
-    pub fn introduced(
-        observation: &Observation,
-        holds_email: bool,
-        holds_phone: bool,
-        at: Timestamp,
+    /// A contact from what was observed and where it stands.
+    pub fn new(
+        identifiers: &Identifiers,
+        keys: Keys,
+        standing: Standing,
+        created_at: Timestamp,
     ) -> Self {
-        let keys = observation.keys.clone();
         Self {
-            id: observation.id.into(),
-            email: observation.identifiers.email().cloned(),
-            phone_number: observation.identifiers.phone_number().cloned(),
-            email_key: keys.email.filter(|_| holds_email),
-            phone_key: keys.phone_number.filter(|_| holds_phone),
-            link: Link::Primary,
-            created_at: at,
-            updated_at: at,
+            id: standing.id,
+            email: identifiers.email().cloned(),
+            phone_number: identifiers.phone_number().cloned(),
+            email_key: keys.email.filter(|_| standing.holds_email),
+            phone_key: keys.phone_number.filter(|_| standing.holds_phone),
+            link: standing.linked_id.map_or(Link::Primary, |of| Link::Secondary { of }),
+            created_at,
+            updated_at: standing.updated_at,
         }
     }
 
     pub fn primary(&self) -> ContactId {
+        self.linked_id().unwrap_or(self.id)
+    }
+
+    pub fn linked_id(&self) -> Option<ContactId> {
         match self.link {
-            Link::Primary => self.id,
-            Link::Secondary { of } => of,
+            Link::Primary => None,
+            Link::Secondary { of } => Some(of),
         }
     }
 
@@ -137,8 +141,11 @@ impl Identities {
         let at = event.recorded_at;
         match fold(event) {
             None => {}
-            Some(Change::Introduced { holds_email, holds_phone, .. }) => {
-                self.insert(Contact::introduced(observation, holds_email, holds_phone, at));
+            Some(Change::Introduced { contact: id, holds_email, holds_phone }) => {
+                let standing =
+                    Standing { id, linked_id: None, updated_at: at, holds_email, holds_phone };
+                let Observation { identifiers, keys, .. } = observation;
+                self.insert(Contact::new(identifiers, keys.clone(), standing, at));
             }
             Some(Change::Linked { contact, primary } | Change::Demoted { contact, primary }) => {
                 self.relink(contact, primary, at);

@@ -37,7 +37,7 @@ struct Document {
     email: EmailRules,
     name: String,
     phone: PhoneRules,
-    version: u32,
+    version: i32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ impl Rules {
         &self.document.name
     }
 
-    pub fn version(&self) -> u32 {
+    pub fn version(&self) -> i32 {
         self.document.version
     }
 

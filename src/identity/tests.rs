@@ -253,8 +253,10 @@ proptest! {
             ledger.observe(identifiers);
         }
         let mut replayed = Identities::default();
+        let mut links = Links::default();
         for event in &ledger.events {
             let event = Event::parse(&event.line()).unwrap();
+            links.apply(&event);
             let id = match &event.fact {
                 Fact::ContactObserved(ContactObserved { observation_id, .. }) => *observation_id,
                 other => other.contact_id().unwrap().into(),
@@ -264,6 +266,14 @@ proptest! {
         }
         for (id, contact) in ledger.contacts() {
             prop_assert_eq!(replayed.contact(id), &contact);
+            let standing = Standing {
+                id,
+                linked_id: Some(contact.primary()).filter(|primary| *primary != id),
+                updated_at: contact.updated_at,
+                holds_email: contact.email_key.is_some(),
+                holds_phone: contact.phone_key.is_some(),
+            };
+            prop_assert_eq!(links.standing(id), Some(standing));
         }
     }
 

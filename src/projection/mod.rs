@@ -1,38 +1,12 @@
-//! stub
-use crate::identity::{Answer, ContactId, Position};
+//! What answers come from: the contact table, folded from the events.
+//!
+//! Promises: incremental == full replay, always; it can be thrown away and folded again.
+//! Never: holds anything that is not in the ledger and its observations.
 
-/// Answers questions from committed state. Cheap to clone.
-#[derive(Clone)]
-pub struct Reader {}
+mod load;
+mod reader;
+mod table;
 
-/// An event's line, exactly as recorded, with the identifiers of its observation beside it.
-pub struct EventRow {
-    pub position: Position,
-    pub line: String,
-    pub email: Option<String>,
-    pub phone_number: Option<String>,
-}
-
-impl Reader {
-    /// The identity that any observation's number belongs to, and the position it was read at.
-    pub async fn identity(
-        &self,
-        _id: ContactId,
-    ) -> Result<Option<(Answer, Position)>, sqlx::Error> {
-        Ok(None)
-    }
-
-    /// Up to `limit` events after a position, in order.
-    pub async fn events(
-        &self,
-        _after: Position,
-        _limit: i64,
-    ) -> Result<Vec<EventRow>, sqlx::Error> {
-        Ok(vec![])
-    }
-
-    /// Fails while Postgres is away.
-    pub async fn position(&self) -> Result<Position, sqlx::Error> {
-        Ok(Position::new(0))
-    }
-}
+pub use load::{Head, Snapshot, load};
+pub use reader::Reader;
+pub use table::{create_missing, create_next, index_next, swap_in_next};

@@ -1,0 +1,36 @@
+-- The identity that an observation's number belongs to: of its own contact, or of the one
+-- that its event filed it under. No contact: one row with the position alone.
+with filed as (
+    select coalesce(
+        (select c.id from contact as c where c.id = $1),
+        (
+            select e.contact_id
+            from observation as o
+            join event as e on e.position = o.position
+            where o.id = $1
+        )
+    ) as contact_id
+),
+leader as (
+    select coalesce(c.linked_id, c.id) as primary_id
+    from filed as f
+    join contact as c on c.id = f.contact_id
+),
+member as (
+    select c.id, c.linked_id, c.created_at, c.updated_at,
+        c.email, c.phone_number, c.email_key, c.phone_key
+    from leader as l
+    join contact as c on c.id = l.primary_id
+    union all
+    select c.id, c.linked_id, c.created_at, c.updated_at,
+        c.email, c.phone_number, c.email_key, c.phone_key
+    from leader as l
+    join contact as c on c.linked_id = l.primary_id
+)
+select h.position, h.observation_id, h.recorded_at, h.rules_digest,
+    clock_timestamp() as "now!",
+    m.id as "id?", m.linked_id, m.created_at as "created_at?", m.updated_at as "updated_at?",
+    m.email, m.phone_number, m.email_key, m.phone_key
+from head as h
+left join member as m on true
+order by m.id

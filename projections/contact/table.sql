@@ -1,0 +1,19 @@
+-- The contact table: what the events and the observations fold into. It can be thrown away
+-- and folded again at any time (`identity-ledger rebuild`), which makes `contact_next`, by
+-- that replacement in this text, and swaps it in.
+
+create table contact (
+    id bigint not null,
+    linked_id bigint,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz,
+    link_precedence text not null generated always as (
+        case when linked_id is null then 'primary' else 'secondary' end
+    ) stored,
+    email text,
+    phone_number text,
+    -- A key stands with its holder, the oldest contact that has it, and nowhere else.
+    email_key text,
+    phone_key text
+);

@@ -1,0 +1,188 @@
+//! Folds the whole ledger and compares it with the contact table, while requests run.
+
+use crate::identity::{
+    Contact, ContactId, Email, Event, Identifiers, Key, Link, Links, PhoneNumber, Position, Rules,
+    Timestamp,
+};
+use crate::ledger::{self, Database};
+use crate::progress::Progress;
+use anyhow::{Context as _, ensure};
+use sqlx::{PgConnection, query_as};
+
+const PAGE_LEN: i64 = 10_000;
+const CHUNK_LEN: i64 = 5_000;
+
+/// What was found to be right.
+pub struct Verified {
+    pub position: Position,
+    pub contacts_len: usize,
+}
+
+struct Verification {
+    owner: PgConnection,
+    rules: Rules,
+    links: Links,
+    position: Position,
+}
+
+/// A contact row beside its observation and the head; the head alone past the last contact.
+struct Row {
+    position: i64,
+    id: Option<i64>,
+    linked_id: Option<i64>,
+    created_at: Option<Timestamp>,
+    updated_at: Option<Timestamp>,
+    email: Option<String>,
+    phone_number: Option<String>,
+    email_key: Option<String>,
+    phone_key: Option<String>,
+    observed_at: Option<Timestamp>,
+    observed_email: Option<String>,
+    observed_phone_number: Option<String>,
+}
+
+/// Fails with the first difference between the events and the contact table.
+pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
+    let mut owner = database.owner().await?;
+    let rules = ledger::rules_in_force(&mut owner).await?;
+    let head = ledger::position(&mut owner).await?;
+    let mut verification =
+        Verification { owner, rules, links: Links::default(), position: Position::new(0) };
+    let mut progress = Progress::begin("folding events", head.get());
+    while verification.position < head {
+        let next = head.min(Position::new(verification.position.get() + PAGE_LEN));
+        verification.fold_to(next).await?;
+        progress.at(verification.position.get());
+    }
+    drop(progress);
+    let contacts_len = verification.compare().await?;
+    Ok(Verified { position: verification.position, contacts_len })
+}
+
+impl Verification {
+    async fn fold_to(&mut self, position: Position) -> anyhow::Result<()> {
+        while self.position < position {
+            let limit = PAGE_LEN.min(position.get() - self.position.get());
+            let lines = ledger::lines_after(&mut self.owner, self.position, limit).await?;
+            ensure!(!lines.is_empty(), "event {} is missing", self.position.next());
+            for line in lines {
+                let expected = self.position.next();
+                let event = Event::parse(&line).with_context(|| format!("event {expected}"))?;
+                ensure!(event.position == expected, "event {expected} is missing");
+                self.links.apply(&event);
+                self.position = expected;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares in chunks, each at the position that it was read at.
+    async fn compare(&mut self) -> anyhow::Result<usize> {
+        let mut progress = Progress::begin("comparing contacts", self.links.len() as i64);
+        let mut after = ContactId::new(0);
+        let mut compared = 0;
+        loop {
+            let rows = self.chunk(after).await?;
+            let first = rows.first().context("the head is missing")?;
+            self.fold_to(Position::new(first.position)).await?;
+            let found: Vec<_> = rows.iter().filter_map(|row| row.id.map(|id| (id, row))).collect();
+            let is_last = found.len() < CHUNK_LEN as usize;
+            let last = match found.last() {
+                Some((id, _)) if !is_last => ContactId::new(*id),
+                _ => ContactId::new(i64::MAX),
+            };
+            let expected: Vec<_> = self.links.between(after, last).collect();
+            for (n, id) in expected.iter().enumerate() {
+                let row = found.get(n).map(|(_, row)| *row);
+                self.compare_contact(*id, row)?;
+            }
+            if let Some((surplus, _)) = found.get(expected.len()) {
+                anyhow::bail!("contact {surplus} is in the contact table and not in the events");
+            }
+            compared += found.len();
+            progress.at(compared as i64);
+            if is_last {
+                return Ok(compared);
+            }
+            after = last;
+        }
+    }
+
+    fn compare_contact(&mut self, id: ContactId, row: Option<&Row>) -> anyhow::Result<()> {
+        let standing = self.links.standing(id).context("a contact that was just listed")?;
+        let row = row.filter(|row| row.id == Some(id.get()));
+        let row = row.with_context(|| format!("contact {id} is missing from the contact table"))?;
+        let observed = Identifiers::new(
+            row.observed_email.as_deref().map(Email::recorded),
+            row.observed_phone_number.as_deref().map(PhoneNumber::recorded),
+        );
+        let observed = observed.with_context(|| format!("observation {id} is missing"))?;
+        let observed_at =
+            row.observed_at.with_context(|| format!("observation {id} is missing"))?;
+        let keys = self.rules.keys(&observed);
+        let expected = Contact::new(&observed, keys, standing, observed_at);
+        let found = row.contact(id);
+        let columns = [
+            ("linked_id", expected.link == found.link),
+            ("email", expected.email == found.email),
+            ("phone_number", expected.phone_number == found.phone_number),
+            ("email_key", expected.email_key == found.email_key),
+            ("phone_key", expected.phone_key == found.phone_key),
+            ("created_at", expected.created_at == found.created_at),
+            ("updated_at", expected.updated_at == found.updated_at),
+        ];
+        for (column, equal) in columns {
+            ensure!(
+                equal,
+                "contact {id}: {column} is not what the events up to {} say",
+                self.position
+            );
+        }
+        Ok(())
+    }
+
+    async fn chunk(&mut self, after: ContactId) -> Result<Vec<Row>, sqlx::Error> {
+        query_as!(
+            Row,
+            r#"
+            select h.position,
+                c.id as "id?", c.linked_id, c.created_at as "created_at?",
+                c.updated_at as "updated_at?", c.email, c.phone_number, c.email_key, c.phone_key,
+                o.observed_at as "observed_at?", o.email as observed_email,
+                o.phone_number as observed_phone_number
+            from head as h
+            left join (
+                select id, linked_id, created_at, updated_at,
+                    email, phone_number, email_key, phone_key
+                from contact
+                where id > $1
+                order by id
+                limit $2
+            ) as c on true
+            left join observation as o on o.id = c.id
+            order by c.id
+            "#,
+            after.get(),
+            CHUNK_LEN
+        )
+        .fetch_all(&mut self.owner)
+        .await
+    }
+}
+
+impl Row {
+    fn contact(&self, id: ContactId) -> Contact {
+        Contact {
+            id,
+            email: self.email.as_deref().map(Email::recorded),
+            phone_number: self.phone_number.as_deref().map(PhoneNumber::recorded),
+            email_key: self.email_key.as_deref().map(Key::recorded),
+            phone_key: self.phone_key.as_deref().map(Key::recorded),
+            link: self
+                .linked_id
+                .map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),
+            created_at: self.created_at.unwrap_or_default(),
+            updated_at: self.updated_at.unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What a failed statement means for whoever sent it.
+
+/// A database error, by what is known of its effect. Its text is safe to log.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The statement was refused for the data it carried (SQLSTATE classes 22 and 23).
+    #[error("Postgres refused the data (SQLSTATE {0})")]
+    Data(String),
+    /// The statement has had no effect, and the same one may succeed later.
+    #[error("Postgres refused the statement (SQLSTATE {0})")]
+    Refused(String),
+    /// The connection is gone; what had been sent may have had its effect, or may yet have it.
+    #[error("the connection to Postgres was lost ({0})")]
+    Lost(&'static str),
+}
+
+impl From<sqlx::Error> for Fault {
+    /// Keeps the SQLSTATE alone: messages and details of Postgres can quote values.
+    fn from(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(error) = &error else {
+            return Self::Lost(match error {
+                sqlx::Error::Io(_) => "input/output",
+                sqlx::Error::Tls(_) => "TLS",
+                sqlx::Error::PoolTimedOut => "no connection in time",
+                _ => "protocol",
+            });
+        };
+        let code = error.code().unwrap_or_default().into_owned();
+        match code.get(..2) {
+            Some("22" | "23") => Self::Data(code),
+            // The server shuts down or crashed. It may have committed before it said so.
+            Some("57") if code.starts_with("57P") => Self::Lost("the server is shutting down"),
+            Some("08") => Self::Lost("connection exception"),
+            _ => Self::Refused(code),
+        }
+    }
+}

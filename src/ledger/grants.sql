@@ -1,0 +1,10 @@
+-- What the service may do. It appends and reads; it cannot rewrite.
+do $$
+begin
+    execute format('grant usage on schema %I to identity_ledger', current_schema());
+end
+$$;
+grant select, insert on event, observation to identity_ledger;
+grant select on rules to identity_ledger;
+grant select, update on head to identity_ledger;
+grant select, insert, update on contact to identity_ledger;

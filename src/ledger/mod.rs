@@ -1,0 +1,16 @@
+//! What is remembered: the append-only tables of one ledger, in one Postgres schema.
+//!
+//! Promises: positions have no gaps and are in commit order; what is written stays as it is.
+//! Never: decides anything, or updates or deletes an event.
+
+mod database;
+mod fault;
+mod name;
+mod open;
+mod read;
+
+pub use database::Database;
+pub use fault::Fault;
+pub use name::LedgerName;
+pub use open::{SERVICE_ROLE, grant_to_service, open};
+pub use read::{EventRow, events_after, line_at, lines_after, position, rules_in_force};

@@ -1,0 +1,98 @@
+//! Identities out of the contact table, with the head that they were read at.
+
+use crate::identity::{
+    Contact, ContactId, Email, Identities, Key, Link, ObservationId, PhoneNumber, Position,
+    RulesDigest, Timestamp,
+};
+use sqlx::{PgExecutor, query_file_as};
+
+/// The end of the ledger.
+#[derive(Clone, Debug)]
+pub struct Head {
+    pub position: Position,
+    pub observation_id: ObservationId,
+    pub recorded_at: Timestamp,
+    pub rules_digest: RulesDigest,
+}
+
+/// Committed state, read by one statement: all of it holds at the head's position.
+pub struct Snapshot {
+    pub head: Head,
+    /// The database's clock.
+    pub now: Timestamp,
+    pub identities: Identities,
+    /// In order of id.
+    pub contact_ids: Vec<ContactId>,
+}
+
+/// A member of an identity beside the head; the head alone where there is none.
+struct Row {
+    position: i64,
+    observation_id: i64,
+    recorded_at: Timestamp,
+    rules_digest: String,
+    now: Timestamp,
+    id: Option<i64>,
+    linked_id: Option<i64>,
+    created_at: Option<Timestamp>,
+    updated_at: Option<Timestamp>,
+    email: Option<String>,
+    phone_number: Option<String>,
+    email_key: Option<String>,
+    phone_key: Option<String>,
+}
+
+/// The identities that hold any of these keys, each whole.
+pub async fn load(
+    executor: impl PgExecutor<'_>,
+    email_keys: &[&str],
+    phone_keys: &[&str],
+) -> Result<Snapshot, sqlx::Error> {
+    let rows =
+        query_file_as!(Row, "projections/contact/load.sql", email_keys as _, phone_keys as _)
+            .fetch_all(executor)
+            .await?;
+    snapshot(rows)
+}
+
+/// The identity that an observation's number belongs to, if the number was given yet.
+pub(super) async fn load_by_number(
+    executor: impl PgExecutor<'_>,
+    number: ContactId,
+) -> Result<Snapshot, sqlx::Error> {
+    let rows = query_file_as!(Row, "projections/contact/identity.sql", number.get())
+        .fetch_all(executor)
+        .await?;
+    snapshot(rows)
+}
+
+fn snapshot(rows: Vec<Row>) -> Result<Snapshot, sqlx::Error> {
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let head = Head {
+        position: Position::new(first.position),
+        observation_id: ObservationId::new(first.observation_id),
+        recorded_at: first.recorded_at,
+        rules_digest: RulesDigest::recorded(first.rules_digest.clone()),
+    };
+    let now = first.now;
+    let mut identities = Identities::default();
+    let mut contact_ids = Vec::with_capacity(rows.len());
+    for contact in rows.into_iter().filter_map(contact) {
+        contact_ids.push(contact.id);
+        identities.insert(contact);
+    }
+    Ok(Snapshot { head, now, identities, contact_ids })
+}
+
+fn contact(row: Row) -> Option<Contact> {
+    Some(Contact {
+        id: ContactId::new(row.id?),
+        email: row.email.as_deref().map(Email::recorded),
+        phone_number: row.phone_number.as_deref().map(PhoneNumber::recorded),
+        email_key: row.email_key.as_deref().map(Key::recorded),
+        phone_key: row.phone_key.as_deref().map(Key::recorded),
+        link: row.linked_id.map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),
+        created_at: row.created_at?,
+        updated_at: row.updated_at?,
+    })
+}

@@ -1,0 +1,40 @@
+//! Answers questions from committed state, each with one statement.
+
+use super::load::load_by_number;
+use crate::identity::{Answer, ContactId, Position};
+use crate::ledger::{self, Database, EventRow, Fault};
+use sqlx::PgPool;
+
+/// Reads beside the recorder. Cheap to clone; connects when first used.
+#[derive(Clone)]
+pub struct Reader(PgPool);
+
+impl Reader {
+    pub fn new(database: &Database) -> Self {
+        Self(database.readers())
+    }
+
+    /// The identity that any observation's number belongs to, and the position it was read at.
+    pub async fn identity(&self, id: ContactId) -> Result<Option<(Answer, Position)>, Fault> {
+        let snapshot = load_by_number(&self.0, id).await?;
+        let answer = snapshot.contact_ids.first().map(|first| {
+            let answer = snapshot.identities.identity_of(*first).answer();
+            (answer, snapshot.head.position)
+        });
+        Ok(answer)
+    }
+
+    /// Up to `limit` events after a position, in order.
+    pub async fn events(&self, after: Position, limit: i64) -> Result<Vec<EventRow>, Fault> {
+        Ok(ledger::events_after(&self.0, after, limit).await?)
+    }
+
+    /// The position of the last event. Fails while Postgres is away.
+    pub async fn position(&self) -> Result<Position, Fault> {
+        Ok(ledger::position(&self.0).await?)
+    }
+
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+}

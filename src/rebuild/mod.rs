@@ -1,0 +1,136 @@
+//! Folds the whole ledger into a fresh contact table and swaps it in, while requests run.
+//!
+//! Promises: the new table equals the old one where that was right; callers wait for the
+//! swap alone; whatever interrupts it leaves the old table in place.
+//! Never: appends an event, or reads in one long transaction.
+
+mod copy;
+
+use crate::identity::{ContactId, Event, Links, Position, Rules};
+use crate::ledger::{self, Database};
+use crate::progress::Progress;
+use crate::projection;
+use anyhow::{Context as _, bail, ensure};
+use copy::{copy_again, copy_all};
+use sqlx::{Connection as _, PgConnection, query, query_scalar};
+use std::time::Duration;
+
+const PAGE_LEN: i64 = 10_000;
+/// The swap folds what is still missing under its locks, so that should be little.
+const GAP_LEN_MAX: i64 = 500;
+const SWAP_ATTEMPTS: usize = 100;
+const SWAP_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a rebuild has done.
+pub struct Rebuilt {
+    /// The position that the new table was swapped in at.
+    pub position: Position,
+    pub contacts_len: usize,
+}
+
+/// The table being built, and the fold it is built from.
+struct Build {
+    owner: PgConnection,
+    rules: Rules,
+    links: Links,
+    position: Position,
+}
+
+/// Rebuilds the contact table. One rebuild runs at a time.
+pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
+    let mut owner = database.owner().await?;
+    let alone = query_scalar!(
+        r#"select pg_try_advisory_lock(hashtext('identity-ledger rebuild'), hashtext(current_schema())) as "alone!""#
+    );
+    ensure!(alone.fetch_one(&mut owner).await?, "a rebuild of this ledger is running already");
+
+    let rules = ledger::rules_in_force(&mut owner).await?;
+    let mut build = Build { owner, rules, links: Links::default(), position: Position::new(0) };
+    build.fold_all().await?;
+    projection::create_next(&mut build.owner).await?;
+    copy_all(&mut build).await?;
+    projection::index_next(&mut build.owner).await?;
+    while build.catch_up().await? > GAP_LEN_MAX {}
+    build.swap(database).await?;
+    let rebuilt = Rebuilt { position: build.position, contacts_len: build.links.len() };
+    build.owner.close().await?;
+    Ok(rebuilt)
+}
+
+impl Build {
+    async fn fold_all(&mut self) -> anyhow::Result<()> {
+        let head = ledger::position(&mut self.owner).await?;
+        let mut progress = Progress::begin("folding events", head.get());
+        while self.position < head {
+            self.fold_page().await?;
+            progress.at(self.position.get());
+        }
+        Ok(())
+    }
+
+    /// Folds the next events; returns the contacts that they name.
+    async fn fold_page(&mut self) -> anyhow::Result<Vec<ContactId>> {
+        let lines = ledger::lines_after(&mut self.owner, self.position, PAGE_LEN).await?;
+        let mut changed = Vec::new();
+        for line in lines {
+            let expected = self.position.next();
+            let event = Event::parse(&line).with_context(|| format!("event {expected}"))?;
+            ensure!(event.position == expected, "event {expected} is missing");
+            changed.extend(self.links.apply(&event));
+            self.position = event.position;
+        }
+        Ok(changed)
+    }
+
+    /// Brings `contact_next` up to the head; returns how many events that took.
+    async fn catch_up(&mut self) -> anyhow::Result<i64> {
+        let from = self.position;
+        while self.position < ledger::position(&mut self.owner).await? {
+            let changed = self.fold_page().await?;
+            copy_again(self, &changed).await?;
+        }
+        Ok(self.position.get() - from.get())
+    }
+
+    /// Swaps the tables under locks that are given up at once when somebody reads for long:
+    /// whoever waits for them would stop the line.
+    async fn swap(&mut self, database: &Database) -> anyhow::Result<()> {
+        for _ in 0..SWAP_ATTEMPTS {
+            if self.try_swap(database).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(SWAP_PAUSE).await;
+            self.catch_up().await?;
+        }
+        bail!("the contact table is being read without a pause; end the long query and try again")
+    }
+
+    async fn try_swap(&mut self, database: &Database) -> anyhow::Result<bool> {
+        query("begin").execute(&mut self.owner).await?;
+        if !lock_tables(&mut self.owner).await? {
+            query("rollback").execute(&mut self.owner).await?;
+            return Ok(false);
+        }
+        self.catch_up().await?;
+        projection::swap_in_next(&mut self.owner).await?;
+        if database.has_service_role() {
+            ledger::grant_to_service(&mut self.owner).await?;
+        }
+        query("commit").execute(&mut self.owner).await?;
+        Ok(true)
+    }
+}
+
+/// `contact` before `head`: an append locks them in this order, by being one statement.
+async fn lock_tables(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let lock = "
+        set local lock_timeout = '300ms';
+        lock table contact in access exclusive mode;
+        select position from head for update;
+    ";
+    match sqlx::raw_sql(lock).execute(owner).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,70 @@
+//! Writes a decided batch.
+
+use super::decide::Decided;
+use super::queue::Request;
+use crate::identity::{ContactId, Email, Key, PhoneNumber};
+use sqlx::{PgExecutor, query_file_scalar};
+
+/// Appends the batch, unless the head has moved since it was decided: then nothing is
+/// written, and `false` comes back. Sending a batch twice appends it once.
+pub async fn append(
+    executor: impl PgExecutor<'_>,
+    batch: &Decided,
+    requests: &[Request],
+) -> Result<bool, sqlx::Error> {
+    let facts = || batch.events.iter().map(|event| &event.fact);
+    let kinds: Vec<&str> = facts().map(|fact| fact.kind()).collect();
+    let contact_ids: Vec<_> = facts().map(|fact| fact.contact_id().map(ContactId::get)).collect();
+    let observation_ids: Vec<_> =
+        facts().map(|fact| fact.observation_id().map(|id| id.get())).collect();
+    let primary_ids: Vec<_> = facts().map(|fact| fact.primary_id().map(ContactId::get)).collect();
+    let lines: Vec<String> = batch.events.iter().map(|event| event.line()).collect();
+
+    let seen = || batch.observations.iter().map(|observation| &observation.identifiers);
+    let emails: Vec<_> = seen().map(|seen| seen.email().map(Email::as_str)).collect();
+    let numbers: Vec<_> = seen().map(|seen| seen.phone_number().map(PhoneNumber::as_str)).collect();
+    let salts: Vec<&[u8]> = requests.iter().map(|request| request.salt.0.as_slice()).collect();
+    let observed_at: Vec<_> = batch.observed_at.iter().map(|position| position.get()).collect();
+
+    let contacts = || batch.introduced.iter().map(|id| batch.known.contact(*id));
+    let new_ids: Vec<_> = contacts().map(|contact| contact.id.get()).collect();
+    let new_linked_ids: Vec<_> =
+        contacts().map(|contact| contact.linked_id().map(ContactId::get)).collect();
+    let new_emails: Vec<_> =
+        contacts().map(|contact| contact.email.as_ref().map(Email::as_str)).collect();
+    let new_numbers: Vec<_> =
+        contacts().map(|contact| contact.phone_number.as_ref().map(PhoneNumber::as_str)).collect();
+    let new_email_keys: Vec<_> =
+        contacts().map(|contact| contact.email_key.as_ref().map(Key::as_str)).collect();
+    let new_phone_keys: Vec<_> =
+        contacts().map(|contact| contact.phone_key.as_ref().map(Key::as_str)).collect();
+
+    let demoted: Vec<_> = batch.demoted.iter().map(|id| id.get()).collect();
+    let demoted_to: Vec<_> =
+        batch.demoted.iter().map(|id| batch.known.primary_of(*id).get()).collect();
+
+    let moved = query_file_scalar!(
+        "src/recorder/append.sql",
+        batch.before.position.get(),
+        batch.before.observation_id.get(),
+        batch.recorded_at,
+        kinds as _,
+        contact_ids as _,
+        lines as _,
+        observation_ids as _,
+        primary_ids as _,
+        emails as _,
+        numbers as _,
+        salts as _,
+        &observed_at,
+        &new_ids,
+        new_linked_ids as _,
+        new_emails as _,
+        new_numbers as _,
+        new_email_keys as _,
+        new_phone_keys as _,
+        &demoted,
+        &demoted_to,
+    );
+    Ok(moved.fetch_optional(executor).await?.is_some())
+}

@@ -1,0 +1,135 @@
+//! The queue between handlers and the recorder's task.
+
+use crate::identity::Answer;
+use crate::identity::{Commitment, Identifiers, Keys, Position, Rules, Salt};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
+
+/// Hands observations to the recorder's task. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorder {
+    queue: mpsc::Sender<Request>,
+    rules: watch::Receiver<Arc<Rules>>,
+}
+
+/// What was recorded, and the answer at that position.
+pub struct Recorded {
+    pub answer: Answer,
+    /// Of the request's own last event.
+    pub position: Position,
+}
+
+/// Why an observation has no answer. All but one say that it is not in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRecorded {
+    #[error("the queue is full")]
+    QueueFull,
+    #[error("Postgres is out of reach")]
+    Unreachable,
+    #[error("no answer in time; it was still waiting")]
+    TimedOut,
+    /// It may be in the ledger.
+    #[error("the connection was lost while this was being recorded")]
+    OutcomeUnknown,
+    /// Alone of its batch, Postgres refused what it carried.
+    #[error("the ledger refused this observation")]
+    Refused,
+}
+
+/// One observation on its way, prepared as far as can be without knowing any other.
+pub(super) struct Request {
+    pub identifiers: Identifiers,
+    pub keys: Keys,
+    /// The rules that the keys were made by.
+    pub rules: Arc<Rules>,
+    pub salt: Salt,
+    pub commitment: Commitment,
+    pub reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
+    claim: Arc<AtomicU8>,
+}
+
+const WAITING: u8 = 0;
+const TAKEN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+impl Recorder {
+    pub(super) fn new(queue: mpsc::Sender<Request>, rules: watch::Receiver<Arc<Rules>>) -> Self {
+        Self { queue, rules }
+    }
+
+    /// Records an observation and answers it, within 30 seconds.
+    ///
+    /// Dropping the future withdraws the observation, unless the recorder has taken it.
+    pub async fn record(&self, identifiers: Identifiers) -> Result<Recorded, NotRecorded> {
+        let (reply, answer) = oneshot::channel();
+        let request = self.prepare(identifiers, reply);
+        let withdrawal = Withdrawal(request.claim.clone());
+        self.queue.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => NotRecorded::QueueFull,
+            TrySendError::Closed(_) => NotRecorded::Unreachable,
+        })?;
+        match tokio::time::timeout(ANSWER_WAIT, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(NotRecorded::OutcomeUnknown),
+            Err(_) if withdrawal.succeeds() => Err(NotRecorded::TimedOut),
+            Err(_) => Err(NotRecorded::OutcomeUnknown),
+        }
+    }
+
+    /// How many observations wait to be taken.
+    pub fn queue_len(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    fn prepare(
+        &self,
+        identifiers: Identifiers,
+        reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
+    ) -> Request {
+        let rules = self.rules.borrow().clone();
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).expect("the operating system gives random bytes");
+        let salt = Salt(salt);
+        Request {
+            keys: rules.keys(&identifiers),
+            commitment: Commitment::to(&identifiers, salt),
+            claim: Arc::new(AtomicU8::new(WAITING)),
+            identifiers,
+            rules,
+            salt,
+            reply,
+        }
+    }
+}
+
+impl Request {
+    /// Whether the recorder may have it. From here on only the recorder knows how it ends.
+    pub fn take(&self) -> bool {
+        change(&self.claim, TAKEN)
+    }
+}
+
+/// Takes a request back when its handler stops waiting, be it for the time or for a client
+/// that went away.
+struct Withdrawal(Arc<AtomicU8>);
+
+impl Withdrawal {
+    fn succeeds(&self) -> bool {
+        change(&self.0, WITHDRAWN)
+    }
+}
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        self.succeeds();
+    }
+}
+
+fn change(claim: &AtomicU8, to: u8) -> bool {
+    claim.compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
