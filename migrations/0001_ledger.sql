@@ -40,8 +40,7 @@ create table head (
     recorded_at timestamptz not null,
     rules_digest text not null,
     constraint head_pkey primary key (only_row),
-    constraint head_has_one_row check (only_row),
-    constraint head_rules_fkey foreign key (rules_digest) references rules (digest)
+    constraint head_has_one_row check (only_row)
 ) with (fillfactor = 10);
 
 -- Grants come first: the owner takes the right to change history from itself, too.

@@ -57,7 +57,6 @@ async fn verify(place: Place) -> anyhow::Result<()> {
     place.close().await
 }
 
-#[expect(clippy::print_stderr, reason = "the one place where a command says why it failed")]
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE

@@ -1,0 +1,118 @@
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use sha2::{Digest, Sha256};
+
+use super::user::{ServerUser, make_dir};
+
+/// The lock file that is held while the server is started, joined, left or stopped. It is the first
+/// file of a data directory, and its owner is who runs the server.
+pub const GATE: &str = "gate";
+
+const SOCKET: &str = ".s.PGSQL.5432";
+const SOCKET_PATH_LEN_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
+const FALLBACK_PARENT: &str = "/var/lib/identity-ledger";
+
+/// Who chose the data directory. Where the user that runs Postgres for root cannot reach it, a
+/// default gives way to one in `/var/lib/identity-ledger`; a choice of the user's is an error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Chosen {
+    ByUser,
+    Default,
+}
+
+/// Makes sure of the data directory, and returns where it really is and who runs its server.
+pub fn prepare(wanted: &Path, chosen: Chosen) -> anyhow::Result<(PathBuf, ServerUser)> {
+    let cannot_make = || format!("cannot make the data directory {}", wanted.display());
+    let path = canonical(wanted).with_context(cannot_make)?;
+    // Postgres keeps the path as one line of a file, and would wait in vain for the next.
+    ensure!(
+        !path.as_os_str().as_bytes().contains(&b'\n'),
+        "the data directory's name has two lines"
+    );
+    fs::create_dir_all(path.parent().unwrap_or(&path)).with_context(cannot_make)?;
+
+    let user = ServerUser::of(&path)?;
+    let path = reachable(path, chosen, &user)?;
+    let found = make_dir(&path).with_context(cannot_make)?;
+    if found.uid() != user.uid {
+        // Never take over a directory with something else in it: `--data-dir /srv` is a slip.
+        let is_empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+        ensure!(
+            is_empty,
+            "{} is neither empty nor of user {}, who runs Postgres: choose another --data-dir",
+            path.display(),
+            user.uid
+        );
+        user.give(&path).with_context(cannot_make)?;
+    }
+    Ok((path, user))
+}
+
+/// Where the socket of `data_dir` goes. Everybody who uses the directory gets the same answer.
+pub fn socket_dir(data_dir: &Path) -> PathBuf {
+    let inside = data_dir.join("socket");
+    if socket(&inside).as_os_str().len() <= SOCKET_PATH_LEN_MAX {
+        inside
+    } else {
+        Path::new("/tmp").join(format!("identity-ledger-{}", short_digest(data_dir)))
+    }
+}
+
+pub fn socket(socket_dir: &Path) -> PathBuf {
+    socket_dir.join(SOCKET)
+}
+
+/// One path for one directory, however it is named and whether or not it is there already.
+fn canonical(path: &Path) -> io::Result<PathBuf> {
+    match (fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Err(error), Some(parent), Some(name)) if error.kind() == ErrorKind::NotFound => {
+            let is_bare = parent.as_os_str().is_empty();
+            Ok(canonical(if is_bare { Path::new(".") } else { parent })?.join(name))
+        }
+        (found, _, _) => found,
+    }
+}
+
+fn reachable(wanted: PathBuf, chosen: Chosen, user: &ServerUser) -> anyhow::Result<PathBuf> {
+    if !user.we_are_root {
+        return Ok(wanted);
+    }
+    let mut above: Vec<&Path> = wanted.ancestors().skip(1).collect();
+    let closed = loop {
+        match above.pop() {
+            None => return Ok(wanted),
+            Some(dir) if !user.can_enter(dir)? => break dir.display(),
+            Some(_) => {}
+        }
+    };
+    ensure!(
+        chosen == Chosen::Default,
+        "user {}, who runs Postgres for root, cannot enter {closed}: choose another --data-dir, \
+         or open it (chmod o+x)",
+        user.uid
+    );
+    let parent = Path::new(FALLBACK_PARENT);
+    if !parent.exists() {
+        // The server's user has to get through, whatever root's umask.
+        fs::create_dir_all(parent)
+            .and_then(|()| fs::set_permissions(parent, PermissionsExt::from_mode(0o755)))
+            .with_context(|| format!("cannot make {FALLBACK_PARENT}"))?;
+    }
+    let fallback = parent.join(short_digest(&wanted));
+    eprintln!(
+        "note: the data is in {}, because user {}, who runs Postgres for root, cannot enter {closed}",
+        fallback.display(),
+        user.uid
+    );
+    Ok(fallback)
+}
+
+fn short_digest(path: &Path) -> String {
+    let digest = Sha256::digest(path.as_os_str().as_bytes());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

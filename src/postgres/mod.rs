@@ -1,0 +1,108 @@
+//! A private Postgres server of our own, for when there is no `DATABASE_URL`.
+//!
+//! Does: finds the installed binaries, makes a database in the data directory, runs one server there
+//! for however many processes use it, and stops it when the last of them leaves.
+//! Promises: what it commits is durable; only its user and root can connect; Ctrl-C does not reach
+//! it; after a kill -9 of anything, at any moment, the next lease finds a directory that works.
+//! Never: listens on a network, runs as root, logs a statement or a parameter, deletes data.
+
+mod binaries;
+mod directory;
+mod server;
+mod settings;
+mod user;
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+
+pub use directory::Chosen;
+use server::Server;
+
+/// The superuser role of every private server. Whoever can open the socket can log in as it.
+pub const SUPERUSER: &str = "postgres";
+
+const CANNOT_LOCK: &str = "cannot lock the data directory";
+
+/// A lease on the private server of a data directory: the server runs at least as long as this
+/// lives. Dropping it releases it.
+pub struct PrivatePostgres {
+    server: Server,
+    users: Option<File>,
+}
+
+impl PrivatePostgres {
+    /// Finds, initialises and starts the server of `data_dir`, or joins it where it already runs.
+    /// Blocks until the server takes connections, which after a crash can take minutes.
+    pub fn lease(data_dir: &Path, chosen: Chosen) -> anyhow::Result<Self> {
+        Self::lease_with(data_dir, chosen, &[])
+    }
+
+    /// As `lease`, with more settings for the server. One that already runs keeps its own.
+    pub fn lease_with(
+        data_dir: &Path,
+        chosen: Chosen,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let (data_dir, user) = directory::prepare(data_dir, chosen)?;
+        let gate = user.open_lock(&data_dir.join(directory::GATE))?;
+        gate.lock().context(CANNOT_LOCK)?;
+        let server = Server::of(data_dir, user)?;
+        server.bring_up(&gate, settings)?;
+        let users = server.user.open_lock(&server.data_dir.join("users"))?;
+        users.lock_shared().context(CANNOT_LOCK)?;
+        Ok(Self { server, users: Some(users) })
+    }
+
+    /// The directory of the unix socket. The port is 5432.
+    pub fn socket_dir(&self) -> &Path {
+        &self.server.socket_dir
+    }
+
+    /// Where the data really is: for root it can be elsewhere than asked, see [`Chosen`].
+    pub fn data_dir(&self) -> &Path {
+        &self.server.data_dir
+    }
+
+    /// Makes the caller the one service of this data directory, for as long as the file is open.
+    pub fn lock_service(&self) -> anyhow::Result<File> {
+        let service = self.server.user.open_lock(&self.data_dir().join("service"))?;
+        ensure!(
+            try_lock(&service)?,
+            "another service uses the data directory {}: stop it, or choose another --data-dir",
+            self.data_dir().display()
+        );
+        Ok(service)
+    }
+
+    /// Ends the lease. The last one to leave stops the server and waits until it is down.
+    pub fn release(mut self) -> anyhow::Result<()> {
+        self.leave()
+    }
+
+    fn leave(&mut self) -> anyhow::Result<()> {
+        let Some(users) = self.users.take() else { return Ok(()) };
+        let gate = self.server.user.open_lock(&self.data_dir().join(directory::GATE))?;
+        gate.lock().context(CANNOT_LOCK)?;
+        // Closing is not enough: a child that another thread is just forking has our files open too.
+        users.unlock().context(CANNOT_LOCK)?;
+        if try_lock(&users)? { self.server.take_down(&gate) } else { Ok(()) }
+    }
+}
+
+impl Drop for PrivatePostgres {
+    fn drop(&mut self) {
+        if let Err(error) = self.leave() {
+            eprintln!("warning: {error:#}");
+        }
+    }
+}
+
+fn try_lock(file: &File) -> anyhow::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error).context(CANNOT_LOCK),
+    }
+}

@@ -1,0 +1,196 @@
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+
+use super::user::ServerUser;
+use super::{SUPERUSER, binaries, directory, settings};
+
+const LOG: &str = "postgres.log";
+const CONFIGURATION: &str = "postgres.conf";
+
+/// One data directory with its server. Its methods are for who holds the gate.
+pub struct Server {
+    pub user: ServerUser,
+    pub data_dir: PathBuf,
+    pub socket_dir: PathBuf,
+    database: PathBuf,
+    binaries: PathBuf,
+}
+
+impl Server {
+    pub fn of(data_dir: PathBuf, user: ServerUser) -> anyhow::Result<Self> {
+        let database = data_dir.join("postgres");
+        let binaries = binaries::find(&database)?;
+        let socket_dir = directory::socket_dir(&data_dir);
+        user.make_private_dir(&socket_dir)?;
+        Ok(Self { user, data_dir, socket_dir, database, binaries })
+    }
+
+    /// Returns once the server takes connections.
+    pub fn bring_up(&self, gate: &File, extra: &[(&str, &str)]) -> anyhow::Result<()> {
+        if !self.database.exists() {
+            self.initialise(gate)?;
+        }
+        if self.is_up()? {
+            return Ok(());
+        }
+        self.write_configuration(extra)?;
+        let _ = fs::rename(self.log(), self.log().with_extension("log.1"));
+        let begun = Instant::now();
+        while !self.start(gate)? {
+            let reason = self.last_words();
+            // The children of a server that was killed take a moment to leave, and a server whose
+            // starter was killed takes one to come up.
+            let is_passing =
+                ["still in use", "already exists"].iter().any(|why| reason.contains(why));
+            if !is_passing || begun.elapsed() > Duration::from_secs(10) {
+                bail!("cannot start Postgres: {reason} (see {})", self.log().display());
+            }
+            sleep(Duration::from_millis(100));
+            if self.is_up()? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns once the server is down. One that has died already is no error.
+    pub fn take_down(&self, gate: &File) -> anyhow::Result<()> {
+        if self.is_up()? {
+            let mut stop = self.command("pg_ctl", gate)?;
+            stop.args(["stop", "-s", "-w", "-t", "600", "-m", "fast"]);
+            // In a group of its own, or an impatient second Ctrl-C would end the wait. The start is
+            // not: there Ctrl-C makes pg_ctl call it off.
+            stop.process_group(0);
+            let status = run(stop, "Postgres is stopping")?;
+            ensure!(status.success(), "cannot stop Postgres, see {}", self.log().display());
+        }
+        if !self.socket_dir.starts_with(&self.data_dir) {
+            fs::remove_dir_all(&self.socket_dir)
+                .with_context(|| format!("cannot remove {}", self.socket_dir.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the database under another name first: under its own name a database is whole.
+    fn initialise(&self, gate: &File) -> anyhow::Result<()> {
+        let new = self.data_dir.join("postgres.new");
+        if new.exists() {
+            fs::remove_dir_all(&new).with_context(|| format!("cannot remove {}", new.display()))?;
+        }
+        let mut initdb = self.command("initdb", gate)?;
+        initdb.args(["-U", SUPERUSER, "--auth-local=trust", "--auth-host=reject"]);
+        initdb.args(["--locale=C", "--encoding=UTF8", "-D"]).arg(&new);
+        let output = initdb.output().context("cannot run initdb")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "cannot make a database: {}", telling_line(&said));
+        fs::rename(&new, &self.database)
+            .and_then(|()| File::open(&self.data_dir)?.sync_all())
+            .with_context(|| format!("cannot make {}", self.database.display()))
+    }
+
+    fn start(&self, gate: &File) -> anyhow::Result<bool> {
+        let mut start = self.command("pg_ctl", gate)?;
+        start.args(["start", "-s", "-w", "-t", "600", "-l", LOG]);
+        start.arg("-o").arg(format!("-c config_file={CONFIGURATION}"));
+        Ok(run(start, "Postgres is starting, maybe after a crash")?.success())
+    }
+
+    fn write_configuration(&self, extra: &[(&str, &str)]) -> anyhow::Result<()> {
+        let path = self.data_dir.join(CONFIGURATION);
+        let _ = fs::remove_file(&path);
+        self.user
+            .create_new(&path)
+            .and_then(|mut file| file.write_all(&settings::configuration(&self.socket_dir, extra)))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Whether the server runs. Waits for the end of a start or a stop under way.
+    ///
+    /// A connection tells. The process id in postmaster.pid does not: after a crash it can be of
+    /// any other process.
+    fn is_up(&self) -> anyhow::Result<bool> {
+        wait_for("Postgres is starting or stopping", || {
+            if UnixStream::connect(directory::socket(&self.socket_dir)).is_err() {
+                return Ok(Some(false));
+            }
+            let pid_file = fs::read(self.database.join("postmaster.pid")).unwrap_or_default();
+            let status = String::from_utf8_lossy(&pid_file).lines().nth(7).map(str::to_owned);
+            Ok(status.is_some_and(|status| status.trim() == "ready").then_some(true))
+        })
+    }
+
+    /// A command on the database. It runs in the data directory and names files from there, because
+    /// pg_ctl hands names to a shell.
+    fn command(&self, program: &str, gate: &File) -> anyhow::Result<Command> {
+        let mut command = self.user.command(self.binaries.join(program));
+        // It holds the gate too, as its stdin: when we are killed, the next one waits until it is
+        // through. pg_ctl does not pass it on to the server.
+        let gate = gate.try_clone().context("cannot share the gate")?;
+        command.current_dir(&self.data_dir).env("PGDATA", &self.database).stdin(gate);
+        Ok(command)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.data_dir.join(LOG)
+    }
+
+    fn last_words(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        telling_line(&String::from_utf8_lossy(&log)).to_owned()
+    }
+}
+
+fn run(mut command: Command, what: &str) -> anyhow::Result<ExitStatus> {
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut child =
+        child.with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    wait_for(what, || Ok(child.try_wait()?))
+}
+
+/// Asks until there is an answer, and tells on stderr when that takes long.
+fn wait_for<T>(
+    what: &str,
+    mut ask: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let begun = Instant::now();
+    let mut is_told = false;
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if !is_told && begun.elapsed() > Duration::from_secs(2) {
+            eprintln!("{what}: this can take a while");
+            is_told = true;
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(660), "{what}, and that takes too long");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+fn telling_line(text: &str) -> &str {
+    let mut lines = text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let is_telling =
+        |line: &&str| ["FATAL", "PANIC", "error:"].iter().any(|word| line.contains(word));
+    lines.clone().find(is_telling).or_else(|| lines.next()).unwrap_or("it said nothing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::telling_line;
+
+    #[test]
+    fn the_last_line_about_a_failure_tells() {
+        let log = "LOG: starting\nFATAL: first\nFATAL: second\nLOG: shut down\n\n";
+        assert_eq!(telling_line(log), "FATAL: second");
+        assert_eq!(telling_line("one\ntwo\n"), "two");
+        assert_eq!(telling_line(""), "it said nothing");
+    }
+}

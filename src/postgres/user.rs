@@ -1,0 +1,121 @@
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, anyhow, ensure};
+use rustix::process::{getegid, geteuid};
+
+use super::directory::GATE;
+
+/// The system user that runs the server and owns its files: ourselves, unless we are root.
+///
+/// Root does not trust what this user has put into its directories: what root makes here is always
+/// new, never reached through a link, and only then given away.
+pub struct ServerUser {
+    pub uid: u32,
+    gid: u32,
+    pub we_are_root: bool,
+}
+
+impl ServerUser {
+    /// Finds who runs the server of `data_dir`. Postgres refuses root, so root runs it as whoever
+    /// leased the directory first, and a new one as `postgres`.
+    pub fn of(data_dir: &Path) -> anyhow::Result<Self> {
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        if uid != 0 {
+            return Ok(Self { uid, gid, we_are_root: false });
+        }
+        let (uid, gid) = match fs::symlink_metadata(data_dir.join(GATE)) {
+            Ok(gate) if gate.uid() != 0 => (gate.uid(), gate.gid()),
+            _ => (id_of_postgres("-u")?, id_of_postgres("-g")?),
+        };
+        Ok(Self { uid, gid, we_are_root: true })
+    }
+
+    /// A command that runs as this user, with none of our Postgres settings and in plain English.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.as_bytes().starts_with(b"PG")) {
+            command.env_remove(name);
+        }
+        command.env("LC_ALL", "C").current_dir("/");
+        if self.we_are_root {
+            // This drops root's supplementary groups, too.
+            command.uid(self.uid).gid(self.gid);
+        }
+        command
+    }
+
+    /// Whether this user can reach what is in `dir`. Asked by trying: permission bits do not tell,
+    /// there are also access lists, mount options and security modules.
+    pub fn can_enter(&self, dir: &Path) -> anyhow::Result<bool> {
+        let mut test = self.command("test");
+        let status = test.arg("-x").arg(dir).stderr(Stdio::null()).status();
+        Ok(status.context("cannot run `test`")?.success())
+    }
+
+    /// Makes sure of a directory that only this user can enter.
+    pub fn make_private_dir(&self, dir: &Path) -> anyhow::Result<()> {
+        let found = make_dir(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        // In /tmp anybody can get there first, and would then own the socket that we trust.
+        let is_ours = found.uid() == self.uid || found.uid() == geteuid().as_raw();
+        ensure!(
+            found.is_dir() && is_ours && found.mode() & 0o077 == 0,
+            "{} is not a private directory of ours: remove it",
+            dir.display()
+        );
+        self.give(dir).with_context(|| format!("cannot give away {}", dir.display()))
+    }
+
+    /// Opens a lock file, which is made on first use.
+    pub fn open_lock(&self, path: &Path) -> anyhow::Result<File> {
+        match self.create_new(path) {
+            // Writable, because NFS refuses an exclusive lock otherwise.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                File::options().read(true).write(true).open(path)
+            }
+            created => created,
+        }
+        .with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    /// Opens a file that is not there yet, for this user only.
+    pub fn create_new(&self, path: &Path) -> io::Result<File> {
+        let mut options = File::options();
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        if self.we_are_root {
+            fchown(&file, Some(self.uid), Some(self.gid))?;
+        }
+        Ok(file)
+    }
+
+    /// Gives a directory that root has made to this user.
+    pub fn give(&self, dir: &Path) -> io::Result<()> {
+        if self.we_are_root { lchown(dir, Some(self.uid), Some(self.gid)) } else { Ok(()) }
+    }
+}
+
+/// Makes a directory for its owner only, where there is nothing yet, and tells what is there now.
+pub fn make_dir(dir: &Path) -> io::Result<Metadata> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => fs::symlink_metadata(dir),
+    }
+}
+
+fn id_of_postgres(which: &str) -> anyhow::Result<u32> {
+    let output =
+        Command::new("id").args([which, "postgres"]).output().context("cannot run `id`")?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().map_err(|_| {
+        anyhow!(
+            "Postgres refuses to run as root, and there is no user postgres to run it: \
+             run `make setup`, or come back as another user, or set DATABASE_URL"
+        )
+    })
+}

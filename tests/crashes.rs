@@ -1,0 +1,98 @@
+//! Nothing acknowledged is lost, whatever is killed and whenever.
+
+use crate::support::{Contact, Seen, Service, command, random_observations, scratch_dir};
+use futures_util::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Sends observations until the service is gone; returns what was acknowledged.
+async fn hammer(service: &Service, all: &[Seen]) -> Vec<(Seen, Contact)> {
+    let acknowledged = Mutex::new(Vec::new());
+    join_all(all.chunks(all.len() / 16).map(async |mine| {
+        for seen in mine {
+            match service.try_identify(seen).await {
+                Ok(response) if response.status() == 200 => {
+                    let answer: serde_json::Value = response.json().await.unwrap();
+                    let contact = serde_json::from_value(answer["contact"].clone()).unwrap();
+                    acknowledged.lock().unwrap().push((seen.clone(), contact));
+                }
+                // Postgres is away: the service says so and goes on.
+                Ok(response) => assert_eq!(response.status(), 503),
+                Err(_) => break,
+            }
+        }
+    }))
+    .await;
+    acknowledged.into_inner().unwrap()
+}
+
+async fn check_all_there(service: &Service, acknowledged: &[(Seen, Contact)]) {
+    assert!(!acknowledged.is_empty());
+    for (seen, answer) in acknowledged {
+        let now = service.contact(answer.primary_contact_id).await;
+        let shown = [&now.emails[..], &now.phone_numbers[..]].concat();
+        for value in [&seen.email, &seen.phone_number].into_iter().flatten() {
+            assert!(shown.contains(value), "an acknowledged value is lost");
+        }
+        let ids = |contact: &Contact| {
+            [&[contact.primary_contact_id], &contact.secondary_contact_ids[..]].concat()
+        };
+        assert!(ids(answer).iter().all(|id| ids(&now).contains(id)));
+    }
+}
+
+fn verify(data_dir: &Path) {
+    let verified = command(&["verify", "--data-dir", data_dir.to_str().unwrap()]).output().unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
+
+fn postmaster(data_dir: &Path) -> Pid {
+    let file = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid")).unwrap();
+    Pid::from_raw(file.lines().next().unwrap().parse().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_service_killed_under_load_has_lost_nothing_it_acknowledged() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let start = || Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
+    let all = random_observations(10, 20_000, 5_000);
+
+    let service = start();
+    let pid = service.pid();
+    let kill = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        kill_process(pid, Signal::KILL).unwrap();
+    };
+    let (acknowledged, ()) = tokio::join!(hammer(&service, &all), kill);
+    service.kill();
+
+    let service = start();
+    check_all_there(&service, &acknowledged).await;
+    verify(&data_dir);
+    assert!(service.stop().success());
+    assert!(!data_dir.join("postgres/postmaster.pid").exists(), "the last one stops Postgres");
+}
+
+#[tokio::test]
+async fn a_postgres_killed_under_load_has_lost_nothing_acknowledged() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let service = Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
+    let all = random_observations(11, 20_000, 5_000);
+    let kill = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        kill_process(postmaster(&data_dir), Signal::KILL).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        kill_process(service.pid(), Signal::KILL).unwrap();
+    };
+    let (acknowledged, ()) = tokio::join!(hammer(&service, &all), kill);
+    service.kill();
+
+    let service = Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
+    check_all_there(&service, &acknowledged).await;
+    verify(&data_dir);
+    assert!(service.stop().success());
+}

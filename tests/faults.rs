@@ -1,0 +1,157 @@
+//! What goes wrong for one request or for a while goes wrong for nothing else.
+
+use crate::support::{Seen, Service, TestLedger};
+use futures_util::future::join_all;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
+use std::io::Write as _;
+use std::time::Duration;
+
+/// The constraint stands for any data that Postgres will not take.
+#[tokio::test]
+async fn a_request_that_postgres_refuses_fails_alone() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let mut owner = ledger.owner().await;
+    query("alter table observation add constraint sound check (email not like 'poison%')")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let all: Vec<_> = (0..64)
+        .map(|n| {
+            Seen::new(&format!("{}{n}@x.org", if n % 21 == 5 { "poison" } else { "fine" }), "")
+        })
+        .collect();
+    let responses = join_all(all.iter().map(|seen| service.try_identify(seen))).await;
+    for (seen, response) in all.iter().zip(responses) {
+        let poisoned = seen.email.as_ref().unwrap().starts_with("poison");
+        let response = response.unwrap();
+        assert_eq!(response.status(), if poisoned { 500 } else { 200 });
+        if poisoned {
+            let problem: Value = response.json().await.unwrap();
+            assert_eq!(problem["recorded"], "no");
+        }
+    }
+    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+}
+
+/// Kicks everybody out of a database and keeps them out, as a restart does.
+async fn set_reachable(ledger: &TestLedger, reachable: bool) {
+    let (server, name) = ledger.url.rsplit_once('/').unwrap();
+    let server = server.replace("//shop@", "//postgres@");
+    let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+    let allow = format!("alter database {name} allow_connections {reachable}");
+    query(AssertSqlSafe(allow)).execute(&mut admin).await.unwrap();
+    if !reachable {
+        query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
+            .bind(name)
+            .execute(&mut admin)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("before@x.org", "")).await;
+    assert_eq!(service.get("/health/ready").await.status(), 200);
+
+    set_reachable(&ledger, false).await;
+    for _ in 0..3 {
+        let response = service.try_identify(&Seen::new("during@x.org", "")).await.unwrap();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert!(response.headers().contains_key("retry-after"));
+        let problem: Value = response.json().await.unwrap();
+        assert!(["no", "unknown"].contains(&problem["recorded"].as_str().unwrap()), "{problem}");
+    }
+    assert_eq!(service.get("/health/ready").await.status(), 503);
+    assert_eq!(service.get("/contacts/1").await.status(), 503);
+    assert_eq!(service.get("/health/live").await.status(), 200);
+
+    set_reachable(&ledger, true).await;
+    service.identify(&Seen::new("after@x.org", "")).await;
+    assert_eq!(service.get("/health/ready").await.status(), 200);
+    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+}
+
+/// A connection that dies while its append waits for the lock: the recorder connects again
+/// and finds out that the batch can still be recorded, once.
+#[tokio::test]
+async fn a_connection_lost_during_an_append_is_settled() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("before@x.org", "")).await;
+    let mut owner = ledger.owner().await;
+    sqlx::raw_sql("begin; select position from head for update").execute(&mut owner).await.unwrap();
+    let seen = Seen::new("during@x.org", "");
+    let cut = async {
+        let mut superuser = ledger.superuser().await;
+        let waiting = "select pg_terminate_backend(pid) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        while query(waiting).fetch_optional(&mut superuser).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(service.identify(&seen), cut);
+    assert_eq!(answer.emails, ["during@x.org"]);
+    let observations = query_scalar::<_, i64>("select count(*) from observation");
+    assert_eq!(observations.fetch_one(&mut ledger.owner().await).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_no_open_transaction() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for n in 0..50 {
+        let body = format!(r#"{{"email": "gone{n}@x.org"}}"#);
+        let mut client = std::net::TcpStream::connect(&service.address).unwrap();
+        let head = "POST /identify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json";
+        write!(client, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    }
+    service.identify(&Seen::new("stayed@x.org", "")).await;
+    let open = query_scalar::<_, i64>(
+        "select count(*) from pg_stat_activity
+        where datname = current_database() and state like 'idle in transaction%'",
+    );
+    assert_eq!(open.fetch_one(&mut ledger.superuser().await).await.unwrap(), 0);
+    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_log_at_any_level_shows_an_identifier() {
+    let ledger = TestLedger::new().await;
+    let args = ["--database-url", &ledger.url, "--log-level", "trace", "--log-format", "json"];
+    let service = Service::start_with(&args);
+    let canaries = ["canary@hidden.example", "5550100199"];
+    service.identify(&Seen::new(canaries[0], canaries[1])).await;
+    let mut shown = Vec::new();
+    for body in [
+        r#"{"email": "canary@hidden.example", "phoneNumber": "5550100199x"}"#,
+        r#"{"email": "canary@hidden.example\u0000"}"#,
+        r#"{"email": ["canary@hidden.example"], "phoneNumber": "5550100199"}"#,
+        r#"{"phoneNumber": -5550100199}"#,
+        r#"{"email": "canary@hidden.example" "phoneNumber": "5550100199"}"#,
+        r#"{"email": "canary@hidden.example", "email": "canary@hidden.example"}"#,
+        r#""canary@hidden.example""#,
+    ] {
+        let response = service.post(body).await.unwrap();
+        assert_eq!(response.status(), 400);
+        shown.push(response.text().await.unwrap());
+    }
+    set_reachable(&ledger, false).await;
+    let away = service.try_identify(&Seen::new(canaries[0], canaries[1])).await.unwrap();
+    shown.push(away.text().await.unwrap());
+    service.get("/contacts/1").await;
+    set_reachable(&ledger, true).await;
+    shown.push(service.get("/contacts/canary@hidden.example").await.text().await.unwrap());
+    shown.push(service.get("/canary@hidden.example").await.text().await.unwrap());
+    shown.push(service.get("/metrics").await.text().await.unwrap());
+    shown.push(service.log());
+    for canary in canaries {
+        assert!(shown.iter().all(|text| !text.contains(canary)), "{shown:?}");
+    }
+}

@@ -1,0 +1,13 @@
+//! Everything that needs a real Postgres, a real service, or both.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
+
+mod support;
+
+mod crashes;
+mod faults;
+mod identify;
+mod ledger;
+mod plans;
+mod rebuild;
+mod two_nodes;

@@ -1,0 +1,77 @@
+//! Plans are a matter of correctness: a scan is right at first and stops the service later.
+
+use crate::support::TestLedger;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection, query_scalar};
+
+const LOAD: &str = include_str!("../projections/contact/load.sql");
+const IDENTITY: &str = include_str!("../projections/contact/identity.sql");
+const APPEND: &str = include_str!("../src/recorder/append.sql");
+
+/// A million contacts, a tenth of them secondaries, that nothing has ever gathered statistics of.
+const GROW: &str = "
+    alter table contact set (autovacuum_enabled = off);
+    alter table event set (autovacuum_enabled = off);
+    alter table observation set (autovacuum_enabled = off);
+    insert into contact (id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key)
+    select n, case when n % 10 = 0 then n - 1 end, now(), now(),
+        'user' || n || '@x.org', n, 'user' || n || '@x.org', n
+    from generate_series(1, 1000000) as n;
+    insert into event (position, recorded_at, kind, contact_id, observation_id, primary_id, line)
+    select n + 1, now(), 'ContactObserved', n, n, n, '{}'
+    from generate_series(1, 1000000) as n;
+    insert into observation (id, position, observed_at, email, phone_number, salt)
+    select n, n + 1, now(), 'user' || n || '@x.org', n, ''
+    from generate_series(1, 1000000) as n;
+";
+
+#[tokio::test]
+async fn no_statement_of_the_hot_path_scans_a_table() {
+    let ledger = TestLedger::new().await;
+    sqlx::raw_sql(GROW).execute(&mut ledger.owner().await).await.unwrap();
+    let mut session = ledger.database.recorder().await.unwrap();
+    for (name, statement) in [("load", LOAD), ("identity", IDENTITY), ("append", APPEND)] {
+        let prepare = AssertSqlSafe(format!("prepare {name} as {statement}"));
+        sqlx::raw_sql(prepare).execute(&mut session).await.unwrap();
+    }
+    for mode in ["force_generic_plan", "force_custom_plan"] {
+        let set = AssertSqlSafe(format!("set plan_cache_mode = {mode}"));
+        sqlx::raw_sql(set).execute(&mut session).await.unwrap();
+        check(&mut session, "identity(500000)").await;
+        for len in [1, 1000] {
+            let many = |value: &str| format!("array_fill({value}, array[{len}])");
+            let (text, number) = (many("'x'::text"), many("7::bigint"));
+            check(&mut session, &format!("load({text}, {text})")).await;
+            let events = format!("{text}, {number}, {text}, {number}, {number}");
+            let observations = format!("{text}, {text}, {}, {number}", many("'x'::bytea"));
+            let contacts = format!("{number}, {number}, {text}, {text}, {text}, {text}");
+            let append = format!(
+                "append(1, 0, now(), {events}, {observations}, {contacts}, {number}, {number})"
+            );
+            check(&mut session, &append).await;
+        }
+    }
+}
+
+async fn check(session: &mut PgConnection, call: &str) {
+    let explain = AssertSqlSafe(format!("explain (format json) execute {call}"));
+    let plan: Value = query_scalar(explain).fetch_one(session).await.unwrap();
+    let mut scanned = Vec::new();
+    collect_scans(&plan, &mut scanned);
+    scanned.retain(|table| table != "head");
+    assert!(scanned.is_empty(), "{call:.40} scans {scanned:?}: {plan:#}");
+    assert!(plan.to_string().contains("Index"), "the plan is one that reads the table");
+}
+
+fn collect_scans(plan: &Value, scanned: &mut Vec<String>) {
+    match plan {
+        Value::Object(node) => {
+            if node.get("Node Type").is_some_and(|kind| kind == "Seq Scan") {
+                scanned.push(node["Relation Name"].as_str().unwrap().to_owned());
+            }
+            node.values().for_each(|child| collect_scans(child, scanned));
+        }
+        Value::Array(nodes) => nodes.iter().for_each(|child| collect_scans(child, scanned)),
+        _ => {}
+    }
+}

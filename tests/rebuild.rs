@@ -1,0 +1,129 @@
+//! The contact table can be thrown away, and a wrong one is found out.
+
+use crate::support::{Model, Seen, Service, TestLedger, random_observations};
+use futures_util::future::join_all;
+use identity_ledger::audit::verify;
+use identity_ledger::rebuild::rebuild;
+use sqlx::{AssertSqlSafe, query, query_scalar};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const WHOLE_TABLE: &str = "select jsonb_agg(to_jsonb(c) order by c.id)::text from contact as c";
+
+async fn filled(seed: u64, len: usize, world: u64) -> (TestLedger, Service) {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let all = random_observations(seed, len, world);
+    join_all(all.iter().map(|seen| service.identify(seen))).await;
+    (ledger, service)
+}
+
+#[tokio::test]
+async fn a_rebuilt_table_equals_the_live_one() {
+    let (ledger, service) = filled(4, 800, 200).await;
+    // The backslash is what the text format of COPY gives a meaning to.
+    service.identify(&Seen::new(r"back\slash\\t@x.org", "")).await;
+    let mut owner = ledger.owner().await;
+    let live: String = query_scalar(WHOLE_TABLE).fetch_one(&mut owner).await.unwrap();
+    let rebuilt = rebuild(&ledger.database).await.unwrap();
+    let folded: String = query_scalar(WHOLE_TABLE).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(folded, live);
+    assert!(rebuilt.contacts_len > 100);
+    // The new table serves, with the old one's indexes, and can be rebuilt again.
+    service.identify(&Seen::new(r"back\slash\\t@x.org", "5")).await;
+    rebuild(&ledger.database).await.unwrap();
+    verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_table_is_named_and_a_rebuild_repairs_it() {
+    let (ledger, _service) = filled(5, 300, 100).await;
+    let mut owner = ledger.owner().await;
+    for (damage, named) in [
+        ("update contact set email = 'x@y' where id = 1", "contact 1: email "),
+        ("update contact set phone_number = '9' where id = 1", "contact 1: phone_number "),
+        ("update contact set email_key = null where id = 1", "contact 1: email_key "),
+        ("update contact set phone_key = 'z' where id = 1", "contact 1: phone_key "),
+        ("update contact set linked_id = 2 where id = 1", "contact 1: linked_id "),
+        ("update contact set created_at = now() where id = 1", "contact 1: created_at "),
+        ("update contact set updated_at = now() where id = 1", "contact 1: updated_at "),
+        ("delete from contact where id = 1", "contact 1 is missing"),
+        ("insert into contact (id, created_at, updated_at) values (0, now(), now())", "0 is"),
+        ("insert into contact (id, created_at, updated_at) values (999, now(), now())", "999 is"),
+        ("truncate contact", "contact 1 is missing"),
+    ] {
+        query(AssertSqlSafe(damage)).execute(&mut owner).await.unwrap();
+        let error = format!("{:#}", verify(&ledger.database).await.err().expect(damage));
+        assert!(error.contains(named), "{damage}: {error}");
+        rebuild(&ledger.database).await.unwrap();
+        verify(&ledger.database).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rebuilds_and_verifications_hold_while_requests_run() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let all = random_observations(6, 3000, 500);
+    let done = AtomicBool::new(false);
+    let load = async {
+        join_all(all.chunks(200).map(async |mine| {
+            for seen in mine {
+                service.identify(seen).await;
+            }
+        }))
+        .await;
+        done.store(true, Ordering::Relaxed);
+    };
+    let operate = async {
+        let mut times = 0;
+        while !done.load(Ordering::Relaxed) || times < 3 {
+            rebuild(&ledger.database).await.unwrap();
+            verify(&ledger.database).await.unwrap();
+            times += 1;
+        }
+    };
+    tokio::join!(load, operate);
+    let shown = join_all((1..=3000).map(|number| service.contact(number))).await;
+    Model::of(&all).check(shown);
+    verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_long_reader_delays_the_swap_and_not_the_callers() {
+    let (ledger, service) = filled(7, 50, 20).await;
+    let mut reader = ledger.owner().await;
+    sqlx::raw_sql("begin; select count(*) from contact").execute(&mut reader).await.unwrap();
+    let read = async {
+        for n in 0..20 {
+            service.identify(&Seen::new(&format!("meanwhile{n}@x.org"), "")).await;
+        }
+        sqlx::raw_sql("commit").execute(&mut reader).await.unwrap();
+    };
+    let (rebuilt, ()) = tokio::join!(rebuild(&ledger.database), read);
+    rebuilt.unwrap();
+    verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_interrupted_rebuild_leaves_nothing_that_the_next_one_minds() {
+    let (ledger, service) = filled(8, 50, 20).await;
+    let mut owner = ledger.owner().await;
+    query("create table contact_next (left_over bigint)").execute(&mut owner).await.unwrap();
+    rebuild(&ledger.database).await.unwrap();
+    service.identify(&Seen::new("after@x.org", "")).await;
+    verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_rebuild_runs_at_a_time() {
+    let (ledger, _service) = filled(9, 10, 5).await;
+    let mut owner = ledger.owner().await;
+    query(
+        "select pg_advisory_lock(hashtext('identity-ledger rebuild'), hashtext(current_schema()))",
+    )
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    let error = rebuild(&ledger.database).await.err().unwrap();
+    assert!(error.to_string().contains("running already"), "{error}");
+}

@@ -1,0 +1,9 @@
+//! A throwaway Postgres, a database a test, services as their users start them, and a model.
+
+mod model;
+mod postgres;
+mod service;
+
+pub use model::{Model, Seen, random_observations};
+pub use postgres::{TestLedger, scratch_dir};
+pub use service::{Contact, Service, command};

@@ -1,0 +1,112 @@
+//! One throwaway server for all tests, and a database of its own for each.
+
+use identity_ledger::ledger::{self, Database, LedgerName};
+use identity_ledger::postgres::{Chosen, PrivatePostgres};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::OnceCell;
+
+/// Owns the ledgers of the tests: no superuser, as at a careful company.
+const OWNER: &str = "shop";
+const TEMPLATE: &str = "template_ledger";
+
+/// A migrated, empty ledger in a database of its own.
+pub struct TestLedger {
+    pub url: String,
+    pub database: Database,
+}
+
+impl TestLedger {
+    pub async fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let server = server().await;
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        server.create(&name, TEMPLATE).await;
+        let url = server.url(OWNER, &name);
+        let database = Database::at_url(&url, "ledger".parse().unwrap()).unwrap();
+        Self { url, database }
+    }
+
+    /// A session of the role that owns the ledger and serves it.
+    pub async fn owner(&self) -> PgConnection {
+        self.database.owner().await.unwrap()
+    }
+
+    /// A session that no grant binds.
+    pub async fn superuser(&self) -> PgConnection {
+        let url = self.url.replace(&format!("//{OWNER}@"), "//postgres@");
+        let database = Database::at_url(&url, "ledger".parse().unwrap()).unwrap();
+        database.owner().await.unwrap()
+    }
+}
+
+/// An empty directory that every user may enter, under the system's own for such things.
+pub fn scratch_dir() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let permissions = std::fs::Permissions::from_mode(0o755);
+    tempfile::Builder::new().permissions(permissions).prefix("il-").tempdir().unwrap()
+}
+
+struct Server {
+    socket_dir: PathBuf,
+    _lease: PrivatePostgres,
+}
+
+impl Server {
+    fn url(&self, user: &str, database: &str) -> String {
+        let host = self.socket_dir.to_str().unwrap().replace('/', "%2F");
+        format!("postgres://{user}@{host}/{database}")
+    }
+
+    async fn create(&self, name: &str, template: &str) {
+        let mut admin = PgConnection::connect(&self.url("postgres", "postgres")).await.unwrap();
+        let create = format!("create database {name} template {template} owner {OWNER}");
+        query(AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
+    }
+
+    async fn start() -> Self {
+        let dir = scratch_dir().keep();
+        // Commits need not outlive a test run: the tests that pull plugs have servers of their own.
+        let settings = [("fsync", "off"), ("max_connections", "200")];
+        let data_dir = dir.join("data");
+        let lease = PrivatePostgres::lease_with(&data_dir, Chosen::ByUser, &settings).unwrap();
+        stop_with_this_process(&lease, &dir);
+        let server = Self { socket_dir: lease.socket_dir().to_owned(), _lease: lease };
+
+        let mut admin = PgConnection::connect(&server.url("postgres", "postgres")).await.unwrap();
+        let role = AssertSqlSafe(format!("create role {OWNER} login"));
+        query(role).execute(&mut admin).await.unwrap();
+        server.create(TEMPLATE, "template1").await;
+        let ledger: LedgerName = "ledger".parse().unwrap();
+        let database = Database::at_url(&server.url(OWNER, TEMPLATE), ledger).unwrap();
+        ledger::open(&database).await.unwrap();
+        server
+    }
+}
+
+async fn server() -> &'static Server {
+    static SERVER: OnceCell<Server> = OnceCell::const_new();
+    SERVER.get_or_init(Server::start).await
+}
+
+/// A static is never dropped, and a test run can be killed: a shell that holds the other end
+/// of a pipe stops the server when this process ends, however it ends.
+fn stop_with_this_process(lease: &PrivatePostgres, dir: &std::path::Path) {
+    let script = r#"
+        read _
+        kill -QUIT "$(head -n 1 "$1/postgres/postmaster.pid")"
+        while [ -e "$1/postgres/postmaster.pid" ]; do sleep 0.1; done
+        rm -rf "$2"
+    "#;
+    let watcher = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .args([lease.data_dir(), dir])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::mem::forget(watcher);
+}

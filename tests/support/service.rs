@@ -1,0 +1,151 @@
+//! The service as its users start it: the binary, in a process of its own.
+
+use super::Seen;
+use reqwest::{Client, Response, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A running service. Dropping it kills it.
+pub struct Service {
+    child: Child,
+    pub address: String,
+    log: Arc<Mutex<String>>,
+    client: Client,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Contact {
+    pub primary_contact_id: i64,
+    pub emails: Vec<String>,
+    pub phone_numbers: Vec<String>,
+    pub secondary_contact_ids: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    contact: Contact,
+}
+
+/// The binary with nothing of the test's own environment that could configure it.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_identity-ledger"));
+    for name in ["DATABASE_URL", "DATA_DIR", "LEDGER", "LISTEN", "PORT", "LOG_LEVEL", "LOG_FORMAT"]
+    {
+        command.env_remove(name);
+    }
+    command.args(args);
+    command
+}
+
+impl Service {
+    /// Starts a service on a database and waits until it listens.
+    pub fn start(url: &str) -> Self {
+        Self::start_with(&["--database-url", url])
+    }
+
+    pub fn start_with(args: &[&str]) -> Self {
+        Self::spawn(command(&["serve", "--listen", "127.0.0.1:0"]).args(args))
+    }
+
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut address = None;
+        while address.is_none() {
+            let mut line = String::new();
+            let ended = stderr.read_line(&mut line).unwrap() == 0;
+            log.lock().unwrap().push_str(&line);
+            assert!(!ended, "the service ended: {}", log.lock().unwrap());
+            address = line.split("http://").nth(1).map(|rest| {
+                let end = rest.find(|c: char| c != ':' && c != '.' && !c.is_ascii_digit());
+                rest[..end.unwrap_or(rest.len())].to_owned()
+            });
+        }
+        let rest_of_log = log.clone();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                *rest_of_log.lock().unwrap() += &(line + "\n");
+            }
+        });
+        let client = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+        Self { child, address: address.unwrap(), log, client }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub async fn post(&self, body: impl Into<reqwest::Body>) -> reqwest::Result<Response> {
+        let request = self.client.post(self.url("/identify"));
+        request.header("content-type", "application/json").body(body).send().await
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    pub async fn get_json(&self, path: &str) -> Value {
+        self.get(path).await.json().await.unwrap()
+    }
+
+    /// The answer to an observation, which must be 200.
+    pub async fn identify(&self, seen: &Seen) -> Contact {
+        let response = self.try_identify(seen).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
+        response.json::<Answer>().await.unwrap().contact
+    }
+
+    pub async fn try_identify(&self, seen: &Seen) -> reqwest::Result<Response> {
+        self.post(json!({"email": seen.email, "phoneNumber": seen.phone_number}).to_string()).await
+    }
+
+    pub async fn contact(&self, id: i64) -> Contact {
+        let response = self.get(&format!("/contacts/{id}")).await;
+        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
+        response.json::<Answer>().await.unwrap().contact
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Ends it as an operator would.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.child.wait().unwrap()
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // A stopped process (SIGSTOP) is killed all the same.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
