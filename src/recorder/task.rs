@@ -30,7 +30,13 @@ pub async fn start(
     let rules = Arc::new(ledger::rules_in_force(&mut connection).await?);
     let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
     let (rules_sender, rules_receiver) = watch::channel(rules);
-    let task = Task { database, connection: Some(connection), rules: rules_sender, metrics };
+    let task = Task {
+        database,
+        connection: Some(connection),
+        rules: rules_sender,
+        metrics,
+        is_failing: false,
+    };
     Ok((Recorder::new(sender, rules_receiver), tokio::spawn(task.run(queue))))
 }
 
@@ -40,6 +46,8 @@ struct Task {
     connection: Option<PgConnection>,
     rules: watch::Sender<Arc<Rules>>,
     metrics: Arc<Metrics>,
+    /// Whether the last batch failed: a trouble is told when it begins and when it ends.
+    is_failing: bool,
 }
 
 impl Task {
@@ -58,6 +66,9 @@ impl Task {
     async fn record(&mut self, mut batch: Vec<Request>) {
         let not_recorded = match self.attempt(&mut batch).await {
             Ok(answers) => {
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("recording again");
+                }
                 for (request, answer) in batch.into_iter().zip(answers) {
                     // A caller that has gone away has nobody to tell.
                     let _ = request.reply.send(Ok(answer));
@@ -70,7 +81,10 @@ impl Task {
                 return Box::pin(self.record(second_half)).await;
             }
             Err(failure) => {
-                tracing::error!(batch_len = batch.len(), "not recorded: {failure}");
+                if !self.is_failing {
+                    tracing::error!(batch_len = batch.len(), "not recorded: {failure}");
+                }
+                self.is_failing = true;
                 failure.told()
             }
         };
