@@ -1,1 +1,146 @@
-//! stub
+//! What operators watch. Labels hold routes and statuses, never what a caller sent.
+
+use axum::extract::MatchedPath;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// From half a millisecond to the longest that a request may wait.
+const DURATION_BUCKETS_S: [f64; 15] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+pub struct Metrics {
+    /// Requests that were recorded in one transaction.
+    pub batch_len: Histogram,
+    /// Requests that wait for the recorder.
+    pub queue_len: Gauge,
+    /// Of the last event this service has recorded or seen.
+    pub position: Gauge,
+    identity_len_max: Gauge,
+    requests: Family<Answered, Counter>,
+    request_duration: Family<Asked, Histogram>,
+    registry: Registry,
+}
+
+/// The pattern of a route; none where no route matched.
+#[derive(Clone, Debug)]
+pub struct Route(pub Option<MatchedPath>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    route: Route,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    route: Route,
+    method: &'static str,
+    status: u16,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let histogram = || Histogram::new(DURATION_BUCKETS_S);
+        let mut metrics = Self {
+            batch_len: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            queue_len: Gauge::default(),
+            position: Gauge::default(),
+            identity_len_max: Gauge::default(),
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(histogram),
+            registry: Registry::with_prefix("identity_ledger"),
+        };
+        metrics.register();
+        metrics
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, route: Route, method: &'static str, status: u16, took: Duration) {
+        let asked = Asked { route };
+        self.request_duration.get_or_create(&asked).observe(took.as_secs_f64());
+        let answered = Answered { route: asked.route, method, status };
+        self.requests.get_or_create(&answered).inc();
+    }
+
+    /// An identity with this many contacts was touched.
+    pub fn identity_touched(&self, len: usize) {
+        let len = i64::try_from(len).unwrap_or(i64::MAX);
+        self.identity_len_max.inner().fetch_max(len, Ordering::Relaxed);
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a string takes whatever is written");
+        text
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("http_requests", "Requests answered", self.requests.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "From the head of a request to the head of its answer",
+            Unit::Seconds,
+            self.request_duration.clone(),
+        );
+        registry.register_with_unit(
+            "batch",
+            "Requests recorded in one transaction",
+            Unit::Other("requests".into()),
+            self.batch_len.clone(),
+        );
+        registry.register_with_unit(
+            "queue",
+            "Requests that wait for the recorder",
+            Unit::Other("requests".into()),
+            self.queue_len.clone(),
+        );
+        registry.register("position", "Position of the last event", self.position.clone());
+        registry.register_with_unit(
+            "largest_identity",
+            "Contacts of the largest identity that was touched since the start",
+            Unit::Other("contacts".into()),
+            self.identity_len_max.clone(),
+        );
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Route {
+    fn as_str(&self) -> &str {
+        self.0.as_ref().map_or("none", MatchedPath::as_str)
+    }
+}
+
+impl PartialEq for Route {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Route {}
+
+impl Hash for Route {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl EncodeLabelValue for Route {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        self.as_str().encode(encoder)
+    }
+}

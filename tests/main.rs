@@ -6,8 +6,10 @@ mod support;
 
 mod crashes;
 mod faults;
+mod http;
 mod identify;
 mod ledger;
 mod plans;
+mod readme;
 mod rebuild;
 mod two_nodes;

@@ -1,1 +1,62 @@
-//! stub
+//! The door for callers and auditors: requests in, answers out.
+//!
+//! Promises: what is refused gets a problem document (RFC 9457) that says what to change; every
+//! request ends within a limit of size and time; the served OpenAPI document is the contract.
+//! Never: SQL, a decision about identities, a caller's value in a log, an error or a metric.
+
+mod answer;
+mod connection;
+mod contacts;
+mod docs;
+mod events;
+mod health;
+mod identify;
+mod measure;
+mod problem;
+mod question;
+mod serve;
+
+#[cfg(test)]
+mod tests;
+
+pub use serve::serve;
+
+use crate::metrics::Metrics;
+use crate::projection::Reader;
+use crate::recorder::Recorder;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use std::sync::Arc;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    pub recorder: Recorder,
+    pub reader: Reader,
+    pub metrics: Arc<Metrics>,
+}
+
+pub fn router(app: App) -> Router {
+    let (documented, openapi) = OpenApiRouter::with_openapi(docs::Api::openapi())
+        .routes(routes!(identify::identify))
+        .routes(routes!(contacts::contact))
+        .routes(routes!(events::events))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(measure::metrics))
+        .split_for_parts();
+    let openapi = docs::served(&openapi);
+    documented
+        .route("/openapi.json", get(async || openapi))
+        .route("/docs", get(docs::to_index))
+        .route("/docs/", get(docs::index))
+        .route("/docs/{*file}", get(docs::file))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn_with_state(app.metrics.clone(), measure::measure))
+        .with_state(app)
+}

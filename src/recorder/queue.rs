@@ -62,6 +62,13 @@ impl Recorder {
         Self { queue, rules }
     }
 
+    /// A recorder whose task has ended.
+    #[cfg(test)]
+    pub fn without_task() -> Self {
+        let rules = Arc::new(Rules::parse(crate::identity::DEFAULT_RULES).unwrap());
+        Self::new(mpsc::channel(1).0, watch::channel(rules).1)
+    }
+
     /// Records an observation and answers it, within 30 seconds.
     ///
     /// Dropping the future withdraws the observation, unless the recorder has taken it.

@@ -178,8 +178,7 @@ impl Task {
     }
 
     fn measure(&self, decided: &Decided) {
-        let largest = &self.metrics.identity_len_max;
-        largest.set(largest.get().max(decided.identity_len_max as i64));
+        self.metrics.identity_touched(decided.identity_len_max);
         self.metrics.batch_len.observe(decided.answers.len() as f64);
         self.metrics.position.set(decided.last_position().get());
     }

@@ -87,10 +87,6 @@ impl Service {
         self.log.lock().unwrap().clone()
     }
 
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
     pub async fn post(&self, body: impl Into<reqwest::Body>) -> reqwest::Result<Response> {
         let request = self.client.post(self.url("/identify"));
         request.header("content-type", "application/json").body(body).send().await

@@ -1,0 +1,64 @@
+//! The answer that `/identify` and `/contacts/{id}` share.
+
+use crate::identity::{Answer, ContactId, Email, PhoneNumber, Position};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+const LEDGER_POSITION: HeaderName = HeaderName::from_static("ledger-position");
+
+/// The shape of an answer. Borrows, since an identity may have ten thousand values.
+#[derive(Serialize, ToSchema)]
+pub struct Identified<'a> {
+    contact: Consolidated<'a>,
+}
+
+/// Everything known of one customer: the primary's values first, then in order of contact id.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Consolidated<'a> {
+    /// The oldest contact of this customer.
+    #[schema(value_type = i64, minimum = 1)]
+    primary_contact_id: ContactId,
+    /// Each once, in its first spelling.
+    #[schema(value_type = Vec<String>)]
+    #[serde(serialize_with = "emails")]
+    emails: &'a [Email],
+    /// Each once, in its first spelling.
+    #[schema(value_type = Vec<String>)]
+    #[serde(serialize_with = "phone_numbers")]
+    phone_numbers: &'a [PhoneNumber],
+    /// All other contacts of this customer, ascending.
+    #[schema(value_type = Vec<i64>)]
+    secondary_contact_ids: &'a [ContactId],
+}
+
+pub fn answered(answer: &Answer, position: Position) -> Response {
+    let identified = Identified {
+        contact: Consolidated {
+            primary_contact_id: answer.primary_contact_id,
+            emails: &answer.emails,
+            phone_numbers: &answer.phone_numbers,
+            secondary_contact_ids: &answer.secondary_contact_ids,
+        },
+    };
+    let body = serde_json::to_vec(&identified).expect("an answer is plain data");
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (LEDGER_POSITION, HeaderValue::from(position.get())),
+    ];
+    (headers, body).into_response()
+}
+
+fn emails<S: Serializer>(emails: &[Email], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(emails.iter().map(Email::as_str))
+}
+
+fn phone_numbers<S: Serializer>(
+    phone_numbers: &[PhoneNumber],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(phone_numbers.iter().map(PhoneNumber::as_str))
+}

@@ -1,0 +1,144 @@
+//! How long a connection waits for its client.
+//!
+//! Hyper has one timeout, from the end of an answer to the end of the next request's head. That
+//! is two things: a client that is slow to send a head, and a connection that rests. Load
+//! balancers rest connections for a minute, and would send a request into one just closed.
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+/// From the first byte of a head to its last; for the first head, from the start.
+const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// From one request to the next. A client may take as long to read an answer.
+const REST_MAX: Duration = Duration::from_secs(75);
+
+/// What a connection waits for. The connection and whoever handles its requests share it.
+#[derive(Clone)]
+pub struct Patience(Arc<Mutex<Waits>>);
+
+#[derive(Clone, Copy)]
+enum Waits {
+    ForHead {
+        until: Instant,
+    },
+    /// For an answer of ours: the handler has limits of its own.
+    ForHandler,
+    Resting {
+        until: Instant,
+    },
+}
+
+impl Patience {
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(Waits::for_head())))
+    }
+
+    pub fn head_received(&self) {
+        *self.waits() = Waits::ForHandler;
+    }
+
+    pub fn answered(&self) {
+        *self.waits() = Waits::Resting { until: Instant::now() + REST_MAX };
+    }
+
+    fn bytes_received(&self) {
+        let mut waits = self.waits();
+        if let Waits::Resting { .. } = *waits {
+            *waits = Waits::for_head();
+        }
+    }
+
+    /// Returns when the connection has ended, or when its client has kept it waiting too long.
+    pub async fn limit<T>(&self, connection: impl Future<Output = T>) {
+        let mut connection = pin!(connection);
+        let mut hang_up = pin!(sleep_until(Instant::now() + HEAD_WAIT_MAX));
+        poll_fn(|context| {
+            if connection.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            let until = match *self.waits() {
+                Waits::ForHandler => return Poll::Pending,
+                Waits::ForHead { until } | Waits::Resting { until } => until,
+            };
+            if hang_up.deadline() != until {
+                hang_up.as_mut().reset(until);
+            }
+            hang_up.as_mut().poll(context)
+        })
+        .await;
+    }
+
+    fn waits(&self) -> impl std::ops::DerefMut<Target = Waits> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waits {
+    fn for_head() -> Self {
+        Self::ForHead { until: Instant::now() + HEAD_WAIT_MAX }
+    }
+}
+
+/// A stream that tells when bytes come.
+pub struct Connection {
+    stream: TokioIo<TcpStream>,
+    patience: Patience,
+}
+
+impl Connection {
+    pub fn new(stream: TcpStream, patience: Patience) -> Self {
+        Self { stream: TokioIo::new(stream), patience }
+    }
+}
+
+impl Read for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.patience.bytes_received();
+        }
+        read
+    }
+}
+
+impl Write for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+}

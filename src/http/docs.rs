@@ -1,0 +1,75 @@
+//! `GET /openapi.json`, and a page to browse it at `/docs`.
+
+use super::problem::{Problem, not_found};
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::response::{IntoResponse, Redirect, Response};
+use std::sync::{Arc, LazyLock};
+use utoipa::OpenApi;
+use utoipa::openapi;
+use utoipa_swagger_ui::Config;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Identity ledger",
+        description = "Which customer do an email and a phone number belong to, since when, and \
+            why?\n\nEvery error answer is a problem document (RFC 9457) that says what to change. \
+            Beside those listed, any path may answer 404 (nothing is there) and 405 (the header \
+            `allow` names the methods).",
+    ),
+    tags(
+        (name = "callers", description = "Post an observation, get the customer"),
+        (name = "auditors", description = "Replay what was known and decided"),
+        (name = "operators", description = "Watch the service"),
+    ),
+    components(schemas(Problem)),
+)]
+pub struct Api;
+
+/// Disabling the validator keeps the page from sending the document to a public one.
+static PAGE: LazyLock<Arc<Config<'static>>> =
+    LazyLock::new(|| Arc::new(Config::from("/openapi.json").validator_url("none")));
+
+/// The browser holds the page to it: nothing is loaded from elsewhere.
+const FROM_HERE_ONLY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
+);
+
+/// The answer with the OpenAPI document. Written once, then shared.
+pub fn served(openapi: &openapi::OpenApi) -> impl IntoResponse + Clone + use<> {
+    let document = openapi.to_pretty_json().expect("an OpenAPI document is plain data");
+    ([(CONTENT_TYPE, "application/json")], axum::body::Bytes::from(document))
+}
+
+/// The page names its files relative to a directory.
+pub async fn to_index() -> Redirect {
+    Redirect::permanent("/docs/")
+}
+
+pub async fn index() -> Response {
+    answered("index.html").await
+}
+
+pub async fn file(path: Result<Path<String>, PathRejection>) -> Response {
+    match path {
+        Ok(Path(path)) => answered(&path).await,
+        Err(_) => not_found().await.into_response(),
+    }
+}
+
+async fn answered(path: &str) -> Response {
+    let Ok(Some(file)) = utoipa_swagger_ui::serve(path, PAGE.clone()) else {
+        return not_found().await.into_response();
+    };
+    let content_type = [(CONTENT_TYPE, file.content_type)];
+    let mut response = (content_type, file.bytes.into_owned()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, FROM_HERE_ONLY);
+    if file.gzpipped {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}

@@ -1,0 +1,48 @@
+//! `GET /health/live` and `/health/ready`: for whoever restarts the service or sends it traffic.
+
+use super::App;
+use super::problem::{Problem, documented};
+use super::question::{ask, unanswered};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use utoipa::IntoResponses;
+use utoipa::openapi::{RefOr, response};
+
+const READY_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Whether the service runs.
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "operators",
+    responses((status = 200, description = "It runs", body = Object, example = json!({"status": "live"}))),
+)]
+pub async fn live() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], r#"{"status":"live"}"#)
+}
+
+/// Whether the service can answer: Postgres is within reach.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "operators",
+    responses(
+        (status = 200, description = "It can answer", body = Object, example = json!({"status": "ready"})),
+        NotReady,
+    ),
+)]
+pub async fn ready(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
+    ask(READY_WAIT_MAX, app.reader.position()).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], r#"{"status":"ready"}"#))
+}
+
+struct NotReady;
+
+impl IntoResponses for NotReady {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        documented([unanswered()])
+    }
+}

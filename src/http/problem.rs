@@ -1,0 +1,135 @@
+//! Error answers: problem documents (RFC 9457).
+
+use crate::identity::Invalid;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::json;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Why there is no answer, and what to change. Repeats nothing that the caller sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// Always `about:blank`: the status says what kind of problem this is.
+    r#type: &'static str,
+    /// The name of the status.
+    title: &'static str,
+    status: u16,
+    /// What to change.
+    detail: Cow<'static, str>,
+    /// The member of the request that was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'static str>,
+    /// What is expected there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<Cow<'static, str>>,
+    /// Whether the observation is in the ledger all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded: Option<InLedger>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InLedger {
+    No,
+    Unknown,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            field: None,
+            expected: None,
+            recorded: None,
+        }
+    }
+
+    pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub fn bad_field(field: &'static str, expected: impl Into<Cow<'static, str>>) -> Self {
+        let expected = expected.into();
+        Self {
+            field: Some(field),
+            expected: Some(expected.clone()),
+            ..Self::bad_request(format!("Change {field}: expected {expected}."))
+        }
+    }
+
+    pub fn recorded(self, recorded: InLedger) -> Self {
+        Self { recorded: Some(recorded), ..self }
+    }
+}
+
+/// The OpenAPI text of these problems, made of the very documents that are sent.
+pub fn documented(
+    problems: impl IntoIterator<Item = Problem>,
+) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+    let mut by_status = BTreeMap::<u16, Vec<Problem>>::new();
+    for problem in problems {
+        by_status.entry(problem.status).or_default().push(problem);
+    }
+    let response = |(status, problems): (u16, Vec<Problem>)| {
+        let title = problems[0].title;
+        let examples = problems.into_iter().enumerate().map(|(index, problem)| {
+            let example =
+                ExampleBuilder::new().summary(&*problem.detail).value(Some(json!(problem)));
+            ((index + 1).to_string(), example.build())
+        });
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("Problem")))
+            .examples_from_iter(examples)
+            .build();
+        let mut response = ResponseBuilder::new().description(title).content(PROBLEM_JSON, content);
+        if status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
+            let seconds = HeaderBuilder::new().description(Some("Seconds to wait")).build();
+            response = response.header("retry-after", seconds);
+        }
+        (status.to_string(), response.build().into())
+    };
+    by_status.into_iter().map(response).collect()
+}
+
+impl From<Invalid> for Problem {
+    fn from(Invalid { field, expected }: Invalid) -> Self {
+        Self::bad_field(field, expected)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).expect("it was made from a status");
+        let body = serde_json::to_vec(&self).expect("a problem is plain data");
+        let mut response = (status, [(CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+pub async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "Nothing is here. The page /docs lists what there is.")
+}
+
+/// The router adds the header `allow`.
+pub async fn method_not_allowed(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let detail = "Use a method that the header allow names.";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response()
+}

@@ -1,0 +1,424 @@
+//! Features of the door, over real sockets on loopback. Time is paused where a test would wait:
+//! it jumps to the next timer when nothing else can happen.
+
+use super::*;
+use crate::ledger::Database;
+use crate::recorder::NotRecorded;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+/// Stands for a caller's personal data in every bad request.
+const CANARY: &str = "canary";
+
+struct Received {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Received {
+    fn parse(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, head: head.to_lowercase(), body: body.to_owned() }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let prefix = format!("{name}: ");
+        self.head.lines().find_map(|line| line.strip_prefix(&prefix))
+    }
+
+    fn problem(&self) -> serde_json::Value {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        assert_eq!(problem["type"], "about:blank");
+        assert_eq!(problem["status"], self.status);
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
+        problem
+    }
+}
+
+/// The service without Postgres: nobody listens at port 1.
+fn without_postgres() -> Router {
+    let nowhere = Database::at_url("postgres://x@127.0.0.1:1/x", "ledger".parse().unwrap());
+    let reader = Reader::new(&nowhere.unwrap());
+    router(App { recorder: Recorder::without_task(), reader, metrics: Arc::default() })
+}
+
+async fn start(router: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, router, std::future::pending()));
+    address
+}
+
+/// Sends these bytes to the service without Postgres, and reads until it closes.
+async fn exchange(bytes: &[u8]) -> Received {
+    let mut stream = TcpStream::connect(start(without_postgres()).await).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    read_to_end(&mut stream).await
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> Received {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    Received::parse(&String::from_utf8(bytes).unwrap())
+}
+
+/// Reads the one answer that a single packet brings, and leaves the connection open.
+async fn read_answer(stream: &mut TcpStream) -> Received {
+    let mut bytes = [0; 1024];
+    let len = stream.read(&mut bytes).await.unwrap();
+    Received::parse(std::str::from_utf8(&bytes[..len]).unwrap())
+}
+
+async fn get(path: &str) -> Received {
+    ask("GET", path).await
+}
+
+async fn ask(method: &str, path: &str) -> Received {
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    exchange(head.as_bytes()).await
+}
+
+async fn identify(content_type: &str, body: &[u8]) -> Received {
+    let len = body.len();
+    let head = format!(
+        "POST /identify HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{content_type}content-length: {len}\r\n\r\n"
+    );
+    exchange(&[head.as_bytes(), body].concat()).await
+}
+
+#[tokio::test]
+async fn bad_input_gets_a_problem_that_says_what_to_change_and_repeats_nothing() {
+    let json = "content-type: application/json\r\n";
+    let digits_33 = r#"{"phoneNumber": 123456789012345678901234567890123}"#;
+    let email_255 = format!(r#"{{"email": "canary@{}"}}"#, "x".repeat(248));
+    let deep_object = r#"{"a":"#.repeat(3_000);
+    let deep_array = "[".repeat(16_000);
+    let too_long = format!(r#"{{"email": "canary@x", "a": "{}"}}"#, "a".repeat(20_000));
+    let much_too_long = "[".repeat(5_000_000);
+    #[rustfmt::skip]
+    let table: &[(&str, &[u8], u16, &str)] = &[
+        (json, br#"{}"#, 400, "at least one of"),
+        (json, br#"{"email": null, "phoneNumber": null, "canary": 1}"#, 400, "at least one of"),
+        (json, br#"{"email": " ", "phoneNumber": ""}"#, 400, "at least one of"),
+        (json, b"", 400, "not JSON: see line 1, column 0"),
+        (json, b"canary@x.org", 400, "not JSON: see line 1, column 1"),
+        (json, b"{\"email\": \"canary@x\",\n}", 400, "not JSON: see line 2, column 1"),
+        (json, br#"{"email": "canary@x"} canary"#, 400, "not JSON: see line 1, column 23"),
+        (json, br#"{"email": "canary@x"}{}"#, 400, "not JSON"),
+        (json, br#"{"phoneNumber": 01}"#, 400, "not JSON"),
+        (json, br#"{"phoneNumber": +1}"#, 400, "not JSON"),
+        (json, br#"{"phoneNumber": NaN}"#, 400, "not JSON"),
+        (json, b"{\"email\": \"canary@x\n\"}", 400, "not JSON"),
+        (json, b"{\"email\": \"canary@x\0\"}", 400, "not JSON"),
+        (json, br#""canary@x""#, 400, "not a JSON object"),
+        (json, br#"["canary@x"]"#, 400, "not a JSON object"),
+        (json, b"null", 400, "not a JSON object"),
+        (json, b"17", 400, "not a JSON object"),
+        (json, b"{\"email\": \"canary\xff@x\"}", 400, "not UTF-8"),
+        (json, b"{\"a\": \"\xc3\", \"email\": \"canary@x\"}", 400, "not UTF-8"),
+        (json, br#"{"email": "canary@x", "email": "canary@x"}"#, 400, "twice"),
+        (json, br#"{"email": null, "email": "canary@x"}"#, 400, "twice"),
+        (json, br#"{"email": "canary@x", "\u0065mail": null}"#, 400, "twice"),
+        (json, br#"{"email": "canary@x", "canary": 1, "canary": 2}"#, 400, "twice"),
+        (json, br#"{"phoneNumber": 1, "phoneNumber": 1}"#, 400, "twice"),
+        (json, br#"{"email": true}"#, 400, "email: expected a string or null"),
+        (json, br#"{"email": 17}"#, 400, "email: expected a string or null"),
+        (json, br#"{"email": ["canary@x"]}"#, 400, "email: expected a string or null"),
+        (json, br#"{"email": {"canary": "canary@x"}}"#, 400, "email: expected a string or null"),
+        (json, br#"{"phoneNumber": false}"#, 400, "phoneNumber: expected a string, a whole number"),
+        (json, br#"{"phoneNumber": ["canary"]}"#, 400, "phoneNumber: expected a string, a whole"),
+        (json, br#"{"phoneNumber": {}}"#, 400, "phoneNumber: expected a string, a whole number"),
+        (json, br#"{"phoneNumber": -1}"#, 400, "phoneNumber: expected a string, a whole number"),
+        (json, br#"{"phoneNumber": -0}"#, 400, "phoneNumber: expected a string, a whole number"),
+        (json, br#"{"phoneNumber": 1.0}"#, 400, "phoneNumber: expected a string, a whole number"),
+        (json, br#"{"phoneNumber": 1e3}"#, 400, "phoneNumber: expected a string, a whole number"),
+        (json, br#"{"phoneNumber": 1E3}"#, 400, "phoneNumber: expected a string, a whole number"),
+        (json, digits_33.as_bytes(), 400, "phoneNumber: expected at most 32 characters"),
+        (json, br#"{"email": "\ud800canary@x"}"#, 400, "email: expected no half of a surrogate"),
+        (json, br#"{"phoneNumber": "1\udc00"}"#, 400, "phoneNumber: expected no half"),
+        (json, br#"{"email": "canary\u0000@x"}"#, 400, "email: expected no control characters"),
+        (json, br#"{"phoneNumber": "1\n"}"#, 400, "phoneNumber: expected no control characters"),
+        (json, br#"{"email": "canary"}"#, 400, "email: expected a local part"),
+        (json, email_255.as_bytes(), 400, "email: expected at most 254 characters"),
+        (json, br#"{"phoneNumber": "canary 1"}"#, 400, "phoneNumber: expected digits"),
+        (json, br#"{"phoneNumber": "+-"}"#, 400, "phoneNumber: expected digits"),
+        (json, br#"{"email": "a@x", "phoneNumber": "canary"}"#, 400, "phoneNumber: expected digits"),
+        (json, deep_array.as_bytes(), 400, "not a JSON object"),
+        (json, deep_object.as_bytes(), 400, "not JSON"),
+        (json, too_long.as_bytes(), 413, "at most 16 KiB"),
+        (json, much_too_long.as_bytes(), 413, "at most 16 KiB"),
+        ("", br#"{"email": "canary@x"}"#, 415, "content-type: application/json"),
+        ("content-type: canary\r\n", b"{}", 415, "content-type: application/json"),
+        ("content-type: text/json\r\n", b"{}", 415, "content-type: application/json"),
+        ("content-type: application/jsonl\r\n", b"{}", 415, "content-type: application/json"),
+        ("content-type: application/x-www-form-urlencoded\r\n", b"a=canary", 415, "content-type"),
+    ];
+    for (content_type, body, status, says) in table {
+        let received = identify(content_type, body).await;
+        let sent = String::from_utf8_lossy(&body[..body.len().min(100)]);
+        assert_eq!(received.status, *status, "{sent}: {}", received.body);
+        let detail = received.problem()["detail"].to_string();
+        assert!(detail.contains(says), "{sent}: {detail}");
+        assert!(!received.body.contains(CANARY), "{sent}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_is_refused_is_named_beside_what_is_expected() {
+    let json = "content-type: application/json\r\n";
+    let problem = identify(json, br#"{"email": "canary"}"#).await.problem();
+    assert_eq!(problem["field"], "email");
+    assert!(problem["expected"].as_str().unwrap().contains("such as name@example.com"));
+}
+
+#[tokio::test]
+async fn every_content_type_that_means_json_is_let_in() {
+    let body = br#"{"email": "a@x"}"#;
+    for good in [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        "application/json ;charset=\"utf-8\"; x=y",
+        "application/vnd.api+json",
+        "application/problem+json;charset=iso-8859-1",
+    ] {
+        let received = identify(&format!("content-type: {good}\r\n"), body).await;
+        assert_eq!(received.status, 503, "{good}: {}", received.body);
+    }
+}
+
+#[tokio::test]
+async fn an_observation_that_is_not_recorded_says_whether_it_may_be_all_the_same() {
+    let json = "content-type: application/json\r\n";
+    let received = identify(json, br#"{"email": "canary@x"}"#).await;
+    assert_eq!(received.status, 503);
+    assert_eq!(received.header("retry-after"), Some("1"));
+    assert_eq!(received.problem()["recorded"], "no");
+
+    let told = |not_recorded: NotRecorded| {
+        let problem = serde_json::to_value(problem::Problem::from(not_recorded)).unwrap();
+        (problem["status"].as_u64().unwrap(), problem["recorded"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(told(NotRecorded::QueueFull), (503, "no".into()));
+    assert_eq!(told(NotRecorded::Unreachable), (503, "no".into()));
+    assert_eq!(told(NotRecorded::TimedOut), (503, "no".into()));
+    assert_eq!(told(NotRecorded::OutcomeUnknown), (503, "unknown".into()));
+    assert_eq!(told(NotRecorded::Refused), (500, "no".into()));
+}
+
+#[tokio::test]
+async fn paths_and_queries_that_cannot_be_read_get_a_problem() {
+    for (path, status, says) in [
+        ("/", 404, "/docs"),
+        ("/canary", 404, "/docs"),
+        ("/identify/", 404, "/docs"),
+        ("/docs/canary", 404, "/docs"),
+        ("/docs/%ff", 404, "/docs"),
+        ("/contacts/1", 503, "out of reach"),
+        ("/events?after=3&canary=1", 503, "out of reach"),
+        ("/contacts/0", 400, "id: expected a whole number from 1"),
+        ("/contacts/-1", 400, "id: expected a whole number from 1"),
+        ("/contacts/canary", 400, "id: expected a whole number from 1"),
+        ("/contacts/%ff", 400, "id: expected a whole number from 1"),
+        ("/contacts/9223372036854775808", 400, "id: expected a whole number from 1"),
+        ("/events?limit=0", 400, "limit: expected a whole number from 1 to 1000"),
+        ("/events?limit=1001", 400, "limit: expected a whole number from 1 to 1000"),
+        ("/events?limit=", 400, "limit: expected a whole number from 1 to 1000"),
+        ("/events?after=-1", 400, "after: expected a whole number from 0"),
+        ("/events?after=canary", 400, "after: expected a whole number from 0"),
+        ("/events?after=1&after=2", 400, "once each"),
+    ] {
+        let received = get(path).await;
+        assert_eq!(received.status, status, "{path}");
+        assert!(received.problem()["detail"].as_str().unwrap().contains(says), "{path}");
+        assert!(!received.body.contains(CANARY), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let received = get("/identify").await;
+    assert_eq!((received.status, received.header("allow")), (405, Some("post")));
+    assert!(received.problem()["detail"].as_str().unwrap().contains("allow"));
+    let received = ask("DELETE", "/events").await;
+    assert_eq!((received.status, received.header("allow")), (405, Some("get,head")));
+    let received = ask("OPTIONS", "/events").await;
+    assert_eq!((received.status, received.header("allow")), (204, Some("get,head")));
+}
+
+#[tokio::test]
+async fn a_head_request_gets_the_head_alone() {
+    for (path, status) in [("/health/live", 200), ("/identify", 405), ("/x", 404)] {
+        let received = ask("HEAD", path).await;
+        assert_eq!((received.status, &*received.body), (status, ""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_count_by_route_and_keep_no_path_or_method_of_a_caller() {
+    let router = without_postgres();
+    let address = start(router).await;
+    let mut last = String::new();
+    for line in ["GET /contacts/77", "GET /canary", "CANARY /events", "GET /metrics"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let received = read_to_end(&mut stream).await;
+        last = format!("{}\n{}", received.head, received.body);
+    }
+    for line in [
+        "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8",
+        r#"identity_ledger_http_requests_total{route="/contacts/{id}",method="GET",status="404"} 1"#,
+        r#"identity_ledger_http_requests_total{route="none",method="GET",status="404"} 1"#,
+        r#"identity_ledger_http_requests_total{route="/events",method="other",status="405"} 1"#,
+        r#"identity_ledger_http_request_duration_seconds_bucket{le="30.0",route="/events"} 1"#,
+        r#"identity_ledger_batch_requests_bucket{le="1024.0"} 0"#,
+        "identity_ledger_queue_requests 0",
+        "identity_ledger_position 0",
+        "identity_ledger_largest_identity_contacts 0",
+        "# EOF",
+    ] {
+        assert!(last.contains(line), "{line} is not in\n{last}");
+    }
+    assert!(!last.to_lowercase().contains(CANARY) && !last.contains("77"), "{last}");
+}
+
+#[tokio::test]
+async fn the_docs_page_loads_nothing_from_elsewhere() {
+    assert_eq!(get("/docs").await.header("location"), Some("/docs/"));
+    let page = get("/docs/").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html")));
+    assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'self';"));
+    assert!(!page.body.contains("://"), "{}", page.body);
+    let script = get("/docs/swagger-initializer.js").await.body;
+    assert!(script.contains(r#""url": "/openapi.json""#), "{script}");
+    assert!(script.contains(r#""validatorUrl": "none""#), "{script}");
+}
+
+/// Clients are generated from this document, so each change to it is seen in a diff.
+#[tokio::test]
+async fn the_served_openapi_document_is_the_one_in_the_snapshot() {
+    let snapshot = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/openapi.snapshot.json");
+    let served = get("/openapi.json").await.body + "\n";
+    if std::env::var_os("UPDATE_SNAPSHOT").is_some() {
+        std::fs::write(snapshot, &served).unwrap();
+    }
+    let refresh = "UPDATE_SNAPSHOT=1 cargo test --lib openapi";
+    assert!(std::fs::read_to_string(snapshot).unwrap() == served, "run `{refresh}`, see the diff");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_is_waited_for_10_seconds() {
+    let mut stream = TcpStream::connect(start(without_postgres()).await).await.unwrap();
+    let head = "POST /identify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    stream.write_all(format!("{head}content-length: 90\r\n\r\n{{").as_bytes()).await.unwrap();
+    let started = Instant::now();
+    let received = read_to_end(&mut stream).await;
+    assert_eq!((received.status, started.elapsed().as_secs()), (408, 10));
+    assert!(received.problem()["detail"].as_str().unwrap().contains("within 10 seconds"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_head_is_waited_for_10_seconds() {
+    let address = start(without_postgres()).await;
+    for sent in ["", "GET /health/live HTTP/1.1\r\nhost:"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let started = Instant::now();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 0);
+        assert_eq!(started.elapsed().as_secs(), 10);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_drips_is_waited_for_no_longer() {
+    let mut stream = TcpStream::connect(start(without_postgres()).await).await.unwrap();
+    let started = Instant::now();
+    for _ in 0..4 {
+        stream.write_all(b"GET").await.unwrap();
+        sleep(Duration::from_secs(3)).await;
+    }
+    assert_eq!(stream.read(&mut [0; 100]).await.unwrap_or(0), 0);
+    assert_eq!(started.elapsed().as_secs(), 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_rests_75_seconds_between_requests() {
+    let live = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut stream = TcpStream::connect(start(without_postgres()).await).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(live).await.unwrap();
+        assert_eq!(read_answer(&mut stream).await.status, 200);
+        sleep(Duration::from_secs(60)).await;
+    }
+    stream.write_all(&live[..20]).await.unwrap();
+    let started = Instant::now();
+    assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 0);
+    assert_eq!(started.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_rests_too_long_is_closed() {
+    let mut stream = TcpStream::connect(start(without_postgres()).await).await.unwrap();
+    stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.status, 200);
+    let started = Instant::now();
+    assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 0);
+    assert_eq!(started.elapsed().as_secs(), 75);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_under_way_are_answered_before_the_service_stops() {
+    let router = Router::new().route("/", axum::routing::get(answer_after_30_s));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let service = tokio::spawn(serve(listener, router, async { stopped.await.unwrap() }));
+
+    let mut resting = TcpStream::connect(address).await.unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    stop.send(()).unwrap();
+    assert_eq!(resting.read(&mut [0; 100]).await.unwrap(), 0);
+    assert!(TcpStream::connect(address).await.is_err());
+    assert_eq!(read_to_end(&mut stream).await.body, "late");
+    service.await.unwrap();
+}
+
+async fn answer_after_30_s() -> &'static str {
+    sleep(Duration::from_secs(30)).await;
+    "late"
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_ends_does_not_keep_the_service_from_stopping() {
+    let router = Router::new().route("/", axum::routing::get(std::future::pending::<()>));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let started = Instant::now();
+    serve(listener, router, sleep(Duration::from_secs(1))).await;
+    assert_eq!(started.elapsed().as_secs(), 36);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_ends_its_own_connection_alone() {
+    let router = Router::new()
+        .route("/", axum::routing::get(async || "fine"))
+        .route("/panic", axum::routing::get(async || -> () { panic!("as the test wants it") }));
+    let address = start(router).await;
+    let mut panics = TcpStream::connect(address).await.unwrap();
+    panics.write_all(b"GET /panic HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert_eq!(panics.read(&mut [0; 100]).await.unwrap_or(0), 0);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    assert_eq!(read_to_end(&mut stream).await.body, "fine");
+}
