@@ -36,7 +36,7 @@ async fn the_events_come_in_order_page_by_page_with_identifiers_beside_them() {
     let mut events = Vec::new();
     loop {
         let mut page = service.get_json(&path).await;
-        events.extend(page["events"].as_array_mut().unwrap().drain(..));
+        events.append(page["events"].as_array_mut().unwrap());
         match page["next"].as_str() {
             Some(next) => path = next.to_owned(),
             None => break,

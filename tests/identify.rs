@@ -89,7 +89,7 @@ async fn random_requests_at_once_give_the_connected_components() {
         }
     });
     join_all(callers).await;
-    let shown = join_all((1..=400).map(|number| service.contact(number))).await;
+    let shown = service.contacts(400).await;
     Model::of(&all).check(shown);
     identity_ledger::audit::verify(&ledger.database).await.unwrap();
 }

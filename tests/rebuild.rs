@@ -47,8 +47,14 @@ async fn a_damaged_table_is_named_and_a_rebuild_repairs_it() {
         ("update contact set created_at = now() where id = 1", "contact 1: created_at "),
         ("update contact set updated_at = now() where id = 1", "contact 1: updated_at "),
         ("delete from contact where id = 1", "contact 1 is missing"),
-        ("insert into contact (id, created_at, updated_at) values (0, now(), now())", "0 is"),
-        ("insert into contact (id, created_at, updated_at) values (999, now(), now())", "999 is"),
+        (
+            "insert into contact (id, created_at, updated_at) values (0, now(), now())",
+            "contact 0 is",
+        ),
+        (
+            "insert into contact (id, created_at, updated_at) values (999, now(), now())",
+            "contact 999 is",
+        ),
         ("truncate contact", "contact 1 is missing"),
     ] {
         query(AssertSqlSafe(damage)).execute(&mut owner).await.unwrap();
@@ -83,7 +89,7 @@ async fn rebuilds_and_verifications_hold_while_requests_run() {
         }
     };
     tokio::join!(load, operate);
-    let shown = join_all((1..=3000).map(|number| service.contact(number))).await;
+    let shown = service.contacts(3000).await;
     Model::of(&all).check(shown);
     verify(&ledger.database).await.unwrap();
 }

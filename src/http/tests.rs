@@ -275,7 +275,7 @@ async fn metrics_count_by_route_and_keep_no_path_or_method_of_a_caller() {
     }
     for line in [
         "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8",
-        r#"identity_ledger_http_requests_total{route="/contacts/{id}",method="GET",status="404"} 1"#,
+        r#"identity_ledger_http_requests_total{route="/contacts/{id}",method="GET",status="503"} 1"#,
         r#"identity_ledger_http_requests_total{route="none",method="GET",status="404"} 1"#,
         r#"identity_ledger_http_requests_total{route="/events",method="other",status="405"} 1"#,
         r#"identity_ledger_http_request_duration_seconds_bucket{le="30.0",route="/events"} 1"#,

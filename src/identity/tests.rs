@@ -183,7 +183,8 @@ fn any_identifiers() -> impl Strategy<Value = Identifiers> {
 
 /// The connected components of observations that share a key: the naive model.
 fn components(observations: &[Observation]) -> Vec<BTreeSet<ObservationId>> {
-    let mut components: Vec<(BTreeSet<ObservationId>, BTreeSet<(bool, Key)>)> = Vec::new();
+    type Component = (BTreeSet<ObservationId>, BTreeSet<(bool, Key)>);
+    let mut components: Vec<Component> = Vec::new();
     for observation in observations {
         let email = observation.keys.email.clone().map(|key| (true, key));
         let number = observation.keys.phone_number.clone().map(|key| (false, key));

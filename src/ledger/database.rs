@@ -101,6 +101,7 @@ impl Database {
         PgPoolOptions::new()
             .max_connections(READERS_MAX)
             .acquire_timeout(CONNECT_WAIT)
+            .acquire_slow_threshold(CONNECT_WAIT)
             .connect_lazy_with(options)
     }
 }

@@ -1,6 +1,7 @@
 //! The service as its users start it: the binary, in a process of its own.
 
 use super::Seen;
+use futures_util::StreamExt as _;
 use reqwest::{Client, Response, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
@@ -117,6 +118,12 @@ impl Service {
         response.json::<Answer>().await.unwrap().contact
     }
 
+    /// The identities of the first observations, asked a few at a time.
+    pub async fn contacts(&self, len: i64) -> Vec<Contact> {
+        let ask = |number| self.contact(number);
+        futures_util::stream::iter((1..=len).map(ask)).buffered(8).collect().await
+    }
+
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -140,6 +147,9 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the log of the service:\n{}", self.log());
+        }
         // A stopped process (SIGSTOP) is killed all the same.
         let _ = self.child.kill();
         let _ = self.child.wait();
