@@ -1,5 +1,6 @@
 //! What operators watch. Labels hold routes and statuses, never what a caller sent.
 
+use crate::identity::Position;
 use axum::extract::MatchedPath;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -18,11 +19,11 @@ const DURATION_BUCKETS_S: [f64; 15] =
 
 pub struct Metrics {
     /// Requests that were recorded in one transaction.
-    pub batch_len: Histogram,
+    batch_len: Histogram,
     /// Requests that wait for the recorder.
     pub queue_len: Gauge,
     /// Of the last event this service has recorded or seen.
-    pub position: Gauge,
+    position: Gauge,
     identity_len_max: Gauge,
     requests: Family<Answered, Counter>,
     request_duration: Family<Asked, Histogram>,
@@ -69,9 +70,12 @@ impl Metrics {
         self.requests.get_or_create(&answered).inc();
     }
 
-    /// An identity with this many contacts was touched.
-    pub fn identity_touched(&self, len: usize) {
-        let len = i64::try_from(len).unwrap_or(i64::MAX);
+    /// A batch was recorded, up to this position. The largest identity it touched has this many
+    /// contacts.
+    pub fn recorded(&self, batch_len: usize, position: Position, identity_len_max: usize) {
+        self.batch_len.observe(batch_len as f64);
+        self.position.set(position.get());
+        let len = i64::try_from(identity_len_max).unwrap_or(i64::MAX);
         self.identity_len_max.inner().fetch_max(len, Ordering::Relaxed);
     }
 

@@ -123,8 +123,7 @@ impl Identities {
         &contacts[place.expect("an identity holds the contacts that are filed under it")]
     }
 
-    /// Takes in a contact as the projection has it. The caller brings the rest of its identity.
-    pub fn insert(&mut self, contact: Contact) {
+    fn insert(&mut self, contact: Contact) {
         let primary = contact.primary();
         self.primary_of.insert(contact.id, primary);
         if let Some(key) = &contact.email_key {
@@ -134,6 +133,22 @@ impl Identities {
             self.phone_holder.insert(key.clone(), contact.id);
         }
         self.by_primary.entry(primary).or_default().insert(contact);
+    }
+
+    /// How many contacts are here.
+    pub fn len(&self) -> usize {
+        self.primary_of.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.primary_of.is_empty()
+    }
+
+    /// Takes in whole identities as the projection has them. What is here already is newer.
+    pub fn take_in(&mut self, contacts: Vec<Contact>) {
+        let here = |contact: &Contact| self.primary_of.contains_key(&contact.id);
+        let news: Vec<_> = contacts.into_iter().filter(|contact| !here(contact)).collect();
+        news.into_iter().for_each(|contact| self.insert(contact));
     }
 
     /// Folds an event in. `observation` is the one that the event concerns.

@@ -1,8 +1,8 @@
 //! Identities out of the contact table, with the head that they were read at.
 
 use crate::identity::{
-    Contact, ContactId, Email, Identities, Key, Link, ObservationId, PhoneNumber, Position,
-    RulesDigest, Timestamp,
+    Contact, ContactId, Email, Key, Link, ObservationId, PhoneNumber, Position, RulesDigest,
+    Timestamp,
 };
 use sqlx::{PgExecutor, query_file_as};
 
@@ -20,9 +20,8 @@ pub struct Snapshot {
     pub head: Head,
     /// The database's clock.
     pub now: Timestamp,
-    pub identities: Identities,
-    /// In order of id.
-    pub contact_ids: Vec<ContactId>,
+    /// Of whole identities, in order of id.
+    pub contacts: Vec<Contact>,
 }
 
 /// A member of an identity beside the head; the head alone where there is none.
@@ -75,13 +74,7 @@ fn snapshot(rows: Vec<Row>) -> Result<Snapshot, sqlx::Error> {
         rules_digest: RulesDigest::recorded(first.rules_digest.clone()),
     };
     let now = first.now;
-    let mut identities = Identities::default();
-    let mut contact_ids = Vec::with_capacity(rows.len());
-    for contact in rows.into_iter().filter_map(contact) {
-        contact_ids.push(contact.id);
-        identities.insert(contact);
-    }
-    Ok(Snapshot { head, now, identities, contact_ids })
+    Ok(Snapshot { head, now, contacts: rows.into_iter().filter_map(contact).collect() })
 }
 
 fn contact(row: Row) -> Option<Contact> {

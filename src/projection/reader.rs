@@ -17,11 +17,9 @@ impl Reader {
     /// The identity that any observation's number belongs to, and the position it was read at.
     pub async fn identity(&self, id: ContactId) -> Result<Option<(Answer, Position)>, Fault> {
         let snapshot = load_by_number(&self.0, id).await?;
-        let answer = snapshot.contact_ids.first().map(|first| {
-            let answer = snapshot.identities.identity_of(*first).answer();
-            (answer, snapshot.head.position)
-        });
-        Ok(answer)
+        let position = snapshot.head.position;
+        let found = !snapshot.contacts.is_empty();
+        Ok(found.then(|| (Answer::of(&snapshot.contacts), position)))
     }
 
     /// Up to `limit` events after a position, in order.

@@ -1,17 +1,12 @@
 //! Writes a decided batch.
 
-use super::decide::Decided;
-use super::queue::Request;
+use super::decide::Batch;
 use crate::identity::{ContactId, Email, Key, PhoneNumber};
 use sqlx::{PgExecutor, query_file_scalar};
 
-/// Appends the batch, unless the head has moved since it was decided: then nothing is
+/// Appends a closed batch, unless the head has moved since it was decided: then nothing is
 /// written, and `false` comes back. Sending a batch twice appends it once.
-pub async fn append(
-    executor: impl PgExecutor<'_>,
-    batch: &Decided,
-    requests: &[Request],
-) -> Result<bool, sqlx::Error> {
+pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool, sqlx::Error> {
     let facts = || batch.events.iter().map(|event| &event.fact);
     let kinds: Vec<&str> = facts().map(|fact| fact.kind()).collect();
     let contact_ids: Vec<_> = facts().map(|fact| fact.contact_id().map(ContactId::get)).collect();
@@ -23,10 +18,10 @@ pub async fn append(
     let seen = || batch.observations.iter().map(|observation| &observation.identifiers);
     let emails: Vec<_> = seen().map(|seen| seen.email().map(Email::as_str)).collect();
     let numbers: Vec<_> = seen().map(|seen| seen.phone_number().map(PhoneNumber::as_str)).collect();
-    let salts: Vec<&[u8]> = requests.iter().map(|request| request.salt.0.as_slice()).collect();
+    let salts: Vec<&[u8]> = batch.requests.iter().map(|request| &request.salt.0[..]).collect();
     let observed_at: Vec<_> = batch.observed_at.iter().map(|position| position.get()).collect();
 
-    let contacts = || batch.introduced.iter().map(|id| batch.known.contact(*id));
+    let contacts = || batch.contacts.iter();
     let new_ids: Vec<_> = contacts().map(|contact| contact.id.get()).collect();
     let new_linked_ids: Vec<_> =
         contacts().map(|contact| contact.linked_id().map(ContactId::get)).collect();
@@ -39,9 +34,8 @@ pub async fn append(
     let new_phone_keys: Vec<_> =
         contacts().map(|contact| contact.phone_key.as_ref().map(Key::as_str)).collect();
 
-    let demoted: Vec<_> = batch.demoted.iter().map(|id| id.get()).collect();
-    let demoted_to: Vec<_> =
-        batch.demoted.iter().map(|id| batch.known.primary_of(*id).get()).collect();
+    let (demoted, demoted_to): (Vec<_>, Vec<_>) =
+        batch.demoted.iter().map(|(contact, primary)| (contact.get(), primary.get())).unzip();
 
     let moved = query_file_scalar!(
         "src/recorder/append.sql",

@@ -2,57 +2,71 @@
 
 use super::queue::{Recorded, Request};
 use crate::identity::{
-    ContactId, Event, Fact, Identities, Observation, Position, Timestamp, resolve,
+    Contact, ContactId, Event, Fact, Identities, Observation, Position, Timestamp, resolve,
 };
-use crate::projection::{Head, Snapshot};
+use crate::projection::Head;
 
-/// A batch, decided at `before`: right only as long as that is the head.
-pub struct Decided {
+/// Requests, decided one after another: right only as long as `before` is the head.
+pub struct Batch {
     pub before: Head,
+    /// Of all events in the batch.
     pub recorded_at: Timestamp,
+    pub requests: Vec<Request>,
     pub events: Vec<Event>,
     pub observations: Vec<Observation>,
     /// The position of the `ContactObserved` of each observation.
     pub observed_at: Vec<Position>,
-    /// The contacts after the batch: those that it introduced or demoted are among them.
-    pub known: Identities,
-    pub introduced: Vec<ContactId>,
-    /// Primaries from before the batch that are secondaries after it.
-    pub demoted: Vec<ContactId>,
-    pub answers: Vec<Recorded>,
+    /// The contacts that it introduces, as they are when it is closed.
+    pub contacts: Vec<Contact>,
+    /// Primaries from before the batch that it demotes, and the primary of each when it is closed.
+    pub demoted: Vec<(ContactId, ContactId)>,
+    answers: Vec<Recorded>,
+    introduced: Vec<ContactId>,
     /// In contacts.
     pub identity_len_max: usize,
 }
 
-/// Decides the requests one after another, each knowing those before it.
-pub fn decide(snapshot: Snapshot, requests: &[Request]) -> Decided {
-    let before = snapshot.head;
-    let mut batch = Decided {
-        // Time never runs backwards in a ledger, whatever the server's clock does.
-        recorded_at: snapshot.now.max(before.recorded_at),
-        events: Vec::with_capacity(2 * requests.len()),
-        observations: Vec::with_capacity(requests.len()),
-        observed_at: Vec::with_capacity(requests.len()),
-        known: snapshot.identities,
-        introduced: Vec::new(),
-        demoted: Vec::new(),
-        answers: Vec::with_capacity(requests.len()),
-        identity_len_max: 0,
-        before,
-    };
-    for request in requests {
-        batch.observe(request);
+impl Batch {
+    /// An empty batch, to be decided at a head.
+    pub fn at(before: Head, now: Timestamp) -> Self {
+        Self {
+            // Time never runs backwards in a ledger, whatever the server's clock does.
+            recorded_at: now.max(before.recorded_at),
+            before,
+            requests: Vec::new(),
+            events: Vec::new(),
+            observations: Vec::new(),
+            observed_at: Vec::new(),
+            contacts: Vec::new(),
+            demoted: Vec::new(),
+            answers: Vec::new(),
+            introduced: Vec::new(),
+            identity_len_max: 0,
+        }
     }
-    batch
-}
 
-impl Decided {
-    /// The position of the batch's last event.
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The position of its last event.
     pub fn last_position(&self) -> Position {
         self.events.last().map_or(self.before.position, |event| event.position)
     }
 
-    fn observe(&mut self, request: &Request) {
+    /// The end of the ledger once it is appended.
+    pub fn head(&self) -> Head {
+        let last = self.observations.last().map_or(self.before.observation_id, |last| last.id);
+        Head {
+            position: self.last_position(),
+            observation_id: last,
+            recorded_at: self.recorded_at,
+            rules_digest: self.before.rules_digest.clone(),
+        }
+    }
+
+    /// Decides one more request, knowing those before it, and folds it into what is known.
+    pub fn decide(&mut self, known: &mut Identities, request: Request) {
         let last = self.observations.last().map_or(self.before.observation_id, |last| last.id);
         let observation = Observation {
             id: last.next(),
@@ -62,7 +76,7 @@ impl Decided {
         };
         self.observed_at.push(self.last_position().next());
         let mut primary_id = observation.id.into();
-        for fact in resolve(&self.known, &observation) {
+        for fact in resolve(known, &observation) {
             match &fact {
                 Fact::ContactObserved(observed) => {
                     primary_id = observed.primary_id;
@@ -73,17 +87,36 @@ impl Decided {
             }
             let position = self.last_position().next();
             let event = Event { position, recorded_at: self.recorded_at, fact };
-            self.known.apply(&event, &observation);
+            known.apply(&event, &observation);
             self.events.push(event);
         }
-        let identity = self.known.identity_of(primary_id);
+        let identity = known.identity_of(primary_id);
         self.identity_len_max = self.identity_len_max.max(identity.contacts().len());
         self.answers.push(Recorded { answer: identity.answer(), position: self.last_position() });
         self.observations.push(observation);
+        self.requests.push(request);
     }
 
     fn demote(&mut self, primary: ContactId) {
-        let from_before = primary <= ContactId::from(self.before.observation_id);
-        self.demoted.extend(from_before.then_some(primary));
+        // A contact of this very batch is written once, as it is in the end.
+        if primary <= ContactId::from(self.before.observation_id) {
+            self.demoted.push((primary, primary));
+        }
+    }
+
+    /// Takes the contacts as they are after its last request. `known` knows of no later one.
+    pub fn close(&mut self, known: &Identities) {
+        self.contacts = self.introduced.iter().map(|id| known.contact(*id).clone()).collect();
+        for (contact, primary) in &mut self.demoted {
+            *primary = known.primary_of(*contact);
+        }
+    }
+
+    /// Tells the callers what was recorded.
+    pub fn answer(self) {
+        for (request, answer) in self.requests.into_iter().zip(self.answers) {
+            // A caller that has gone away has nobody to tell.
+            let _ = request.reply.send(Ok(answer));
+        }
     }
 }

@@ -6,8 +6,10 @@
 //! transaction in a handler.
 
 mod append;
+mod careful;
 mod decide;
 mod queue;
+mod steps;
 mod task;
 
 pub use queue::{NotRecorded, Recorded, Recorder};

@@ -1,250 +1,271 @@
-//! The recorder's task: takes what waits, decides it, appends it, answers.
+//! The recorder's task, on the usual path: while one batch is being appended, the next is
+//! read and decided on top of it.
 
 use super::append::append;
-use super::decide::{Decided, decide};
-use super::queue::{NotRecorded, Recorded, Recorder, Request};
-use crate::identity::{Key, Rules};
+use super::careful::CarefulPath;
+use super::decide::Batch;
+use super::queue::{Recorder, Request};
+use super::steps::{Shared, load, within};
+use crate::identity::{Identities, Position};
 use crate::ledger::{self, Database, Fault};
 use crate::metrics::Metrics;
-use crate::projection::{self, Snapshot};
-use sqlx::{Executor as _, PgConnection};
+use crate::projection::{Head, Snapshot};
+use sqlx::PgConnection;
+use std::future::pending;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 const QUEUE_LEN_MAX: usize = 8192;
 const BATCH_LEN_MAX: usize = 1024;
-/// Longer than the statement timeout of the session: the server gives up first.
-const STEP_WAIT: Duration = Duration::from_secs(12);
-/// How long a lost append is looked for before its callers hear that nobody knows.
-const SETTLE_WAIT: Duration = Duration::from_secs(8);
-const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+/// In contacts, some 400 bytes each. What is not known is read again.
+const KNOWN_LEN_MAX: usize = 50_000;
 
 /// Starts the recorder. It ends when all handles are gone and the queue is drained.
 pub async fn start(
     database: Database,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<(Recorder, JoinHandle<()>)> {
-    let mut connection = database.recorder().await?;
-    let rules = Arc::new(ledger::rules_in_force(&mut connection).await?);
+    let mut reader = database.recorder().await?;
+    let rules = Arc::new(ledger::rules_in_force(&mut reader).await?);
     let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
     let (rules_sender, rules_receiver) = watch::channel(rules);
     let task = Task {
-        database,
-        connection: Some(connection),
-        rules: rules_sender,
-        metrics,
-        is_failing: false,
+        shared: Arc::new(Shared { database, rules: rules_sender, metrics }),
+        reader: Some(reader),
+        writer: None,
+        known: Known::default(),
+        next: None,
+        flight: None,
+        landing: None,
+        careful: CarefulPath::default(),
     };
     Ok((Recorder::new(sender, rules_receiver), tokio::spawn(task.run(queue))))
 }
 
 struct Task {
-    database: Database,
-    /// None after a failure, until the next batch connects again.
-    connection: Option<PgConnection>,
-    rules: watch::Sender<Arc<Rules>>,
-    metrics: Arc<Metrics>,
-    /// Whether the last batch failed: a trouble is told when it begins and when it ends.
-    is_failing: bool,
+    shared: Arc<Shared>,
+    /// None after a failure, until it is needed again.
+    reader: Option<PgConnection>,
+    writer: Option<PgConnection>,
+    known: Known,
+    /// Decided on top of the batch in flight, to be sent when that has landed.
+    next: Option<Batch>,
+    flight: Option<Flight>,
+    landing: Option<Landing>,
+    careful: CarefulPath,
+}
+
+/// Identities as they are after the last request that was decided, appended or not.
+#[derive(Default)]
+struct Known {
+    identities: Identities,
+    /// After the batch that was sent last.
+    head: Option<Head>,
+    /// Before the batch that was sent last: a snapshot of this position just lacks that batch.
+    sent_from: Option<Position>,
+}
+
+/// A batch on its way into the ledger.
+struct Flight {
+    batch_len: usize,
+    landing: Pin<Box<dyn Future<Output = Landing> + Send>>,
+}
+
+/// How a flight ended. The callers of a batch that was appended have been answered.
+struct Landing {
+    writer: Option<PgConnection>,
+    failed: Option<(Batch, Trouble)>,
+}
+
+enum Trouble {
+    LostRace,
+    LostConnection,
+    NotAppended,
 }
 
 impl Task {
     async fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         let mut waiting = Vec::with_capacity(BATCH_LEN_MAX);
-        while queue.recv_many(&mut waiting, BATCH_LEN_MAX).await > 0 {
-            self.metrics.queue_len.set(queue.len() as i64);
-            let batch: Vec<Request> = waiting.drain(..).filter(Request::take).collect();
-            if !batch.is_empty() {
-                self.record(batch).await;
+        let mut is_open = true;
+        while is_open || self.flight.is_some() {
+            let room = BATCH_LEN_MAX - waiting.len();
+            tokio::select! {
+                biased;
+                landing = land(&mut self.flight) => self.landing = Some(landing),
+                len = queue.recv_many(&mut waiting, room), if is_open && room > 0 => {
+                    is_open = len > 0;
+                    self.shared.metrics.queue_len.set(queue.len() as i64);
+                }
+            }
+            self.conclude().await;
+            if self.should_decide(waiting.len()) {
+                self.decide(waiting.drain(..).filter(Request::take).collect()).await;
+            }
+            self.send_next();
+        }
+    }
+
+    /// All that wait are decided at once. While a batch is in flight nobody is answered sooner for
+    /// being decided sooner, so there they wait for company: each reading is a round trip.
+    fn should_decide(&self, waiting_len: usize) -> bool {
+        let next_len = self.next.as_ref().map_or(0, Batch::len);
+        match &self.flight {
+            None => waiting_len > 0 && next_len == 0,
+            Some(flight) => {
+                let is_company = 2 * waiting_len >= flight.batch_len;
+                is_company && next_len + waiting_len <= BATCH_LEN_MAX && !self.known.is_full()
             }
         }
     }
 
-    /// Records the batch and answers it. Where Postgres refuses its data, the halves go alone.
-    async fn record(&mut self, mut batch: Vec<Request>) {
-        let not_recorded = match self.attempt(&mut batch).await {
-            Ok(answers) => {
-                if std::mem::take(&mut self.is_failing) {
-                    tracing::info!("recording again");
+    /// Decides requests on top of what is known; where that does not stand, they go the careful way.
+    async fn decide(&mut self, mut requests: Vec<Request>) {
+        if requests.is_empty() {
+            return;
+        }
+        if self.flight.is_none() && self.known.is_full() {
+            self.forget();
+        }
+        self.shared.make_keys(&mut requests);
+        let snapshot = self.read(&requests).await;
+        self.conclude().await;
+        match snapshot.filter(|snapshot| self.fits(snapshot)) {
+            Some(snapshot) => {
+                let head = self.known.head.get_or_insert(snapshot.head);
+                let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), snapshot.now));
+                self.known.identities.take_in(snapshot.contacts);
+                for request in requests {
+                    next.decide(&mut self.known.identities, request);
                 }
-                for (request, answer) in batch.into_iter().zip(answers) {
-                    // A caller that has gone away has nobody to tell.
-                    let _ = request.reply.send(Ok(answer));
-                }
-                return;
             }
-            Err(Failure::Fault(Fault::Data(_))) if batch.len() > 1 => {
-                let second_half = batch.split_off(batch.len() / 2);
-                Box::pin(self.record(batch)).await;
-                return Box::pin(self.record(second_half)).await;
+            None => {
+                self.land_and_conclude().await;
+                self.redo_next().await;
+                self.careful.record(&self.shared, requests, false).await;
             }
-            Err(failure) => {
-                if !self.is_failing {
-                    tracing::error!(batch_len = batch.len(), "not recorded: {failure}");
-                }
-                self.is_failing = true;
-                failure.told()
-            }
+        }
+    }
+
+    async fn read(&mut self, requests: &[Request]) -> Option<Snapshot> {
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => self.shared.database.recorder().await.ok()?,
         };
-        for request in batch {
-            let _ = request.reply.send(Err(not_recorded));
+        let loading = load(&mut reader, &self.known.identities, requests);
+        let snapshot = meanwhile(loading, &mut self.flight, &mut self.landing).await.ok()?;
+        self.reader = Some(reader);
+        Some(snapshot)
+    }
+
+    /// Another node may have written, and the rules may have changed.
+    fn fits(&self, snapshot: &Snapshot) -> bool {
+        let position = Some(snapshot.head.position);
+        let sent_to = self.known.head.as_ref().map(|head| head.position);
+        let is_ours = sent_to.is_none() || sent_to == position || self.known.sent_from == position;
+        is_ours && self.shared.has_rules_of(snapshot)
+    }
+
+    /// Sends what is decided, if nothing is in flight.
+    fn send_next(&mut self) {
+        if self.flight.is_some() {
+            return;
+        }
+        let Some(mut batch) = self.next.take() else { return };
+        batch.close(&self.known.identities);
+        self.known.sent_from = Some(batch.before.position);
+        self.known.head = Some(batch.head());
+        self.flight = Some(Flight {
+            batch_len: batch.len(),
+            landing: Box::pin(fly(self.shared.clone(), self.writer.take(), batch)),
+        });
+    }
+
+    async fn land_and_conclude(&mut self) {
+        if self.flight.is_some() {
+            self.landing = Some(land(&mut self.flight).await);
+        }
+        self.conclude().await;
+    }
+
+    /// Ends the flight that has landed. Where its batch was not appended, neither it nor what was
+    /// decided on top of it stands: both go the careful way.
+    async fn conclude(&mut self) {
+        let Some(landing) = self.landing.take() else { return };
+        self.writer = landing.writer;
+        let Some((batch, trouble)) = landing.failed else { return };
+        match trouble {
+            Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
+            Trouble::LostRace => self.careful.record(&self.shared, batch.requests, true).await,
+            Trouble::NotAppended => self.careful.record(&self.shared, batch.requests, false).await,
+        }
+        self.redo_next().await;
+    }
+
+    async fn redo_next(&mut self) {
+        self.forget();
+        if let Some(batch) = self.next.take() {
+            self.careful.record(&self.shared, batch.requests, false).await;
         }
     }
 
-    /// Reads, decides and appends, again for as long as other nodes get there first.
-    async fn attempt(&mut self, batch: &mut [Request]) -> Result<Vec<Recorded>, Failure> {
-        let mut connection = self.connect().await?;
-        let mut lost_race = false;
-        loop {
-            self.make_keys(batch);
-            // Whoever lost a race takes the lock before it reads, or a busier node could keep
-            // it from ever getting its turn.
-            if lost_race {
-                within(lock(&mut connection)).await?;
-            }
-            let snapshot = within(load(&mut connection, batch)).await?;
-            if snapshot.head.rules_digest != *self.rules.borrow().digest() {
-                self.follow_rules(&mut connection).await?;
-                lost_race = false;
-                continue;
-            }
-            let decided = decide(snapshot, batch);
-            let appended = match within(append(&mut connection, &decided, batch)).await {
-                Ok(true) if lost_race => within(connection.execute("commit")).await.map(|_| true),
-                Ok(false) if lost_race => unreachable!("the head cannot move while it is locked"),
-                appended => appended,
-            };
-            let appended = match appended {
-                Err(Fault::Lost(_)) => {
-                    drop(connection);
-                    let (settled, recorded) = self.settle(&decided, batch).await?;
-                    connection = settled;
-                    recorded
-                }
-                appended => appended?,
-            };
-            if appended {
-                self.connection = Some(connection);
-                self.measure(&decided);
-                return Ok(decided.answers);
-            }
-            lost_race = true;
-        }
-    }
-
-    async fn connect(&mut self) -> Result<PgConnection, Fault> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => Ok(self.database.recorder().await?),
-        }
-    }
-
-    /// Finds out whether an append whose connection died is in the ledger, by sending it
-    /// again: it can be appended once only, be it by the statement that was lost, which may
-    /// still be running, or by this one. Where the head has moved, the line at the batch's
-    /// first position says whose batch it was.
-    async fn settle(
-        &mut self,
-        decided: &Decided,
-        batch: &[Request],
-    ) -> Result<(PgConnection, bool), Failure> {
-        let since = Instant::now();
-        tracing::warn!(batch_len = batch.len(), "the connection was lost during an append");
-        while since.elapsed() < SETTLE_WAIT {
-            match self.try_settle(decided, batch).await {
-                Ok(settled) => return Ok(settled),
-                Err(Fault::Data(_)) => return Err(Failure::OutcomeUnknown),
-                Err(Fault::Lost(_) | Fault::Refused(_)) => {
-                    tokio::time::sleep(SETTLE_PAUSE).await;
-                }
-            }
-        }
-        Err(Failure::OutcomeUnknown)
-    }
-
-    async fn try_settle(
-        &mut self,
-        decided: &Decided,
-        batch: &[Request],
-    ) -> Result<(PgConnection, bool), Fault> {
-        let mut connection = self.database.recorder().await?;
-        let first = decided.events.first().expect("every observation is an event");
-        let recorded = within(append(&mut connection, decided, batch)).await?
-            || within(ledger::line_at(&mut connection, first.position)).await?
-                == Some(first.line());
-        Ok((connection, recorded))
-    }
-
-    fn measure(&self, decided: &Decided) {
-        self.metrics.identity_touched(decided.identity_len_max);
-        self.metrics.batch_len.observe(decided.answers.len() as f64);
-        self.metrics.position.set(decided.last_position().get());
-    }
-
-    /// Keys are made ahead by the handlers; those made by other rules are made again.
-    fn make_keys(&self, batch: &mut [Request]) {
-        let rules = self.rules.borrow();
-        for request in batch.iter_mut().filter(|request| !Arc::ptr_eq(&request.rules, &rules)) {
-            request.keys = rules.keys(&request.identifiers);
-            request.rules = rules.clone();
-        }
-    }
-
-    async fn follow_rules(&mut self, connection: &mut PgConnection) -> Result<(), Failure> {
-        let rules = ledger::rules_in_force(connection).await.map_err(Failure::Rules)?;
-        tracing::info!(rules = rules.name(), version = rules.version(), "following new rules");
-        self.rules.send_replace(Arc::new(rules));
-        Ok(())
+    fn forget(&mut self) {
+        let forgotten = std::mem::take(&mut self.known);
+        // Giving back the memory of many contacts takes long enough to be felt.
+        tokio::task::spawn_blocking(move || drop(forgotten));
     }
 }
 
-/// Locks in the order that a swap of the contact table does: `contact`, then `head`.
-async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let lock = "
-        begin;
-        lock table contact in row exclusive mode;
-        select position from head for update;
-    ";
-    sqlx::raw_sql(lock).execute(connection).await?;
-    Ok(())
-}
-
-async fn load(connection: &mut PgConnection, batch: &[Request]) -> Result<Snapshot, sqlx::Error> {
-    let keys = || batch.iter().map(|request| &request.keys);
-    let email_keys: Vec<_> =
-        keys().filter_map(|keys| keys.email.as_ref().map(Key::as_str)).collect();
-    let phone_keys: Vec<_> =
-        keys().filter_map(|keys| keys.phone_number.as_ref().map(Key::as_str)).collect();
-    projection::load(connection, &email_keys, &phone_keys).await
-}
-
-/// A server that does not answer in time is as good as gone.
-async fn within<T>(step: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Fault> {
-    match tokio::time::timeout(STEP_WAIT, step).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(Fault::Lost("no answer in time")),
+impl Known {
+    fn is_full(&self) -> bool {
+        self.identities.len() > KNOWN_LEN_MAX
     }
 }
 
-/// Why a batch is not recorded, or may be.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("{0}")]
-    Fault(#[from] Fault),
-    #[error("the connection to Postgres was lost during an append, and did not come back")]
-    OutcomeUnknown,
-    #[error("{0:#}")]
-    Rules(anyhow::Error),
-}
-
-impl Failure {
-    fn told(&self) -> NotRecorded {
-        match self {
-            Self::Fault(Fault::Data(_)) => NotRecorded::Refused,
-            Self::Fault(_) | Self::Rules(_) => NotRecorded::Unreachable,
-            Self::OutcomeUnknown => NotRecorded::OutcomeUnknown,
+/// Appends a batch and answers its callers.
+async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) -> Landing {
+    let mut writer = match writer {
+        Some(writer) => writer,
+        None => match shared.database.recorder().await {
+            Ok(writer) => writer,
+            Err(_) => return Landing { writer: None, failed: Some((batch, Trouble::NotAppended)) },
+        },
+    };
+    let trouble = match within(append(&mut writer, &batch)).await {
+        Ok(true) => {
+            shared.measure(&batch);
+            batch.answer();
+            return Landing { writer: Some(writer), failed: None };
         }
+        Ok(false) => {
+            return Landing { writer: Some(writer), failed: Some((batch, Trouble::LostRace)) };
+        }
+        Err(Fault::Lost(_)) => Trouble::LostConnection,
+        Err(Fault::Data(_) | Fault::Refused(_)) => Trouble::NotAppended,
+    };
+    Landing { writer: None, failed: Some((batch, trouble)) }
+}
+
+/// Waits for the flight to land; for ever where there is none. Can be given up and called again.
+async fn land(flight: &mut Option<Flight>) -> Landing {
+    let Some(airborne) = flight else { return pending().await };
+    let landing = airborne.landing.as_mut().await;
+    *flight = None;
+    landing
+}
+
+/// Takes a step without keeping the flight, and so its callers, waiting for it.
+async fn meanwhile<T>(
+    step: impl Future<Output = T>,
+    flight: &mut Option<Flight>,
+    landing: &mut Option<Landing>,
+) -> T {
+    let mut step = pin!(step);
+    tokio::select! {
+        biased;
+        landed = land(flight) => *landing = Some(landed),
+        done = &mut step => return done,
     }
+    step.await
 }

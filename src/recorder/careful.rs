@@ -1,0 +1,179 @@
+//! The careful path: one step after another, for batches that had bad luck on the usual one.
+//! It settles what became of a lost append, takes the lock after a lost race, follows new
+//! rules, and halves a batch that Postgres refuses.
+
+use super::append::append;
+use super::decide::Batch;
+use super::queue::{NotRecorded, Request};
+use super::steps::{Shared, load, within};
+use crate::identity::Identities;
+use crate::ledger::{self, Fault};
+use sqlx::{Executor as _, PgConnection};
+use std::time::{Duration, Instant};
+
+/// How long a lost append is looked for before its callers hear that nobody knows.
+const SETTLE_WAIT: Duration = Duration::from_secs(8);
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why requests are not recorded, or may be.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Fault(#[from] Fault),
+    #[error("the connection to Postgres was lost during an append, and did not come back")]
+    OutcomeUnknown,
+    #[error("{0:#}")]
+    Rules(anyhow::Error),
+}
+
+#[derive(Default)]
+pub struct CarefulPath {
+    /// Whether the last batch failed: a trouble is told when it begins and when it ends.
+    is_failing: bool,
+}
+
+impl CarefulPath {
+    /// Records requests and answers them. Where Postgres refuses their data, the halves go alone.
+    pub async fn record(&mut self, shared: &Shared, mut requests: Vec<Request>, lost_race: bool) {
+        match attempt(shared, &mut requests, lost_race).await {
+            Ok(()) => {
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("recording again");
+                }
+            }
+            Err(Failure::Fault(Fault::Data(_))) if requests.len() > 1 => {
+                let second_half = requests.split_off(requests.len() / 2);
+                Box::pin(self.record(shared, requests, false)).await;
+                Box::pin(self.record(shared, second_half, false)).await;
+            }
+            Err(failure) => self.refuse(requests, &failure),
+        }
+    }
+
+    /// Ends a batch whose append was sent and not answered.
+    pub async fn settle(&mut self, shared: &Shared, batch: Batch) {
+        match settle(shared, &batch).await {
+            Ok(true) => batch.answer(),
+            Ok(false) => self.record(shared, batch.requests, false).await,
+            Err(failure) => self.refuse(batch.requests, &failure),
+        }
+    }
+
+    fn refuse(&mut self, requests: Vec<Request>, failure: &Failure) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::error!(batch_len = requests.len(), "not recorded: {failure}");
+        }
+        for request in requests {
+            let _ = request.reply.send(Err(failure.told()));
+        }
+    }
+}
+
+/// Reads, decides and appends, again for as long as other nodes get there first. Takes the
+/// requests when they are answered, and leaves them where they are not.
+async fn attempt(
+    shared: &Shared,
+    requests: &mut Vec<Request>,
+    mut lost_race: bool,
+) -> Result<(), Failure> {
+    let mut connection = shared.database.recorder().await.map_err(Fault::from)?;
+    loop {
+        shared.make_keys(requests);
+        // Whoever lost a race takes the lock before it reads, or a busier node could keep
+        // it from ever getting its turn.
+        if lost_race {
+            within(lock(&mut connection)).await?;
+        }
+        let snapshot = load(&mut connection, &Identities::default(), requests).await?;
+        if !shared.has_rules_of(&snapshot) {
+            follow_rules(shared, &mut connection).await?;
+            // What was read under the lock is read again; the lock is kept.
+            shared.make_keys(requests);
+            continue;
+        }
+        let mut known = Identities::default();
+        known.take_in(snapshot.contacts);
+        let mut batch = Batch::at(snapshot.head, snapshot.now);
+        for request in requests.drain(..) {
+            batch.decide(&mut known, request);
+        }
+        batch.close(&known);
+        let appended = match within(append(&mut connection, &batch)).await {
+            Ok(true) if lost_race => within(connection.execute("commit")).await.map(|_| true),
+            appended => appended,
+        };
+        let recorded = match appended {
+            Err(Fault::Lost(_)) => settle(shared, &batch).await,
+            appended => appended.map_err(Failure::Fault),
+        };
+        match recorded {
+            Ok(true) => {
+                shared.measure(&batch);
+                batch.answer();
+                return Ok(());
+            }
+            Ok(false) => *requests = batch.requests,
+            Err(failure) => {
+                *requests = batch.requests;
+                return Err(failure);
+            }
+        }
+        connection = shared.database.recorder().await.map_err(Fault::from)?;
+        lost_race = true;
+    }
+}
+
+/// Locks in the order that a swap of the contact table does: `contact`, then `head`.
+async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let lock = "
+        begin;
+        lock table contact in row exclusive mode;
+        select position from head for update;
+    ";
+    sqlx::raw_sql(lock).execute(connection).await?;
+    Ok(())
+}
+
+async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<(), Failure> {
+    let rules = ledger::rules_in_force(connection).await.map_err(Failure::Rules)?;
+    tracing::info!(rules = rules.name(), version = rules.version(), "following new rules");
+    shared.rules.send_replace(rules.into());
+    Ok(())
+}
+
+/// Finds out whether an append whose connection died is in the ledger, by sending it again:
+/// it can be appended once only, be it by the statement that was lost, which may still be
+/// running, or by this one. Where the head has moved, the line at the batch's first position
+/// says whose batch it was.
+async fn settle(shared: &Shared, batch: &Batch) -> Result<bool, Failure> {
+    let since = Instant::now();
+    tracing::warn!(batch_len = batch.len(), "the connection was lost during an append");
+    while since.elapsed() < SETTLE_WAIT {
+        match try_settle(shared, batch).await {
+            Ok(recorded) => return Ok(recorded),
+            Err(Fault::Data(_)) => return Err(Failure::OutcomeUnknown),
+            Err(Fault::Lost(_) | Fault::Refused(_)) => tokio::time::sleep(SETTLE_PAUSE).await,
+        }
+    }
+    Err(Failure::OutcomeUnknown)
+}
+
+async fn try_settle(shared: &Shared, batch: &Batch) -> Result<bool, Fault> {
+    let mut connection = shared.database.recorder().await?;
+    if within(append(&mut connection, batch)).await? {
+        return Ok(true);
+    }
+    let first = batch.events.first().expect("every observation is an event");
+    let line = within(ledger::line_at(&mut connection, first.position)).await?;
+    Ok(line == Some(first.line()))
+}
+
+impl Failure {
+    fn told(&self) -> NotRecorded {
+        match self {
+            Self::Fault(Fault::Data(_)) => NotRecorded::Refused,
+            Self::Fault(_) | Self::Rules(_) => NotRecorded::Unreachable,
+            Self::OutcomeUnknown => NotRecorded::OutcomeUnknown,
+        }
+    }
+}
