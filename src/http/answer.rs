@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 
 const LEDGER_POSITION: HeaderName = HeaderName::from_static("ledger-position");
 
-/// The shape of an answer. Borrows, since an identity may have ten thousand values.
+/// The customer.
+// Borrows: an identity may have ten thousand values.
 #[derive(Serialize, ToSchema)]
 pub struct Identified<'a> {
     contact: Consolidated<'a>,
@@ -61,4 +62,27 @@ fn phone_numbers<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(phone_numbers.iter().map(PhoneNumber::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    #[tokio::test]
+    async fn an_answer_has_its_members_in_order_and_names_its_position() {
+        let answer = Answer {
+            primary_contact_id: ContactId::new(11),
+            emails: vec![Email::recorded("a\"@x"), Email::recorded("ü@x")],
+            phone_numbers: vec![PhoneNumber::recorded("017")],
+            secondary_contact_ids: vec![ContactId::new(27), ContactId::new(30)],
+        };
+        let response = answered(&answer, Position::new(42));
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        assert_eq!(response.headers()["ledger-position"], "42");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let expected = r#"{"contact":{"primaryContactId":11,"emails":["a\"@x","ü@x"],"phoneNumbers":["017"],"secondaryContactIds":[27,30]}}"#;
+        assert_eq!(std::str::from_utf8(&body), Ok(expected));
+    }
 }

@@ -19,6 +19,7 @@ use utoipa_swagger_ui::Config;
             why?\n\nEvery error answer is a problem document (RFC 9457) that says what to change. \
             Beside those listed, any path may answer 404 (nothing is there) and 405 (the header \
             `allow` names the methods).",
+        license(name = "MIT OR Apache-2.0"),
     ),
     tags(
         (name = "callers", description = "Post an observation, get the customer"),
@@ -39,7 +40,7 @@ const FROM_HERE_ONLY: HeaderValue = HeaderValue::from_static(
 );
 
 /// The answer with the OpenAPI document. Written once, then shared.
-pub fn served(openapi: &openapi::OpenApi) -> impl IntoResponse + Clone + use<> {
+pub fn document(openapi: &openapi::OpenApi) -> impl IntoResponse + Clone + use<> {
     let document = openapi.to_pretty_json().expect("an OpenAPI document is plain data");
     ([(CONTENT_TYPE, "application/json")], axum::body::Bytes::from(document))
 }
@@ -50,17 +51,17 @@ pub async fn to_index() -> Redirect {
 }
 
 pub async fn index() -> Response {
-    answered("index.html").await
+    page_file("index.html").await
 }
 
 pub async fn file(path: Result<Path<String>, PathRejection>) -> Response {
     match path {
-        Ok(Path(path)) => answered(&path).await,
+        Ok(Path(path)) => page_file(&path).await,
         Err(_) => not_found().await.into_response(),
     }
 }
 
-async fn answered(path: &str) -> Response {
+async fn page_file(path: &str) -> Response {
     let Ok(Some(file)) = utoipa_swagger_ui::serve(path, PAGE.clone()) else {
         return not_found().await.into_response();
     };

@@ -38,6 +38,7 @@ pub struct Page {
 struct Events<'a> {
     events: Vec<Entry<'a>>,
     /// Where to go on. Null where this page is not full: ask again later, after its last event.
+    #[schema(required)]
     next: Option<String>,
 }
 
@@ -47,6 +48,7 @@ struct Entry<'a> {
     #[schema(value_type = Object)]
     event: &'a RawValue,
     /// What was observed. Kept beside the ledger: no event holds an identifier.
+    #[schema(required)]
     observation: Option<Observation<'a>>,
 }
 
@@ -55,7 +57,9 @@ struct Entry<'a> {
 struct Observation<'a> {
     #[schema(value_type = i64, minimum = 1)]
     id: ObservationId,
+    #[schema(required)]
     email: Option<&'a str>,
+    #[schema(required)]
     phone_number: Option<&'a str>,
 }
 
@@ -160,4 +164,46 @@ fn not_a_query() -> Problem {
 fn corrupt() -> Problem {
     let detail = "An event in this page was tampered with. Run identity-ledger verify.";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    fn row(position: i64, line: &str, observation_id: Option<i64>) -> EventRow {
+        EventRow {
+            position: Position::new(position),
+            line: line.into(),
+            observation_id: observation_id.map(ObservationId::new),
+            email: observation_id.map(|_| "a@x".into()),
+            phone_number: None,
+        }
+    }
+
+    async fn page(rows: &[EventRow], limit: i64) -> (u16, String) {
+        let response = paged(rows, limit).into_response();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.into()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_page_has_each_line_as_it_was_recorded_and_what_was_observed() {
+        let rows = [row(8, r#"{"b":1.0,"a":2e3}"#, None), row(9, "{}", Some(5))];
+        let events = concat!(
+            r#"{"events":[{"event":{"b":1.0,"a":2e3},"observation":null},"#,
+            r#"{"event":{},"observation":{"id":5,"email":"a@x","phoneNumber":null}}],"next":"#,
+        );
+        assert_eq!(page(&rows, 3).await, (200, format!("{events}null}}")));
+        let next = r#""/events?after=9&limit=2"}"#;
+        assert_eq!(page(&rows, 2).await, (200, format!("{events}{next}")));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_was_tampered_with_is_reported_and_not_passed_on() {
+        let (status, body) = page(&[row(8, "canary", None)], 1).await;
+        assert_eq!(status, 500);
+        assert!(body.contains("identity-ledger verify") && !body.contains("canary"), "{body}");
+    }
 }

@@ -29,7 +29,7 @@ const BODY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Tell what you saw of a customer, and get everything known of this customer.
 ///
 /// The observation is appended to the ledger, whether or not it brings anything new. Sending it
-/// again is safe: the answer is the same.
+/// again is safe: it brings nothing new.
 #[utoipa::path(
     post,
     path = "/identify",
@@ -121,8 +121,8 @@ async fn receive(mut body: Body) -> Result<Vec<u8>, Problem> {
     }
 }
 
-/// The body of a request. An unusual spelling of a phone number is a JSON number: it is kept as
-/// text, since a number type would round it.
+/// At least one identifier. Unknown members are ignored.
+// Values stay as they were written: a number type would round a phone number.
 #[derive(Default, ToSchema)]
 #[schema(rename_all = "camelCase")]
 struct Observed<'a> {
@@ -130,8 +130,6 @@ struct Observed<'a> {
     /// case. Blank counts as absent.
     #[schema(value_type = Option<String>)]
     email: Option<&'a RawValue>,
-    /// At most 32 characters: digits, with +, space, dot, dash and parentheses allowed between
-    /// them. Compared on its digits and a leading +. Blank counts as absent.
     #[schema(schema_with = string_or_integer)]
     phone_number: Option<&'a RawValue>,
     #[schema(ignore)]
@@ -144,7 +142,10 @@ fn string_or_integer() -> Schema {
         .item(one(Type::String))
         .item(one(Type::Integer).minimum(Some(0)))
         .item(one(Type::Null))
-        .description(Some("At most 32 characters"))
+        .description(Some(
+            "At most 32 characters: digits, with +, space, dot, dash and parentheses allowed \
+             between them. Compared on its digits and a leading +. Blank counts as absent.",
+        ))
         .build()
         .into()
 }
@@ -272,7 +273,7 @@ impl From<NotRecorded> for Problem {
                 .recorded(InLedger::No),
             NotRecorded::OutcomeUnknown => {
                 let detail = "Postgres went away while this was being recorded. Send it again: \
-                    the answer is the same whether or not it was.";
+                    if it was recorded, it brings nothing new.";
                 unavailable(detail).recorded(InLedger::Unknown)
             }
             NotRecorded::Refused => {
@@ -280,5 +281,42 @@ impl From<NotRecorded> for Problem {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail).recorded(InLedger::No)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Email, PhoneNumber, parse};
+
+    fn check(body: &str, email: Option<&str>, phone_number: Option<&str>) {
+        let identifiers = parse(body.as_bytes()).expect(body);
+        assert_eq!(identifiers.email().map(Email::as_str), email, "{body}");
+        assert_eq!(identifiers.phone_number().map(PhoneNumber::as_str), phone_number, "{body}");
+    }
+
+    #[test]
+    fn a_phone_number_given_as_a_json_number_keeps_its_exact_digits() {
+        check(r#"{"phoneNumber": 0}"#, None, Some("0"));
+        check(r#"{"phoneNumber":12345678901234567890}"#, None, Some("12345678901234567890"));
+        let digits_32 = "98765432109876543210987654321098";
+        check(&format!(r#"{{"phoneNumber": {digits_32} }}"#), None, Some(digits_32));
+    }
+
+    #[test]
+    fn null_and_blank_count_as_absent_and_unknown_members_are_ignored() {
+        check(r#"{"email": "a@x", "phoneNumber": null}"#, Some("a@x"), None);
+        check(r#"{"email": "", "phoneNumber": "1"}"#, None, Some("1"));
+        check(r#"{"Email": 1, "": [], "a": {"email": 1}, "email": "a@x"}"#, Some("a@x"), None);
+    }
+
+    #[test]
+    fn escapes_are_read_in_names_and_values() {
+        check(r#"{"\u0065mail": "\u00fc\/\ud83d\ude00@x"}"#, Some("ü/😀@x"), None);
+    }
+
+    #[test]
+    fn an_unknown_member_may_be_nested_as_deep_as_the_body_is_long() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        check(&format!(r#"{{"a": {deep}, "email": "a@x"}}"#), Some("a@x"), None);
     }
 }

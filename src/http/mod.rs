@@ -49,7 +49,7 @@ pub fn router(app: App) -> Router {
         .routes(routes!(health::ready))
         .routes(routes!(measure::metrics))
         .split_for_parts();
-    let openapi = docs::served(&openapi);
+    let openapi = docs::document(&openapi);
     documented
         .route("/openapi.json", get(async || openapi))
         .route("/docs", get(docs::to_index))

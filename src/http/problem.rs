@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -27,12 +28,15 @@ pub struct Problem {
     detail: Cow<'static, str>,
     /// The member of the request that was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     field: Option<&'static str>,
     /// What is expected there.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     expected: Option<Cow<'static, str>>,
     /// Whether the observation is in the ledger all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     recorded: Option<InLedger>,
 }
 
@@ -82,25 +86,28 @@ pub fn documented(
     for problem in problems {
         by_status.entry(problem.status).or_default().push(problem);
     }
-    let response = |(status, problems): (u16, Vec<Problem>)| {
-        let title = problems[0].title;
-        let examples = problems.into_iter().enumerate().map(|(index, problem)| {
-            let example =
-                ExampleBuilder::new().summary(&*problem.detail).value(Some(json!(problem)));
-            ((index + 1).to_string(), example.build())
-        });
-        let content = ContentBuilder::new()
-            .schema(Some(Ref::from_schema_name("Problem")))
-            .examples_from_iter(examples)
-            .build();
-        let mut response = ResponseBuilder::new().description(title).content(PROBLEM_JSON, content);
-        if status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
-            let seconds = HeaderBuilder::new().description(Some("Seconds to wait")).build();
-            response = response.header("retry-after", seconds);
-        }
-        (status.to_string(), response.build().into())
-    };
-    by_status.into_iter().map(response).collect()
+    by_status.into_iter().map(described).collect()
+}
+
+fn described(
+    (status, problems): (u16, Vec<Problem>),
+) -> (String, RefOr<utoipa::openapi::Response>) {
+    let title = problems[0].title;
+    let examples = problems.into_iter().zip(1..).map(|(problem, number): (_, u8)| {
+        let example = ExampleBuilder::new().summary(&*problem.detail).value(Some(json!(problem)));
+        (number.to_string(), example.build())
+    });
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .examples_from_iter(examples)
+        .build();
+    let mut response = ResponseBuilder::new().description(title).content(PROBLEM_JSON, content);
+    if status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
+        let seconds = ObjectBuilder::new().schema_type(Type::Integer);
+        let header = HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds"));
+        response = response.header("retry-after", header.build());
+    }
+    (status.to_string(), response.build().into())
 }
 
 impl From<Invalid> for Problem {

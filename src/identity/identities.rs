@@ -151,6 +151,16 @@ impl Identities {
         news.into_iter().for_each(|contact| self.insert(contact));
     }
 
+    /// Takes an identity out, as if it had never been here.
+    pub fn remove(&mut self, primary: ContactId) {
+        let Some(identity) = self.by_primary.remove(&primary) else { return };
+        for contact in identity.contacts {
+            self.primary_of.remove(&contact.id);
+            contact.email_key.map(|key| self.email_holder.remove(&key));
+            contact.phone_key.map(|key| self.phone_holder.remove(&key));
+        }
+    }
+
     /// Folds an event in. `observation` is the one that the event concerns.
     pub fn apply(&mut self, event: &Event, observation: &Observation) {
         let at = event.recorded_at;

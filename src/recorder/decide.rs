@@ -22,6 +22,8 @@ pub struct Batch {
     pub demoted: Vec<(ContactId, ContactId)>,
     answers: Vec<Recorded>,
     introduced: Vec<ContactId>,
+    /// A contact of each identity that its requests concern.
+    pub touched: Vec<ContactId>,
     /// In contacts.
     pub identity_len_max: usize,
 }
@@ -41,6 +43,7 @@ impl Batch {
             demoted: Vec::new(),
             answers: Vec::new(),
             introduced: Vec::new(),
+            touched: Vec::new(),
             identity_len_max: 0,
         }
     }
@@ -93,6 +96,7 @@ impl Batch {
         let identity = known.identity_of(primary_id);
         self.identity_len_max = self.identity_len_max.max(identity.contacts().len());
         self.answers.push(Recorded { answer: identity.answer(), position: self.last_position() });
+        self.touched.push(primary_id);
         self.observations.push(observation);
         self.requests.push(request);
     }

@@ -6,11 +6,12 @@ use super::careful::CarefulPath;
 use super::decide::Batch;
 use super::queue::{Recorder, Request};
 use super::steps::{Shared, load, within};
-use crate::identity::{Identities, Position};
+use crate::identity::{ContactId, Identities, Position};
 use crate::ledger::{self, Database, Fault};
 use crate::metrics::Metrics;
 use crate::projection::{Head, Snapshot};
 use sqlx::PgConnection;
+use std::collections::HashSet;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -19,7 +20,10 @@ use tokio::task::JoinHandle;
 
 const QUEUE_LEN_MAX: usize = 8192;
 const BATCH_LEN_MAX: usize = 1024;
-/// In contacts, some 400 bytes each. What is not known is read again.
+/// In contacts. An identity of that size is kept in memory between batches, since it takes long
+/// to read; a smaller one is as cheap to read as to keep.
+const KEPT_IDENTITY_LEN_MIN: usize = 32;
+/// In contacts, some 400 bytes each.
 const KNOWN_LEN_MAX: usize = 50_000;
 
 /// Starts the recorder. It ends when all handles are gone and the queue is drained.
@@ -73,10 +77,18 @@ struct Flight {
     landing: Pin<Box<dyn Future<Output = Landing> + Send>>,
 }
 
-/// How a flight ended. The callers of a batch that was appended have been answered.
+/// How a flight ended.
 struct Landing {
     writer: Option<PgConnection>,
-    failed: Option<(Batch, Trouble)>,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    /// The callers have been answered. These are a contact of each identity that was touched.
+    Appended {
+        touched: Vec<ContactId>,
+    },
+    Failed(Box<Batch>, Trouble),
 }
 
 enum Trouble {
@@ -194,7 +206,13 @@ impl Task {
     async fn conclude(&mut self) {
         let Some(landing) = self.landing.take() else { return };
         self.writer = landing.writer;
-        let Some((batch, trouble)) = landing.failed else { return };
+        let (batch, trouble) = match landing.outcome {
+            Outcome::Appended { touched } => {
+                let next = self.next.as_ref().map_or(&[][..], |next| &next.touched);
+                return self.known.release(&touched, next);
+            }
+            Outcome::Failed(batch, trouble) => (*batch, trouble),
+        };
         match trouble {
             Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
             Trouble::LostRace => self.careful.record(&self.shared, batch.requests, true).await,
@@ -218,33 +236,50 @@ impl Task {
 }
 
 impl Known {
+    /// Drops what a landed batch has touched and the next one does not need: the table has it.
+    fn release(&mut self, touched: &[ContactId], next: &[ContactId]) {
+        let primary_of = |contact: &ContactId| self.identities.primary_of(*contact);
+        let needed: HashSet<_> = next.iter().map(primary_of).collect();
+        let released: HashSet<_> = touched.iter().map(primary_of).collect();
+        for primary in released.difference(&needed) {
+            if self.identities.identity_of(*primary).contacts().len() < KEPT_IDENTITY_LEN_MIN {
+                self.identities.remove(*primary);
+            }
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.identities.len() > KNOWN_LEN_MAX
     }
 }
 
+impl Landing {
+    fn failed(writer: Option<PgConnection>, batch: Batch, trouble: Trouble) -> Self {
+        Self { writer, outcome: Outcome::Failed(Box::new(batch), trouble) }
+    }
+}
+
 /// Appends a batch and answers its callers.
-async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) -> Landing {
+async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, mut batch: Batch) -> Landing {
     let mut writer = match writer {
         Some(writer) => writer,
         None => match shared.database.recorder().await {
             Ok(writer) => writer,
-            Err(_) => return Landing { writer: None, failed: Some((batch, Trouble::NotAppended)) },
+            Err(_) => return Landing::failed(None, batch, Trouble::NotAppended),
         },
     };
     let trouble = match within(append(&mut writer, &batch)).await {
         Ok(true) => {
             shared.measure(&batch);
+            let touched = std::mem::take(&mut batch.touched);
             batch.answer();
-            return Landing { writer: Some(writer), failed: None };
+            return Landing { writer: Some(writer), outcome: Outcome::Appended { touched } };
         }
-        Ok(false) => {
-            return Landing { writer: Some(writer), failed: Some((batch, Trouble::LostRace)) };
-        }
+        Ok(false) => return Landing::failed(Some(writer), batch, Trouble::LostRace),
         Err(Fault::Lost(_)) => Trouble::LostConnection,
         Err(Fault::Data(_) | Fault::Refused(_)) => Trouble::NotAppended,
     };
-    Landing { writer: None, failed: Some((batch, trouble)) }
+    Landing::failed(None, batch, trouble)
 }
 
 /// Waits for the flight to land; for ever where there is none. Can be given up and called again.
