@@ -1,7 +1,8 @@
 # Two commands are all it takes: `make run` and `make test`.
+# What it can do on this machine: `make bench`.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check
+.PHONY: help setup run test check bench bench-quick
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,3 +19,9 @@ test: setup check ## Run all checks and tests
 check: ## Formatting and lints only
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+
+bench: setup ## Measure everything (ONLY="line growth" for some sections)
+	cargo bench --bench ledger -- $(ONLY)
+
+bench-quick: ONLY = line ceiling identify
+bench-quick: bench ## Measure /identify against Postgres itself, in two minutes

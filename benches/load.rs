@@ -1,0 +1,204 @@
+//! Sends requests over keep-alive connections from one thread, at little CPU: requests are
+//! written into a buffer that is used again, and of an answer only its status and length are read.
+
+use crate::traffic::{Caller, EmailOf, PhoneOf, Seen, Traffic};
+use anyhow::{Context as _, ensure};
+use futures_util::future::{try_join, try_join_all};
+use hdrhistogram::Histogram;
+use std::cell::{Cell, RefCell};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::coop::unconstrained;
+use tokio::time::{Instant, sleep_until};
+
+pub struct Plan {
+    pub address: SocketAddr,
+    pub arrivals: Arrivals,
+    pub warm_up: Duration,
+    pub measured: Duration,
+}
+
+pub enum Arrivals {
+    /// Each connection sends its next request when it has its answer.
+    Closed,
+    /// Requests are planned at random times, whether or not answers come. Latency counts from
+    /// the planned time, so that a stall is seen by all whom it would have kept waiting.
+    Open { per_second: f64 },
+}
+
+/// What was measured after the warm-up. Latencies are in microseconds.
+pub struct Outcome {
+    pub requests_per_second: f64,
+    pub ordinary_us: Histogram<u64>,
+    pub big_us: Histogram<u64>,
+    pub errors: u64,
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    begin: Instant,
+    end: Instant,
+    /// When the next request is planned, in an open loop.
+    next_arrival: Cell<Instant>,
+    outcome: RefCell<Outcome>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    body: Vec<u8>,
+    request: Vec<u8>,
+    response: Vec<u8>,
+}
+
+/// Sends for the planned time, and calls `probe` where the measured time begins and ends.
+pub async fn run<T>(
+    plan: &Plan,
+    traffic: &Traffic,
+    mut probe: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<(Outcome, T, T)> {
+    let mut connections = Vec::new();
+    for _ in 0..traffic.callers_len {
+        connections.push(Connection::open(plan.address).await?);
+    }
+    let start = Instant::now();
+    let begin = start + plan.warm_up;
+    let run = Run {
+        plan,
+        begin,
+        end: begin + plan.measured,
+        next_arrival: Cell::new(start),
+        outcome: RefCell::new(Outcome::new()?),
+    };
+    let callers = connections.into_iter().zip(1..).map(|(connection, seed)| {
+        let (run, caller) = (&run, Caller::new(traffic, seed));
+        async move { run.call(connection, caller, seed).await.context("a connection broke") }
+    });
+    let probes = async {
+        sleep_until(run.begin).await;
+        let before = probe().await?;
+        sleep_until(run.end).await;
+        Ok((before, probe().await?))
+    };
+    // All connections are one task, which tokio would interrupt after a few of them.
+    let (_, (before, after)) = unconstrained(try_join(try_join_all(callers), probes)).await?;
+    let mut outcome = run.outcome.into_inner();
+    let requests = outcome.ordinary_us.len() + outcome.big_us.len();
+    outcome.requests_per_second = requests as f64 / plan.measured.as_secs_f64();
+    Ok((outcome, before, after))
+}
+
+impl Outcome {
+    fn new() -> anyhow::Result<Self> {
+        let histogram = || Histogram::new_with_bounds(1, 60_000_000, 3);
+        let (ordinary_us, big_us) = (histogram()?, histogram()?);
+        Ok(Self { requests_per_second: 0.0, ordinary_us, big_us, errors: 0 })
+    }
+}
+
+impl Run<'_> {
+    async fn call(
+        &self,
+        mut connection: Connection,
+        mut caller: Caller<'_>,
+        seed: u64,
+    ) -> anyhow::Result<()> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        loop {
+            let planned = match self.plan.arrivals {
+                Arrivals::Closed => Instant::now(),
+                Arrivals::Open { per_second } => {
+                    let planned = self.next_arrival.get();
+                    let gap = -(1.0 - random.f64()).ln() / per_second;
+                    self.next_arrival.set(planned + Duration::from_secs_f64(gap));
+                    sleep_until(planned).await;
+                    planned
+                }
+            };
+            if planned >= self.end {
+                return Ok(());
+            }
+            let (seen, is_big) = caller.next();
+            let is_ok = connection.identify(seen).await?;
+            self.record(planned, is_ok, is_big);
+            if is_ok {
+                caller.acknowledged();
+            }
+        }
+    }
+
+    /// A closed loop counts the answers of the measured time, an open one its requests.
+    fn record(&self, planned: Instant, is_ok: bool, is_big: bool) {
+        let now = Instant::now();
+        let mut outcome = self.outcome.borrow_mut();
+        outcome.errors += u64::from(!is_ok);
+        let counted = match self.plan.arrivals {
+            Arrivals::Closed => now,
+            Arrivals::Open { .. } => planned,
+        };
+        if is_ok && counted >= self.begin && counted < self.end {
+            let histogram = if is_big { &mut outcome.big_us } else { &mut outcome.ordinary_us };
+            histogram.saturating_record((now - planned).as_micros() as u64);
+        }
+    }
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await.context("cannot connect to the service")?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, body: Vec::new(), request: Vec::new(), response: Vec::new() })
+    }
+
+    /// Whether the service answered 200.
+    async fn identify(&mut self, seen: Seen) -> anyhow::Result<bool> {
+        self.write_request(seen)?;
+        self.stream.write_all(&self.request).await?;
+        self.response.clear();
+        loop {
+            let len = self.stream.read_buf(&mut self.response).await?;
+            ensure!(len > 0, "the service closed the connection");
+            if whole_len(&self.response)?.is_some_and(|whole| self.response.len() >= whole) {
+                return Ok(self.response.starts_with(b"HTTP/1.1 200"));
+            }
+        }
+    }
+
+    fn write_request(&mut self, seen: Seen) -> std::io::Result<()> {
+        let Self { body, request, .. } = self;
+        body.clear();
+        match (seen.email.map(EmailOf), seen.phone.map(PhoneOf)) {
+            (Some(email), Some(phone)) => {
+                write!(body, r#"{{"email":"{email}","phoneNumber":"{phone}"}}"#)?;
+            }
+            (Some(email), None) => write!(body, r#"{{"email":"{email}"}}"#)?,
+            (None, Some(phone)) => write!(body, r#"{{"phoneNumber":"{phone}"}}"#)?,
+            (None, None) => unreachable!("a request has an email or a phone number"),
+        }
+        request.clear();
+        write!(
+            request,
+            "POST /identify HTTP/1.1\r\nhost: ledger\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        )?;
+        request.extend_from_slice(body);
+        Ok(())
+    }
+}
+
+/// How long an answer is with its head, once its head is there.
+fn whole_len(response: &[u8]) -> anyhow::Result<Option<usize>> {
+    let Some(head_len) = response.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    const NAME: &[u8] = b"content-length: ";
+    let value = response[..head_len]
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
+        .context("an answer without content-length")?;
+    let digits = value[NAME.len()..].trim_ascii();
+    Ok(Some(head_len + 4 + std::str::from_utf8(digits)?.parse::<usize>()?))
+}

@@ -1,0 +1,106 @@
+//! The service as its users start it: the release binary, in a process of its own.
+
+use crate::machine::Memory;
+use anyhow::{Context as _, ensure};
+use reqwest::StatusCode;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{File, read_to_string};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The histogram of batch sizes at /metrics.
+const BATCH_METRIC: &str = "identity_ledger_batch_observations";
+const START_WAIT: Duration = Duration::from_secs(60);
+
+/// A running service. Dropping it kills it.
+pub struct Service {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+/// How many batches there were, and of how many observations.
+#[derive(Clone, Copy)]
+pub struct Batches {
+    pub count: f64,
+    pub observations: f64,
+}
+
+impl Service {
+    pub async fn start(url: &str, dir: &Path) -> anyhow::Result<Self> {
+        let log = dir.join("service.log");
+        let since = Instant::now();
+        let child = command(&["serve", "--listen", "127.0.0.1:0", "--database-url", url])
+            .stderr(File::create(&log)?)
+            .spawn()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut service = Self { child, address };
+        while !service.is_ready(&log).await? {
+            ensure!(since.elapsed() < START_WAIT, "the service does not start: {}", log.display());
+            ensure!(service.child.try_wait()?.is_none(), "the service ended: {}", log.display());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(service)
+    }
+
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn memory(&self) -> Memory {
+        Memory::of(self.process())
+    }
+
+    /// None where the service does not count its batches.
+    pub async fn batches(&self) -> anyhow::Result<Option<Batches>> {
+        let text = reqwest::get(format!("http://{}/metrics", self.address)).await?.text().await?;
+        let value = |suffix: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(BATCH_METRIC));
+            line.and(text.lines().find_map(|line| {
+                line.strip_prefix(BATCH_METRIC)?.strip_prefix(suffix)?.trim().parse().ok()
+            }))
+        };
+        let batches = value("_count").zip(value("_sum"));
+        Ok(batches.map(|(count, observations)| Batches { count, observations }))
+    }
+
+    /// Ends it as an operator would.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the service ended with {status}");
+        Ok(())
+    }
+
+    async fn is_ready(&mut self, log: &Path) -> anyhow::Result<bool> {
+        if self.address.port() == 0 {
+            let log = read_to_string(log)?;
+            let Some(address) = log.split("http://").nth(1) else { return Ok(false) };
+            let end = address.find(|c: char| c != ':' && c != '.' && !c.is_ascii_digit());
+            let Some(end) = end else { return Ok(false) };
+            self.address = address[..end].parse().context("the service's address")?;
+        }
+        let answer = reqwest::get(format!("http://{}/health/ready", self.address)).await;
+        Ok(answer.is_ok_and(|answer| answer.status() != StatusCode::SERVICE_UNAVAILABLE))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // One that was stopped has no process left to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary with nothing of our own environment that could configure it.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_identity-ledger"));
+    for name in ["DATABASE_URL", "DATA_DIR", "LEDGER", "LISTEN", "PORT", "LOG_LEVEL", "LOG_FORMAT"]
+    {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
