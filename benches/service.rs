@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The histogram of batch sizes at /metrics.
-const BATCH_METRIC: &str = "identity_ledger_batch_observations";
+const BATCH_METRIC: &str = "identity_ledger_batch_requests";
 const START_WAIT: Duration = Duration::from_secs(60);
 
 /// A running service. Dropping it kills it.

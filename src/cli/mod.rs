@@ -18,7 +18,7 @@ use std::time::Instant;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.log.start();
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::anyhow!("cannot start threads: {error}")),
     };
@@ -26,6 +26,14 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
+}
+
+/// Half of the cores: the other half is for Postgres. More threads than that hand tasks to one
+/// another and wait for Postgres all the same.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(cores.div_ceil(2)).enable_all().build()
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
