@@ -36,7 +36,7 @@ impl Progress {
                 bar.set_position(done);
             }
             None if self.last_line.elapsed() >= LINE_EVERY => {
-                eprintln!("{}: {done} of {}", self.step, self.total);
+                tracing::info!("{}: {done} of {}", self.step, self.total);
                 self.last_line = Instant::now();
             }
             None => {}

@@ -1,8 +1,10 @@
 //! Nothing acknowledged is lost, whatever is killed and whenever.
 
-use crate::support::{Contact, Seen, Service, command, random_observations, scratch_dir};
+use crate::support::{
+    Contact, Seen, Service, command, postmaster, random_observations, scratch_dir, succeeds,
+};
 use futures_util::future::join_all;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -44,13 +46,7 @@ async fn check_all_there(service: &Service, acknowledged: &[(Seen, Contact)]) {
 }
 
 fn verify(data_dir: &Path) {
-    let verified = command(&["verify", "--data-dir", data_dir.to_str().unwrap()]).output().unwrap();
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
-}
-
-fn postmaster(data_dir: &Path) -> Pid {
-    let file = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid")).unwrap();
-    Pid::from_raw(file.lines().next().unwrap().parse().unwrap()).unwrap()
+    succeeds(&mut command(&["verify", "--data-dir", data_dir.to_str().unwrap()]));
 }
 
 #[tokio::test]
@@ -73,7 +69,7 @@ async fn a_service_killed_under_load_has_lost_nothing_it_acknowledged() {
     check_all_there(&service, &acknowledged).await;
     verify(&data_dir);
     assert!(service.stop().success());
-    assert!(!data_dir.join("postgres/postmaster.pid").exists(), "the last one stops Postgres");
+    assert_eq!(postmaster(&data_dir), None, "the last one stops Postgres");
 }
 
 #[tokio::test]
@@ -84,7 +80,7 @@ async fn a_postgres_killed_under_load_has_lost_nothing_acknowledged() {
     let all = random_observations(11, 20_000, 5_000);
     let kill = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        kill_process(postmaster(&data_dir), Signal::KILL).unwrap();
+        kill_process(postmaster(&data_dir).unwrap(), Signal::KILL).unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         kill_process(service.pid(), Signal::KILL).unwrap();
     };

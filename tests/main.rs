@@ -4,12 +4,14 @@
 
 mod support;
 
+mod commands;
 mod crashes;
 mod faults;
 mod http;
 mod identify;
 mod ledger;
 mod plans;
+mod private_postgres;
 mod readme;
 mod rebuild;
 mod two_nodes;

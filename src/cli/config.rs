@@ -2,8 +2,11 @@
 
 use crate::ledger::LedgerName;
 use crate::postgres::Chosen;
-use anyhow::ensure;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use anyhow::{Context as _, ensure};
+use clap::builder::NonEmptyStringValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use std::env;
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -44,7 +47,8 @@ pub struct DatabaseConfig {
     /// Postgres 14 or newer, such as postgres://user:password@host/database.
     /// Not set: a private Postgres in the data directory.
     #[arg(long, global = true, env, hide_env_values = true, value_name = "URL")]
-    database_url: Option<String>,
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub database_url: Option<String>,
 
     /// Where the private Postgres keeps its data [default: .identity-ledger].
     #[arg(long, global = true, env, value_name = "DIR")]
@@ -57,13 +61,9 @@ pub struct DatabaseConfig {
 
 #[derive(Args)]
 pub struct ServeConfig {
-    /// Where to listen [default: 127.0.0.1:10000].
-    #[arg(long, env, value_name = "ADDRESS:PORT")]
+    /// Where to listen; the variable PORT alone changes the port [default: 127.0.0.1:10000].
+    #[arg(long, env, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
-
-    /// Listen on this port of 127.0.0.1; --listen wins over it.
-    #[arg(long, env, value_name = "PORT")]
-    port: Option<u16>,
 
     /// Listen on an address that others can reach, though anybody there may then ask and record.
     #[arg(long)]
@@ -97,15 +97,34 @@ enum LogFormat {
     Json,
 }
 
-impl DatabaseConfig {
-    /// An empty variable counts as not set.
-    pub fn url(&self) -> Option<&str> {
-        self.database_url.as_deref().filter(|url| !url.is_empty())
+impl Cli {
+    /// Reads the command line and the environment, where an empty variable counts as not set.
+    /// Ends the process where there is nothing to run.
+    pub fn read() -> Self {
+        let without_empty = |command: clap::Command| command.mut_args(unset_if_empty);
+        let mut command = without_empty(Self::command()).mut_subcommands(without_empty);
+        let matches = command.try_get_matches_from_mut(env::args_os());
+        let cli = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        cli.unwrap_or_else(|error| match error.kind() {
+            // clap gives the help by itself only where no variable is set either.
+            ErrorKind::MissingSubcommand => {
+                let help = command.render_help();
+                command.error(ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, help).exit()
+            }
+            _ => error.exit(),
+        })
     }
+}
 
+fn unset_if_empty(arg: Arg) -> Arg {
+    let is_empty = arg.get_env().and_then(env::var_os).is_some_and(|value| value.is_empty());
+    if is_empty { arg.env(None::<&str>) } else { arg }
+}
+
+impl DatabaseConfig {
     pub fn data_dir(&self) -> (PathBuf, Chosen) {
-        match self.data_dir.clone().filter(|dir| !dir.as_os_str().is_empty()) {
-            Some(dir) => (dir, Chosen::ByUser),
+        match &self.data_dir {
+            Some(dir) => (dir.clone(), Chosen::ByUser),
             None => (DATA_DIR.into(), Chosen::Default),
         }
     }
@@ -113,8 +132,10 @@ impl DatabaseConfig {
 
 impl ServeConfig {
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
-        let port = self.port.unwrap_or(LISTEN.port());
-        let address = self.listen.unwrap_or(SocketAddr::new(LISTEN.ip(), port));
+        let address = match self.listen {
+            Some(address) => address,
+            None => SocketAddr::new(LISTEN.ip(), port_variable()?.unwrap_or(LISTEN.port())),
+        };
         ensure!(
             address.ip().is_loopback() || self.no_auth,
             "anybody who reaches {address} could read and record customers: listen on 127.0.0.1, \
@@ -122,6 +143,17 @@ impl ServeConfig {
         );
         Ok(address)
     }
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "it looks like 127.0.0.1:10000 or [::1]:10000")
+}
+
+/// What hosting platforms set. Not a flag, so that a flag always wins over a variable.
+fn port_variable() -> anyhow::Result<Option<u16>> {
+    let Some(text) = env::var_os("PORT").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let port = text.to_str().and_then(|text| text.parse().ok());
+    port.map(Some).context("PORT is not a number from 0 to 65535")
 }
 
 impl LogConfig {
@@ -137,6 +169,8 @@ impl LogConfig {
         };
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::WARN))
+            // It would quote what it does not know of DATABASE_URL.
+            .with_target("sqlx_postgres::options::parse", LevelFilter::OFF)
             .with_target(env!("CARGO_CRATE_NAME"), level);
         let registry = tracing_subscriber::registry().with(targets);
         let on_terminal = std::io::stderr().is_terminal();
@@ -145,6 +179,14 @@ impl LogConfig {
         match self.log_format {
             LogFormat::Text => registry.with(layer.with_target(false)).init(),
             LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
+        }
+    }
+
+    /// Says in the form of the log why the process ends.
+    pub fn last_words(&self, why: &str) {
+        match self.log_format {
+            LogFormat::Text => eprintln!("error: {why}"),
+            LogFormat::Json => tracing::error!("{why}"),
         }
     }
 }

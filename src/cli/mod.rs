@@ -7,24 +7,25 @@
 mod config;
 mod place;
 mod serve;
+mod signals;
 
-use clap::Parser as _;
-use config::{Cli, Command};
+use config::{Cli, Command, DatabaseConfig, LogConfig};
 use place::Place;
+use signals::Signal;
 use std::process::ExitCode;
 use std::time::Instant;
 
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    cli.log.start();
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::anyhow!("cannot start threads: {error}")),
-    };
-    match runtime.block_on(run(cli)) {
+    let Cli { database, log, command } = Cli::read();
+    log.start();
+    let done = runtime()
+        .map_err(|error| anyhow::anyhow!("cannot start threads: {error}"))
+        // The end of the runtime waits for a Postgres that is being started, and stops it.
+        .and_then(|runtime| runtime.block_on(run(command, database)));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Err(error) => failed(&log, &error),
     }
 }
 
@@ -36,15 +37,30 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     builder.worker_threads(cores.div_ceil(2)).enable_all().build()
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
-        Command::Serve(options) => serve::serve(cli.database, options).await,
-        Command::Rebuild => rebuild(Place::open(cli.database).await?).await,
-        Command::Verify => verify(Place::open(cli.database).await?).await,
+async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
+    let signal = signals::listen()?;
+    match command {
+        Command::Serve(config) => serve::serve(database, config, signal).await,
+        Command::Rebuild => unless(signal, rebuild(database)).await,
+        Command::Verify => unless(signal, verify(database)).await,
     }
 }
 
-async fn rebuild(place: Place) -> anyhow::Result<()> {
+/// Does work that may end at any point. Left to itself, the signal would end the process and
+/// leave a private Postgres behind.
+async fn unless(
+    signal: Signal,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        name = signal => anyhow::bail!("{name} before this was done; run it again"),
+        done = work => done,
+    }
+}
+
+async fn rebuild(database: DatabaseConfig) -> anyhow::Result<()> {
+    let place = Place::open(database).await?;
     let since = Instant::now();
     let rebuilt = crate::rebuild::rebuild(&place.database).await?;
     println!(
@@ -56,7 +72,8 @@ async fn rebuild(place: Place) -> anyhow::Result<()> {
     place.close().await
 }
 
-async fn verify(place: Place) -> anyhow::Result<()> {
+async fn verify(database: DatabaseConfig) -> anyhow::Result<()> {
+    let place = Place::open(database).await?;
     let verified = crate::audit::verify(&place.database).await?;
     println!(
         "verified: {} contacts are what the events up to position {} say",
@@ -65,7 +82,16 @@ async fn verify(place: Place) -> anyhow::Result<()> {
     place.close().await
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+fn failed(log: &LogConfig, error: &anyhow::Error) -> ExitCode {
+    // No cause twice: sqlx's errors tell their own.
+    let mut line = String::new();
+    for cause in error.chain().map(|cause| cause.to_string().replace('\n', " ")) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line += &format!(": {cause}");
+        }
+    }
+    log.last_words(&line);
     ExitCode::FAILURE
 }

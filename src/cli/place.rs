@@ -4,11 +4,14 @@ use super::config::DatabaseConfig;
 use crate::ledger::{self, Database};
 use crate::postgres::PrivatePostgres;
 use anyhow::Context as _;
+use std::fs::File;
 
 pub struct Place {
     pub database: Database,
     /// The lease on the private server, where there is one.
-    pub postgres: Option<PrivatePostgres>,
+    postgres: Option<PrivatePostgres>,
+    /// The lock that makes this the one service of a private server.
+    _service: Option<File>,
 }
 
 impl Place {
@@ -20,17 +23,25 @@ impl Place {
         Ok(place)
     }
 
-    pub async fn reach(config: DatabaseConfig) -> anyhow::Result<Self> {
-        if let Some(url) = config.url() {
-            let database = Database::at_url(url, config.ledger.clone())?;
-            return Ok(Self { database, postgres: None });
+    /// As `open`, for the one service that a private server may have.
+    pub async fn open_for_service(config: DatabaseConfig) -> anyhow::Result<Self> {
+        let mut place = Self::reach(config).await?;
+        place._service = place.postgres.as_ref().map(PrivatePostgres::lock_service).transpose()?;
+        ledger::open(&place.database).await?;
+        Ok(place)
+    }
+
+    async fn reach(config: DatabaseConfig) -> anyhow::Result<Self> {
+        if let Some(url) = &config.database_url {
+            let database = Database::at_url(url, config.ledger)?;
+            return Ok(Self { database, postgres: None, _service: None });
         }
         let (data_dir, chosen) = config.data_dir();
         let lease = move || PrivatePostgres::lease(&data_dir, chosen);
         let postgres =
             tokio::task::spawn_blocking(lease).await.context("starting Postgres panicked")??;
         let database = Database::private(postgres.socket_dir(), config.ledger);
-        Ok(Self { database, postgres: Some(postgres) })
+        Ok(Self { database, postgres: Some(postgres), _service: None })
     }
 
     /// Stops the private server, if nobody else uses it.

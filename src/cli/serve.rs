@@ -2,28 +2,35 @@
 
 use super::config::{DatabaseConfig, ServeConfig};
 use super::place::Place;
+use super::signals::Signal;
 use crate::http::{self, App};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
-use crate::{ledger, recorder};
+use crate::recorder;
 use anyhow::Context as _;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
-/// Serves until SIGTERM or Ctrl-C: then stops accepting, finishes what is queued, and stops
-/// the private Postgres.
-pub async fn serve(database: DatabaseConfig, config: ServeConfig) -> anyhow::Result<()> {
+/// Serves until the signal: then stops accepting, finishes what is queued, and stops the
+/// private Postgres.
+pub async fn serve(
+    database: DatabaseConfig,
+    config: ServeConfig,
+    mut signal: Signal,
+) -> anyhow::Result<()> {
     let address = config.address()?;
-    let shutdown = shutdown()?;
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; choose another with --listen or PORT")
     })?;
 
-    let place = Place::reach(database).await?;
-    let _service = place.postgres.as_ref().map(|postgres| postgres.lock_service()).transpose()?;
-    ledger::open(&place.database).await?;
-
+    let place = tokio::select! {
+        biased;
+        name = &mut signal => {
+            tracing::info!("{name} during the start: stopping");
+            return Ok(());
+        }
+        place = Place::open_for_service(database) => place?,
+    };
     let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);
     let (recorder, mut task) = recorder::start(place.database.clone(), metrics.clone()).await?;
@@ -34,6 +41,10 @@ pub async fn serve(database: DatabaseConfig, config: ServeConfig) -> anyhow::Res
         listener.local_addr()?
     );
 
+    let shutdown = async move {
+        let name = signal.await;
+        tracing::info!("{name}: finishing what is queued");
+    };
     tokio::select! {
         () = http::serve(listener, router, shutdown) => {}
         ended = &mut task => anyhow::bail!("the recorder ended before the service: {ended:?}"),
@@ -44,16 +55,4 @@ pub async fn serve(database: DatabaseConfig, config: ServeConfig) -> anyhow::Res
     place.close().await?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Listens for the signals from here on, so that none is missed while the service starts.
-fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is queued"),
-            _ = interrupt.recv() => tracing::info!("interrupted: finishing what is queued"),
-        }
-    })
 }

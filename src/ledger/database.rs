@@ -2,14 +2,19 @@
 
 use super::name::LedgerName;
 use super::open::SERVICE_ROLE;
-use anyhow::Context as _;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+use anyhow::{Context as _, ensure};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, PgPool};
 use std::path::Path;
 use std::time::Duration;
 
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const READERS_MAX: u32 = 8;
+
+const URL_EXPECTED: &str = "DATABASE_URL is not a Postgres URL; it looks like \
+    postgres://user:password@host/database";
+
+const OWNER_SETTINGS: [(&str, &str); 1] = [("application_name", "identity-ledger owner")];
 
 /// Nested loops over indexes are right for every statement here, whatever the statistics say:
 /// without them a plan made on an empty table scans the same table when it has grown.
@@ -50,10 +55,11 @@ pub struct Database {
 impl Database {
     /// A server that somebody else runs. One role owns the ledger and serves it.
     pub fn at_url(url: &str, ledger: LedgerName) -> anyhow::Result<Self> {
+        // sqlx takes `host:5432/database` for a scheme and would look elsewhere.
+        let is_postgres = ["postgres://", "postgresql://"].iter().any(|it| url.starts_with(it));
+        ensure!(is_postgres, URL_EXPECTED);
         // The error of the parser could quote the URL, which may hold a password.
-        let owner: PgConnectOptions = url.parse().ok().context(
-            "DATABASE_URL is not a Postgres URL; it looks like postgres://user:password@host/database",
-        )?;
+        let owner: PgConnectOptions = url.parse().ok().context(URL_EXPECTED)?;
         Ok(Self::new(owner.clone(), owner, ledger))
     }
 
@@ -62,16 +68,19 @@ impl Database {
         let server = PgConnectOptions::new_without_pgpass()
             .socket(socket_dir)
             .port(5432)
-            .database(crate::postgres::SUPERUSER);
+            .database(crate::postgres::SUPERUSER)
+            // PGSSLMODE in the environment is for other servers.
+            .ssl_mode(PgSslMode::Disable);
         let owner = server.clone().username(crate::postgres::SUPERUSER);
         Self::new(owner, server.username(SERVICE_ROLE), ledger)
     }
 
     fn new(owner: PgConnectOptions, service: PgConnectOptions, ledger: LedgerName) -> Self {
-        let within = |options: PgConnectOptions| {
-            options.disable_statement_logging().options([("search_path", ledger.as_str())])
+        // Poolers refuse this one, and no statement here holds a float.
+        let plain = |options: PgConnectOptions| {
+            options.disable_statement_logging().extra_float_digits(None)
         };
-        Self { owner: within(owner), service: within(service), ledger }
+        Self { owner: plain(owner), service: plain(service), ledger }
     }
 
     pub fn ledger(&self) -> &LedgerName {
@@ -85,28 +94,61 @@ impl Database {
 
     /// A session that may change tables.
     pub async fn owner(&self) -> Result<PgConnection, sqlx::Error> {
-        let options = self.owner.clone().options([("application_name", "identity-ledger owner")]);
-        connect(&options).await
+        connect(&self.owner, Some(self.settings(&[&OWNER_SETTINGS]))).await
     }
 
     /// A session that may append.
     pub async fn recorder(&self) -> Result<PgConnection, sqlx::Error> {
-        let options = self.service.clone().options(PLAN_SETTINGS).options(RECORDER_SETTINGS);
-        connect(&options).await
+        let settings = self.settings(&[&PLAN_SETTINGS, &RECORDER_SETTINGS]);
+        connect(&self.service, Some(settings)).await
     }
 
     /// Sessions that may read.
     pub fn readers(&self) -> PgPool {
-        let options = self.service.clone().options(PLAN_SETTINGS).options(READER_SETTINGS);
+        let settings = self.settings(&[&PLAN_SETTINGS, &READER_SETTINGS]);
         PgPoolOptions::new()
             .max_connections(READERS_MAX)
             .acquire_timeout(CONNECT_WAIT)
             .acquire_slow_threshold(CONNECT_WAIT)
-            .connect_lazy_with(options)
+            .after_connect(move |session, _| {
+                let settings = settings.clone();
+                Box::pin(async move { set(session, settings).await })
+            })
+            .connect_lazy_with(self.service.clone())
+    }
+
+    /// A session with no settings of ours: in transaction mode a pooler would hand them on to
+    /// others.
+    pub(super) async fn probe(&self) -> Result<PgConnection, sqlx::Error> {
+        connect(&self.owner, None).await
+    }
+
+    /// Statements, not startup options: those a pooler drops or refuses, in session mode too.
+    fn settings(&self, groups: &[&[(&str, &str)]]) -> String {
+        let mut settings = format!("set search_path = '{}'", self.ledger.as_str());
+        for (name, value) in groups.iter().copied().flatten() {
+            settings += &format!("; set {name} = '{value}'");
+        }
+        settings
     }
 }
 
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let connecting = tokio::time::timeout(CONNECT_WAIT, options.connect());
-    connecting.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+async fn connect(
+    options: &PgConnectOptions,
+    settings: Option<String>,
+) -> Result<PgConnection, sqlx::Error> {
+    let connecting = async {
+        let mut session = options.connect().await?;
+        if let Some(settings) = settings {
+            set(&mut session, settings).await?;
+        }
+        Ok(session)
+    };
+    let connected = tokio::time::timeout(CONNECT_WAIT, connecting).await;
+    connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+async fn set(session: &mut PgConnection, settings: String) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(settings)).execute(session).await?;
+    Ok(())
 }

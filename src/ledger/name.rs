@@ -6,7 +6,7 @@ const LEN_MAX: usize = 41;
 
 /// The Postgres schema that a ledger lives in: `[a-z][a-z0-9_]{0,40}`, and not `pg_*`.
 ///
-/// Needs no quoting in SQL.
+/// Nothing in it needs escaping inside quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerName(String);
 
@@ -37,7 +37,7 @@ mod tests {
     use super::LedgerName;
 
     #[test]
-    fn a_name_needs_no_quoting() {
+    fn a_name_needs_no_escaping() {
         let longest = format!("a{}", "1".repeat(40));
         for good in ["ledger", "a", "shop_2", &longest] {
             assert!(good.parse::<LedgerName>().is_ok(), "{good}");

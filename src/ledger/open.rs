@@ -1,12 +1,12 @@
 //! Makes a ledger ready: checks the server, migrates, and writes the first event.
 
-use super::database::Database;
+use super::database::{CONNECT_WAIT, Database};
 use crate::identity::{DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated};
 use crate::projection;
 use anyhow::{Context as _, bail, ensure};
 use chrono::{DateTime, Utc};
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_scalar};
 
 /// The role that the service logs in as on the private server.
 pub const SERVICE_ROLE: &str = "identity_ledger";
@@ -19,9 +19,9 @@ static MIGRATOR: Migrator = sqlx::migrate!();
 ///
 /// Every error is one line that says what to do.
 pub async fn open(database: &Database) -> anyhow::Result<()> {
-    let mut owner = connect(database).await?;
-    check_version(&mut owner).await?;
-    check_pooler(&mut owner, database).await?;
+    let checked = tokio::time::timeout(CONNECT_WAIT, check_server(database)).await;
+    checked.unwrap_or_else(|_| Err(not_reached(database, sqlx::Error::PoolTimedOut)))?;
+    let mut owner = database.owner().await.map_err(|error| not_reached(database, error))?;
     // Two services may start at once on a new database.
     query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
     create_schema(&mut owner, database).await?;
@@ -36,58 +36,67 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn connect(database: &Database) -> anyhow::Result<PgConnection> {
-    database.owner().await.map_err(|error| match error {
-        sqlx::Error::Database(error) => {
-            let message = error.message();
-            if message.contains("startup parameter") {
-                anyhow::anyhow!(POOLER)
-            } else {
-                anyhow::anyhow!("Postgres refused the connection: {message}; check DATABASE_URL")
-            }
-        }
-        sqlx::Error::PoolTimedOut => {
-            anyhow::anyhow!("Postgres did not answer in 5 seconds; check the host in DATABASE_URL")
-        }
-        error => anyhow::anyhow!("cannot reach Postgres ({error}); check DATABASE_URL"),
-    })
+/// Looks before anything is changed, by statements that are not prepared: behind a pooler
+/// those of others could be in the way.
+async fn check_server(database: &Database) -> anyhow::Result<()> {
+    let mut one = database.probe().await.map_err(|error| not_reached(database, error))?;
+    check_version(&mut one).await?;
+    let mut other = database.probe().await.map_err(|error| not_reached(database, error))?;
+    check_pooler(&mut one, &mut other).await?;
+    one.close().await?;
+    other.close().await?;
+    Ok(())
 }
 
-const POOLER: &str = "this is a connection pooler in transaction mode, which loses the session's \
-    settings and locks; point DATABASE_URL at Postgres itself, or at a pool in session mode";
+fn not_reached(database: &Database, error: sqlx::Error) -> anyhow::Error {
+    let what = match error {
+        sqlx::Error::Database(error) => {
+            format!("Postgres refused the connection: {}", error.message())
+        }
+        sqlx::Error::PoolTimedOut => {
+            format!("Postgres did not answer in {} seconds", CONNECT_WAIT.as_secs())
+        }
+        error => format!("cannot reach Postgres ({error})"),
+    };
+    let hint = if database.has_service_role() { "try again" } else { "check DATABASE_URL" };
+    anyhow::anyhow!("{what}; {hint}")
+}
 
-async fn check_version(owner: &mut PgConnection) -> anyhow::Result<()> {
-    let version =
-        query_scalar!(r#"select current_setting('server_version_num')::integer as "version!""#)
-            .fetch_one(owner)
-            .await?;
+async fn check_version(session: &mut PgConnection) -> anyhow::Result<()> {
+    let version = number(session, "select current_setting('server_version_num')::integer").await?;
+    let major = version / 10_000;
     ensure!(
-        version / 10_000 >= SERVER_VERSION_MIN,
-        "Postgres {} is too old; identity-ledger needs {SERVER_VERSION_MIN} or newer",
-        version / 10_000
+        major >= SERVER_VERSION_MIN,
+        "Postgres {major} is too old; identity-ledger needs {SERVER_VERSION_MIN} or newer"
     );
     Ok(())
 }
 
 /// Behind a pooler in transaction mode two sessions share a backend, or one session wanders
-/// from backend to backend while another one is busy.
-async fn check_pooler(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
-    let schema = query_scalar!("select current_setting('search_path')").fetch_one(&mut *owner);
-    ensure!(schema.await?.as_deref() == Some(database.ledger().as_str()), POOLER);
-
-    let before = backend(owner).await?;
-    let mut other = connect(database).await?;
-    let mut busy = other.begin().await?;
-    let others = backend(&mut busy).await?;
-    let after = backend(owner).await?;
-    busy.rollback().await?;
-    other.close().await?;
-    ensure!(before == after && before != others, POOLER);
+/// from backend to backend. More rounds than one, because others use the pool meanwhile, or it
+/// takes its backends in turn.
+async fn check_pooler(one: &mut PgConnection, other: &mut PgConnection) -> anyhow::Result<()> {
+    let home = backend(one).await?;
+    for _ in 0..4 {
+        // Refused in statement mode.
+        sqlx::raw_sql("begin").execute(&mut *other).await.ok().context(POOLER)?;
+        // Asked first: a pool of one backend would let the other session wait for it.
+        ensure!(backend(other).await? != home, POOLER);
+        ensure!(backend(one).await? == home, POOLER);
+        sqlx::raw_sql("rollback").execute(&mut *other).await?;
+    }
     Ok(())
 }
 
-async fn backend(connection: &mut PgConnection) -> Result<Option<i32>, sqlx::Error> {
-    query_scalar!("select pg_backend_pid()").fetch_one(connection).await
+const POOLER: &str = "this is a connection pooler in transaction mode, which loses the session's \
+    settings and locks; point DATABASE_URL at Postgres itself, or at a pool in session mode";
+
+async fn backend(session: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    number(session, "select pg_backend_pid()").await
+}
+
+async fn number(session: &mut PgConnection, sql: &'static str) -> Result<i32, sqlx::Error> {
+    sqlx::raw_sql(sql).fetch_one(session).await?.try_get(0)
 }
 
 async fn create_schema(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
@@ -97,7 +106,8 @@ async fn create_schema(owner: &mut PgConnection, database: &Database) -> anyhow:
         name
     );
     if !exists.fetch_one(&mut *owner).await? {
-        let create = AssertSqlSafe(format!("create schema {name}"));
+        // Quoted, for it may be a word of SQL's: `user`, `order`.
+        let create = AssertSqlSafe(format!("create schema \"{name}\""));
         query(create).execute(owner).await.with_context(|| {
             format!("cannot create the schema {name}; grant this role create on the database")
         })?;

@@ -34,10 +34,19 @@ pub fn prepare(wanted: &Path, chosen: Chosen) -> anyhow::Result<(PathBuf, Server
         !path.as_os_str().as_bytes().contains(&b'\n'),
         "the data directory's name has two lines"
     );
-    fs::create_dir_all(path.parent().unwrap_or(&path)).with_context(cannot_make)?;
-
     let user = ServerUser::of(&path)?;
     let path = reachable(path, chosen, &user)?;
+    let parent = path.parent().unwrap_or(&path);
+    if !parent.exists() {
+        fs::create_dir_all(parent).with_context(cannot_make)?;
+        // Root's umask can close what it has just made.
+        ensure!(
+            user.can_enter(parent)?,
+            "user {}, who runs Postgres for root, cannot enter the new {}: open it (chmod o+x)",
+            user.uid,
+            parent.display()
+        );
+    }
     let found = make_dir(&path).with_context(cannot_make)?;
     if found.uid() != user.uid {
         // Never take over a directory with something else in it: `--data-dir /srv` is a slip.
@@ -82,7 +91,7 @@ fn reachable(wanted: PathBuf, chosen: Chosen, user: &ServerUser) -> anyhow::Resu
     if !user.we_are_root {
         return Ok(wanted);
     }
-    let mut above: Vec<&Path> = wanted.ancestors().skip(1).collect();
+    let mut above: Vec<&Path> = wanted.ancestors().skip(1).filter(|dir| dir.exists()).collect();
     let closed = loop {
         match above.pop() {
             None => return Ok(wanted),
@@ -104,8 +113,8 @@ fn reachable(wanted: PathBuf, chosen: Chosen, user: &ServerUser) -> anyhow::Resu
             .with_context(|| format!("cannot make {FALLBACK_PARENT}"))?;
     }
     let fallback = parent.join(short_digest(&wanted));
-    eprintln!(
-        "note: the data is in {}, because user {}, who runs Postgres for root, cannot enter {closed}",
+    tracing::warn!(
+        "the data is in {}, because user {}, who runs Postgres for root, cannot enter {closed}",
         fallback.display(),
         user.uid
     );

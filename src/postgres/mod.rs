@@ -94,7 +94,7 @@ impl PrivatePostgres {
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
         if let Err(error) = self.leave() {
-            eprintln!("warning: {error:#}");
+            tracing::warn!("{error:#}");
         }
     }
 }

@@ -155,7 +155,7 @@ fn run(mut command: Command, what: &str) -> anyhow::Result<ExitStatus> {
     wait_for(what, || Ok(child.try_wait()?))
 }
 
-/// Asks until there is an answer, and tells on stderr when that takes long.
+/// Asks until there is an answer, and tells in the log when that takes long.
 fn wait_for<T>(
     what: &str,
     mut ask: impl FnMut() -> anyhow::Result<Option<T>>,
@@ -167,7 +167,7 @@ fn wait_for<T>(
             return Ok(answer);
         }
         if !is_told && begun.elapsed() > Duration::from_secs(2) {
-            eprintln!("{what}: this can take a while");
+            tracing::info!("{what}: this can take a while");
             is_told = true;
         }
         ensure!(begun.elapsed() < Duration::from_secs(660), "{what}, and that takes too long");

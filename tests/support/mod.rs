@@ -5,5 +5,5 @@ mod postgres;
 mod service;
 
 pub use model::{Model, Seen, random_observations};
-pub use postgres::{TestLedger, scratch_dir};
-pub use service::{Contact, Service, command};
+pub use postgres::{TestLedger, postmaster, scratch_dir};
+pub use service::{BINARY, Contact, Service, command, command_of, refuses, succeeds, until};

@@ -2,8 +2,9 @@
 
 use identity_ledger::ledger::{self, Database, LedgerName};
 use identity_ledger::postgres::{Chosen, PrivatePostgres};
+use rustix::process::Pid;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::OnceCell;
@@ -47,6 +48,12 @@ pub fn scratch_dir() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let permissions = std::fs::Permissions::from_mode(0o755);
     tempfile::Builder::new().permissions(permissions).prefix("il-").tempdir().unwrap()
+}
+
+/// The process of a private server, none when it is down.
+pub fn postmaster(data_dir: &Path) -> Option<Pid> {
+    let file = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid")).ok()?;
+    Pid::from_raw(file.lines().next()?.parse().ok()?)
 }
 
 struct Server {
@@ -93,7 +100,7 @@ async fn server() -> &'static Server {
 
 /// A static is never dropped, and a test run can be killed: a shell that holds the other end
 /// of a pipe stops the server when this process ends, however it ends.
-fn stop_with_this_process(lease: &PrivatePostgres, dir: &std::path::Path) {
+fn stop_with_this_process(lease: &PrivatePostgres, dir: &Path) {
     let script = r#"
         read _
         kill -QUIT "$(head -n 1 "$1/postgres/postmaster.pid")"

@@ -7,9 +7,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A running service. Dropping it kills it.
 pub struct Service {
@@ -34,15 +35,51 @@ struct Answer {
     contact: Contact,
 }
 
+pub const BINARY: &str = env!("CARGO_BIN_EXE_identity-ledger");
+
 /// The binary with nothing of the test's own environment that could configure it.
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_identity-ledger"));
+    command_of(Path::new(BINARY), args)
+}
+
+/// As `command`, with a copy of the binary.
+pub fn command_of(binary: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary);
     for name in ["DATABASE_URL", "DATA_DIR", "LEDGER", "LISTEN", "PORT", "LOG_LEVEL", "LOG_FORMAT"]
     {
         command.env_remove(name);
     }
     command.args(args);
     command
+}
+
+/// Runs a command that must succeed, and returns its stdout.
+#[track_caller]
+pub fn succeeds(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command that must refuse in one line, and returns that.
+#[track_caller]
+pub fn refuses(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {stderr}");
+    assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{stderr}");
+    assert!(output.stdout.is_empty());
+    stderr
+}
+
+/// Waits for what must come to pass within seconds.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 impl Service {
@@ -66,7 +103,7 @@ impl Service {
             log.lock().unwrap().push_str(&line);
             assert!(!ended, "the service ended: {}", log.lock().unwrap());
             address = line.split("http://").nth(1).map(|rest| {
-                let end = rest.find(|c: char| c != ':' && c != '.' && !c.is_ascii_digit());
+                let end = rest.find(|c: char| c == '"' || c.is_whitespace());
                 rest[..end.unwrap_or(rest.len())].to_owned()
             });
         }
@@ -133,8 +170,12 @@ impl Service {
     }
 
     /// Ends it as an operator would.
-    pub fn stop(mut self) -> ExitStatus {
+    pub fn stop(self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    pub fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 

@@ -1,0 +1,287 @@
+//! The command line: what configures it, and what it refuses in one line that says what to do.
+
+use crate::support::{Seen, Service, TestLedger, command, refuses, scratch_dir, succeeds};
+use serde_json::Value;
+use sqlx::{query, query_scalar};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
+
+/// A port that somebody else listens on.
+fn port_in_use() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// What clap refuses, by the name of the option.
+#[track_caller]
+fn misuse(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{command:?}: {stderr}");
+    stderr
+}
+
+#[test]
+fn a_port_in_use_is_refused_before_anything_is_made() {
+    let dir = scratch_dir();
+    let (_listener, address) = port_in_use();
+    let serve = ["serve", "--listen", &address, "--data-dir", "data"];
+    let said = refuses(command(&serve).current_dir(&dir));
+    assert!(said.contains(&address) && said.contains("choose another with --listen"), "{said}");
+    assert!(!dir.path().join("data").exists());
+}
+
+#[tokio::test]
+async fn an_address_that_others_reach_needs_no_auth() {
+    let ledger = TestLedger::new().await;
+    let url = ["--database-url", &ledger.url];
+    for open in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:127.0.0.1]:0"] {
+        let said = refuses(command(&["serve", "--listen", open]).args(url));
+        assert!(said.contains("--no-auth"), "{said}");
+    }
+    Service::spawn(command(&["serve", "--listen", "0.0.0.0:0", "--no-auth"]).args(url));
+    Service::spawn(command(&["serve", "--listen", "127.0.0.2:0"]).args(url));
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("this machine has no IPv6: its addresses are not tried");
+        return;
+    }
+    let service = Service::spawn(command(&["serve", "--listen", "[::1]:0"]).args(url));
+    assert_eq!(service.try_identify(&Seen::new("a@x.org", "")).await.unwrap().status(), 200);
+    Service::spawn(command(&["serve", "--listen", "[::]:0", "--no-auth"]).args(url));
+}
+
+#[tokio::test]
+async fn a_wrong_database_url_is_refused_and_not_repeated() {
+    let ledger = TestLedger::new().await;
+    let (server, _) = ledger.url.rsplit_once('/').unwrap();
+    let server = server.replace("//shop@", "//shop:hidden@");
+    let (listener, closed) = port_in_use();
+    drop(listener);
+    let cases = [
+        ("hidden".to_owned(), "is not a Postgres URL"),
+        ("localhost:5432/hidden".to_owned(), "is not a Postgres URL"),
+        ("mysql://shop:hidden@127.0.0.1/shop".to_owned(), "is not a Postgres URL"),
+        ("postgres://shop:hidden@127.0.0.1:port/shop".to_owned(), "is not a Postgres URL"),
+        (format!("postgres://shop:hidden@{closed}/shop"), "check DATABASE_URL"),
+        (format!("{server}/nowhere"), "database \"nowhere\" does not exist; check DATABASE_URL"),
+        (
+            format!("{}/nowhere", server.replace("shop:", "stranger:")),
+            "role \"stranger\" does not exist; check DATABASE_URL",
+        ),
+    ];
+    for (url, expected) in cases {
+        for verb in ["serve", "rebuild", "verify"] {
+            let mut command = command(&[verb, "--log-level", "trace"]);
+            let said = refuses(command.env("DATABASE_URL", &url).env("PORT", "0"));
+            assert!(said.contains(expected) && !said.contains("hidden"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_unknown_in_a_database_url_is_not_repeated() {
+    let ledger = TestLedger::new().await;
+    let url = format!("{}?passwd=hidden", ledger.url);
+    let verify = ["verify", "--log-level", "trace", "--database-url", &url];
+    let output = command(&verify).output().unwrap();
+    assert!(output.status.success());
+    assert!(!String::from_utf8(output.stderr).unwrap().contains("hidden"));
+}
+
+/// Says that it is another version, and answers any statement with that.
+fn server_of_version(version: &'static str) -> String {
+    let (listener, address) = port_in_use();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut buffer = [0; 1024];
+        let startup = client.read(&mut buffer).unwrap();
+        assert!(startup > 8, "the startup message");
+        client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").unwrap();
+        while client.read(&mut buffer).unwrap() > 0 {
+            let len = u8::try_from(version.len()).unwrap();
+            let mut answer =
+                b"T\0\0\0\x1a\0\x01v\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0".to_vec();
+            answer.extend([b'D', 0, 0, 0, 10 + len, 0, 1, 0, 0, 0, len]);
+            answer.extend(version.as_bytes());
+            answer.extend(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I");
+            client.write_all(&answer).unwrap();
+        }
+    });
+    format!("postgres://shop@{address}/shop?sslmode=disable")
+}
+
+#[test]
+fn a_postgres_too_old_is_refused() {
+    let url = server_of_version("130012");
+    let said = refuses(&mut command(&["verify", "--database-url", &url]));
+    assert_eq!(said, "error: Postgres 13 is too old; identity-ledger needs 14 or newer\n");
+}
+
+#[tokio::test]
+async fn a_database_newer_than_the_binary_is_refused() {
+    let ledger = TestLedger::new().await;
+    query(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+        values (99991231235959, 'of a later year', true, '', 0)",
+    )
+    .execute(&mut ledger.owner().await)
+    .await
+    .unwrap();
+    for verb in ["serve", "rebuild", "verify"] {
+        let mut command = command(&[verb, "--database-url", &ledger.url]);
+        let said = refuses(command.env("PORT", "0"));
+        assert!(said.contains("newer than this binary") && said.contains("use the"), "{said}");
+    }
+}
+
+#[test]
+fn bad_values_are_refused_by_name() {
+    let dir = scratch_dir();
+    let too_long = "a".repeat(42);
+    for name in ["pg_x", "A", "2", "a-b", &too_long] {
+        let said = misuse(command(&["verify", "--ledger", name]).current_dir(&dir));
+        assert!(said.contains("--ledger"), "{said}");
+        let said = misuse(command(&["verify"]).env("LEDGER", name).current_dir(&dir));
+        assert!(said.contains("--ledger"), "{said}");
+    }
+    for address in ["localhost", ":10000", "127.0.0.1", "127.0.0.1:65536"] {
+        let said = misuse(command(&["serve"]).env("LISTEN", address).current_dir(&dir));
+        assert!(said.contains("it looks like 127.0.0.1:10000"), "{said}");
+    }
+    for port in ["-1", "65536", "http"] {
+        let said = refuses(command(&["serve"]).env("PORT", port).current_dir(&dir));
+        assert_eq!(said, "error: PORT is not a number from 0 to 65535\n");
+    }
+    for flag in ["--log-level", "--log-format", "--database-url", "--data-dir"] {
+        let said = misuse(command(&["verify", flag, ""]).current_dir(&dir));
+        assert!(said.contains(flag), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_ledger_may_have_any_name_that_is_allowed() {
+    let ledger = TestLedger::new().await;
+    let longest = format!("a{}", "_".repeat(40));
+    for name in ["user", "default", "order", &longest] {
+        let args = ["--database-url", &ledger.url, "--ledger", name];
+        let service = Service::start_with(&args);
+        assert_eq!(service.try_identify(&Seen::new("a@x.org", "")).await.unwrap().status(), 200);
+        assert!(service.stop().success());
+        succeeds(command(&["rebuild"]).args(args));
+        let said = succeeds(command(&["verify"]).args(args));
+        assert!(said.starts_with("verified: 1 contacts"), "{name} knows of others: {said}");
+    }
+}
+
+#[tokio::test]
+async fn flags_win_over_variables_and_listen_over_port() {
+    let ledger = TestLedger::new().await;
+    let (_listener, taken) = port_in_use();
+    let (_, taken_port) = taken.rsplit_once(':').unwrap();
+    let serve = || {
+        let mut serve = command(&["serve"]);
+        serve.env("DATABASE_URL", &ledger.url);
+        serve
+    };
+    let said = refuses(serve().env("PORT", taken_port));
+    assert!(said.contains(&format!("cannot listen on {taken}")), "PORT changes the port: {said}");
+    Service::spawn(serve().env("LISTEN", "127.0.0.1:0").env("PORT", taken_port));
+    Service::spawn(serve().env("LISTEN", &taken).args(["--listen", "127.0.0.1:0"]));
+
+    let flags = ["--database-url", &ledger.url, "--ledger", "shop", "--log-format", "text"];
+    let (before, after) = ([&flags[..], &["verify"]].concat(), [&["verify"], &flags[..]].concat());
+    for args in [before, after] {
+        let mut verify = command(&args);
+        verify.env("DATABASE_URL", "postgres://shop@127.0.0.1:1/shop");
+        verify.env("LEDGER", "other").env("LOG_FORMAT", "json");
+        succeeds(&mut verify);
+    }
+    let made = query_scalar("select nspname::text from pg_namespace where nspname in ($1, $2)");
+    let made: Vec<String> =
+        made.bind("shop").bind("other").fetch_all(&mut ledger.owner().await).await.unwrap();
+    assert_eq!(made, ["shop"]);
+}
+
+#[test]
+fn empty_variables_count_as_not_set() {
+    let dir = scratch_dir();
+    let empty = |args| {
+        let mut command = command(args);
+        for name in
+            ["DATABASE_URL", "DATA_DIR", "LEDGER", "LISTEN", "PORT", "LOG_LEVEL", "LOG_FORMAT"]
+        {
+            command.env(name, "");
+        }
+        command.current_dir(&dir);
+        command
+    };
+    succeeds(&mut empty(&["verify"]));
+    assert!(dir.path().join(".identity-ledger").is_dir());
+    // Where this fails, somebody else listens there, and that will do.
+    let _listener = TcpListener::bind("127.0.0.1:10000");
+    let said = refuses(&mut empty(&["serve"]));
+    assert!(said.contains("cannot listen on 127.0.0.1:10000"), "{said}");
+}
+
+#[test]
+fn help_lists_every_option_with_its_variable_and_default() {
+    let for_all = [
+        "--database-url <URL>",
+        "[env: DATABASE_URL]",
+        "--data-dir <DIR>",
+        "[default: .identity-ledger]",
+        "[env: DATA_DIR=]",
+        "--ledger <NAME>",
+        "[env: LEDGER=]",
+        "[default: ledger]",
+        "[env: LOG_LEVEL=] [default: info]",
+        "[env: LOG_FORMAT=] [default: text]",
+    ];
+    let for_serve = ["[default: 127.0.0.1:10000] [env: LISTEN=]", "PORT", "--no-auth"];
+    for verb in ["", "serve", "rebuild", "verify"] {
+        let help =
+            succeeds(command(&[]).args(Some(verb).filter(|it| !it.is_empty())).arg("--help"));
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let expected = for_all.iter().chain(for_serve.iter().filter(|_| verb == "serve"));
+        for words in expected {
+            assert!(help.contains(words), "{verb} --help lacks {words}: {help}");
+        }
+    }
+}
+
+#[test]
+fn without_a_command_there_is_help() {
+    for data_dir in ["", "somewhere"] {
+        let said = misuse(command(&[]).env("DATA_DIR", data_dir));
+        assert!(said.contains("Usage: identity-ledger [OPTIONS] <COMMAND>"), "{said}");
+        assert!(said.contains("Serve the HTTP API"), "{said}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let expected = format!("identity-ledger {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(succeeds(&mut command(&["--version"])), expected);
+}
+
+#[tokio::test]
+async fn a_json_log_is_json_to_the_last_line() {
+    let ledger = TestLedger::new().await;
+    let json = ["--database-url", &ledger.url, "--log-format", "json", "--log-level", "trace"];
+    let service = Service::start_with(&json);
+    service.try_identify(&Seen::new("a@x.org", "")).await.unwrap();
+    service.signal(rustix::process::Signal::TERM);
+    crate::support::until("the service stops", || service.log().contains("\"stopped\""));
+    let (_listener, taken) = port_in_use();
+    let refusal = command(&["serve", "--listen", &taken]).args(json).output().unwrap();
+    assert_eq!(refusal.status.code(), Some(1));
+    let refusal = String::from_utf8(refusal.stderr).unwrap();
+    assert!(refusal.contains("choose another with --listen"), "{refusal}");
+    for line in service.log().lines().chain(refusal.lines()) {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        assert!(entry["level"].is_string() && entry["message"].is_string(), "{line}");
+    }
+}

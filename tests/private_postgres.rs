@@ -1,0 +1,289 @@
+//! A Postgres of our own: it comes and goes with those who use it, wherever it has to live.
+
+use crate::support::{
+    BINARY, Seen, Service, command, command_of, postmaster, refuses, scratch_dir, succeeds, until,
+};
+use identity_ledger::ledger::Database;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
+use sqlx::{PgConnection, query_scalar};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A user with no rights and no home; every system has it.
+const NOBODY: u32 = 65534;
+
+fn on(data_dir: &Path, verb: &str) -> Command {
+    let mut command = command(&[verb, "--data-dir", data_dir.to_str().unwrap()]);
+    if verb == "serve" {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
+    command
+}
+
+async fn records(service: &Service, email: &str) {
+    let response = service.try_identify(&Seen::new(email, "")).await.unwrap();
+    assert_eq!(response.status(), 200);
+}
+
+async fn superuser(data_dir: &Path) -> PgConnection {
+    let socket_dir = data_dir.join("socket");
+    Database::private(&socket_dir, "ledger".parse().unwrap()).owner().await.unwrap()
+}
+
+/// Stops a service while a request waits for the line, which is held until the service has said
+/// that it stops.
+async fn finishes_what_is_queued(stop: impl FnOnce(Pid)) {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let service = Service::spawn(on(&data_dir, "serve").process_group(0));
+    let mut holder = superuser(&data_dir).await;
+    sqlx::raw_sql("begin; select position from head for update")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let stopping = async {
+        let waiting = "select exists (select from pg_locks where not granted)";
+        while !query_scalar::<_, bool>(waiting).fetch_one(&mut holder).await.unwrap() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        stop(service.pid());
+        tokio::task::block_in_place(|| {
+            until("it says that it stops", || service.log().contains("finishing what is queued"));
+            until("it accepts nobody", || TcpStream::connect(&service.address).is_err());
+        });
+        sqlx::raw_sql("commit").execute(&mut holder).await.unwrap();
+    };
+    tokio::join!(records(&service, "in-flight@x.org"), stopping);
+    assert!(service.wait().success());
+    assert_eq!(postmaster(&data_dir), None);
+    let said = succeeds(&mut on(&data_dir, "verify"));
+    assert!(said.starts_with("verified: 1 contacts"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_lets_requests_finish_and_stops_postgres() {
+    finishes_what_is_queued(|service| kill_process(service, Signal::TERM).unwrap()).await;
+}
+
+/// As a terminal sends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_does_not_reach_postgres_before_the_queue_is_drained() {
+    finishes_what_is_queued(|group| kill_process_group(group, Signal::INT).unwrap()).await;
+}
+
+fn spawn_and_wait_for(verb: &str, data_dir: &Path, sign: &str) -> (Child, Pid) {
+    let mut command = on(data_dir, verb);
+    let child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = child.spawn().unwrap();
+    until(sign, || data_dir.join(sign).exists());
+    let pid = Pid::from_child(&child);
+    (child, pid)
+}
+
+#[test]
+fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+
+    let (service, pid) = spawn_and_wait_for("serve", &data_dir, "postgres.new");
+    kill_process_group(pid, Signal::INT).unwrap();
+    let output = service.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(postmaster(&data_dir), None);
+
+    let (service, pid) = spawn_and_wait_for("serve", &data_dir, "postgres/postmaster.pid");
+    kill_process(pid, Signal::TERM).unwrap();
+    let output = service.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(postmaster(&data_dir), None);
+
+    let (verify, pid) = spawn_and_wait_for("verify", &data_dir, "postgres/postmaster.pid");
+    kill_process(pid, Signal::TERM).unwrap();
+    let output = verify.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said, "error: SIGTERM before this was done; run it again\n");
+    assert_eq!(postmaster(&data_dir), None);
+
+    succeeds(&mut on(&data_dir, "verify"));
+}
+
+#[tokio::test]
+async fn every_command_works_with_and_without_the_service() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    for verb in ["verify", "rebuild"] {
+        succeeds(&mut on(&data_dir, verb));
+        assert_eq!(postmaster(&data_dir), None, "{verb} left Postgres behind");
+    }
+    let service = Service::spawn(&mut on(&data_dir, "serve"));
+    let postgres = postmaster(&data_dir);
+    for verb in ["verify", "rebuild"] {
+        records(&service, &format!("{verb}@x.org")).await;
+        succeeds(&mut on(&data_dir, verb));
+        assert_eq!(postmaster(&data_dir), postgres, "{verb} stopped the service's Postgres");
+    }
+    records(&service, "after@x.org").await;
+    assert!(service.stop().success());
+
+    let at_once = ["verify", "rebuild", "verify"].map(|verb| {
+        let mut command = on(&data_dir, verb);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for child in at_once {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains(" 3 contacts "), "{said}");
+    }
+    assert_eq!(postmaster(&data_dir), None);
+}
+
+/// A path with a blank, and one too long for a unix socket.
+#[tokio::test]
+async fn two_services_on_two_data_directories_know_nothing_of_each_other() {
+    let dir = scratch_dir();
+    let blank = dir.path().join("it's a \"path\", with blanks");
+    let long = dir.path().join("long".repeat(30)).join("data");
+    let services =
+        [&blank, &long].map(|data_dir| (data_dir, Service::spawn(&mut on(data_dir, "serve"))));
+    records(&services[0].1, "a@x.org").await;
+    records(&services[0].1, "b@x.org").await;
+    records(&services[1].1, "a@x.org").await;
+    for ((data_dir, service), contacts) in services.into_iter().zip(["2", "1"]) {
+        let said = succeeds(&mut on(data_dir, "verify"));
+        assert!(said.starts_with(&format!("verified: {contacts} contacts")), "{said}");
+        let elsewhere = socket_dir_elsewhere(data_dir);
+        assert_eq!(elsewhere.is_some(), data_dir == &long);
+        assert!(service.stop().success());
+        assert_eq!(postmaster(data_dir), None);
+        assert!(!elsewhere.is_some_and(|dir| dir.exists()), "it goes with the server");
+    }
+}
+
+/// Where the socket is, if not in the data directory.
+fn socket_dir_elsewhere(data_dir: &Path) -> Option<PathBuf> {
+    let configuration = std::fs::read_to_string(data_dir.join("postgres.conf")).unwrap();
+    let (_, rest) = configuration.split_once("\"/tmp/identity-ledger-")?;
+    let (id, _) = rest.split_once('"')?;
+    Some(format!("/tmp/identity-ledger-{id}").into())
+}
+
+#[tokio::test]
+async fn a_second_service_is_refused_while_the_first_lives_and_only_then() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let first = Service::spawn(&mut on(&data_dir, "serve"));
+    records(&first, "first@x.org").await;
+    let postgres = postmaster(&data_dir);
+
+    let said = refuses(&mut on(&data_dir, "serve"));
+    assert!(said.contains("another service uses the data directory"), "{said}");
+    assert!(said.contains("stop it, or choose another --data-dir"), "{said}");
+    records(&first, "still@x.org").await;
+
+    first.kill();
+    assert!(postgres.is_some_and(|pid| test_kill_process(pid).is_ok()), "kill -9 spares Postgres");
+    let second = Service::spawn(&mut on(&data_dir, "serve"));
+    assert_eq!(postmaster(&data_dir), postgres, "the next one joins it");
+    records(&second, "second@x.org").await;
+    assert!(second.stop().success());
+    assert_eq!(postmaster(&data_dir), None);
+    let said = succeeds(&mut on(&data_dir, "verify"));
+    assert!(said.starts_with("verified: 3 contacts"), "{said}");
+}
+
+fn we_are_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("not root: this is about root, and is not tried");
+    }
+    root
+}
+
+/// All the other tests run as whoever runs them: this one is for when that is root.
+#[tokio::test]
+async fn a_normal_user_runs_postgres_as_themselves() {
+    if !we_are_root() {
+        return;
+    }
+    let dir = scratch_dir();
+    chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let binary = dir.path().join("identity-ledger");
+    std::fs::copy(BINARY, &binary).unwrap();
+    let as_nobody = |args| {
+        let mut command = command_of(&binary, args);
+        command.uid(NOBODY).gid(NOBODY).current_dir(&dir);
+        command
+    };
+    let service = Service::spawn(&mut as_nobody(&["serve", "--listen", "127.0.0.1:0"]));
+    records(&service, "a@x.org").await;
+    let data_dir = dir.path().join(".identity-ledger");
+    for path in [&data_dir, &data_dir.join("postgres/postmaster.pid")] {
+        assert_eq!(path.metadata().unwrap().uid(), NOBODY);
+    }
+    succeeds(&mut as_nobody(&["rebuild"]));
+    assert!(service.stop().success());
+    let said = succeeds(&mut as_nobody(&["verify"]));
+    assert!(said.starts_with("verified: 1 contacts"), "{said}");
+    assert_eq!(postmaster(&data_dir), None);
+
+    // Root comes by: the files stay theirs.
+    succeeds(command(&["verify"]).current_dir(&dir));
+    succeeds(&mut as_nobody(&["verify"]));
+}
+
+/// As root's home is, which the user that runs Postgres for root cannot enter.
+fn closed_dir() -> tempfile::TempDir {
+    let dir = scratch_dir();
+    std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
+    dir
+}
+
+#[test]
+fn a_chosen_directory_that_postgres_cannot_enter_is_refused() {
+    if !we_are_root() {
+        return;
+    }
+    let dir = closed_dir();
+    for data_dir in [dir.path().join("data"), dir.path().join("more/data")] {
+        let said = refuses(&mut on(&data_dir, "verify"));
+        assert!(said.contains(&format!("cannot enter {}", dir.path().display())), "{said}");
+        assert!(said.contains("choose another --data-dir"), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "something is half done");
+}
+
+/// Removes what was made for a test under `/var/lib`.
+struct Fallback(PathBuf);
+
+impl Drop for Fallback {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+        // Others may have theirs there.
+        let _ = std::fs::remove_dir(self.0.parent().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_default_directory_that_postgres_cannot_enter_gives_way_and_says_so() {
+    if !we_are_root() {
+        return;
+    }
+    let dir = closed_dir();
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    let service = Service::spawn(command(&serve).current_dir(&dir));
+    let log = service.log();
+    let place = log.split("the data is in ").nth(1).and_then(|rest| rest.split(',').next());
+    let fallback = Fallback(place.unwrap_or_else(|| panic!("it does not say so: {log}")).into());
+    assert!(fallback.0.starts_with("/var/lib/identity-ledger"));
+    records(&service, "a@x.org").await;
+    assert!(service.stop().success());
+    let said = succeeds(command(&["verify"]).current_dir(&dir));
+    assert!(said.starts_with("verified: 1 contacts"), "{said}");
+    assert_eq!(postmaster(&fallback.0), None);
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+}
