@@ -91,6 +91,7 @@ enum Outcome {
     Failed(Box<Batch>, Trouble),
 }
 
+#[derive(Debug)]
 enum Trouble {
     LostRace,
     LostConnection,
@@ -114,6 +115,7 @@ impl Task {
             self.conclude().await;
             if self.should_decide(waiting.len()) {
                 self.decide(waiting.drain(..).filter(Request::take).collect()).await;
+                self.conclude().await;
             }
             self.send_next();
         }
@@ -141,8 +143,8 @@ impl Task {
             self.forget();
         }
         self.shared.make_keys(&mut requests);
+        // What was read lacks what is known now: nothing is released before this is decided.
         let snapshot = self.read(&requests).await;
-        self.conclude().await;
         match snapshot.filter(|snapshot| self.fits(snapshot)) {
             Some(snapshot) => {
                 let head = self.known.head.get_or_insert(snapshot.head);
@@ -176,7 +178,8 @@ impl Task {
         let position = Some(snapshot.head.position);
         let sent_to = self.known.head.as_ref().map(|head| head.position);
         let is_ours = sent_to.is_none() || sent_to == position || self.known.sent_from == position;
-        is_ours && self.shared.has_rules_of(snapshot)
+        let has_failed = self.landing.as_ref().is_some_and(Landing::has_failed);
+        is_ours && !has_failed && self.shared.has_rules_of(snapshot)
     }
 
     /// Sends what is decided, if nothing is in flight.
@@ -213,6 +216,7 @@ impl Task {
             }
             Outcome::Failed(batch, trouble) => (*batch, trouble),
         };
+        tracing::debug!(batch_len = batch.len(), ?trouble, "a batch goes the careful way");
         match trouble {
             Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
             Trouble::LostRace => self.careful.record(&self.shared, batch.requests, true).await,
@@ -254,6 +258,10 @@ impl Known {
 }
 
 impl Landing {
+    fn has_failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(..))
+    }
+
     fn failed(writer: Option<PgConnection>, batch: Batch, trouble: Trouble) -> Self {
         Self { writer, outcome: Outcome::Failed(Box::new(batch), trouble) }
     }
