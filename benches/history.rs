@@ -5,7 +5,7 @@ use crate::traffic::{EmailOf, PhoneOf, Seen};
 use anyhow::Context as _;
 use chrono::TimeDelta;
 use identity_ledger::identity::{
-    Commitment, Contact, ContactId, Email, Event, Fact, Identifiers, Identities, Observation,
+    Commitment, Contact, ContactId, Email, Event, Fact, Identifiers, Identities, Key, Observation,
     ObservationId, PhoneNumber, Position, Rules, Salt, Timestamp, resolve,
 };
 use identity_ledger::ledger;
@@ -76,7 +76,7 @@ impl History {
             commitment: Commitment::to(&identifiers, salt),
             identifiers,
         };
-        self.rows.write_observation(&observation, self.position.next(), self.now, salt)?;
+        self.rows.write_observation(&observation, self.position.next(), self.now, salt);
         for fact in resolve(&self.known, &observation) {
             self.position = self.position.next();
             let event = Event { position: self.position, recorded_at: self.now, fact };
@@ -84,22 +84,27 @@ impl History {
             if let Fact::ContactObserved(observed) = &event.fact {
                 self.introduced.extend(observed.introduced().then_some(observed.contact_id));
             }
-            self.rows.write_event(&event)?;
+            self.rows.write_event(&event);
         }
         Ok(())
     }
 
     /// Takes the rows since the last time. Contacts are as they are now.
-    pub fn take_rows(&mut self) -> anyhow::Result<Rows> {
+    pub fn take_rows(&mut self) -> Rows {
         let mut rows = std::mem::take(&mut self.rows);
         for id in self.introduced.drain(..) {
-            rows.write_contact(self.known.contact(id))?;
+            rows.write_contact(self.known.contact(id));
         }
         rows.head = format!(
             "update head set position = {}, observation_id = {}, recorded_at = '{}'",
             self.position, self.observation_id, self.now
         );
-        Ok(rows)
+        rows
+    }
+
+    /// Forgets all identities: what comes next must not share an identifier with them.
+    pub fn begin_block(&mut self) {
+        self.known = Identities::default();
     }
 }
 
@@ -123,54 +128,72 @@ impl Rows {
         execute(owner, "commit").await
     }
 
-    fn write_event(&mut self, event: &Event) -> anyhow::Result<()> {
+    fn write_event(&mut self, event: &Event) {
         let fact = &event.fact;
-        write!(self.events, "{}\t{}\t{}\t", event.position, event.recorded_at, fact.kind())?;
-        write!(self.events, "{}\t", Column(fact.contact_id()))?;
-        write!(self.events, "{}\t", Column(fact.observation_id()))?;
-        write!(self.events, "{}\t", Column(fact.primary_id()))?;
-        writeln!(self.events, "{}", event.line())?;
-        Ok(())
+        write_row(
+            &mut self.events,
+            &[
+                &event.position,
+                &event.recorded_at,
+                &fact.kind(),
+                &OrNull(fact.contact_id()),
+                &OrNull(fact.observation_id()),
+                &OrNull(fact.primary_id()),
+                &event.line(),
+            ],
+        );
     }
 
-    fn write_observation(
-        &mut self,
-        observation: &Observation,
-        position: Position,
-        now: Timestamp,
-        salt: Salt,
-    ) -> anyhow::Result<()> {
-        let identifiers = &observation.identifiers;
-        write!(self.observations, "{}\t{position}\t{now}\t", observation.id)?;
-        write!(self.observations, "{}\t", Column(identifiers.email().map(Email::as_str)))?;
-        let phone_number = identifiers.phone_number().map(PhoneNumber::as_str);
-        write!(self.observations, "{}\t", Column(phone_number))?;
-        writeln!(self.observations, "\\\\x{:032x}", u128::from_be_bytes(salt.0))?;
-        Ok(())
+    fn write_observation(&mut self, seen: &Observation, at: Position, now: Timestamp, salt: Salt) {
+        let identifiers = &seen.identifiers;
+        write_row(
+            &mut self.observations,
+            &[
+                &seen.id,
+                &at,
+                &now,
+                &OrNull(identifiers.email().map(Email::as_str)),
+                &OrNull(identifiers.phone_number().map(PhoneNumber::as_str)),
+                &format_args!("\\\\x{:032x}", u128::from_be_bytes(salt.0)),
+            ],
+        );
     }
 
-    fn write_contact(&mut self, contact: &Contact) -> anyhow::Result<()> {
-        let rows = &mut self.contacts;
-        write!(rows, "{}\t{}\t", contact.id, Column(contact.linked_id()))?;
-        write!(rows, "{}\t{}\t", contact.created_at, contact.updated_at)?;
-        write!(rows, "{}\t", Column(contact.email.as_ref().map(Email::as_str)))?;
-        write!(rows, "{}\t", Column(contact.phone_number.as_ref().map(PhoneNumber::as_str)))?;
-        write!(rows, "{}\t", Column(contact.email_key.as_ref().map(|key| key.as_str())))?;
-        writeln!(rows, "{}", Column(contact.phone_key.as_ref().map(|key| key.as_str())))?;
-        Ok(())
+    fn write_contact(&mut self, contact: &Contact) {
+        write_row(
+            &mut self.contacts,
+            &[
+                &contact.id,
+                &OrNull(contact.linked_id()),
+                &contact.created_at,
+                &contact.updated_at,
+                &OrNull(contact.email.as_ref().map(Email::as_str)),
+                &OrNull(contact.phone_number.as_ref().map(PhoneNumber::as_str)),
+                &OrNull(contact.email_key.as_ref().map(Key::as_str)),
+                &OrNull(contact.phone_key.as_ref().map(Key::as_str)),
+            ],
+        );
     }
 }
 
 /// A value in the text format of COPY. Nothing that is made here has a character to escape.
-struct Column<T>(Option<T>);
+struct OrNull<T>(Option<T>);
 
-impl<T: Display> Display for Column<T> {
+impl<T: Display> Display for OrNull<T> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Some(value) => value.fmt(formatter),
             None => formatter.write_str("\\N"),
         }
     }
+}
+
+fn write_row(rows: &mut String, columns: &[&dyn Display]) {
+    for (n, column) in columns.iter().enumerate() {
+        let separator = if n > 0 { "\t" } else { "" };
+        write!(rows, "{separator}{column}").expect("a string takes everything");
+    }
+    rows.push('\n');
 }
 
 async fn copy(owner: &mut PgConnection, table: &str, rows: &str) -> anyhow::Result<()> {

@@ -31,7 +31,6 @@ pub enum Arrivals {
 
 /// What was measured after the warm-up. Latencies are in microseconds.
 pub struct Outcome {
-    pub requests_per_second: f64,
     pub ordinary_us: Histogram<u64>,
     pub big_us: Histogram<u64>,
     pub errors: u64,
@@ -65,12 +64,14 @@ pub async fn run<T>(
     }
     let start = Instant::now();
     let begin = start + plan.warm_up;
+    let histogram = || Histogram::new_with_bounds(1, 60_000_000, 3);
+    let outcome = Outcome { ordinary_us: histogram()?, big_us: histogram()?, errors: 0 };
     let run = Run {
         plan,
         begin,
         end: begin + plan.measured,
         next_arrival: Cell::new(start),
-        outcome: RefCell::new(Outcome::new()?),
+        outcome: RefCell::new(outcome),
     };
     let callers = connections.into_iter().zip(1..).map(|(connection, seed)| {
         let (run, caller) = (&run, Caller::new(traffic, seed));
@@ -84,18 +85,7 @@ pub async fn run<T>(
     };
     // All connections are one task, which tokio would interrupt after a few of them.
     let (_, (before, after)) = unconstrained(try_join(try_join_all(callers), probes)).await?;
-    let mut outcome = run.outcome.into_inner();
-    let requests = outcome.ordinary_us.len() + outcome.big_us.len();
-    outcome.requests_per_second = requests as f64 / plan.measured.as_secs_f64();
-    Ok((outcome, before, after))
-}
-
-impl Outcome {
-    fn new() -> anyhow::Result<Self> {
-        let histogram = || Histogram::new_with_bounds(1, 60_000_000, 3);
-        let (ordinary_us, big_us) = (histogram()?, histogram()?);
-        Ok(Self { requests_per_second: 0.0, ordinary_us, big_us, errors: 0 })
-    }
+    Ok((run.outcome.into_inner(), before, after))
 }
 
 impl Run<'_> {

@@ -1,23 +1,24 @@
 //! What the machine is, and where its CPU time goes. Read from /proc: zeros where there is none.
 
-use std::fs::read_to_string;
+use std::fs::{read_dir, read_to_string};
 use std::process::{Command, id};
 
-/// Clock ticks a second: the kernel's interface to /proc fixes them on all common platforms.
+/// The kernel fixes this for /proc on all common platforms.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// CPU seconds since each of them started.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct CpuTime {
     pub service: f64,
     pub postgres: f64,
+    /// This process, and pgbench once it has ended.
     pub generator: f64,
     /// Of everything on this machine.
     pub all: f64,
 }
 
-/// Resident memory of a process, in MB.
-#[derive(Clone, Copy, Default)]
+/// Resident memory of a process.
+#[derive(Clone, Copy)]
 pub struct Memory {
     pub now_mb: f64,
     pub peak_mb: f64,
@@ -26,10 +27,10 @@ pub struct Memory {
 impl CpuTime {
     pub fn now(service: u32, postmaster: u32) -> Self {
         Self {
-            service: process_seconds(service, false),
-            postgres: process_seconds(postmaster, true),
-            generator: process_seconds(id(), false),
-            all: machine_seconds(),
+            service: ticks(service, 2) / TICKS_PER_SECOND,
+            postgres: server_ticks(postmaster) / TICKS_PER_SECOND,
+            generator: ticks(id(), 4) / TICKS_PER_SECOND,
+            all: machine_ticks() / TICKS_PER_SECOND,
         }
     }
 
@@ -42,7 +43,7 @@ impl CpuTime {
         }
     }
 
-    /// What others did on this machine meanwhile: more than a little, and the run says nothing.
+    /// What others did on this machine: where it is more than a little, figures say little.
     pub fn others(self) -> f64 {
         (self.all - self.service - self.postgres - self.generator).max(0.0)
     }
@@ -53,56 +54,52 @@ impl Memory {
         let status = read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let mb = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.map_or(0.0, |value| number(value) / 1024.0)
+            line.map_or(0.0, number) / 1024.0
         };
         Self { now_mb: mb("VmRSS:"), peak_mb: mb("VmHWM:") }
     }
 }
 
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+pub fn cores() -> f64 {
+    std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64)
 }
 
 /// Cores, memory and kernel in one line.
 pub fn description() -> String {
     let kernel = Command::new("uname").arg("-sr").output();
-    let kernel = kernel.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let kernel = kernel.map_or_else(|_| Vec::new(), |output| output.stdout);
     let memory = read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).map_or(0.0, number);
     let memory_gb = memory / f64::from(1 << 20);
-    format!("{} cores, {memory_gb:.0} GB memory, {}", cores(), kernel.unwrap_or_default())
+    let kernel = String::from_utf8_lossy(&kernel);
+    format!("{} cores, {memory_gb:.0} GB memory, {}", cores(), kernel.trim())
 }
 
-fn process_seconds(process: u32, with_children: bool) -> f64 {
-    let mut ticks = 0.0;
-    let stat = |process: u32| read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // After the name, which may hold blanks: state, parent, ... utime, stime, cutime, cstime.
-    let fields = |stat: &str| -> Vec<f64> {
-        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        rest.split(' ').map(number).collect()
-    };
-    let own = fields(&stat(process));
-    let ended_children = if with_children { 2 } else { 0 };
-    ticks += own.iter().skip(11).take(2 + ended_children).sum::<f64>();
-    if with_children {
-        let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let processes = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        for fields in processes.map(|child| fields(&stat(child))) {
-            if fields.get(1) == Some(&f64::from(process)) {
-                ticks += fields.iter().skip(11).take(2).sum::<f64>();
-            }
-        }
-    }
-    ticks / TICKS_PER_SECOND
+/// The postmaster's own, those of its children, and of those that ended.
+fn server_ticks(postmaster: u32) -> f64 {
+    let names = read_dir("/proc").into_iter().flatten().flatten();
+    let processes = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let children = processes.filter(|process| fields(*process).get(1) == Some(&postmaster.into()));
+    ticks(postmaster, 4) + children.map(|child| ticks(child, 2)).sum::<f64>()
+}
+
+/// User and system time, then those of children that ended.
+fn ticks(process: u32, fields_len: usize) -> f64 {
+    fields(process).iter().skip(11).take(fields_len).sum()
+}
+
+/// /proc/[pid]/stat after the name, which may hold blanks: the state, the parent, ...
+fn fields(process: u32) -> Vec<f64> {
+    let stat = read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').map(number).collect()
 }
 
 /// The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal.
-fn machine_seconds() -> f64 {
+fn machine_ticks() -> f64 {
     let stat = read_to_string("/proc/stat").unwrap_or_default();
-    let cpu = stat.lines().next().unwrap_or_default();
-    let fields = cpu.split_ascii_whitespace().skip(1).take(8).enumerate();
-    let busy = fields.filter(|(n, _)| ![3, 4].contains(n)).map(|(_, ticks)| number(ticks));
-    busy.sum::<f64>() / TICKS_PER_SECOND
+    let fields = stat.lines().next().unwrap_or_default().split_ascii_whitespace();
+    let busy = fields.skip(1).take(8).enumerate().filter(|(n, _)| ![3, 4].contains(n));
+    busy.map(|(_, ticks)| number(ticks)).sum()
 }
 
 fn number(text: &str) -> f64 {

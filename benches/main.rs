@@ -2,25 +2,27 @@
 //!
 //! Arguments name the sections to run; none means all. stdout has the table, stderr progress.
 
+mod generate;
 mod history;
 mod load;
 mod machine;
 mod postgres;
 mod ran;
 mod report;
+mod scale;
 mod service;
 mod speed;
 mod traffic;
 
 use anyhow::{Context as _, ensure};
 use postgres::Server;
-use ran::{Ran, costs, latencies};
-use report::{Cell, Report, Table};
-use speed::Line;
+use report::Report;
+use speed::Speed;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
-const SECTIONS: [&str; 3] = ["line", "ceiling", "identify"];
+const SECTIONS: [&str; 6] = ["line", "ceiling", "identify", "growth", "big", "memory"];
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -28,8 +30,8 @@ fn main() -> ExitCode {
         runtime.block_on(async {
             tokio::select! {
                 done = bench() => done,
-                // Dropping everything stops the server and the service.
-                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+                // What is dropped here stops the service and the server.
+                ended = ended() => ended,
             }
         })
     });
@@ -60,87 +62,40 @@ async fn bench() -> anyhow::Result<()> {
         "The service, Postgres and the load generator share the cores.".to_owned(),
     ]);
 
-    let mut lines = Vec::new();
+    let mut speed = Speed { lines: Vec::new(), ceiling: f64::NAN, runs: Vec::new() };
     if wants("line") {
-        lines.push(speed::line(&server, &dir).await?);
+        speed.lines.push(speed::line(&server, &dir).await?);
     }
-    let ceiling = if wants("ceiling") { Some(speed::ceiling(&server).await?) } else { None };
-    let runs = if wants("identify") { speed::identify(&server, &dir).await? } else { Vec::new() };
+    if wants("ceiling") {
+        speed.ceiling = speed::ceiling(&server).await?;
+    }
+    if wants("identify") {
+        speed.runs = speed::identify(&server, &dir).await?;
+    }
     if wants("line") && wants("identify") {
-        lines.push(speed::line(&server, &dir).await?);
+        speed.lines.push(speed::line(&server, &dir).await?);
     }
-    report_speed(&mut report, &lines, ceiling, &runs);
+    speed.report(&mut report);
+    if wants("growth") {
+        scale::growth(&server, &dir, &mut report).await?;
+    }
+    if wants("big") {
+        scale::big(&server, &dir, &mut report).await?;
+    }
+    if wants("memory") {
+        scale::memory(&server, &dir, &mut report).await?;
+    }
+    server.drop_run().await?;
     report.publish(&dir.join("report.json"))
 }
 
-fn report_speed(report: &mut Report, lines: &[Line], ceiling: Option<f64>, runs: &[Ran]) {
-    let mean = |of: fn(&Line) -> f64| {
-        (!lines.is_empty()).then(|| lines.iter().map(of).sum::<f64>() / lines.len() as f64)
-    };
-    let line = mean(|line| line.commits_per_second);
-    let alone_ms = mean(|line| line.alone_ms);
-    if !lines.is_empty() {
-        const COLUMNS: &[&str] = &["when", "commits/s at 64 clients", "ms alone"];
-        let mut table = Table::new("1 the line: one INSERT a commit, pgbench", COLUMNS);
-        for (line, when) in lines.iter().zip(["before /identify", "after"]) {
-            table.row(vec![
-                Cell::Text(when.to_owned()),
-                Cell::Number(line.commits_per_second, 0),
-                Cell::Number(line.alone_ms, 3),
-            ]);
-        }
-        report.tables.push(table);
+async fn ended() -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
     }
-    if let Some(ceiling) = ceiling {
-        const COLUMNS: &[&str] = &["how", "requests' rows/s", "x line"];
-        let mut table = Table::new("2 the ceiling: the same rows by COPY", COLUMNS);
-        table.row(vec![
-            Cell::Text("1,000 requests a commit".to_owned()),
-            Cell::Number(ceiling, 0),
-            Cell::number(line.map(|line| ceiling / line), 2),
-        ]);
-        report.tables.push(table);
-    }
-    if runs.is_empty() {
-        return;
-    }
-    const COLUMNS: &[&str] = &[
-        "connections",
-        "requests/s",
-        "x line",
-        "x ceiling",
-        "batch",
-        "p50 ms",
-        "p99 ms",
-        "p99.9 ms",
-        "max ms",
-        "errors",
-    ];
-    let mut table = Table::new("3 /identify", COLUMNS);
-    for run in runs {
-        let mut cells = vec![
-            Cell::Text(run.label.clone()),
-            Cell::Number(run.rate(), 0),
-            Cell::number(line.map(|line| run.rate() / line), 2),
-            Cell::number(ceiling.map(|ceiling| run.rate() / ceiling), 2),
-            Cell::number(run.batch_len_mean, 1),
-        ];
-        cells.extend(latencies(&run.outcome.ordinary_us));
-        cells.push(Cell::Number(run.outcome.errors as f64, 0));
-        table.row(cells);
-    }
-    report.tables.push(table);
-    report.tables.push(costs("3 /identify: what it cost", runs));
-
-    let [alone, .., at_256, at_1024, open] = runs else { return };
-    let x_line = |run: &Ran| line.map(|line| run.rate() / line);
-    report.bar_at_least("256 connections, x line", x_line(at_256), 1.2);
-    report.bar_at_least("1,024 connections, x line", x_line(at_1024), 1.4);
-    let peak = at_256.rate().max(at_1024.rate());
-    report.bar_at_least("peak, x ceiling", ceiling.map(|ceiling| peak / ceiling), 0.5);
-    let x_alone = alone_ms.map(|line| alone.mean_ms() / line);
-    report.bar_at_most("one connection alone, mean latency x pgbench's", x_alone, 2.0);
-    report.bar_at_most("half the peak rate, p99 in ms", Some(open.p99_ms()), 15.0);
+    anyhow::bail!("interrupted")
 }
 
 /// Where the server, the kept ledgers and the report are: `target/bench`.

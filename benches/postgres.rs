@@ -11,6 +11,8 @@ use std::process::Command;
 /// What the figures are worth nothing without.
 const DURABLE: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
 const EMPTY: &str = "empty";
+/// The database of the run under way.
+const RUN: &str = "run";
 
 pub struct Server {
     lease: PrivatePostgres,
@@ -70,8 +72,8 @@ impl Server {
 
     /// A ledger like the kept one of that name.
     pub async fn clone_of(&self, name: &str) -> anyhow::Result<Cloned> {
-        self.create("run", &self.kept(name)).await?;
-        self.cloned("run")
+        self.create(RUN, &self.kept(name)).await?;
+        self.cloned(RUN)
     }
 
     /// Makes a ledger that is kept from run to run, unless it is there already.
@@ -80,7 +82,7 @@ impl Server {
         name: &str,
         fill: impl AsyncFnOnce(&Cloned) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut admin = self.admin("postgres").await?;
+        let mut admin = self.admin().await?;
         let exists: bool =
             query_scalar("select exists (select from pg_database where datname = $1)")
                 .bind(self.kept(name))
@@ -97,35 +99,45 @@ impl Server {
         execute(&mut admin, &format!("alter database new rename to {}", self.kept(name))).await
     }
 
-    /// A session of the superuser.
-    pub async fn admin(&self, database: &str) -> anyhow::Result<PgConnection> {
-        Ok(PgConnection::connect(&url(&self.lease, database)).await?)
+    pub async fn forget(&self, name: &str) -> anyhow::Result<()> {
+        let mut admin = self.admin().await?;
+        execute(&mut admin, &format!("drop database if exists {}", self.kept(name))).await
+    }
+
+    pub async fn drop_run(&self) -> anyhow::Result<()> {
+        let statement = format!("drop database if exists {RUN} with (force)");
+        execute(&mut self.admin().await?, &statement).await
     }
 
     /// Writes what is dirty, so that no run pays for the one before it, and all begin with
     /// whole pages to log.
     pub async fn settle(&self) -> anyhow::Result<()> {
-        execute(&mut self.admin("postgres").await?, "checkpoint").await
+        execute(&mut self.admin().await?, "checkpoint").await
     }
 
     /// How many bytes of log were ever written.
     pub async fn wal_bytes(&self) -> anyhow::Result<f64> {
         let bytes = "select (pg_current_wal_insert_lsn() - '0/0')::double precision";
-        Ok(query_scalar(bytes).fetch_one(&mut self.admin("postgres").await?).await?)
+        Ok(query_scalar(bytes).fetch_one(&mut self.admin().await?).await?)
     }
 
-    /// pgbench on a database, ready for more arguments.
-    pub fn pgbench(&self, database: &str) -> Command {
+    /// pgbench on the run's database, ready for more arguments.
+    pub fn pgbench(&self) -> Command {
         let beside = self.binaries.join("pgbench");
         let mut command =
             Command::new(if beside.is_file() { beside } else { PathBuf::from("pgbench") });
         command.arg("-h").arg(self.lease.socket_dir()).args(["-p", "5432", "-U", "postgres"]);
-        command.env("PGDATABASE", database);
+        command.env("PGDATABASE", RUN);
         command
     }
 
+    /// A session of the superuser.
+    async fn admin(&self) -> anyhow::Result<PgConnection> {
+        Ok(PgConnection::connect(&url(&self.lease, "postgres")).await?)
+    }
+
     async fn create(&self, name: &str, template: &str) -> anyhow::Result<()> {
-        let mut admin = self.admin("postgres").await?;
+        let mut admin = self.admin().await?;
         execute(&mut admin, &format!("drop database if exists {name} with (force)")).await?;
         let strategy = if self.can_copy_files { "strategy file_copy" } else { "" };
         execute(&mut admin, &format!("create database {name} template {template} {strategy}"))
@@ -171,7 +183,8 @@ fn url(lease: &PrivatePostgres, database: &str) -> String {
 
 /// Of what shapes the rows: a kept ledger of another shape is of no use.
 fn key() -> anyhow::Result<String> {
-    const SHAPES: [&str; 5] = [
+    const SHAPES: [&str; 6] = [
+        "benches/generate.rs",
         "benches/traffic.rs",
         "src/identity/event.rs",
         "src/identity/observation.rs",

@@ -3,7 +3,7 @@
 use crate::load::{self, Arrivals, Outcome, Plan};
 use crate::machine::{CpuTime, Memory, cores};
 use crate::postgres::{Cloned, Server};
-use crate::report::{Cell, Table};
+use crate::report::{Report, Table};
 use crate::service::{Batches, Service};
 use crate::traffic::Traffic;
 use hdrhistogram::Histogram;
@@ -23,28 +23,28 @@ pub struct Trial {
 pub struct Ran {
     pub label: String,
     pub outcome: Outcome,
-    /// While measured.
-    pub cpu: CpuTime,
-    pub seconds: f64,
-    pub batch_len_mean: Option<f64>,
-    pub wal_bytes: f64,
-    /// At the end.
-    pub memory: Memory,
+    pub ready_after: Duration,
+    pub memory_at_start: Memory,
+    pub memory_at_end: Memory,
+    seconds: f64,
+    /// NaN where the service does not count its batches.
+    batch_len_mean: f64,
+    cpu: CpuTime,
+    wal_bytes: f64,
 }
 
-#[derive(Clone, Copy)]
 struct Probe {
     cpu: CpuTime,
-    batches: Option<Batches>,
+    batches: Batches,
     wal_bytes: f64,
 }
 
 impl Trial {
-    /// As many connections as said, closed loop, 2 seconds to warm up and 4 to measure.
-    pub fn closed(connections: u64) -> Self {
+    /// Closed loop, 2 seconds to warm up and 4 to measure.
+    pub fn closed(label: impl Into<String>, traffic: Traffic) -> Self {
         Self {
-            label: format!("{connections}"),
-            traffic: Traffic::new(connections),
+            label: label.into(),
+            traffic,
             arrivals: Arrivals::Closed,
             warm_up: Duration::from_secs(2),
             measured: Duration::from_secs(4),
@@ -55,6 +55,7 @@ impl Trial {
         eprintln!("  {} ...", self.label);
         server.settle().await?;
         let service = Service::start(&cloned.url, dir).await?;
+        let memory_at_start = Memory::of(service.process());
         let plan = Plan {
             address: service.address,
             arrivals: self.arrivals,
@@ -67,17 +68,17 @@ impl Trial {
             Ok(Probe { cpu, batches, wal_bytes: server.wal_bytes().await? })
         };
         let (outcome, before, after) = load::run(&plan, &self.traffic, probe).await?;
-        let batch_len_mean = before.batches.zip(after.batches).map(|(before, after)| {
-            (after.observations - before.observations) / (after.count - before.count)
-        });
+        let (first, last) = (before.batches, after.batches);
         let ran = Ran {
             label: self.label,
             outcome,
-            cpu: after.cpu.since(before.cpu),
+            ready_after: service.ready_after,
+            memory_at_start,
+            memory_at_end: Memory::of(service.process()),
             seconds: self.measured.as_secs_f64(),
-            batch_len_mean,
+            batch_len_mean: (last.observations - first.observations) / (last.count - first.count),
+            cpu: after.cpu.since(before.cpu),
             wal_bytes: after.wal_bytes - before.wal_bytes,
-            memory: service.memory(),
         };
         service.stop()?;
         Ok(ran)
@@ -85,52 +86,50 @@ impl Trial {
 }
 
 impl Ran {
+    /// Ordinary requests a second.
     pub fn rate(&self) -> f64 {
-        self.outcome.requests_per_second
+        self.outcome.ordinary_us.len() as f64 / self.seconds
     }
 
-    /// Mean latency of the ordinary requests.
-    pub fn mean_ms(&self) -> f64 {
-        self.outcome.ordinary_us.mean() / 1000.0
+    /// Cores that others kept busy.
+    pub fn others_busy(&self) -> f64 {
+        self.cpu.others() / self.seconds
     }
 
-    pub fn p99_ms(&self) -> f64 {
-        quantile_ms(&self.outcome.ordinary_us, 0.99)
-    }
-
-    fn cost(&self) -> Vec<Cell> {
-        let requests = self.rate() * self.seconds;
-        let busy = |seconds: f64| Cell::Number(seconds / self.seconds, 2);
-        vec![
-            Cell::Text(self.label.clone()),
-            busy(self.cpu.service),
-            busy(self.cpu.postgres),
-            busy(self.cpu.generator),
-            busy(self.cpu.others()),
-            busy((cores() as f64 * self.seconds - self.cpu.all).max(0.0)),
-            Cell::Number(1e6 * self.cpu.service / requests, 1),
-            Cell::Number(1e6 * self.cpu.postgres / requests, 1),
-            Cell::Number(1e6 * self.cpu.generator / requests, 1),
-            Cell::Number(self.wal_bytes / requests, 0),
-            Cell::Number(self.memory.now_mb, 0),
-            Cell::Number(self.memory.peak_mb, 0),
-        ]
+    fn cost(&self) -> (String, Vec<f64>) {
+        let requests = (self.outcome.ordinary_us.len() + self.outcome.big_us.len()) as f64;
+        let CpuTime { service, postgres, generator, all } = self.cpu;
+        let idle = (cores() * self.seconds - all).max(0.0);
+        let busy =
+            [service, postgres, generator, self.cpu.others(), idle].map(|cpu| cpu / self.seconds);
+        let each = [service, postgres, generator].map(|cpu| 1e6 * cpu / requests);
+        let memory = [self.memory_at_end.now_mb, self.memory_at_end.peak_mb];
+        let cost = [&busy[..], &each, &[self.wal_bytes / requests], &memory].concat();
+        (self.label.clone(), cost)
     }
 }
 
-pub fn quantile_ms(latencies_us: &Histogram<u64>, quantile: f64) -> f64 {
-    latencies_us.value_at_quantile(quantile) as f64 / 1000.0
-}
-
-/// p50, p99, p99.9 and the longest, in milliseconds.
-pub fn latencies(latencies_us: &Histogram<u64>) -> Vec<Cell> {
-    let quantiles = [0.5, 0.99, 0.999, 1.0];
-    quantiles.map(|quantile| Cell::Number(quantile_ms(latencies_us, quantile), 2)).into()
-}
-
-/// What runs cost: cores that were busy, CPU time and log a request, and the service's memory.
-pub fn costs<'a>(title: &'static str, runs: impl IntoIterator<Item = &'a Ran>) -> Table {
-    const COLUMNS: &[&str] = &[
+/// Rates and latencies, and what they cost. Rates are also shown as ratios to those given.
+pub fn report_runs(
+    report: &mut Report,
+    titles: [&'static str; 2],
+    label: &'static str,
+    ratios: &[(&'static str, f64)],
+    runs: &[Ran],
+) {
+    let mut columns = vec![label, "requests/s"];
+    columns.extend(ratios.iter().map(|(name, _)| *name));
+    columns.extend(["batch", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "errors"]);
+    let row = |run: &Ran| {
+        let mut row = vec![run.rate()];
+        row.extend(ratios.iter().map(|(_, base)| run.rate() / base));
+        row.push(run.batch_len_mean);
+        row.extend(latencies_ms(&run.outcome.ordinary_us));
+        row.push(run.outcome.errors as f64);
+        (run.label.clone(), row)
+    };
+    let rates = Table { title: titles[0], columns, rows: runs.iter().map(row).collect() };
+    let columns = [
         "cores busy",
         "service",
         "Postgres",
@@ -144,9 +143,12 @@ pub fn costs<'a>(title: &'static str, runs: impl IntoIterator<Item = &'a Ran>) -
         "RSS MB",
         "peak MB",
     ];
-    let mut table = Table::new(title, COLUMNS);
-    for run in runs {
-        table.row(run.cost());
-    }
-    table
+    let rows = runs.iter().map(Ran::cost).collect();
+    report.tables.extend([rates, Table { title: titles[1], columns: columns.into(), rows }]);
+    runs.iter().for_each(|run| report.note_others(run.others_busy()));
+}
+
+/// p50, p99, p99.9 and the longest.
+pub fn latencies_ms(latencies_us: &Histogram<u64>) -> [f64; 4] {
+    [0.5, 0.99, 0.999, 1.0].map(|q| latencies_us.value_at_quantile(q) as f64 / 1000.0)
 }

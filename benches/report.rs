@@ -1,59 +1,94 @@
-//! The table on stdout, and the same as JSON.
+//! The tables on stdout, and the same as JSON.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// What stands in one place of a table.
-pub enum Cell {
-    Text(String),
-    /// A number, and how many decimals of it are shown.
-    Number(f64, usize),
-    Missing,
-}
+/// In cores. Beyond it, figures say more about the others.
+const OTHERS_BUSY_MAX: f64 = 0.1;
 
+/// A row for each thing that was measured. NaN stands for what was not.
 pub struct Table {
-    title: &'static str,
-    columns: &'static [&'static str],
-    rows: Vec<Vec<Cell>>,
+    pub title: &'static str,
+    pub columns: Vec<&'static str>,
+    pub rows: Vec<(String, Vec<f64>)>,
 }
 
-/// A bar of the project's goals: shown, never enforced.
-pub struct Bar {
-    pub says: String,
-    pub found: Option<f64>,
-    pub is_met: bool,
+/// A goal of the project: shown, never enforced.
+struct Bar {
+    says: String,
+    found: f64,
+    is_met: bool,
 }
 
 #[derive(Default)]
 pub struct Report {
     pub facts: Vec<String>,
     pub tables: Vec<Table>,
-    pub bars: Vec<Bar>,
+    bars: Vec<Bar>,
+    others_busy_max: f64,
+}
+
+impl Report {
+    pub fn bar_at_least(&mut self, what: &str, found: f64, bar: f64) {
+        let says = format!("{what}: at least {bar}");
+        self.bars.push(Bar { says, found, is_met: found >= bar });
+    }
+
+    pub fn bar_at_most(&mut self, what: &str, found: f64, bar: f64) {
+        let says = format!("{what}: at most {bar}");
+        self.bars.push(Bar { says, found, is_met: found <= bar });
+    }
+
+    pub fn note_others(&mut self, cores: f64) {
+        self.others_busy_max = self.others_busy_max.max(cores);
+    }
+
+    /// Prints everything, and writes it to a file.
+    pub fn publish(&self, file: &Path) -> anyhow::Result<()> {
+        for fact in &self.facts {
+            println!("{fact}");
+        }
+        for table in &self.tables {
+            print!("{}", table.text());
+        }
+        println!("\nbars");
+        let bars = || self.bars.iter().filter(|bar| !bar.found.is_nan());
+        for bar in bars() {
+            let verdict = if bar.is_met { "met" } else { "missed" };
+            println!("  {verdict:<6}  {:>7}  {}", shown(bar.found), bar.says);
+        }
+        if self.others_busy_max > OTHERS_BUSY_MAX {
+            println!(
+                "\nOther work kept up to {:.1} cores busy: measure again.",
+                self.others_busy_max
+            );
+        }
+        let bar = |bar: &Bar| json!({"bar": bar.says, "found": bar.found, "met": bar.is_met});
+        let report = json!({
+            "facts": self.facts,
+            "othersBusyMax": self.others_busy_max,
+            "tables": self.tables.iter().map(Table::json).collect::<Vec<_>>(),
+            "bars": bars().map(bar).collect::<Vec<_>>(),
+        });
+        std::fs::write(file, serde_json::to_vec_pretty(&report)?)?;
+        eprintln!("the same as JSON: {}", file.display());
+        Ok(())
+    }
 }
 
 impl Table {
-    pub fn new(title: &'static str, columns: &'static [&'static str]) -> Self {
-        Self { title, columns, rows: Vec::new() }
-    }
-
-    pub fn row(&mut self, cells: Vec<Cell>) {
-        assert_eq!(cells.len(), self.columns.len(), "a cell for each column of {}", self.title);
-        self.rows.push(cells);
-    }
-
-    fn print(&self, text: &mut String) {
-        let shown: Vec<Vec<String>> =
-            self.rows.iter().map(|row| row.iter().map(Cell::shown).collect()).collect();
-        let width = |n: usize| {
-            let widest = shown.iter().map(|row| row[n].chars().count()).max().unwrap_or(0);
-            widest.max(self.columns[n].len())
+    fn text(&self) -> String {
+        let mut text = format!("\n{}\n", self.title);
+        let header = self.columns.iter().map(|name| (*name).to_owned()).collect();
+        let row = |(label, values): &(String, Vec<f64>)| -> Vec<String> {
+            std::iter::once(label.clone()).chain(values.iter().map(|value| shown(*value))).collect()
         };
-        let header: Vec<String> = self.columns.iter().map(|name| (*name).to_owned()).collect();
-        let _ = writeln!(text, "\n{}", self.title);
-        for row in std::iter::once(&header).chain(&shown) {
+        let rows: Vec<Vec<String>> =
+            std::iter::once(header).chain(self.rows.iter().map(row)).collect();
+        for row in &rows {
             for (n, cell) in row.iter().enumerate() {
-                let width = width(n);
+                let width = rows.iter().map(|row| row[n].len()).max().unwrap_or(0);
                 let _ = match n {
                     0 => write!(text, "  {cell:<width$}"),
                     _ => write!(text, "  {cell:>width$}"),
@@ -61,75 +96,27 @@ impl Table {
             }
             text.push('\n');
         }
+        text
     }
 
     fn json(&self) -> Value {
-        let row = |row: &Vec<Cell>| {
-            let named = self.columns.iter().zip(row);
-            named.map(|(name, cell)| ((*name).to_owned(), cell.json())).collect::<Map<_, _>>()
+        let row = |(label, values): &(String, Vec<f64>)| -> Value {
+            let label = (self.columns[0].to_owned(), json!(label));
+            let values = self.columns[1..].iter().zip(values);
+            let values = values.map(|(name, value)| ((*name).to_owned(), json!(value)));
+            Value::Object(std::iter::once(label).chain(values).collect())
         };
         json!({"title": self.title, "rows": self.rows.iter().map(row).collect::<Vec<_>>()})
     }
 }
 
-impl Cell {
-    pub fn number(value: Option<f64>, decimals: usize) -> Self {
-        value.map_or(Self::Missing, |value| Self::Number(value, decimals))
-    }
-
-    fn shown(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Number(value, decimals) => format!("{value:.decimals$}"),
-            Self::Missing => "-".to_owned(),
-        }
-    }
-
-    fn json(&self) -> Value {
-        match self {
-            Self::Text(text) => json!(text),
-            Self::Number(value, _) => json!(value),
-            Self::Missing => Value::Null,
-        }
-    }
-}
-
-impl Report {
-    pub fn bar_at_least(&mut self, says: impl Into<String>, found: Option<f64>, bar: f64) {
-        let is_met = found.is_some_and(|found| found >= bar);
-        self.bars.push(Bar { says: format!("{}: at least {bar}", says.into()), found, is_met });
-    }
-
-    pub fn bar_at_most(&mut self, says: impl Into<String>, found: Option<f64>, bar: f64) {
-        let is_met = found.is_some_and(|found| found <= bar);
-        self.bars.push(Bar { says: format!("{}: at most {bar}", says.into()), found, is_met });
-    }
-
-    /// Prints everything and writes it to a file. Bars that nothing was measured for are left out.
-    pub fn publish(&self, file: &Path) -> anyhow::Result<()> {
-        let mut text = String::new();
-        for fact in &self.facts {
-            writeln!(text, "{fact}")?;
-        }
-        for table in &self.tables {
-            table.print(&mut text);
-        }
-        let measured = || self.bars.iter().filter_map(|bar| Some((bar, bar.found?)));
-        writeln!(text, "\nbars")?;
-        for (bar, found) in measured() {
-            let verdict = if bar.is_met { "met" } else { "missed" };
-            writeln!(text, "  {verdict:<6}  {found:>8.2}  {}", bar.says)?;
-        }
-        print!("{text}");
-        let bars = measured()
-            .map(|(bar, found)| json!({"bar": bar.says, "found": found, "met": bar.is_met}));
-        let json = json!({
-            "facts": self.facts,
-            "tables": self.tables.iter().map(Table::json).collect::<Vec<_>>(),
-            "bars": bars.collect::<Vec<_>>(),
-        });
-        std::fs::write(file, serde_json::to_vec_pretty(&json)?)?;
-        eprintln!("the same as JSON: {}", file.display());
-        Ok(())
+/// Three digits or so.
+fn shown(value: f64) -> String {
+    match value {
+        _ if value.is_nan() => "-".to_owned(),
+        0.0 => "0".to_owned(),
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
     }
 }

@@ -1,6 +1,5 @@
 //! The service as its users start it: the release binary, in a process of its own.
 
-use crate::machine::Memory;
 use anyhow::{Context as _, ensure};
 use reqwest::StatusCode;
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,17 +10,18 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The histogram of batch sizes at /metrics.
-const BATCH_METRIC: &str = "identity_ledger_batch_requests";
+const BATCHES: &str = "identity_ledger_batch_requests";
 const START_WAIT: Duration = Duration::from_secs(60);
 
 /// A running service. Dropping it kills it.
 pub struct Service {
     child: Child,
     pub address: SocketAddr,
+    /// From the start of the process until it was ready.
+    pub ready_after: Duration,
 }
 
-/// How many batches there were, and of how many observations.
-#[derive(Clone, Copy)]
+/// How many batches there were, and of how many observations. NaN where nobody counts them.
 pub struct Batches {
     pub count: f64,
     pub observations: f64,
@@ -35,12 +35,13 @@ impl Service {
             .stderr(File::create(&log)?)
             .spawn()?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut service = Self { child, address };
+        let mut service = Self { child, address, ready_after: Duration::ZERO };
         while !service.is_ready(&log).await? {
             ensure!(since.elapsed() < START_WAIT, "the service does not start: {}", log.display());
             ensure!(service.child.try_wait()?.is_none(), "the service ended: {}", log.display());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        service.ready_after = since.elapsed();
         Ok(service)
     }
 
@@ -48,21 +49,14 @@ impl Service {
         self.child.id()
     }
 
-    pub fn memory(&self) -> Memory {
-        Memory::of(self.process())
-    }
-
-    /// None where the service does not count its batches.
-    pub async fn batches(&self) -> anyhow::Result<Option<Batches>> {
+    pub async fn batches(&self) -> anyhow::Result<Batches> {
         let text = reqwest::get(format!("http://{}/metrics", self.address)).await?.text().await?;
         let value = |suffix: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(BATCH_METRIC));
-            line.and(text.lines().find_map(|line| {
-                line.strip_prefix(BATCH_METRIC)?.strip_prefix(suffix)?.trim().parse().ok()
-            }))
+            let mut lines = text.lines();
+            let value = lines.find_map(|line| line.strip_prefix(BATCHES)?.strip_prefix(suffix));
+            value.and_then(|value| value.trim().parse().ok()).unwrap_or(f64::NAN)
         };
-        let batches = value("_count").zip(value("_sum"));
-        Ok(batches.map(|(count, observations)| Batches { count, observations }))
+        Ok(Batches { count: value("_count"), observations: value("_sum") })
     }
 
     /// Ends it as an operator would.
@@ -92,6 +86,13 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs `identity-ledger verify`, and returns what it says.
+pub fn verify(url: &str) -> anyhow::Result<String> {
+    let output = command(&["verify", "--database-url", url]).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "the ledger is not what it should be");
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The binary with nothing of our own environment that could configure it.
