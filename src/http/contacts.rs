@@ -10,6 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use utoipa::IntoResponses;
 use utoipa::openapi::{RefOr, response};
 
@@ -39,7 +40,7 @@ use utoipa::openapi::{RefOr, response};
     ),
 )]
 pub async fn contact(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use utoipa::openapi::{RefOr, response};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
@@ -99,7 +100,7 @@ struct Observation<'a> {
     ),
 )]
 pub async fn events(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(page) = page.map_err(|_| not_a_query())?;

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use utoipa::IntoResponses;
 use utoipa::openapi::{RefOr, response};
@@ -34,7 +35,7 @@ pub async fn live() -> impl IntoResponse {
         NotReady,
     ),
 )]
-pub async fn ready(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
+pub async fn ready(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
     ask(READY_WAIT_MAX, app.reader.position()).await?;
     Ok(([(CONTENT_TYPE, "application/json")], r#"{"status":"ready"}"#))
 }

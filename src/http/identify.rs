@@ -17,6 +17,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
@@ -55,7 +56,7 @@ const BODY_WAIT_MAX: Duration = Duration::from_secs(10);
         NotIdentified,
     ),
 )]
-pub async fn identify(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
     expect_json(request.headers())?;
     let body = receive(request.into_body()).await?;
     let identifiers = parse(&body)?;

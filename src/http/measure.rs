@@ -23,7 +23,7 @@ use std::time::Instant;
         example = "# TYPE identity_ledger_position gauge\nidentity_ledger_position 42\n# EOF\n",
     )),
 )]
-pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
+pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, openmetrics)], app.metrics.text())
 }

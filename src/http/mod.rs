@@ -32,8 +32,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// What the handlers work with. Cheap to clone.
-#[derive(Clone)]
+/// What the handlers work with.
 pub struct App {
     pub recorder: Recorder,
     pub reader: Reader,
@@ -58,5 +57,5 @@ pub fn router(app: App) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(from_fn_with_state(app.metrics.clone(), measure::measure))
-        .with_state(app)
+        .with_state(Arc::new(app))
 }

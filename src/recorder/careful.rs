@@ -28,6 +28,8 @@ enum Failure {
 
 #[derive(Default)]
 pub struct CarefulPath {
+    /// None at first and after a failure, until it is needed.
+    connection: Option<PgConnection>,
     /// Whether the last batch failed: a trouble is told when it begins and when it ends.
     is_failing: bool,
 }
@@ -35,11 +37,21 @@ pub struct CarefulPath {
 impl CarefulPath {
     /// Records requests and answers them. Where Postgres refuses their data, the halves go alone.
     pub async fn record(&mut self, shared: &Shared, mut requests: Vec<Request>, lost_race: bool) {
-        match attempt(shared, &mut requests, lost_race).await {
-            Ok(()) => {
+        let was_connected = self.connection.is_some();
+        let attempted = match self.connect(shared).await {
+            Ok(connection) => attempt(shared, connection, &mut requests, lost_race).await,
+            Err(fault) => Err(fault.into()),
+        };
+        match attempted {
+            Ok(connection) => {
+                self.connection = Some(connection);
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("recording again");
                 }
+            }
+            // The connection may have died long ago. Nothing was sent, or it would be settled.
+            Err(Failure::Fault(Fault::Lost(_))) if was_connected => {
+                Box::pin(self.record(shared, requests, lost_race)).await;
             }
             Err(Failure::Fault(Fault::Data(_))) if requests.len() > 1 => {
                 let second_half = requests.split_off(requests.len() / 2);
@@ -53,9 +65,16 @@ impl CarefulPath {
     /// Ends a batch whose append was sent and not answered.
     pub async fn settle(&mut self, shared: &Shared, batch: Batch) {
         match settle(shared, &batch).await {
-            Ok(true) => batch.answer(),
-            Ok(false) => self.record(shared, batch.requests, false).await,
+            Ok((_, true)) => batch.answer(),
+            Ok((_, false)) => self.record(shared, batch.requests, false).await,
             Err(failure) => self.refuse(batch.requests, &failure),
+        }
+    }
+
+    async fn connect(&mut self, shared: &Shared) -> Result<PgConnection, Fault> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => Ok(shared.database.recorder().await?),
         }
     }
 
@@ -70,13 +89,14 @@ impl CarefulPath {
 }
 
 /// Reads, decides and appends, again for as long as other nodes get there first. Takes the
-/// requests when they are answered, and leaves them where they are not.
+/// requests when they are answered, and leaves them where they are not. Gives the connection back
+/// if it is still good.
 async fn attempt(
     shared: &Shared,
+    mut connection: PgConnection,
     requests: &mut Vec<Request>,
     mut lost_race: bool,
-) -> Result<(), Failure> {
-    let mut connection = shared.database.recorder().await.map_err(Fault::from)?;
+) -> Result<PgConnection, Failure> {
     loop {
         shared.make_keys(requests);
         // Whoever lost a race takes the lock before it reads, or a busier node could keep
@@ -87,8 +107,6 @@ async fn attempt(
         let snapshot = load(&mut connection, &Identities::default(), requests).await?;
         if !shared.has_rules_of(&snapshot) {
             follow_rules(shared, &mut connection).await?;
-            // What was read under the lock is read again; the lock is kept.
-            shared.make_keys(requests);
             continue;
         }
         let mut known = Identities::default();
@@ -103,14 +121,17 @@ async fn attempt(
             appended => appended,
         };
         let recorded = match appended {
-            Err(Fault::Lost(_)) => settle(shared, &batch).await,
+            Err(Fault::Lost(_)) => settle(shared, &batch).await.map(|(settled, recorded)| {
+                connection = settled;
+                recorded
+            }),
             appended => appended.map_err(Failure::Fault),
         };
         match recorded {
             Ok(true) => {
                 shared.measure(&batch);
                 batch.answer();
-                return Ok(());
+                return Ok(connection);
             }
             Ok(false) => *requests = batch.requests,
             Err(failure) => {
@@ -118,7 +139,6 @@ async fn attempt(
                 return Err(failure);
             }
         }
-        connection = shared.database.recorder().await.map_err(Fault::from)?;
         lost_race = true;
     }
 }
@@ -145,12 +165,12 @@ async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<
 /// it can be appended once only, be it by the statement that was lost, which may still be
 /// running, or by this one. Where the head has moved, the line at the batch's first position
 /// says whose batch it was.
-async fn settle(shared: &Shared, batch: &Batch) -> Result<bool, Failure> {
+async fn settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, bool), Failure> {
     let since = Instant::now();
     tracing::warn!(batch_len = batch.len(), "the connection was lost during an append");
     while since.elapsed() < SETTLE_WAIT {
         match try_settle(shared, batch).await {
-            Ok(recorded) => return Ok(recorded),
+            Ok(settled) => return Ok(settled),
             Err(Fault::Data(_)) => return Err(Failure::OutcomeUnknown),
             Err(Fault::Lost(_) | Fault::Refused(_)) => tokio::time::sleep(SETTLE_PAUSE).await,
         }
@@ -158,14 +178,14 @@ async fn settle(shared: &Shared, batch: &Batch) -> Result<bool, Failure> {
     Err(Failure::OutcomeUnknown)
 }
 
-async fn try_settle(shared: &Shared, batch: &Batch) -> Result<bool, Fault> {
+async fn try_settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, bool), Fault> {
     let mut connection = shared.database.recorder().await?;
     if within(append(&mut connection, batch)).await? {
-        return Ok(true);
+        return Ok((connection, true));
     }
     let first = batch.events.first().expect("every observation is an event");
     let line = within(ledger::line_at(&mut connection, first.position)).await?;
-    Ok(line == Some(first.line()))
+    Ok((connection, line == Some(first.line())))
 }
 
 impl Failure {

@@ -144,7 +144,12 @@ impl Task {
         }
         self.shared.make_keys(&mut requests);
         // What was read lacks what is known now: nothing is released before this is decided.
-        let snapshot = self.read(&requests).await;
+        let mut snapshot = self.read(&requests).await;
+        if snapshot.as_ref().is_some_and(|snapshot| !self.fits(snapshot)) {
+            self.land_and_conclude().await;
+            self.redo_next().await;
+            snapshot = self.read(&requests).await;
+        }
         match snapshot.filter(|snapshot| self.fits(snapshot)) {
             Some(snapshot) => {
                 let head = self.known.head.get_or_insert(snapshot.head);
