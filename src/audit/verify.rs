@@ -1,15 +1,14 @@
 //! Folds the whole ledger and compares it with the contact table, while requests run.
 
 use crate::identity::{
-    Contact, ContactId, Email, Event, Identifiers, Key, Link, Links, PhoneNumber, Position, Rules,
-    Timestamp,
+    Contact, ContactId, Email, Identifiers, Key, Link, PhoneNumber, Position, Rules, Timestamp,
 };
 use crate::ledger::{self, Database};
 use crate::progress::Progress;
+use crate::projection::Replay;
 use anyhow::{Context as _, ensure};
 use sqlx::{PgConnection, query_as};
 
-const PAGE_LEN: i64 = 10_000;
 const CHUNK_LEN: i64 = 5_000;
 
 /// What was found to be right.
@@ -21,8 +20,7 @@ pub struct Verified {
 struct Verification {
     owner: PgConnection,
     rules: Rules,
-    links: Links,
-    position: Position,
+    replay: Replay,
 }
 
 /// A contact row beside its observation and the head; the head alone past the last contact.
@@ -45,53 +43,32 @@ struct Row {
 pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
     let mut owner = database.owner().await?;
     let rules = ledger::rules_in_force(&mut owner).await?;
-    let head = ledger::position(&mut owner).await?;
-    let mut verification =
-        Verification { owner, rules, links: Links::default(), position: Position::new(0) };
-    let mut progress = Progress::begin("folding events", head.get());
-    while verification.position < head {
-        let next = head.min(Position::new(verification.position.get() + PAGE_LEN));
-        verification.fold_to(next).await?;
-        progress.at(verification.position.get());
-    }
-    drop(progress);
+    let replay = Replay::whole(&mut owner).await?;
+    let mut verification = Verification { owner, rules, replay };
     let contacts_len = verification.compare().await?;
-    Ok(Verified { position: verification.position, contacts_len })
+    Ok(Verified { position: verification.replay.position, contacts_len })
 }
 
 impl Verification {
-    async fn fold_to(&mut self, position: Position) -> anyhow::Result<()> {
-        while self.position < position {
-            let limit = PAGE_LEN.min(position.get() - self.position.get());
-            let lines = ledger::lines_after(&mut self.owner, self.position, limit).await?;
-            ensure!(!lines.is_empty(), "event {} is missing", self.position.next());
-            for line in lines {
-                let expected = self.position.next();
-                let event = Event::parse(&line).with_context(|| format!("event {expected}"))?;
-                ensure!(event.position == expected, "event {expected} is missing");
-                self.links.apply(&event);
-                self.position = expected;
-            }
-        }
-        Ok(())
-    }
-
     /// Compares in chunks, each at the position that it was read at.
     async fn compare(&mut self) -> anyhow::Result<usize> {
-        let mut progress = Progress::begin("comparing contacts", self.links.len() as i64);
+        let mut progress = Progress::begin("comparing contacts", self.replay.links.len() as i64);
         let mut after = ContactId::new(i64::MIN);
         let mut compared = 0;
         loop {
             let rows = self.chunk(after).await?;
             let first = rows.first().context("the head is missing")?;
-            self.fold_to(Position::new(first.position)).await?;
+            let position = Position::new(first.position);
+            while self.replay.position < position {
+                self.replay.page(&mut self.owner, position).await?;
+            }
             let found: Vec<_> = rows.iter().filter_map(|row| row.id.map(|id| (id, row))).collect();
             let is_last = found.len() < CHUNK_LEN as usize;
             let last = match found.last() {
                 Some((id, _)) if !is_last => ContactId::new(*id),
                 _ => ContactId::new(i64::MAX),
             };
-            let expected: Vec<_> = self.links.between(after, last).collect();
+            let expected: Vec<_> = self.replay.links.between(after, last).collect();
             for (id, _) in &found {
                 let is_expected = expected.binary_search(&ContactId::new(*id)).is_ok();
                 ensure!(is_expected, "contact {id} is in the contact table and not in the events");
@@ -109,7 +86,7 @@ impl Verification {
     }
 
     fn compare_contact(&mut self, id: ContactId, row: Option<&Row>) -> anyhow::Result<()> {
-        let standing = self.links.standing(id).context("a contact that was just listed")?;
+        let standing = self.replay.links.standing(id).context("a contact that was just listed")?;
         let row = row.filter(|row| row.id == Some(id.get()));
         let row = row.with_context(|| format!("contact {id} is missing from the contact table"))?;
         let observed = Identifiers::new(
@@ -135,7 +112,7 @@ impl Verification {
             ensure!(
                 equal,
                 "contact {id}: {column} is not what the events up to {} say",
-                self.position
+                self.replay.position
             );
         }
         Ok(())

@@ -32,7 +32,8 @@ macro_rules! number {
 }
 
 number! {
-    /// Where an event stands in the ledger: no gaps, in commit order.
+    /// Where an event stands in the ledger: no gaps, in commit order. The default is before all.
+    #[derive(Default)]
     Position
 }
 number! {

@@ -18,7 +18,7 @@ struct ObservationRow {
 
 /// Fills the empty `contact_next`.
 pub async fn copy_all(build: &mut Build) -> anyhow::Result<()> {
-    let mut progress = Progress::begin("writing contacts", build.links.len() as i64);
+    let mut progress = Progress::begin("writing contacts", build.replay.links.len() as i64);
     let mut after = 0;
     let mut done = 0;
     loop {
@@ -71,7 +71,7 @@ async fn copy(build: &mut Build, observations: Vec<ObservationRow>) -> anyhow::R
     let mut text = String::new();
     let mut len = 0;
     for observation in observations {
-        if let Some(standing) = build.links.standing(ContactId::new(observation.id)) {
+        if let Some(standing) = build.replay.links.standing(ContactId::new(observation.id)) {
             write_row(&mut text, &observation.contact(standing, &build.rules));
             len += 1;
         }

@@ -6,16 +6,14 @@
 
 mod copy;
 
-use crate::identity::{ContactId, Event, Links, Position, Rules};
+use crate::identity::{Position, Rules};
 use crate::ledger::{self, Database};
-use crate::progress::Progress;
-use crate::projection;
-use anyhow::{Context as _, bail, ensure};
+use crate::projection::{self, Replay};
+use anyhow::{bail, ensure};
 use copy::{copy_again, copy_all};
 use sqlx::{Connection as _, PgConnection, query, query_scalar};
 use std::time::Duration;
 
-const PAGE_LEN: i64 = 10_000;
 /// The swap folds what is still missing under its locks, so that should be little.
 const GAP_LEN_MAX: i64 = 500;
 const SWAP_ATTEMPTS: usize = 100;
@@ -32,8 +30,7 @@ pub struct Rebuilt {
 struct Build {
     owner: PgConnection,
     rules: Rules,
-    links: Links,
-    position: Position,
+    replay: Replay,
 }
 
 /// Rebuilds the contact table. One rebuild runs at a time.
@@ -45,51 +42,31 @@ pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
     ensure!(alone.fetch_one(&mut owner).await?, "a rebuild of this ledger is running already");
 
     let rules = ledger::rules_in_force(&mut owner).await?;
-    let mut build = Build { owner, rules, links: Links::default(), position: Position::new(0) };
-    build.fold_all().await?;
+    let replay = Replay::whole(&mut owner).await?;
+    let mut build = Build { owner, rules, replay };
     projection::create_next(&mut build.owner).await?;
     copy_all(&mut build).await?;
     projection::index_next(&mut build.owner).await?;
     while build.catch_up().await? > GAP_LEN_MAX {}
     build.swap(database).await?;
-    let rebuilt = Rebuilt { position: build.position, contacts_len: build.links.len() };
+    let rebuilt =
+        Rebuilt { position: build.replay.position, contacts_len: build.replay.links.len() };
     build.owner.close().await?;
     Ok(rebuilt)
 }
 
 impl Build {
-    async fn fold_all(&mut self) -> anyhow::Result<()> {
-        let head = ledger::position(&mut self.owner).await?;
-        let mut progress = Progress::begin("folding events", head.get());
-        while self.position < head {
-            self.fold_page().await?;
-            progress.at(self.position.get());
-        }
-        Ok(())
-    }
-
-    /// Folds the next events; returns the contacts that they name.
-    async fn fold_page(&mut self) -> anyhow::Result<Vec<ContactId>> {
-        let lines = ledger::lines_after(&mut self.owner, self.position, PAGE_LEN).await?;
-        let mut changed = Vec::new();
-        for line in lines {
-            let expected = self.position.next();
-            let event = Event::parse(&line).with_context(|| format!("event {expected}"))?;
-            ensure!(event.position == expected, "event {expected} is missing");
-            changed.extend(self.links.apply(&event));
-            self.position = event.position;
-        }
-        Ok(changed)
-    }
-
     /// Brings `contact_next` up to the head; returns how many events that took.
     async fn catch_up(&mut self) -> anyhow::Result<i64> {
-        let from = self.position;
-        while self.position < ledger::position(&mut self.owner).await? {
-            let changed = self.fold_page().await?;
+        let from = self.replay.position;
+        loop {
+            let head = ledger::position(&mut self.owner).await?;
+            if self.replay.position >= head {
+                return Ok(head.get() - from.get());
+            }
+            let changed = self.replay.page(&mut self.owner, head).await?;
             copy_again(self, &changed).await?;
         }
-        Ok(self.position.get() - from.get())
     }
 
     /// Swaps the tables under locks that are given up at once when somebody reads for long:
