@@ -2,6 +2,7 @@
 
 use std::fs::{read_dir, read_to_string};
 use std::process::{Command, id};
+use std::time::Duration;
 
 /// The kernel fixes this for /proc on all common platforms.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -73,6 +74,18 @@ pub fn description() -> String {
     let memory_gb = memory / f64::from(1 << 20);
     let kernel = String::from_utf8_lossy(&kernel);
     format!("{} cores, {memory_gb:.0} GB memory, {}", cores(), kernel.trim())
+}
+
+/// Waits until little runs on this machine, for ten seconds at most.
+pub async fn wait_until_quiet() {
+    for _ in 0..20 {
+        let before = machine_ticks();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // A tenth of a core.
+        if machine_ticks() - before <= 0.05 * TICKS_PER_SECOND {
+            return;
+        }
+    }
 }
 
 /// The postmaster's own, those of its children, and of those that ended.

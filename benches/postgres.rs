@@ -1,5 +1,6 @@
 //! The private server, and the databases in it: one for each run, cloned from a template.
 
+use crate::machine;
 use anyhow::{Context as _, ensure};
 use identity_ledger::ledger::{self, Database, LedgerName};
 use identity_ledger::postgres::{Chosen, PrivatePostgres};
@@ -109,10 +110,11 @@ impl Server {
         execute(&mut self.admin().await?, &statement).await
     }
 
-    /// Writes what is dirty, so that no run pays for the one before it, and all begin with
-    /// whole pages to log.
+    /// Writes what is dirty and lets the machine come to rest, so that no run pays for another.
     pub async fn settle(&self) -> anyhow::Result<()> {
-        execute(&mut self.admin().await?, "checkpoint").await
+        execute(&mut self.admin().await?, "checkpoint").await?;
+        machine::wait_until_quiet().await;
+        Ok(())
     }
 
     /// How many bytes of log were ever written.

@@ -52,9 +52,11 @@ impl Report {
         for table in &self.tables {
             print!("{}", table.text());
         }
-        println!("\nbars");
         let bars = || self.bars.iter().filter(|bar| !bar.found.is_nan());
-        for bar in bars() {
+        for (n, bar) in bars().enumerate() {
+            if n == 0 {
+                println!("\nbars");
+            }
             let verdict = if bar.is_met { "met" } else { "missed" };
             println!("  {verdict:<6}  {:>7}  {}", shown(bar.found), bar.says);
         }
