@@ -33,7 +33,7 @@ pub fn configuration(socket_dir: &Path, extra: &[(&str, &str)]) -> Vec<u8> {
     let mut text = b"# Written anew at each start. ALTER SYSTEM overrides what is here.\n\
                      include 'postgres/postgresql.conf'\n"
         .to_vec();
-    let shared_buffers_mb = (memory_mb() / 4).clamp(128, 1024);
+    let shared_buffers_mb = (memory_mb() / 4).clamp(128, 8192);
     text.extend(line("shared_buffers", format!("{shared_buffers_mb}MB").as_bytes()));
     // A list: inside double quotes a comma is a comma and a blank a blank.
     let socket_dir = enclosed(b'"', b"\"", socket_dir.as_os_str().as_bytes());
