@@ -5,7 +5,7 @@ use crate::load::Arrivals;
 use crate::machine::CpuTime;
 use crate::postgres::{Server, execute};
 use crate::ran::{Ran, Trial, latencies_ms, report_runs};
-use crate::report::{Report, Table};
+use crate::report::{OTHERS_BUSY_MAX, Report, Table};
 use crate::traffic::{Caller, Traffic};
 use anyhow::{Context as _, ensure};
 use std::path::Path;
@@ -109,8 +109,7 @@ pub async fn identify(server: &Server, dir: &Path) -> anyhow::Result<Vec<Ran>> {
 impl Speed {
     pub fn report(&self, report: &mut Report) {
         let Self { lines, ceiling, runs } = self;
-        // The mean: a machine is never as quiet as one would like.
-        let mean = |of: fn(&Line) -> f64| lines.iter().map(of).sum::<f64>() / lines.len() as f64;
+        let mean = |of: fn(&Line) -> f64| mean(lines, of);
         let line = mean(|line| line.commits_per_second);
         lines.iter().for_each(|line| report.note_others(line.others_busy));
         if !lines.is_empty() {
@@ -146,4 +145,12 @@ impl Speed {
         let [_, p99_ms, ..] = latencies_ms(&open.outcome.ordinary_us);
         report.bar_at_most("half the peak rate, p99 in ms", p99_ms, 15.0);
     }
+}
+
+/// The mean of the lines that nothing disturbed, or of all where everything did.
+fn mean(lines: &[Line], of: fn(&Line) -> f64) -> f64 {
+    let quiet = lines.iter().filter(|line| line.others_busy <= OTHERS_BUSY_MAX);
+    let quiet: Vec<f64> = quiet.map(of).collect();
+    let counted = if quiet.is_empty() { lines.iter().map(of).collect() } else { quiet };
+    counted.iter().sum::<f64>() / counted.len() as f64
 }
