@@ -122,14 +122,16 @@ impl Task {
     }
 
     /// All that wait are decided at once. While a batch is in flight nobody is answered sooner for
-    /// being decided sooner, so there they wait for company: each reading is a round trip.
+    /// being decided sooner, so there they wait until they are as many: each reading is a round
+    /// trip, and were fewer enough, batches would grow ever smaller.
     fn should_decide(&self, waiting_len: usize) -> bool {
         let next_len = self.next.as_ref().map_or(0, Batch::len);
         match &self.flight {
             None => waiting_len > 0 && next_len == 0,
             Some(flight) => {
-                let is_company = 2 * waiting_len >= flight.batch_len;
-                is_company && next_len + waiting_len <= BATCH_LEN_MAX && !self.known.is_full()
+                waiting_len >= flight.batch_len
+                    && next_len + waiting_len <= BATCH_LEN_MAX
+                    && !self.known.is_full()
             }
         }
     }
