@@ -2,7 +2,8 @@
 
 use super::queue::{Recorded, Request};
 use crate::identity::{
-    Contact, ContactId, Event, Fact, Identities, Observation, Position, Timestamp, resolve,
+    Contact, ContactId, Event, Fact, Identities, Observation, ObservationId, Position, Timestamp,
+    resolve,
 };
 use crate::projection::Head;
 
@@ -57,12 +58,15 @@ impl Batch {
         self.events.last().map_or(self.before.position, |event| event.position)
     }
 
+    fn last_observation_id(&self) -> ObservationId {
+        self.observations.last().map_or(self.before.observation_id, |last| last.id)
+    }
+
     /// The end of the ledger once it is appended.
     pub fn head(&self) -> Head {
-        let last = self.observations.last().map_or(self.before.observation_id, |last| last.id);
         Head {
             position: self.last_position(),
-            observation_id: last,
+            observation_id: self.last_observation_id(),
             recorded_at: self.recorded_at,
             rules_digest: self.before.rules_digest.clone(),
         }
@@ -70,9 +74,8 @@ impl Batch {
 
     /// Decides one more request, knowing those before it, and folds it into what is known.
     pub fn decide(&mut self, known: &mut Identities, request: Request) {
-        let last = self.observations.last().map_or(self.before.observation_id, |last| last.id);
         let observation = Observation {
-            id: last.next(),
+            id: self.last_observation_id().next(),
             identifiers: request.identifiers.clone(),
             keys: request.keys.clone(),
             commitment: request.commitment,
