@@ -83,7 +83,10 @@ impl Build {
     }
 
     async fn try_swap(&mut self, database: &Database) -> anyhow::Result<bool> {
-        query("begin").execute(&mut self.owner).await?;
+        // Whoever opens the ledger grants under this lock, too: two at once fail in the catalog.
+        sqlx::raw_sql("begin; select pg_advisory_xact_lock(hashtext('identity-ledger'))")
+            .execute(&mut self.owner)
+            .await?;
         if !lock_tables(&mut self.owner).await? {
             query("rollback").execute(&mut self.owner).await?;
             return Ok(false);
