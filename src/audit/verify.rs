@@ -153,8 +153,8 @@ impl Row {
             id,
             email: self.email.as_deref().map(Email::recorded),
             phone_number: self.phone_number.as_deref().map(PhoneNumber::recorded),
-            email_key: self.email_key.as_deref().map(Key::recorded),
-            phone_key: self.phone_key.as_deref().map(Key::recorded),
+            email_key: self.email_key.as_deref().map(Key::links),
+            phone_key: self.phone_key.as_deref().map(Key::links),
             link: self
                 .linked_id
                 .map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),

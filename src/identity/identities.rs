@@ -5,9 +5,9 @@ use super::event::{Event, Timestamp};
 use super::fold::{Change, fold};
 use super::id::ContactId;
 use super::identifier::{Email, PhoneNumber};
+use super::key::Key;
 use super::links::Standing;
 use super::observation::{Identifiers, Keys, Observation};
-use super::rules::Key;
 use std::collections::HashMap;
 
 /// A contact: an observation that brought something new.

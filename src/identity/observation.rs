@@ -2,7 +2,7 @@
 
 use super::id::ObservationId;
 use super::identifier::{Email, PhoneNumber};
-use super::rules::Key;
+use super::key::Key;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};

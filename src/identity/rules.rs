@@ -1,10 +1,10 @@
 //! The rules: how keys are made from identifiers.
 
 use super::identifier::{Email, PhoneNumber};
+use super::key::Key;
 use super::observation::{Identifiers, Keys};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
 
 /// The rule set that a new ledger starts with.
 pub const DEFAULT_RULES: &str = include_str!("../../projections/contact/default.toml");
@@ -20,10 +20,6 @@ pub struct Rules {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RulesDigest(String);
-
-/// The normal form of an identifier. Equal keys link.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(Arc<str>);
 
 /// Says where in the document the fault is, and what is allowed there.
 #[derive(Debug, thiserror::Error)]
@@ -92,13 +88,13 @@ impl Rules {
 
     fn email_key(&self, email: &Email) -> Key {
         match self.document.email.case {
-            Case::Insensitive => Key(email.as_str().to_lowercase().into()),
+            Case::Insensitive => Key::links(&email.as_str().to_lowercase()),
         }
     }
 
     fn phone_key(&self, number: &PhoneNumber) -> Key {
         match self.document.phone.format {
-            PhoneFormat::Digits => Key(digits(number.as_str()).into()),
+            PhoneFormat::Digits => Key::links(&digits(number.as_str())),
         }
     }
 }
@@ -129,23 +125,6 @@ impl RulesDigest {
 
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl Key {
-    pub fn recorded(key: &str) -> Self {
-        Self(key.into())
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-// A key is as personal as the identifier it is made of.
-impl std::fmt::Debug for Key {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Key(…)")
     }
 }
 

@@ -1,0 +1,38 @@
+//! The normal form of an identifier.
+
+use std::sync::Arc;
+
+/// The normal form of an identifier under the rules. Equal keys are one identifier; they link
+/// the contacts that have them, unless the rules say that this one never does.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    text: Arc<str>,
+    links: bool,
+}
+
+impl Key {
+    /// A key that links.
+    pub fn links(text: &str) -> Self {
+        Self { text: text.into(), links: true }
+    }
+
+    /// A key that never links: what has it is still stored and shown.
+    pub fn never_links(text: &str) -> Self {
+        Self { text: text.into(), links: false }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub fn is_link(&self) -> bool {
+        self.links
+    }
+}
+
+// A key is as personal as the identifier it is made of.
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Key(…)")
+    }
+}
