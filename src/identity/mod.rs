@@ -31,4 +31,4 @@ pub use key::Key;
 pub use links::{Links, Standing};
 pub use observation::{Commitment, Identifiers, Keys, Observation, Salt};
 pub use resolve::resolve;
-pub use rules::{DEFAULT_RULES, Rules, RulesDigest, RulesError};
+pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError};
