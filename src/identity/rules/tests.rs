@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 const BLOCKED_EXAMPLE: &str = include_str!("../../../projections/contact/blocked.example.toml");
 
-/// `[email]` and `[phone]` of a document, written in one line: `case="sensitive" links=false`.
+/// Rules of these members of `[email]` and `[phone]`: `case='sensitive'; links=false`.
 fn rules(email: &str, phone: &str) -> Rules {
     Rules::parse(&document(email, phone)).unwrap()
 }
@@ -34,7 +34,7 @@ fn phone_key(rules: &Rules, number: &str) -> String {
     told(&rules.phone.key(&PhoneNumber::parse(number).unwrap().unwrap()))
 }
 
-/// Each line: an email, ` -> `, its key.
+/// Given the members of `[email]`, these emails have these keys.
 fn check_emails(members: &str, expected: &[(&str, &str)]) {
     let rules = rules(members, "format='digits'");
     for (email, key) in expected {
@@ -42,6 +42,7 @@ fn check_emails(members: &str, expected: &[(&str, &str)]) {
     }
 }
 
+/// As `check_emails`, for the members of `[phone]`.
 fn check_numbers(members: &str, expected: &[(&str, &str)]) {
     let rules = rules("case='insensitive'", members);
     for (number, key) in expected {
@@ -252,6 +253,9 @@ fn comments_order_and_defaults_are_not_part_of_the_digest_and_meaning_is() {
         ("blocked=['a@X', 'B@*']; case='insensitive'", plain.1),
     ));
     assert!(same((plain.0, "format='e164'"), (plain.0, "require='parseable'; format='e164'")));
+    let german = "default_region='DE'; format='e164'";
+    assert!(same((plain.0, german), (plain.0, "# at home; format='e164'; default_region='DE'")));
+    assert!(!same((plain.0, german), (plain.0, "default_region='AT'; format='e164'")));
     for (email, phone) in [
         ("case='sensitive'", "format='digits'"),
         ("case='insensitive'; links=false", "format='digits'"),
@@ -415,6 +419,7 @@ fn any_phone_rules() -> impl Strategy<Value = Rules> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
+    // Where these hold, whether a key links can be told from its text: equal keys agree on it.
     #[test]
     fn the_normal_form_of_an_email_is_its_own(rules in any_email_rules(), email in any_email()) {
         let key = rules.email.key(&Email::recorded(&email));
@@ -430,7 +435,11 @@ proptest! {
     }
 
     #[test]
-    fn keys_are_made_of_anything(email in "\\PC{0,12}", number in "\\PC{0,12}", digits in "[+0-9]*") {
+    fn keys_are_made_of_anything(
+        email in "\\PC{0,12}",
+        number in "\\PC{0,12}",
+        digits in "[+0-9]*",
+    ) {
         for document in [DEFAULT_RULES, EXACT_RULES, E164_RULES, BLOCKED_EXAMPLE] {
             let rules = Rules::parse(document).unwrap();
             for number in [&number, &digits] {
