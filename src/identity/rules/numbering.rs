@@ -1,9 +1,8 @@
 //! Reads phone numbers by the numbering plans of the world, as crate `phonenumber` has them.
 //!
 //! Only the plans are the crate's. Its own parser takes the trunk prefix off numbers that are
-//! complete without: it makes +7 001 234567 of the Russian +7 800 123 4567, and so one number of
-//! two. It also keeps a hundred regular expressions under one lock and compiles the others anew
-//! each time.
+//! complete without: it makes +7001234567 of the Russian +7 800 123 4567. It also keeps a hundred
+//! regular expressions under one lock, and compiles the others anew each time.
 //!
 //! Promises: no input panics; the number read from an E.164 text is that text.
 
