@@ -5,7 +5,9 @@
 //! Never: decides anything, or holds SQL.
 
 mod config;
+mod impact;
 mod place;
+mod rules;
 mod serve;
 mod signals;
 
@@ -42,6 +44,7 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
     match command {
         Command::Serve(config) => serve::serve(database, config, signal).await,
         Command::Rebuild => unless(signal, rebuild(database)).await,
+        Command::Rules(command) => unless(signal, rules::run(database, command)).await,
         Command::Verify => unless(signal, verify(database)).await,
     }
 }

@@ -80,6 +80,7 @@ impl IntoResponses for NotIdentified {
             NotRecorded::Refused.into(),
             NotRecorded::QueueFull.into(),
             NotRecorded::OutcomeUnknown.into(),
+            NotRecorded::OtherRules.into(),
         ])
     }
 }
@@ -127,8 +128,8 @@ async fn receive(mut body: Body) -> Result<Vec<u8>, Problem> {
 #[derive(Default, ToSchema)]
 #[schema(rename_all = "camelCase")]
 struct Observed<'a> {
-    /// At most 254 characters, with a local part, an @ and a domain. Compared without regard to
-    /// case. Blank counts as absent.
+    /// At most 254 characters, with a local part, an @ and a domain. Compared as the rules in
+    /// force say. Blank counts as absent.
     #[schema(value_type = Option<String>)]
     email: Option<&'a RawValue>,
     #[schema(schema_with = string_or_integer)]
@@ -145,7 +146,7 @@ fn string_or_integer() -> Schema {
         .item(one(Type::Null))
         .description(Some(
             "At most 32 characters: digits, with +, space, dot, dash and parentheses allowed \
-             between them. Compared on its digits and a leading +. Blank counts as absent.",
+             between them. Compared as the rules in force say. Blank counts as absent.",
         ))
         .build()
         .into()
@@ -272,6 +273,10 @@ impl From<NotRecorded> for Problem {
             }
             NotRecorded::TimedOut => unavailable("It waited too long for its turn. Send it again.")
                 .recorded(InLedger::No),
+            NotRecorded::OtherRules => unavailable(
+                "This service cannot decide by the rules in force. Run identity-ledger rules \
+                 activate, or a service of the version that activated them.",
+            ),
             NotRecorded::OutcomeUnknown => {
                 let detail = "Postgres went away while this was being recorded. Send it again: \
                     if it was recorded, it brings nothing new.";

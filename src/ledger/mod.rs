@@ -7,10 +7,14 @@ mod database;
 mod fault;
 mod name;
 mod open;
+mod pages;
 mod read;
+mod rules;
 
 pub use database::Database;
 pub use fault::Fault;
 pub use name::LedgerName;
 pub use open::{SERVICE_ROLE, grant_to_service, open};
-pub use read::{EventRow, events_after, line_at, lines_after, position, rules_in_force};
+pub use pages::{EventLine, Paged, Pages, Recorded, last_observation, observations};
+pub use read::{EventRow, events_after, line_at, position};
+pub use rules::{Activation, RulesFault, activations, keep_rules, rules_in_force};

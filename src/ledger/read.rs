@@ -1,8 +1,7 @@
 //! Reading the ledger back.
 
-use crate::identity::{ObservationId, Position, Rules};
-use anyhow::{Context as _, ensure};
-use sqlx::{PgConnection, PgExecutor, query, query_scalar};
+use crate::identity::{ObservationId, Position};
+use sqlx::{PgExecutor, query, query_scalar};
 
 /// An event's line, exactly as recorded, with the identifiers of its observation beside it.
 pub struct EventRow {
@@ -49,21 +48,6 @@ pub async fn events_after(
     Ok(events.collect())
 }
 
-/// The lines of up to `limit` events after a position, in order.
-pub async fn lines_after(
-    executor: impl PgExecutor<'_>,
-    after: Position,
-    limit: i64,
-) -> Result<Vec<String>, sqlx::Error> {
-    query_scalar!(
-        "select line from event where position > $1 order by position limit $2",
-        after.get(),
-        limit
-    )
-    .fetch_all(executor)
-    .await
-}
-
 /// The line of one event, if the ledger reaches that far.
 pub async fn line_at(
     executor: impl PgExecutor<'_>,
@@ -72,22 +56,4 @@ pub async fn line_at(
     query_scalar!("select line from event where position = $1", position.get())
         .fetch_optional(executor)
         .await
-}
-
-/// The rules in force, as the ledger has them.
-pub async fn rules_in_force(connection: &mut PgConnection) -> anyhow::Result<Rules> {
-    let recorded = query!(
-        "select r.digest, r.document from head as h join rules as r on r.digest = h.rules_digest"
-    )
-    .fetch_one(connection)
-    .await?;
-    let rules = Rules::parse(&recorded.document).with_context(|| {
-        format!("this binary cannot read the rules in force ({})", recorded.digest)
-    })?;
-    ensure!(
-        rules.digest().as_str() == recorded.digest,
-        "the document of the rules in force does not have their digest {}",
-        recorded.digest
-    );
-    Ok(rules)
 }

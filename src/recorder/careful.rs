@@ -7,7 +7,7 @@ use super::decide::Batch;
 use super::queue::{NotRecorded, Request};
 use super::steps::{Shared, load, within};
 use crate::identity::Identities;
-use crate::ledger::{self, Fault};
+use crate::ledger::{self, Fault, RulesFault};
 use sqlx::{Executor as _, PgConnection};
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,8 @@ enum Failure {
     Fault(#[from] Fault),
     #[error("the connection to Postgres was lost during an append, and did not come back")]
     OutcomeUnknown,
-    #[error("{0:#}")]
-    Rules(anyhow::Error),
+    #[error("{0}")]
+    Rules(RulesFault),
 }
 
 #[derive(Default)]
@@ -155,7 +155,10 @@ async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<(), Failure> {
-    let rules = ledger::rules_in_force(connection).await.map_err(Failure::Rules)?;
+    let rules = ledger::rules_in_force(connection).await.map_err(|fault| match fault {
+        RulesFault::Database(error) => Failure::Fault(error.into()),
+        RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. } => Failure::Rules(fault),
+    })?;
     tracing::info!(rules = rules.name(), version = rules.version(), "following new rules");
     shared.rules.send_replace(rules.into());
     Ok(())
@@ -192,7 +195,8 @@ impl Failure {
     fn told(&self) -> NotRecorded {
         match self {
             Self::Fault(Fault::Data(_)) => NotRecorded::Refused,
-            Self::Fault(_) | Self::Rules(_) => NotRecorded::Unreachable,
+            Self::Fault(_) => NotRecorded::Unreachable,
+            Self::Rules(_) => NotRecorded::OtherRules,
             Self::OutcomeUnknown => NotRecorded::OutcomeUnknown,
         }
     }
