@@ -161,6 +161,20 @@ async fn rules_change_while_requests_run_on_two_nodes() {
 }
 
 #[tokio::test]
+async fn a_long_pause_delays_requests_and_fails_none() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let mut owner = ledger.owner().await;
+    // Longer than a statement of the recorder may take.
+    let pause = "begin; lock table contact in exclusive mode; select pg_sleep(11); commit";
+    let seen = Seen::new("a@x.org", "");
+    let (paused, answer) =
+        tokio::join!(sqlx::raw_sql(pause).execute(&mut owner), service.identify(&seen));
+    paused.unwrap();
+    assert_eq!(answer.primary_contact_id, 1);
+}
+
+#[tokio::test]
 async fn whoever_comes_second_hears_how_far_the_first_one_is() {
     let ledger = TestLedger::new().await;
     let mut owner = ledger.owner().await;

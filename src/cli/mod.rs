@@ -77,6 +77,7 @@ async fn rebuild(database: DatabaseConfig) -> anyhow::Result<()> {
 
 async fn verify(database: DatabaseConfig) -> anyhow::Result<()> {
     let place = Place::open(database).await?;
+    place.check_projection().await?;
     let verified = crate::audit::verify(&place.database).await?;
     println!(
         "verified: {} contacts are what the events up to position {} say",

@@ -14,6 +14,11 @@ use std::time::{Duration, Instant};
 /// How long a lost append is looked for before its callers hear that nobody knows.
 const SETTLE_WAIT: Duration = Duration::from_secs(8);
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+/// How long requests wait while nobody can append, as at the end of an activation that changes
+/// much. Callers wait a little longer.
+const LOCK_WAIT: Duration = Duration::from_secs(25);
+/// The SQLSTATE of a statement that was cancelled, be it for having waited too long.
+const CANCELLED: &str = "57014";
 
 /// Why requests are not recorded, or may be.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +37,8 @@ pub struct CarefulPath {
     connection: Option<PgConnection>,
     /// Whether the last batch failed: a trouble is told when it begins and when it ends.
     is_failing: bool,
+    /// Since when a lock has been waited for.
+    locked_since: Option<Instant>,
 }
 
 impl CarefulPath {
@@ -45,12 +52,16 @@ impl CarefulPath {
         match attempted {
             Ok(connection) => {
                 self.connection = Some(connection);
+                self.locked_since = None;
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("recording again");
                 }
             }
             // The connection may have died long ago. Nothing was sent, or it would be settled.
             Err(Failure::Fault(Fault::Lost(_))) if was_connected => {
+                Box::pin(self.record(shared, requests, lost_race)).await;
+            }
+            Err(Failure::Fault(Fault::Refused(code))) if code == CANCELLED && self.may_wait() => {
                 Box::pin(self.record(shared, requests, lost_race)).await;
             }
             Err(Failure::Fault(Fault::Data(_))) if requests.len() > 1 => {
@@ -78,7 +89,12 @@ impl CarefulPath {
         }
     }
 
+    fn may_wait(&mut self) -> bool {
+        self.locked_since.get_or_insert_with(Instant::now).elapsed() < LOCK_WAIT
+    }
+
     fn refuse(&mut self, requests: Vec<Request>, failure: &Failure) {
+        self.locked_since = None;
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::error!(batch_len = requests.len(), "not recorded: {failure}");
         }
