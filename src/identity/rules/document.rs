@@ -2,7 +2,7 @@
 
 use super::blocked;
 use super::error::RulesError;
-use super::numbering::Plan;
+use phonenumber::{country, metadata::DATABASE};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -113,7 +113,7 @@ pub struct Version(i32);
 /// A region that has a numbering plan, by its ISO 3166 code.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "String")]
-pub struct Region(String);
+pub struct Region(country::Id);
 
 impl Document {
     pub fn parse(text: &str) -> Result<Self, RulesError> {
@@ -155,8 +155,8 @@ impl Name {
 }
 
 impl Region {
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn id(&self) -> country::Id {
+        self.0
     }
 }
 
@@ -190,13 +190,15 @@ impl TryFrom<String> for Region {
     type Error = String;
 
     fn try_from(region: String) -> Result<Self, String> {
-        if Plan::of_region(&region).is_none() {
-            return Err(format!(
+        // The library panics where it parses a number of a region that it has no metadata of.
+        let id =
+            region.parse().ok().filter(|id: &country::Id| DATABASE.by_id(id.as_ref()).is_some());
+        id.map(Self).ok_or_else(|| {
+            format!(
                 "unknown region {region:?}, expected the two capitals that ISO 3166 gives a \
                  country, such as \"DE\" or \"US\""
-            ));
-        }
-        Ok(Self(region))
+            )
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The rules: how keys are made from identifiers, and what never links.
 //!
-//! Promises: whether a key links is decided by the key's text alone, so equal keys agree on it;
-//! and the normal form of a normal form is itself. No identifier makes a rule set fail.
+//! Promises: whether a key links is decided by the key's text alone, so keys with the same text
+//! agree on it. No identifier makes a rule set fail.
+//! Not promised: that the normal form of a normal form is itself. With `e164` it need not be.
 //! Never: reads a file. A document is handed in, and the rules in force are in the ledger.
 
 mod blocked;
@@ -10,7 +11,6 @@ mod document;
 mod email;
 mod error;
 mod normaliser;
-mod numbering;
 mod phone;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::document::Document;
 
-/// Crate and numbering plans. A change of how numbering.rs reads a number gets a suffix here.
+/// Crate and numbering plans.
 const PHONENUMBER: &str = "phonenumber 0.3.10+9.0.33";
 
 /// Crate and Unicode data.

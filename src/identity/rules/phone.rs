@@ -2,8 +2,9 @@
 
 use super::blocked::Blocked;
 use super::document::{PhoneFormat, PhoneRules, Requirement};
-use super::numbering::{self, Plan};
 use crate::identity::{Key, PhoneNumber};
+use phonenumber::metadata::DATABASE;
+use phonenumber::{Mode, Type, country};
 use std::borrow::Cow;
 
 /// Makes the keys of phone numbers.
@@ -19,30 +20,27 @@ struct PhoneForm {
     format: PhoneFormat,
     /// `None` where any number will do.
     require: Option<Requirement>,
-    home: Option<&'static Plan>,
+    home: Option<country::Id>,
 }
 
 impl PhoneKeys {
     pub fn new(rules: &PhoneRules) -> Self {
-        let region = rules.default_region.as_ref();
         let form = PhoneForm {
             format: rules.format,
             require: rules.require.or(rules.parses().then_some(Requirement::Parseable)),
-            home: region.and_then(|region| Plan::of_region(region.as_ref().as_str())),
+            home: rules.default_region.as_ref().map(|region| region.as_ref().id()),
         };
-        let normal_form = |value: &str| match form.of(value) {
-            Ok(text) => text.into_owned(),
-            Err(digits) => digits,
-        };
+        let normal_form = |value: &str| form.of(value).into_owned();
         let blocked = Blocked::new(&rules.blocked, normal_form, str::to_owned);
         Self { form, links: rules.links, blocked }
     }
 
     pub fn key(&self, number: &PhoneNumber) -> Key {
-        match self.form.of(number.as_str()) {
-            Ok(text) if self.links && !self.blocked.holds(&text) => Key::links(&text),
-            Ok(text) => Key::never_links(&text),
-            Err(digits) => Key::never_links(&digits),
+        let text = self.form.of(number.as_str());
+        if self.links && !self.blocked.holds(&text) && self.form.meets_requirement(&text) {
+            Key::links(&text)
+        } else {
+            Key::never_links(&text)
         }
     }
 
@@ -52,31 +50,64 @@ impl PhoneKeys {
 }
 
 impl PhoneForm {
-    /// The normal form, or the digits of a number that is not what the rules require. Only the
-    /// digits are parsed, so that numbers with the same digits are judged alike.
-    fn of(self, number: &str) -> Result<Cow<'_, str>, String> {
-        let digits = digits(number);
-        let parsed = match self.require {
-            None => None,
-            Some(require) => match numbering::parse(&digits, self.home) {
-                Some(parsed) if meets(&parsed, require) => Some(parsed),
-                _ => return Err(digits),
-            },
-        };
-        Ok(match (self.format, parsed) {
-            (PhoneFormat::Exact, _) => Cow::Borrowed(number),
-            (PhoneFormat::E164, Some(parsed)) => Cow::Owned(parsed.e164()),
-            (PhoneFormat::Digits | PhoneFormat::E164, _) => Cow::Owned(digits),
+    /// The normal form. With `e164`, a number that cannot be parsed has its digits.
+    fn of(self, number: &str) -> Cow<'_, str> {
+        match self.format {
+            PhoneFormat::Exact => Cow::Borrowed(number),
+            PhoneFormat::Digits => Cow::Owned(digits(number)),
+            PhoneFormat::E164 => {
+                let digits = digits(number);
+                let parsed = self.parse(&digits);
+                let e164 = parsed.map(|number| number.format().mode(Mode::E164).to_string());
+                Cow::Owned(e164.unwrap_or(digits))
+            }
+        }
+    }
+
+    /// Whether what has this normal form is what the rules require.
+    ///
+    /// The normal form is judged, not the number that it was made of: the library reads some of
+    /// its own E.164 texts as other numbers, so of two numbers with the same normal form one could
+    /// meet the requirement and the other not.
+    fn meets_requirement(self, normal_form: &str) -> bool {
+        let Some(require) = self.require else { return true };
+        self.parse(&digits(normal_form)).is_some_and(|number| match require {
+            Requirement::Parseable => true,
+            Requirement::Possible => is_possible(&number),
+            Requirement::Valid => number.is_valid(),
         })
+    }
+
+    /// Only digits are parsed, so that numbers with the same digits are judged alike, and so that
+    /// the library sees neither extensions nor `tel:` links.
+    fn parse(self, digits: &str) -> Option<phonenumber::PhoneNumber> {
+        let region = if digits.starts_with('+') { None } else { Some(self.home?) };
+        phonenumber::parse(region, digits).ok()
     }
 }
 
-fn meets(number: &numbering::Number, require: Requirement) -> bool {
-    match require {
-        Requirement::Parseable => true,
-        Requirement::Possible => number.is_possible(),
-        Requirement::Valid => number.is_valid(),
-    }
+/// Whether it has as many digits as numbers of its country have: in the main region, as seven
+/// digits of +1 are a few services in Canada and nothing elsewhere. What is valid is possible.
+fn is_possible(number: &phonenumber::PhoneNumber) -> bool {
+    // The library's lengths of numbers in general are empty.
+    const KINDS: [Type; 10] = [
+        Type::FixedLine,
+        Type::Mobile,
+        Type::TollFree,
+        Type::PremiumRate,
+        Type::SharedCost,
+        Type::PersonalNumber,
+        Type::Voip,
+        Type::Pager,
+        Type::Uan,
+        Type::Voicemail,
+    ];
+    let len = number.national().to_string().len();
+    let regions = DATABASE.by_code(&number.code().value()).unwrap_or_default();
+    let main = regions.first().map(|main| main.descriptors());
+    let kinds = main.iter().flat_map(|main| KINDS.iter().filter_map(|kind| main.get(*kind)));
+    let mut lens = kinds.flat_map(|kind| kind.possible_length());
+    lens.any(|possible| usize::from(*possible) == len) || number.is_valid()
 }
 
 /// The digits, and a `+` where it stands before the first of them: `(+49) 30` is `+4930`.
