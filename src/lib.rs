@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod cli;
+mod files;
 pub mod http;
 pub mod identity;
 pub mod ledger;
@@ -11,3 +12,4 @@ mod progress;
 pub mod projection;
 pub mod rebuild;
 pub mod recorder;
+pub mod seal;

@@ -25,6 +25,11 @@ pub struct Metrics {
     /// Of the last event this service has recorded or seen.
     position: Gauge,
     identity_len_max: Gauge,
+    /// Events under the last checkpoint, and behind it, as the node that seals sees it.
+    sealed: Gauge,
+    seal_lag: Gauge,
+    /// 1 while the ledger contradicts what was signed.
+    pub sealing_refused: Gauge,
     requests: Family<Answered, Counter>,
     request_duration: Family<Asked, Histogram>,
     registry: Registry,
@@ -54,6 +59,9 @@ impl Metrics {
             queue_len: Gauge::default(),
             position: Gauge::default(),
             identity_len_max: Gauge::default(),
+            sealed: Gauge::default(),
+            seal_lag: Gauge::default(),
+            sealing_refused: Gauge::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(histogram),
             registry: Registry::with_prefix("identity_ledger"),
@@ -77,6 +85,12 @@ impl Metrics {
         self.position.set(position.get());
         let len = i64::try_from(identity_len_max).unwrap_or(i64::MAX);
         self.identity_len_max.inner().fetch_max(len, Ordering::Relaxed);
+    }
+
+    /// So many events are under the last checkpoint, of a ledger that ends with this one.
+    pub fn sealed(&self, size: u64, position: u64) {
+        self.sealed.set(size.cast_signed());
+        self.seal_lag.set(position.saturating_sub(size).cast_signed());
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -113,6 +127,23 @@ impl Metrics {
             "Contacts of the largest identity that was touched since the start",
             Unit::Other("contacts".into()),
             self.identity_len_max.clone(),
+        );
+        registry.register_with_unit(
+            "sealed",
+            "Events under the last checkpoint, on the node that seals",
+            Unit::Other("events".into()),
+            self.sealed.clone(),
+        );
+        registry.register_with_unit(
+            "seal_lag",
+            "Events after the last checkpoint, on the node that seals",
+            Unit::Other("events".into()),
+            self.seal_lag.clone(),
+        );
+        registry.register(
+            "sealing_refused",
+            "1 while the ledger contradicts what was signed and nothing is sealed",
+            self.sealing_refused.clone(),
         );
     }
 }

@@ -14,4 +14,5 @@ mod plans;
 mod private_postgres;
 mod readme;
 mod rebuild;
+mod seal;
 mod two_nodes;

@@ -39,6 +39,38 @@ pub enum Command {
     Rebuild,
     /// Fold the whole ledger and compare it with the contact table; exit 1 at the first difference.
     Verify,
+    /// Make the keys that checkpoints are signed with.
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Subcommand)]
+pub enum KeyCommand {
+    /// Make a new signing key in FILE, for its owner only, and print its verifier key.
+    New {
+        /// Must not be there yet.
+        file: PathBuf,
+
+        /// The name of the log, of your own choice for ever: what checkpoints begin with, such as
+        /// ledger.example.com/shop [default: identity-ledger/ and the ledger's name].
+        #[arg(long)]
+        name: Option<String>,
+    },
+}
+
+/// Where signing and checking find what they need.
+#[derive(Args)]
+#[command(next_help_heading = "Proof")]
+pub struct SealConfig {
+    /// Sign checkpoints with this key, made by `identity-ledger key new`. Not set: with the private
+    /// Postgres a key in the data directory, else nothing is signed.
+    #[arg(long, env, value_name = "FILE")]
+    pub signing_key: Option<PathBuf>,
+
+    /// Keep the last checkpoint here, too: a directory out of reach of whoever could put back an
+    /// older copy of the database.
+    #[arg(long, env, value_name = "DIR")]
+    pub checkpoint_dir: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -68,6 +100,9 @@ pub struct ServeConfig {
     /// Listen on an address that others can reach, though anybody there may then ask and record.
     #[arg(long)]
     no_auth: bool,
+
+    #[command(flatten)]
+    pub seal: SealConfig,
 }
 
 #[derive(Args)]

@@ -9,9 +9,11 @@ mod place;
 mod serve;
 mod signals;
 
-use config::{Cli, Command, DatabaseConfig, LogConfig};
+use crate::seal::key;
+use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig};
 use place::Place;
 use signals::Signal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -43,6 +45,7 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
         Command::Serve(config) => serve::serve(database, config, signal).await,
         Command::Rebuild => unless(signal, rebuild(database)).await,
         Command::Verify => unless(signal, verify(database)).await,
+        Command::Key(KeyCommand::New { file, name }) => new_key(&database, &file, name),
     }
 }
 
@@ -80,6 +83,12 @@ async fn verify(database: DatabaseConfig) -> anyhow::Result<()> {
         verified.contacts_len, verified.position
     );
     place.close().await
+}
+
+fn new_key(database: &DatabaseConfig, file: &Path, name: Option<String>) -> anyhow::Result<()> {
+    let name = name.unwrap_or_else(|| key::default_name(&database.ledger));
+    println!("{}", key::create(file, &name)?);
+    Ok(())
 }
 
 fn failed(log: &LogConfig, error: &anyhow::Error) -> ExitCode {

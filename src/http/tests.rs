@@ -46,7 +46,8 @@ impl Received {
 fn without_postgres() -> Router {
     let nowhere = Database::at_url("postgres://x@127.0.0.1:1/x", "ledger".parse().unwrap());
     let reader = Reader::new(&nowhere.unwrap());
-    router(App { recorder: Recorder::without_task(), reader, metrics: Arc::default() })
+    let status = Arc::new(Status::off());
+    router(App { recorder: Recorder::without_task(), reader, status, metrics: Arc::default() })
 }
 
 async fn start(router: Router) -> SocketAddr {

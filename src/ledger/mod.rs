@@ -3,12 +3,14 @@
 //! Promises: positions have no gaps and are in commit order; what is written stays as it is.
 //! Never: decides anything, or updates or deletes an event.
 
+mod copy_out;
 mod database;
 mod fault;
 mod name;
 mod open;
 mod read;
 
+pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;
 pub use fault::Fault;
 pub use name::LedgerName;
