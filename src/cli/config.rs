@@ -37,8 +37,11 @@ pub enum Command {
     Serve(ServeConfig),
     /// Fold the whole ledger into a fresh contact table and swap it in, while the service runs.
     Rebuild,
-    /// Fold the whole ledger and compare it with the contact table; exit 1 at the first difference.
-    Verify,
+    /// Check everything: lines, tree, signatures, commitments, and that the contact table is what
+    /// the events say; exit 1 at the first difference.
+    Verify(VerifyConfig),
+    /// Write the ledger to a folder, for whoever checks it without this service.
+    Export(ExportConfig),
     /// Make the keys that checkpoints are signed with.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -71,6 +74,41 @@ pub struct SealConfig {
     /// older copy of the database.
     #[arg(long, env, value_name = "DIR")]
     pub checkpoint_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct ExportConfig {
+    /// The folder, created when missing. Goes on from where an earlier export ended.
+    pub dir: PathBuf,
+
+    /// Write the observations, too: emails and phone numbers, with the salts of their commitments.
+    #[arg(long)]
+    pub observations: bool,
+
+    #[command(flatten)]
+    pub seal: SealConfig,
+}
+
+#[derive(Args)]
+pub struct VerifyConfig {
+    /// Check an export instead of the database.
+    #[arg(long, value_name = "DIR", requires = "key")]
+    pub export: Option<PathBuf>,
+
+    /// The verifier keys that count, one a line. Not set: that of the signing key.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+
+    /// A checkpoint that was kept: the export must begin with what it covers.
+    #[arg(long, value_name = "FILE", requires = "export")]
+    pub since: Option<PathBuf>,
+
+    /// Say it as JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub seal: SealConfig,
 }
 
 #[derive(Args)]

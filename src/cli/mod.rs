@@ -5,9 +5,11 @@
 //! Never: decides anything, or holds SQL.
 
 mod config;
+mod export;
 mod place;
 mod serve;
 mod signals;
+mod verify;
 
 use crate::seal::key;
 use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig};
@@ -44,7 +46,8 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
     match command {
         Command::Serve(config) => serve::serve(database, config, signal).await,
         Command::Rebuild => unless(signal, rebuild(database)).await,
-        Command::Verify => unless(signal, verify(database)).await,
+        Command::Verify(config) => unless(signal, verify::verify(database, config)).await,
+        Command::Export(config) => unless(signal, export::export(database, config)).await,
         Command::Key(KeyCommand::New { file, name }) => new_key(&database, &file, name),
     }
 }
@@ -71,16 +74,6 @@ async fn rebuild(database: DatabaseConfig) -> anyhow::Result<()> {
         rebuilt.contacts_len,
         rebuilt.position,
         since.elapsed().as_secs_f64()
-    );
-    place.close().await
-}
-
-async fn verify(database: DatabaseConfig) -> anyhow::Result<()> {
-    let place = Place::open(database).await?;
-    let verified = crate::audit::verify(&place.database).await?;
-    println!(
-        "verified: {} contacts are what the events up to position {} say",
-        verified.contacts_len, verified.position
     );
     place.close().await
 }

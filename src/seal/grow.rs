@@ -107,7 +107,8 @@ impl Growing {
                 Some(head.ok_or(Trouble::RowDiffers)?)
             }
         };
-        let outside = self.seal.outside.as_ref().map(|it| it.read(self.seal.key.verifier_keys()));
+        let outside =
+            self.seal.outside.as_ref().map(|it| it.read(Some(self.seal.key.verifier_keys())));
         let outside = outside.transpose()?.flatten().map(|it| it.head);
         let signed = [(self.seen, HERE_BEFORE), (outside, OUTSIDE)];
         self.ahead.clear();

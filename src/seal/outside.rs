@@ -28,11 +28,12 @@ impl CheckpointDir {
         Self { file: dir.join(format!("{}.checkpoint", ledger.as_str())) }
     }
 
-    /// The checkpoint that was written last, none before the first.
-    pub fn read(&self, keys: &VerifierKeys) -> Result<Option<Checkpoint>, OutsideError> {
+    /// The checkpoint that was written last, none before the first. Signatures count where keys
+    /// are given.
+    pub fn read(&self, keys: Option<&VerifierKeys>) -> Result<Option<Checkpoint>, OutsideError> {
         let note = files::read_if_any(&self.file)
             .map_err(|error| OutsideError::Io(self.file.clone(), error))?;
-        let read = |note: String| Checkpoint::read(&note, keys);
+        let read = |note: String| Checkpoint::read_by(&note, keys);
         note.map(read).transpose().map_err(|error| OutsideError::NotOurs(self.file.clone(), error))
     }
 

@@ -41,21 +41,20 @@ pub async fn last_checkpoint(
     .await
 }
 
-/// Up to `limit` checkpoints of trees larger than `after`, in order.
-pub async fn checkpoints_after(
+/// The checkpoints of trees larger than `after`, up to those of size `end`, in order.
+pub async fn checkpoints_between(
     executor: impl PgExecutor<'_>,
     after: i64,
-    limit: i64,
+    end: i64,
 ) -> Result<Vec<StoredCheckpoint>, sqlx::Error> {
     query_as!(
         StoredCheckpoint,
         "select size, root, note, signed_at
         from checkpoint
-        where size > $1
-        order by size
-        limit $2",
+        where size > $1 and size <= $2
+        order by size",
         after,
-        limit
+        end
     )
     .fetch_all(executor)
     .await
