@@ -11,6 +11,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+type Change = fn(&str) -> String;
+
 /// A ledger with some hundred events, a key, and a folder for its exports.
 struct Exports {
     ledger: TestLedger,
@@ -150,7 +152,7 @@ async fn another_program_is_convinced_by_the_proofs_of_the_service() {
 async fn an_export_that_was_changed_convinces_nobody() {
     let exports = Exports::new().await;
     succeeds(&mut exports.export(&["--observations"]));
-    let changes: [(&str, fn(&str) -> String); 8] = [
+    let changes: [(&str, Change); 8] = [
         ("events.ndjson", |text| text.replacen("\"holderIds\":[", "\"holderIds\":[1", 1)),
         ("events.ndjson", |text| text.split_inclusive('\n').skip(1).collect()),
         ("events.ndjson", |text| format!("{text}{}\n", text.lines().last().unwrap())),

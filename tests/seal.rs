@@ -2,7 +2,7 @@
 
 use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
-    succeeds,
+    succeeds, until,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -199,6 +199,112 @@ async fn a_sealer_that_is_killed_at_any_point_is_gone_on_from() {
     let sizes: Vec<i64> =
         query_scalar("select size from checkpoint").fetch_all(&mut owner).await.unwrap();
     assert!(sizes.len() > 6, "each of them has sealed: {sizes:?}");
+}
+
+/// As when a node hangs: its lock is taken from it, and it cannot sign when it comes back.
+#[tokio::test]
+async fn a_sealer_that_hangs_is_replaced() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let hanging = Service::start_with(&key.args(&ledger));
+    sealed(&hanging).await;
+    let other = Service::start_with(&key.args(&ledger));
+    hanging.signal(Signal::STOP);
+    other.identify(&Seen::new("a@x.org", "1")).await;
+    sealed(&other).await;
+    assert_eq!(other.get_json("/ledger").await["sealing"], "active");
+    hanging.signal(Signal::CONT);
+    let metrics = hanging.get("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("identity_ledger_sealing_refused 0"));
+    other.identify(&Seen::new("b@x.org", "1")).await;
+    sealed(&other).await;
+    succeeds(command(&["verify"]).args(key.args(&ledger)));
+}
+
+#[tokio::test]
+async fn sealing_goes_on_when_postgres_comes_back() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let service = Service::start_with(&key.args(&ledger));
+    let mut superuser = ledger.superuser().await;
+    sealed(&service).await;
+    for round in 0..5 {
+        let kill = "
+            select pg_terminate_backend(pid)
+            from pg_stat_activity
+            where application_name = 'identity-ledger sealer' and datname = current_database()";
+        let killed: bool = query_scalar(kill).fetch_one(&mut superuser).await.unwrap();
+        assert!(killed);
+        identify_all(&service, &random_observations(30 + round, 200, 90)).await;
+        sealed(&service).await;
+    }
+    assert!(service.log().contains("sealing waits for Postgres"));
+    succeeds(command(&["verify"]).args(key.args(&ledger)));
+}
+
+/// As after a crash between the two places that a checkpoint is written to.
+#[tokio::test]
+async fn a_checkpoint_that_only_the_directory_has_is_agreed_with() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let dir = key.dir().to_str().unwrap();
+    let args = [&key.args(&ledger)[..], &["--checkpoint-dir", dir]].concat();
+    let start = || Service::start_with(&args);
+    let service = start();
+    identify_all(&service, &random_observations(40, 400, 100)).await;
+    let (size, root) = sealed(&service).await;
+    assert!(service.stop().success());
+    let file = key.dir().join("ledger.checkpoint");
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains(&format!("\n{size}\n{root}\n")));
+
+    let forget = "
+        alter table checkpoint disable trigger all;
+        truncate tile, checkpoint;
+        alter table checkpoint enable always trigger append_only;
+    ";
+    sqlx::raw_sql(forget).execute(&mut ledger.superuser().await).await.unwrap();
+    let service = start();
+    assert_eq!(sealed(&service).await, (size, root));
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    sealed(&service).await;
+    assert!(service.stop().success());
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), kept);
+    succeeds(command(&["verify"]).args(&args));
+
+    // The same with another history in between: nothing is signed.
+    let rewrite = "
+        alter table event disable trigger all;
+        update event set line = replace(line, 'new', 'old') where position = 40;
+    ";
+    let mut superuser = ledger.superuser().await;
+    sqlx::raw_sql(&*format!("{forget}{rewrite}").leak()).execute(&mut superuser).await.unwrap();
+    let service = start();
+    until("it refuses", || service.log().contains("differs from a checkpoint kept outside"));
+    assert_eq!(service.get("/ledger/checkpoint").await.status(), 404);
+}
+
+/// What was signed by a former key still counts when it is listed behind the new one.
+#[tokio::test]
+async fn a_key_can_be_changed() {
+    let ledger = TestLedger::new().await;
+    let (former, key) = (SigningKey::new(), SigningKey::new());
+    let service = Service::start_with(&former.args(&ledger));
+    sealed(&service).await;
+    assert!(service.stop().success());
+
+    let service = Service::start_with(&key.args(&ledger));
+    until("it refuses", || service.log().contains("it is not signed by the key of this log"));
+    drop(service);
+    let private = std::fs::read_to_string(key.file()).unwrap();
+    std::fs::write(key.file(), format!("{private}{}\n", former.verifier_key)).unwrap();
+    let service = Service::start_with(&key.args(&ledger));
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    sealed(&service).await;
+    let keys = service.get("/ledger/key").await.text().await.unwrap();
+    assert_eq!(keys, format!("{}\n{}\n", key.verifier_key, former.verifier_key));
+    succeeds(command(&["verify"]).args(key.args(&ledger)));
+    refuses(command(&["verify"]).args(former.args(&ledger)));
 }
 
 #[test]

@@ -168,11 +168,18 @@ impl Walk {
     /// Looks for what is beyond the ends.
     async fn check_edges(&self, observations_len: i64) -> anyhow::Result<()> {
         let event = query_scalar!(
-            "select e.position
-            from event as e, head as h
-            where e.position < 1 or e.position > h.position
-            order by e.position
-            limit 1"
+            r#"
+            (select position as "position!" from event where position < 1 order by position limit 1)
+            union all
+            (
+                select e.position
+                from head as h
+                join event as e on e.position > h.position
+                order by e.position
+                limit 1
+            )
+            limit 1
+            "#
         );
         if let Some(position) = event.fetch_optional(&self.sessions).await? {
             return Err(Difference::at(position, "position", "no event", "one").into());
@@ -191,15 +198,22 @@ impl Walk {
             return Err(Difference::at(size + 1, "tile", "none after the last checkpoint", found))?;
         }
         let observation = query_scalar!(
-            "select o.id
-            from observation as o, head as h
-            where o.id < 1 or o.id > h.observation_id
-            order by o.id
-            limit 1"
+            r#"
+            (select id as "id!" from observation where id < 1 order by id limit 1)
+            union all
+            (
+                select o.id
+                from head as h
+                join observation as o on o.id > h.observation_id
+                order by o.id
+                limit 1
+            )
+            limit 1
+            "#
         );
         if let Some(id) = observation.fetch_optional(&self.sessions).await? {
             let found = format!("observation {id}");
-            let (part, expected) = ("observation", format!("{observations_len} or a few more"));
+            let (part, expected) = ("observation", format!("those up to {observations_len}"));
             return Err(Difference { position: None, part, expected, found }.into());
         }
         Ok(())

@@ -235,6 +235,12 @@ async fn paths_and_queries_that_cannot_be_read_get_a_problem() {
         ("/events?after=-1", 400, "after: expected a whole number from 0"),
         ("/events?after=canary", 400, "after: expected a whole number from 0"),
         ("/events?after=1&after=2", 400, "once each"),
+        ("/ledger", 503, "out of reach"),
+        ("/ledger/checkpoint", 503, "out of reach"),
+        ("/ledger/key", 404, "--signing-key"),
+        ("/ledger/proof/inclusion?position=canary", 503, "out of reach"),
+        ("/ledger/proof/inclusion?size=1&size=2", 400, "once each"),
+        ("/ledger/proof/consistency?from=1&from=2", 400, "once each"),
     ] {
         let received = get(path).await;
         assert_eq!(received.status, status, "{path}");

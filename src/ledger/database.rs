@@ -42,7 +42,7 @@ const RECORDER_SETTINGS: [(&str, &str); 8] = [
 const SEALER_SETTINGS: [(&str, &str); 8] = [
     ("synchronous_commit", "on"),
     ("statement_timeout", "10s"),
-    ("idle_session_timeout", "10s"),
+    ("idle_session_timeout", "5s"),
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "3"),
