@@ -98,8 +98,17 @@ pub fn verify(url: &str) -> anyhow::Result<String> {
 /// The binary with nothing of our own environment that could configure it.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_identity-ledger"));
-    for name in ["DATABASE_URL", "DATA_DIR", "LEDGER", "LISTEN", "PORT", "LOG_LEVEL", "LOG_FORMAT"]
-    {
+    for name in [
+        "DATABASE_URL",
+        "DATA_DIR",
+        "LEDGER",
+        "LISTEN",
+        "PORT",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+        "SIGNING_KEY",
+        "CHECKPOINT_DIR",
+    ] {
         command.env_remove(name);
     }
     command.args(args).stdin(Stdio::null());

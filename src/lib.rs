@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod cli;
+pub mod export;
+mod files;
 pub mod http;
 pub mod identity;
 pub mod ledger;
@@ -11,3 +13,4 @@ mod progress;
 pub mod projection;
 pub mod rebuild;
 pub mod recorder;
+pub mod seal;

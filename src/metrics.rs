@@ -27,6 +27,11 @@ pub struct Metrics {
     identity_len_max: Gauge,
     /// Observations of which the rules let nothing link.
     pub unlinked_observations: Counter,
+    /// Events under the last checkpoint, and behind it, as the node that seals sees it.
+    sealed: Gauge,
+    seal_lag: Gauge,
+    /// 1 while the ledger contradicts what was signed.
+    pub sealing_refused: Gauge,
     requests: Family<Answered, Counter>,
     request_duration: Family<Asked, Histogram>,
     registry: Registry,
@@ -57,6 +62,9 @@ impl Metrics {
             position: Gauge::default(),
             identity_len_max: Gauge::default(),
             unlinked_observations: Counter::default(),
+            sealed: Gauge::default(),
+            seal_lag: Gauge::default(),
+            sealing_refused: Gauge::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(histogram),
             registry: Registry::with_prefix("identity_ledger"),
@@ -80,6 +88,12 @@ impl Metrics {
         self.position.set(position.get());
         let len = i64::try_from(identity_len_max).unwrap_or(i64::MAX);
         self.identity_len_max.inner().fetch_max(len, Ordering::Relaxed);
+    }
+
+    /// So many events are under the last checkpoint, of a ledger that ends with this one.
+    pub fn sealed(&self, size: u64, position: u64) {
+        self.sealed.set(size.cast_signed());
+        self.seal_lag.set(position.saturating_sub(size).cast_signed());
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -121,6 +135,23 @@ impl Metrics {
             "unlinked_observations",
             "Observations of which the rules let nothing link, each a primary of its own",
             self.unlinked_observations.clone(),
+        );
+        registry.register_with_unit(
+            "sealed",
+            "Events under the last checkpoint, on the node that seals",
+            Unit::Other("events".into()),
+            self.sealed.clone(),
+        );
+        registry.register_with_unit(
+            "seal_lag",
+            "Events after the last checkpoint, on the node that seals",
+            Unit::Other("events".into()),
+            self.seal_lag.clone(),
+        );
+        registry.register(
+            "sealing_refused",
+            "1 while the ledger contradicts what was signed and nothing is sealed",
+            self.sealing_refused.clone(),
         );
     }
 }

@@ -22,6 +22,13 @@ impl Progress {
         Self { step: "", bar: None, total: 0, last_line: Instant::now(), told: None }
     }
 
+    /// Begins the only step of `total` units.
+    pub fn of(step: &'static str, total: i64) -> Self {
+        let mut progress = Self::new();
+        progress.begin(step, total);
+        progress
+    }
+
     /// As `new`; tells the receiver, too.
     pub fn told() -> (Self, watch::Receiver<String>) {
         let (sender, receiver) = watch::channel("beginning".to_owned());

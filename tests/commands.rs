@@ -241,7 +241,7 @@ fn help_lists_every_option_with_its_variable_and_default() {
         "[env: LOG_FORMAT=] [default: text]",
     ];
     let for_serve = ["[default: 127.0.0.1:10000] [env: LISTEN=]", "PORT", "--no-auth"];
-    for verb in ["", "serve", "rebuild", "verify"] {
+    for verb in ["", "serve", "rebuild", "verify", "export"] {
         let help =
             succeeds(command(&[]).args(Some(verb).filter(|it| !it.is_empty())).arg("--help"));
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -6,6 +6,7 @@ mod support;
 
 mod commands;
 mod crashes;
+mod export;
 mod faults;
 mod http;
 mod identify;
@@ -15,4 +16,6 @@ mod private_postgres;
 mod readme;
 mod rebuild;
 mod rules;
+mod seal;
+mod tampering;
 mod two_nodes;

@@ -42,8 +42,78 @@ pub enum Command {
     /// Show, check, compare and activate matching rules.
     #[command(subcommand)]
     Rules(RulesCommand),
-    /// Fold the whole ledger and compare it with the contact table; exit 1 at the first difference.
-    Verify,
+    /// Check everything: lines, tree, signatures, commitments, and that the contact table is what
+    /// the events say; exit 1 at the first difference.
+    Verify(VerifyConfig),
+    /// Write the ledger to a folder, for whoever checks it without this service.
+    Export(ExportConfig),
+    /// Make the keys that checkpoints are signed with.
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Subcommand)]
+pub enum KeyCommand {
+    /// Make a new signing key in FILE, for its owner only, and print its verifier key.
+    New {
+        /// Must not be there yet.
+        file: PathBuf,
+
+        /// The name of the log, of your own choice for ever: what checkpoints begin with, such as
+        /// ledger.example.com/shop [default: identity-ledger/ and the ledger's name].
+        #[arg(long)]
+        name: Option<String>,
+    },
+}
+
+/// Where signing and checking find what they need.
+#[derive(Args)]
+#[command(next_help_heading = "Proof")]
+pub struct SealConfig {
+    /// Sign checkpoints with this key, made by `identity-ledger key new`. Not set: with the private
+    /// Postgres a key in the data directory, else nothing is signed.
+    #[arg(long, env, value_name = "FILE")]
+    pub signing_key: Option<PathBuf>,
+
+    /// Keep the last checkpoint here, too: a directory out of reach of whoever could put back an
+    /// older copy of the database.
+    #[arg(long, env, value_name = "DIR")]
+    pub checkpoint_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct ExportConfig {
+    /// The folder, created when missing. Goes on from where an earlier export ended.
+    pub dir: PathBuf,
+
+    /// Write the observations, too: emails and phone numbers, with the salts of their commitments.
+    #[arg(long)]
+    pub observations: bool,
+
+    #[command(flatten)]
+    pub seal: SealConfig,
+}
+
+#[derive(Args)]
+pub struct VerifyConfig {
+    /// Check an export instead of the database.
+    #[arg(long, value_name = "DIR", requires = "key")]
+    pub export: Option<PathBuf>,
+
+    /// The verifier keys that count, one a line. Not set: that of the signing key.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+
+    /// A checkpoint that was kept: the export must begin with what it covers.
+    #[arg(long, value_name = "FILE", requires = "export")]
+    pub since: Option<PathBuf>,
+
+    /// Say it as JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub seal: SealConfig,
 }
 
 #[derive(Subcommand)]
@@ -191,6 +261,9 @@ pub struct ServeConfig {
     /// Listen on an address that others can reach, though anybody there may then ask and record.
     #[arg(long)]
     no_auth: bool,
+
+    #[command(flatten)]
+    pub seal: SealConfig,
 }
 
 #[derive(Args)]

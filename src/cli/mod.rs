@@ -5,15 +5,19 @@
 //! Never: decides anything, or holds SQL.
 
 mod config;
+mod export;
 mod impact;
 mod place;
 mod rules;
 mod serve;
 mod signals;
+mod verify;
 
-use config::{Cli, Command, DatabaseConfig, LogConfig};
+use crate::seal::key;
+use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig};
 use place::Place;
 use signals::Signal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -45,7 +49,9 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
         Command::Serve(config) => serve::serve(database, config, signal).await,
         Command::Rebuild => unless(signal, rebuild(database)).await,
         Command::Rules(command) => unless(signal, rules::run(database, command)).await,
-        Command::Verify => unless(signal, verify(database)).await,
+        Command::Verify(config) => unless(signal, verify::verify(database, config)).await,
+        Command::Export(config) => unless(signal, export::export(database, config)).await,
+        Command::Key(KeyCommand::New { file, name }) => new_key(&database, &file, name),
     }
 }
 
@@ -75,15 +81,10 @@ async fn rebuild(database: DatabaseConfig) -> anyhow::Result<()> {
     place.close().await
 }
 
-async fn verify(database: DatabaseConfig) -> anyhow::Result<()> {
-    let place = Place::open(database).await?;
-    place.check_projection().await?;
-    let verified = crate::audit::verify(&place.database).await?;
-    println!(
-        "verified: {} contacts are what the events up to position {} say",
-        verified.contacts_len, verified.position
-    );
-    place.close().await
+fn new_key(database: &DatabaseConfig, file: &Path, name: Option<String>) -> anyhow::Result<()> {
+    let name = name.unwrap_or_else(|| key::default_name(&database.ledger));
+    println!("{}", key::create(file, &name)?);
+    Ok(())
 }
 
 fn failed(log: &LogConfig, error: &anyhow::Error) -> ExitCode {

@@ -1,11 +1,13 @@
 //! The ledger that a command works on, ready to be used.
 
-use super::config::DatabaseConfig;
+use super::config::{DatabaseConfig, SealConfig};
 use crate::ledger::{self, Database};
 use crate::postgres::PrivatePostgres;
 use crate::projection;
+use crate::seal::{CheckpointDir, Seal, SigningKey, key};
 use anyhow::Context as _;
 use std::fs::File;
+use std::path::PathBuf;
 
 pub struct Place {
     pub database: Database,
@@ -36,6 +38,37 @@ impl Place {
     /// Fails where the contact table is not as this version defines it.
     pub async fn check_projection(&self) -> anyhow::Result<()> {
         projection::check_definition(&mut self.database.owner().await?).await
+    }
+
+    /// What sealing works with, none without a key. Makes a key for a private server that has none.
+    pub fn seal(&self, config: &SealConfig) -> anyhow::Result<Option<Seal>> {
+        if config.signing_key.is_none()
+            && let Some((postgres, file)) = self.postgres.as_ref().zip(self.private_key())
+            && !file.exists()
+        {
+            key::create(&file, &key::default_name(self.database.ledger()))?;
+            postgres.give(&file)?;
+        }
+        let Some(key) = self.signing_key(config)? else { return Ok(None) };
+        let outside = self.checkpoint_dir(config);
+        Ok(Some(Seal { database: self.database.clone(), key, outside }))
+    }
+
+    /// The key that checkpoints are signed with, if there is one.
+    pub fn signing_key(&self, config: &SealConfig) -> anyhow::Result<Option<SigningKey>> {
+        let private = || self.private_key().filter(|file| file.exists());
+        let file = config.signing_key.clone().or_else(private);
+        file.map(|file| SigningKey::read(&file)).transpose()
+    }
+
+    pub fn checkpoint_dir(&self, config: &SealConfig) -> Option<CheckpointDir> {
+        let dir = config.checkpoint_dir.as_ref()?;
+        Some(CheckpointDir::new(dir, self.database.ledger()))
+    }
+
+    fn private_key(&self) -> Option<PathBuf> {
+        let name = format!("{}.key", self.database.ledger().as_str());
+        Some(self.postgres.as_ref()?.data_dir().join(name))
     }
 
     async fn reach(config: DatabaseConfig) -> anyhow::Result<Self> {

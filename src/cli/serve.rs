@@ -7,6 +7,7 @@ use crate::http::{self, App};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder;
+use crate::seal::{self, Status};
 use anyhow::Context as _;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -34,7 +35,17 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);
     let (recorder, mut task) = recorder::start(place.database.clone(), metrics.clone()).await?;
-    let router = http::router(App { recorder, reader: reader.clone(), metrics });
+    let (sealer, status) = match place.seal(&config.seal)? {
+        Some(seal) => {
+            let (sealer, status) = seal::start(seal, metrics.clone());
+            (Some(sealer), status)
+        }
+        None => {
+            tracing::info!("nothing is sealed: there is no signing key (see --signing-key)");
+            (None, Arc::new(Status::off()))
+        }
+    };
+    let router = http::router(App { recorder, reader: reader.clone(), status, metrics });
     tracing::info!(
         ledger = place.database.ledger().as_str(),
         "listening on http://{}",
@@ -51,6 +62,9 @@ pub async fn serve(
     }
     // The last handle went with the router: the recorder drains its queue and ends.
     task.await.context("the recorder panicked")?;
+    if let Some(sealer) = sealer {
+        sealer.stop().await;
+    }
     reader.close().await;
     place.close().await?;
     tracing::info!("stopped");

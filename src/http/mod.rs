@@ -11,8 +11,10 @@ mod docs;
 mod events;
 mod health;
 mod identify;
+mod ledger;
 mod measure;
 mod problem;
+mod proof;
 mod question;
 mod serve;
 
@@ -24,6 +26,7 @@ pub use serve::serve;
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::Recorder;
+use crate::seal::Status;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
@@ -36,6 +39,8 @@ use utoipa_axum::routes;
 pub struct App {
     pub recorder: Recorder,
     pub reader: Reader,
+    /// Of the sealing.
+    pub status: Arc<Status>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -44,6 +49,11 @@ pub fn router(app: App) -> Router {
         .routes(routes!(identify::identify))
         .routes(routes!(contacts::contact))
         .routes(routes!(events::events))
+        .routes(routes!(ledger::ledger))
+        .routes(routes!(ledger::checkpoint))
+        .routes(routes!(ledger::key))
+        .routes(routes!(proof::inclusion))
+        .routes(routes!(proof::consistency))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(measure::metrics))

@@ -46,7 +46,8 @@ impl Received {
 fn without_postgres() -> Router {
     let nowhere = Database::at_url("postgres://x@127.0.0.1:1/x", "ledger".parse().unwrap());
     let reader = Reader::new(&nowhere.unwrap());
-    router(App { recorder: Recorder::without_task(), reader, metrics: Arc::default() })
+    let status = Arc::new(Status::off());
+    router(App { recorder: Recorder::without_task(), reader, status, metrics: Arc::default() })
 }
 
 async fn start(router: Router) -> SocketAddr {
@@ -235,6 +236,12 @@ async fn paths_and_queries_that_cannot_be_read_get_a_problem() {
         ("/events?after=-1", 400, "after: expected a whole number from 0"),
         ("/events?after=canary", 400, "after: expected a whole number from 0"),
         ("/events?after=1&after=2", 400, "once each"),
+        ("/ledger", 503, "out of reach"),
+        ("/ledger/checkpoint", 503, "out of reach"),
+        ("/ledger/key", 404, "--signing-key"),
+        ("/ledger/proof/inclusion?position=canary", 503, "out of reach"),
+        ("/ledger/proof/inclusion?size=1&size=2", 400, "once each"),
+        ("/ledger/proof/consistency?from=1&from=2", 400, "once each"),
     ] {
         let received = get(path).await;
         assert_eq!(received.status, status, "{path}");

@@ -38,6 +38,18 @@ const RECORDER_SETTINGS: [(&str, &str); 8] = [
     ("application_name", "identity-ledger recorder"),
 ];
 
+/// A node that hangs loses its session, and with it the lock that makes it the one sealer.
+const SEALER_SETTINGS: [(&str, &str); 8] = [
+    ("synchronous_commit", "on"),
+    ("statement_timeout", "10s"),
+    ("idle_session_timeout", "5s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "10s"),
+    ("application_name", "identity-ledger sealer"),
+];
+
 const READER_SETTINGS: [(&str, &str); 3] = [
     ("default_transaction_read_only", "on"),
     ("statement_timeout", "10s"),
@@ -100,6 +112,12 @@ impl Database {
     /// A session that may append.
     pub async fn recorder(&self) -> Result<PgConnection, sqlx::Error> {
         let settings = self.settings(&[&PLAN_SETTINGS, &RECORDER_SETTINGS]);
+        connect(&self.service, Some(settings)).await
+    }
+
+    /// A session that may seal.
+    pub async fn sealer(&self) -> Result<PgConnection, sqlx::Error> {
+        let settings = self.settings(&[&PLAN_SETTINGS, &SEALER_SETTINGS]);
         connect(&self.service, Some(settings)).await
     }
 

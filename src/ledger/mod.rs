@@ -3,6 +3,7 @@
 //! Promises: positions have no gaps and are in commit order; what is written stays as it is.
 //! Never: decides anything, or updates or deletes an event.
 
+mod copy_out;
 mod database;
 mod fault;
 mod name;
@@ -11,6 +12,7 @@ mod pages;
 mod read;
 mod rules;
 
+pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;
 pub use fault::Fault;
 pub use name::LedgerName;

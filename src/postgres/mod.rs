@@ -76,6 +76,12 @@ impl PrivatePostgres {
         Ok(service)
     }
 
+    /// Gives a file in the data directory to whoever runs the server.
+    pub fn give(&self, file: &Path) -> anyhow::Result<()> {
+        let given = self.server.user.give(file);
+        given.with_context(|| format!("cannot give {} to the server's user", file.display()))
+    }
+
     /// Ends the lease. The last one to leave stops the server and waits until it is down.
     pub fn release(mut self) -> anyhow::Result<()> {
         self.leave()

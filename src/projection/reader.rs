@@ -32,6 +32,11 @@ impl Reader {
         Ok(ledger::position(&self.0).await?)
     }
 
+    /// For questions that other rooms answer.
+    pub fn sessions(&self) -> &PgPool {
+        &self.0
+    }
+
     pub async fn close(&self) {
         self.0.close().await;
     }

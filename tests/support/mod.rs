@@ -1,9 +1,11 @@
 //! A throwaway Postgres, a database a test, services as their users start them, and a model.
 
+mod key;
 mod model;
 mod postgres;
 mod service;
 
+pub use key::SigningKey;
 pub use model::{Model, Seen, random_observations};
 pub use postgres::{TestLedger, postmaster, scratch_dir};
 pub use service::{BINARY, Contact, Service, command, command_of, refuses, succeeds, until};

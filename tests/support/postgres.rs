@@ -21,10 +21,20 @@ pub struct TestLedger {
 
 impl TestLedger {
     pub async fn new() -> Self {
+        Self::of_template(TEMPLATE).await
+    }
+
+    /// A copy of all that is in this one, which nobody may be connected to.
+    pub async fn copy(&self) -> Self {
+        let (_, name) = self.url.rsplit_once('/').unwrap();
+        Self::of_template(name).await
+    }
+
+    async fn of_template(template: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let server = server().await;
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        server.create(&name, TEMPLATE).await;
+        server.create(&name, template).await;
         let url = server.url(OWNER, &name);
         let database = Database::at_url(&url, "ledger".parse().unwrap()).unwrap();
         Self { url, database }

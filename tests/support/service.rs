@@ -45,8 +45,17 @@ pub fn command(args: &[&str]) -> Command {
 /// As `command`, with a copy of the binary.
 pub fn command_of(binary: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary);
-    for name in ["DATABASE_URL", "DATA_DIR", "LEDGER", "LISTEN", "PORT", "LOG_LEVEL", "LOG_FORMAT"]
-    {
+    for name in [
+        "DATABASE_URL",
+        "DATA_DIR",
+        "LEDGER",
+        "LISTEN",
+        "PORT",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+        "SIGNING_KEY",
+        "CHECKPOINT_DIR",
+    ] {
         command.env_remove(name);
     }
     command.args(args);

@@ -1,0 +1,94 @@
+//! Observations against the events that commit to them.
+
+use super::difference::Difference;
+use super::lines::{Observed, micros};
+use crate::export::ObservationLine;
+use crate::identity::{Commitment, Email, Identifiers, PhoneNumber, Salt};
+use crate::ledger::{CopiedRow, CopiedRows};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+const PART: &str = "observation";
+
+/// What is to be read of each observation, in this order.
+pub const COLUMNS: &str = "id, position, observed_at, email, phone_number, salt";
+
+/// An observation as it was kept.
+struct Kept<'a> {
+    id: i64,
+    position: i64,
+    email: Option<&'a str>,
+    phone_number: Option<&'a str>,
+    salt: &'a [u8],
+}
+
+/// Checks that the rows are the observations, in order.
+pub fn check_rows(observed: &[Observed], rows: &CopiedRows) -> Result<(), Difference> {
+    let mut rows = rows.iter();
+    for observed in observed {
+        let mut row = rows.next().ok_or_else(|| missing(observed))?;
+        check_row(observed, &mut row)?;
+    }
+    Ok(())
+}
+
+fn check_row(observed: &Observed, row: &mut CopiedRow<'_>) -> Result<(), Difference> {
+    let (id, position) = (row.number().unwrap_or(0), row.number().unwrap_or(0));
+    let observed_at = row.number();
+    let (email, phone_number) = (row.text(), row.text());
+    let salt = row.bytes().unwrap_or_default();
+    check(observed, &Kept { id, position, email, phone_number, salt })?;
+    if observed_at != Some(micros(observed.recorded_at)) {
+        let expected = observed.recorded_at.to_rfc3339();
+        return Err(differs(observed, "time ", &expected, "another"));
+    }
+    Ok(())
+}
+
+/// Checks that a line of an export is the observation.
+pub fn check_line(observed: &Observed, line: Option<&str>) -> Result<(), Difference> {
+    let line = line.ok_or_else(|| missing(observed))?;
+    let Ok(line) = serde_json::from_str::<ObservationLine>(line) else {
+        return Err(Difference::at(observed.position, PART, "a line of JSON", "other text"));
+    };
+    let kept = Kept {
+        id: line.id,
+        position: line.position,
+        email: line.email.as_deref(),
+        phone_number: line.phone_number.as_deref(),
+        salt: &BASE64_STANDARD.decode(&line.salt).unwrap_or_default(),
+    };
+    check(observed, &kept)
+}
+
+fn check(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
+    if kept.id != observed.id {
+        return Err(missing(observed));
+    }
+    if kept.position != observed.position {
+        let (expected, found) = (observed.position.to_string(), kept.position.to_string());
+        return Err(differs(observed, "position ", &expected, &found));
+    }
+    let expected = String::from(observed.commitment);
+    let found = commitment(kept).map_or_else(|| "none".to_owned(), String::from);
+    if found != expected {
+        return Err(differs(observed, "commitment ", &expected, &found));
+    }
+    Ok(())
+}
+
+/// None where there is nothing to commit to.
+fn commitment(kept: &Kept<'_>) -> Option<Commitment> {
+    let email = kept.email.map(Email::recorded);
+    let identifiers = Identifiers::new(email, kept.phone_number.map(PhoneNumber::recorded))?;
+    Some(Commitment::to(&identifiers, Salt(kept.salt.try_into().ok()?)))
+}
+
+fn missing(observed: &Observed) -> Difference {
+    Difference::at(observed.position, PART, format!("observation {}", observed.id), "none")
+}
+
+fn differs(observed: &Observed, what: &str, expected: &str, found: &str) -> Difference {
+    let expected = format!("observation {} with {what}{expected}", observed.id);
+    Difference::at(observed.position, PART, expected, format!("{what}{found}"))
+}

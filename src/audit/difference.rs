@@ -1,0 +1,31 @@
+//! The first thing that is not as it should be.
+
+use serde::Serialize;
+
+/// What is not as it should be, and where. Holds hashes, numbers and times, never an email or a
+/// phone number, nor text that somebody may have put in their place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{}{part}: expected {expected}, found {found}", at(*.position))]
+pub struct Difference {
+    /// Of the event, where it is about one.
+    pub position: Option<i64>,
+    pub part: &'static str,
+    pub expected: String,
+    pub found: String,
+}
+
+impl Difference {
+    pub fn at(
+        position: i64,
+        part: &'static str,
+        expected: impl ToString,
+        found: impl ToString,
+    ) -> Self {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        Self { position: Some(position), part, expected, found }
+    }
+}
+
+fn at(position: Option<i64>) -> String {
+    position.map_or_else(String::new, |position| format!("event {position}: "))
+}

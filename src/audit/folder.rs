@@ -1,0 +1,137 @@
+//! An export against itself, its checkpoint and a key, without any database.
+
+use super::commitments;
+use super::difference::Difference;
+use super::lines::{CheckedLines, Observed};
+use super::tree::{StoredPart, TreeCheck};
+use crate::export::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR, whole_lines};
+use crate::identity::{Rules, RulesDigest};
+use crate::progress::Progress;
+use crate::seal::{Checkpoint, TreeHead, VerifierKeys};
+use anyhow::{Context as _, ensure};
+use std::fs::read_to_string;
+use std::path::Path;
+
+/// In events.
+const PAGE_LEN: usize = 8_192;
+
+/// What was found to be right.
+pub struct VerifiedFolder {
+    pub events_len: u64,
+    /// None where the export was made without them.
+    pub observations_len: Option<u64>,
+}
+
+struct Folder<'a> {
+    dir: &'a Path,
+    tree: TreeCheck,
+    lines: CheckedLines,
+    observations: Option<Box<dyn Iterator<Item = anyhow::Result<String>>>>,
+    observations_len: u64,
+    signed: Vec<(&'static str, TreeHead)>,
+}
+
+/// Checks an export against its checkpoint, and that it begins with what the checkpoint `since`
+/// covers. Fails with the first [`Difference`], or with what is missing or cannot be read.
+pub fn verify_folder(
+    dir: &Path,
+    keys: &VerifierKeys,
+    since: Option<&Path>,
+) -> anyhow::Result<VerifiedFolder> {
+    let last = read_checkpoint(&dir.join(CHECKPOINT), keys)?;
+    let mut signed = vec![("checkpoint", last)];
+    if let Some(since) = since {
+        let since = read_checkpoint(since, keys)?;
+        if since.size > last.size {
+            let expected = format!("an event: the earlier checkpoint covers {}", since.size);
+            let position = last.size.cast_signed() + 1;
+            return Err(Difference::at(position, "since", expected, "the end").into());
+        }
+        signed.push(("since", since));
+    }
+    let observations = dir.join(OBSERVATIONS);
+    let has_observations = observations.exists();
+    let observations = has_observations.then(|| whole_lines(&observations)).transpose()?;
+    let mut folder = Folder {
+        dir,
+        tree: TreeCheck::new(None),
+        lines: CheckedLines::default(),
+        observations: observations.map(|lines| Box::new(lines) as Box<_>),
+        observations_len: 0,
+        signed,
+    };
+    folder.events(last.size)?;
+    let observations_len = has_observations.then_some(folder.observations_len);
+    Ok(VerifiedFolder { events_len: last.size, observations_len })
+}
+
+fn read_checkpoint(file: &Path, keys: &VerifierKeys) -> anyhow::Result<TreeHead> {
+    let note = read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let checkpoint = Checkpoint::read(&note, keys);
+    let why = || format!("{} is no checkpoint that counts", file.display());
+    Ok(checkpoint.with_context(why)?.head)
+}
+
+impl Folder<'_> {
+    fn events(&mut self, size: u64) -> anyhow::Result<()> {
+        let mut progress = Progress::of("checking events", size.cast_signed());
+        let mut position = 0;
+        for line in whole_lines(&self.dir.join(EVENTS))? {
+            let line = line?;
+            position += 1;
+            ensure!(
+                position <= size.cast_signed(),
+                "{EVENTS} goes on after what the checkpoint covers: an export was interrupted, so \
+                 run it again"
+            );
+            self.lines.push(position, &line)?;
+            if self.lines.leaves.len() == PAGE_LEN {
+                self.page()?;
+                progress.at(position);
+            }
+        }
+        self.page()?;
+        if position < size.cast_signed() {
+            let expected = format!("an event: the checkpoint covers {size}");
+            return Err(Difference::at(position + 1, "line", expected, "the end").into());
+        }
+        if let Some(line) = self.observations.as_mut().and_then(Iterator::next) {
+            line?;
+            let part = "observation";
+            let expected = format!("{} observations", self.observations_len);
+            let found = "more".to_owned();
+            return Err(Difference { position: None, part, expected, found }.into());
+        }
+        Ok(())
+    }
+
+    fn page(&mut self) -> anyhow::Result<()> {
+        let leaves = std::mem::take(&mut self.lines.leaves);
+        self.tree.extend(&leaves, &StoredPart::default(), &self.signed)?;
+        for observed in std::mem::take(&mut self.lines.observed) {
+            self.observation(&observed)?;
+        }
+        for (position, digest) in std::mem::take(&mut self.lines.activated) {
+            self.rules(position, &digest)?;
+        }
+        Ok(())
+    }
+
+    fn observation(&mut self, observed: &Observed) -> anyhow::Result<()> {
+        self.observations_len += 1;
+        let Some(lines) = &mut self.observations else { return Ok(()) };
+        let line = lines.next().transpose()?;
+        Ok(commitments::check_line(observed, line.as_deref())?)
+    }
+
+    fn rules(&self, position: i64, digest: &RulesDigest) -> anyhow::Result<()> {
+        let file = self.dir.join(RULES_DIR).join(format!("{}.toml", digest.as_str()));
+        let document = read_to_string(&file).unwrap_or_default();
+        let found = Rules::parse(&document).ok();
+        let found = found.as_ref().map_or("none", |rules| rules.digest().as_str());
+        if found != digest.as_str() {
+            return Err(Difference::at(position, "rules", digest.as_str(), found).into());
+        }
+        Ok(())
+    }
+}

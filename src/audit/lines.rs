@@ -1,0 +1,112 @@
+//! Lines by themselves, and against the columns that are copies of them.
+
+use super::difference::Difference;
+use crate::identity::{Commitment, Event, Fact, RulesDigest, Timestamp};
+use crate::ledger::CopiedRow;
+use crate::seal::Hash;
+use tlog_tiles::record_hash;
+
+/// Postgres counts time from the year 2000, in microseconds.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// What is to be read of each event, in this order.
+pub const COLUMNS: &str =
+    "position, line, kind, contact_id, observation_id, primary_id, recorded_at";
+
+/// Lines that are right by themselves, one after the other.
+#[derive(Default)]
+pub struct CheckedLines {
+    pub leaves: Vec<Hash>,
+    pub observed: Vec<Observed>,
+    pub activated: Vec<(i64, RulesDigest)>,
+    pub times: Option<(Timestamp, Timestamp)>,
+}
+
+/// An observation that an event commits to.
+#[derive(Clone, Copy)]
+pub struct Observed {
+    pub position: i64,
+    pub id: i64,
+    pub recorded_at: Timestamp,
+    pub commitment: Commitment,
+}
+
+impl CheckedLines {
+    /// Takes the line at a position, if it is an event of that position, written as this ledger
+    /// writes it, and no earlier than the one before.
+    pub fn push(&mut self, position: i64, line: &str) -> Result<Event, Difference> {
+        let Ok(event) = Event::parse(line) else {
+            return Err(Difference::at(position, "line", "an event", "text that is none"));
+        };
+        let said = event.position.get();
+        if said != position {
+            return Err(Difference::at(position, "line", position, said));
+        }
+        if event.line() != line {
+            return Err(Difference::at(position, "line", "canonical JSON", "other JSON"));
+        }
+        self.push_time(position, event.recorded_at)?;
+        self.leaves.push(record_hash(line.as_bytes()));
+        match &event.fact {
+            Fact::ContactObserved(observed) => self.observed.push(Observed {
+                position,
+                id: observed.observation_id.get(),
+                recorded_at: event.recorded_at,
+                commitment: observed.commitment,
+            }),
+            Fact::RulesActivated(rules) => self.activated.push((position, rules.digest.clone())),
+            _ => {}
+        }
+        Ok(event)
+    }
+
+    /// Takes the line of a row, if the columns say the same.
+    pub fn push_row(&mut self, position: i64, row: &mut CopiedRow<'_>) -> Result<(), Difference> {
+        let found = row.number().unwrap_or_default();
+        if found != position {
+            return Err(Difference::at(position, "position", position, found));
+        }
+        let event = self.push(position, row.text().unwrap_or_default())?;
+        let fact = &event.fact;
+        if row.text() != Some(fact.kind()) {
+            return Err(Difference::at(position, "column kind", fact.kind(), "another"));
+        }
+        let numbers = [
+            ("column contact_id", fact.contact_id().map(|id| id.get())),
+            ("column observation_id", fact.observation_id().map(|id| id.get())),
+            ("column primary_id", fact.primary_id().map(|id| id.get())),
+            ("column recorded_at", Some(micros(event.recorded_at))),
+        ];
+        for (column, expected) in numbers {
+            let found = row.number();
+            if found != expected {
+                return Err(Difference::at(position, column, told(expected), told(found)));
+            }
+        }
+        Ok(())
+    }
+
+    fn push_time(&mut self, position: i64, at: Timestamp) -> Result<(), Difference> {
+        let (first, last) = self.times.unwrap_or((at, at));
+        check_time(position, last, at)?;
+        self.times = Some((first, at));
+        Ok(())
+    }
+}
+
+pub fn check_time(position: i64, before: Timestamp, at: Timestamp) -> Result<(), Difference> {
+    if at < before {
+        let expected = format!("a time not before {}", before.to_rfc3339());
+        return Err(Difference::at(position, "recordedAt", expected, at.to_rfc3339()));
+    }
+    Ok(())
+}
+
+/// As Postgres writes it in its binary format.
+pub fn micros(at: Timestamp) -> i64 {
+    at.timestamp_micros() - EPOCH_MICROS
+}
+
+fn told(number: Option<i64>) -> String {
+    number.map_or_else(|| "null".to_owned(), |number| number.to_string())
+}

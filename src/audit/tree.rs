@@ -1,0 +1,138 @@
+//! Lines against the tree that was stored and the checkpoints that were signed.
+
+use super::difference::Difference;
+use crate::seal::{
+    Checkpoint, HASH_LEN, Hash, StoredCheckpoint, TILE_WIDTH, Tile, TileId, Tiles, Tree, TreeHead,
+    VerifierKeys,
+};
+
+const CHECKPOINT: &str = "checkpoint";
+
+/// Grows a tree from the lines alone, and compares.
+pub struct TreeCheck {
+    tree: Tree,
+    keys: Option<VerifierKeys>,
+    /// The first line that does not have the hash that is stored for it. Whether the line or the
+    /// tile was changed, the next checkpoint tells.
+    suspect: Option<Suspect>,
+    pub checkpoints_len: usize,
+}
+
+struct Suspect {
+    position: i64,
+    of_line: Hash,
+    stored: String,
+}
+
+/// What is stored of some events and the tree over them.
+#[derive(Default)]
+pub struct StoredPart {
+    /// The tiles of the lowest level, for as many of the events as were sealed.
+    pub lowest: Tiles,
+    /// Events up to here are under a checkpoint, and so in the tiles.
+    pub sealed: u64,
+    pub checkpoints: Vec<StoredCheckpoint>,
+}
+
+impl TreeCheck {
+    pub fn new(keys: Option<VerifierKeys>) -> Self {
+        Self { tree: Tree::default(), keys, suspect: None, checkpoints_len: 0 }
+    }
+
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Appends the next events. Returns the tiles that they filled.
+    pub fn extend(
+        &mut self,
+        leaves: &[Hash],
+        stored: &StoredPart,
+        outside: &[(&'static str, TreeHead)],
+    ) -> Result<Vec<Tile>, Difference> {
+        let mut filled = Vec::new();
+        let mut checkpoints = stored.checkpoints.iter().peekable();
+        for leaf in leaves {
+            if self.tree.size() < stored.sealed && self.suspect.is_none() {
+                self.suspect = suspect(self.tree.size(), *leaf, &stored.lowest);
+            }
+            self.tree.push(*leaf, &mut filled);
+            let size = self.tree.size();
+            while let Some(row) = checkpoints.next_if(|row| row.size.cast_unsigned() <= size) {
+                self.check_row(row)?;
+            }
+            for (part, head) in outside.iter().filter(|(_, head)| head.size == size) {
+                self.check_head(part, *head)?;
+            }
+        }
+        Ok(filled)
+    }
+
+    fn check_row(&mut self, row: &StoredCheckpoint) -> Result<(), Difference> {
+        let read = Checkpoint::read_by(&row.note, self.keys.as_ref());
+        let wrong =
+            |expected: &str, found: String| Difference::at(row.size, CHECKPOINT, expected, found);
+        let checkpoint = read.map_err(|error| {
+            wrong("a note signed by the log's key", format!("a note, but {error}"))
+        })?;
+        if row.head() != Some(checkpoint.head) {
+            return Err(wrong("the size and root of the note", "others in the columns".to_owned()));
+        }
+        self.check_head(CHECKPOINT, checkpoint.head)?;
+        self.checkpoints_len += 1;
+        Ok(())
+    }
+
+    /// Checks what was signed of a tree of the present size.
+    fn check_head(&mut self, part: &'static str, head: TreeHead) -> Result<(), Difference> {
+        let root = self.tree.root();
+        let signed_is_right = head.size == self.tree.size() && head.root == root;
+        match (self.suspect.take(), signed_is_right) {
+            (None, true) => Ok(()),
+            (None, false) => {
+                let expected = format!("root {} of the first {} events", head.root, head.size);
+                Err(Difference::at(head.size.cast_signed(), part, expected, root))
+            }
+            // The lines are as they were signed, so it is the tile.
+            (Some(suspect), true) => {
+                Err(Difference::at(suspect.position, "tile", suspect.of_line, suspect.stored))
+            }
+            (Some(suspect), false) => {
+                let expected = format!("a line with the sealed hash {}", suspect.stored);
+                Err(Difference::at(suspect.position, "line", expected, suspect.of_line))
+            }
+        }
+    }
+}
+
+/// Compares a tile with what is stored in its place, which may have grown since.
+pub fn check_tile(tile: &Tile, stored: &Tiles) -> Result<(), Difference> {
+    let expected = tile.hashes.chunks(HASH_LEN);
+    let stored = stored.get(&tile.id).map_or(&[][..], Vec::as_slice);
+    let mut found = stored.chunks(HASH_LEN);
+    for (at, expected) in (0..).zip(expected) {
+        let found = found.next();
+        if found != Some(expected) {
+            let first = ((tile.id.index * TILE_WIDTH as u64 + at) << (8 * tile.id.level)) + 1;
+            return Err(Difference::at(first.cast_signed(), "tile", hash(expected), of(found)));
+        }
+    }
+    Ok(())
+}
+
+fn suspect(index: u64, of_line: Hash, lowest: &Tiles) -> Option<Suspect> {
+    let width = TILE_WIDTH as u64;
+    let id = TileId { level: 0, index: index / width };
+    let begin = (index % width) as usize * HASH_LEN;
+    let stored = lowest.get(&id).and_then(|hashes| hashes.get(begin..begin + HASH_LEN));
+    let position = index.cast_signed() + 1;
+    (stored != Some(&of_line.0)).then(|| Suspect { position, of_line, stored: of(stored) })
+}
+
+fn of(stored: Option<&[u8]>) -> String {
+    stored.map_or_else(|| "none".to_owned(), hash)
+}
+
+fn hash(bytes: &[u8]) -> String {
+    bytes.try_into().map_or_else(|_| "half a hash".to_owned(), |bytes| Hash(bytes).to_string())
+}

@@ -1,0 +1,275 @@
+//! Walks the whole ledger and everything that vouches for it, while requests run.
+
+use super::commitments;
+use super::difference::Difference;
+use super::lines::{self, CheckedLines, check_time};
+use super::tree::{StoredPart, TreeCheck, check_tile};
+use crate::identity::Timestamp;
+use crate::ledger::{self, CopiedRows, Database};
+use crate::progress::Progress;
+use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, VerifierKeys};
+use anyhow::Context as _;
+use futures_util::{StreamExt as _, stream};
+use sqlx::{PgPool, query_scalar};
+
+/// In events: whole tiles.
+const PAGE_LEN: i64 = 32 * TILE_WIDTH as i64;
+/// Each on a connection of its own; while one is read, others are hashed.
+const PAGES_AT_ONCE: usize = 3;
+
+/// What vouches for the ledger from outside.
+#[derive(Default)]
+pub struct Trust {
+    /// Without any, signatures are not checked.
+    pub keys: Option<VerifierKeys>,
+    pub outside: Option<CheckpointDir>,
+}
+
+/// What was found to be right.
+pub struct Walked {
+    pub events_len: i64,
+    pub observations_len: i64,
+    pub checkpoints_len: usize,
+    /// Events under the last checkpoint.
+    pub sealed: i64,
+}
+
+struct Walk {
+    sessions: PgPool,
+    /// Where the ledger ended when the walk began, and the tree.
+    head: i64,
+    sealed: i64,
+}
+
+/// Some events, right by themselves, and what is stored of the tree over them.
+struct Page {
+    end: i64,
+    lines: CheckedLines,
+    stored: StoredPart,
+}
+
+/// What is compared from page to page.
+struct Steps {
+    tree: TreeCheck,
+    outside: Vec<(&'static str, TreeHead)>,
+    observations_len: i64,
+    last_time: Option<Timestamp>,
+    /// To be compared with what is stored in their place.
+    upper: Vec<Tile>,
+}
+
+/// Checks lines, columns, tree, checkpoints, signatures and commitments. Fails with the first
+/// [`Difference`].
+pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<Walked> {
+    let outside = trust.outside.map(|it| it.read(trust.keys.as_ref())).transpose()?.flatten();
+    let sessions = database.readers();
+    let sealed = seal::last_checkpoint(&sessions).await?.map_or(0, |last| last.size);
+    // Read last: all that was signed is in the ledger by now.
+    let head = ledger::position(&sessions).await?.get();
+    let outside = outside.map(|it| ("checkpoint outside", it.head));
+    check_end(head, sealed, outside)?;
+    let walk = Walk { sessions, head, sealed };
+    let mut steps = Steps {
+        tree: TreeCheck::new(trust.keys),
+        outside: outside.into_iter().collect(),
+        observations_len: 0,
+        last_time: None,
+        upper: Vec::new(),
+    };
+    walk.pages(&mut steps).await?;
+    walk.check_edges(steps.observations_len).await?;
+    walk.sessions.close().await;
+    Ok(Walked {
+        events_len: head,
+        observations_len: steps.observations_len,
+        checkpoints_len: steps.tree.checkpoints_len,
+        sealed,
+    })
+}
+
+/// Nothing that was signed may be gone.
+fn check_end(
+    head: i64,
+    sealed: i64,
+    outside: Option<(&'static str, TreeHead)>,
+) -> Result<(), Difference> {
+    let stored = ("checkpoint", sealed);
+    let outside = outside.map(|(part, head)| (part, head.size.cast_signed()));
+    for (part, size) in [stored].into_iter().chain(outside) {
+        if size > head {
+            let expected = format!("an event: a checkpoint covers {size}");
+            return Err(Difference::at(head + 1, part, expected, "the end of the ledger"));
+        }
+    }
+    Ok(())
+}
+
+impl Walk {
+    async fn pages(&self, steps: &mut Steps) -> anyhow::Result<()> {
+        let mut progress = Progress::of("checking events", self.head);
+        let begins = (0..self.head).step_by(PAGE_LEN as usize);
+        let mut pages = stream::iter(begins.map(|after| self.page(after))).buffered(PAGES_AT_ONCE);
+        while let Some(page) = pages.next().await {
+            let page = page?;
+            let end = page.end;
+            tokio::task::block_in_place(|| steps.page(page, self.sealed.cast_unsigned()))?;
+            let upper = std::mem::take(&mut steps.upper);
+            self.check_tiles(&upper).await?;
+            progress.at(end);
+        }
+        Ok(())
+    }
+
+    async fn page(&self, after: i64) -> anyhow::Result<Page> {
+        let end = self.head.min(after + PAGE_LEN);
+        let mut session = self.sessions.acquire().await?;
+        let events = format!(
+            "select {}
+            from event
+            where position > {after} and position <= {end}
+            order by position",
+            lines::COLUMNS
+        );
+        let events = ledger::copy_out(&mut session, &events).await?;
+        let lines = blocking(move || check_lines(after, end, &events)).await?;
+        if let Some((first, last)) = lines.observed.first().zip(lines.observed.last()) {
+            let (first, last) = (first.id, last.id);
+            let observations = format!(
+                "select {}
+                from observation
+                where id >= {first} and id <= {last}
+                order by id",
+                commitments::COLUMNS
+            );
+            let rows = ledger::copy_out(&mut session, &observations).await?;
+            let observed = lines.observed.clone();
+            blocking(move || commitments::check_rows(&observed, &rows)).await?;
+        }
+        let sealed_end = self.sealed.min(end).cast_unsigned();
+        let width = TILE_WIDTH as u64;
+        let indexes = after.cast_unsigned() / width..sealed_end.div_ceil(width);
+        let lowest = indexes.map(|index| TileId { level: 0, index }).collect();
+        let stored = StoredPart {
+            lowest: seal::tiles(&mut *session, &lowest).await?,
+            sealed: self.sealed.cast_unsigned(),
+            checkpoints: seal::checkpoints_between(&mut *session, after, end.min(self.sealed))
+                .await?,
+        };
+        Ok(Page { end, lines, stored })
+    }
+
+    async fn check_tiles(&self, tiles: &[Tile]) -> anyhow::Result<()> {
+        let ids = tiles.iter().map(|tile| tile.id).collect();
+        let stored = seal::tiles(&self.sessions, &ids).await?;
+        tiles.iter().try_for_each(|tile| check_tile(tile, &stored))?;
+        Ok(())
+    }
+
+    /// Looks for what is beyond the ends.
+    async fn check_edges(&self, observations_len: i64) -> anyhow::Result<()> {
+        let event = query_scalar!(
+            r#"
+            (select position as "position!" from event where position < 1 order by position limit 1)
+            union all
+            (
+                select e.position
+                from head as h
+                join event as e on e.position > h.position
+                order by e.position
+                limit 1
+            )
+            limit 1
+            "#
+        );
+        if let Some(position) = event.fetch_optional(&self.sessions).await? {
+            return Err(Difference::at(position, "position", "no event", "one").into());
+        }
+        let tile = query_scalar!(
+            r#"
+            select c.size as "size!"
+            from (select coalesce(max(size), 0) as size from checkpoint) as c
+            join tile as t on t.level = 0 and t.index >= c.size / 256
+            where t.index * 256 + octet_length(t.hashes) / 32 > c.size
+            limit 1
+            "#
+        );
+        if let Some(size) = tile.fetch_optional(&self.sessions).await? {
+            let found = "a tile that goes on";
+            return Err(Difference::at(size + 1, "tile", "none after the last checkpoint", found))?;
+        }
+        let observation = query_scalar!(
+            r#"
+            (select id as "id!" from observation where id < 1 order by id limit 1)
+            union all
+            (
+                select o.id
+                from head as h
+                join observation as o on o.id > h.observation_id
+                order by o.id
+                limit 1
+            )
+            limit 1
+            "#
+        );
+        if let Some(id) = observation.fetch_optional(&self.sessions).await? {
+            let found = format!("observation {id}");
+            let (part, expected) = ("observation", format!("those up to {observations_len}"));
+            return Err(Difference { position: None, part, expected, found }.into());
+        }
+        Ok(())
+    }
+}
+
+impl Steps {
+    /// Compares the next page with what came before it, and with the tree.
+    fn page(&mut self, page: Page, sealed: u64) -> Result<(), Difference> {
+        let lines = &page.lines;
+        let first = self.tree.tree().size().cast_signed() + 1;
+        if let Some((begin, end)) = lines.times {
+            check_time(first, self.last_time.unwrap_or(begin), begin)?;
+            self.last_time = Some(end);
+        }
+        for observed in &lines.observed {
+            self.observations_len += 1;
+            if observed.id != self.observations_len {
+                let expected = format!("number {}", self.observations_len);
+                return Err(Difference::at(
+                    observed.position,
+                    "observation",
+                    expected,
+                    format!("number {}", observed.id),
+                ));
+            }
+        }
+        // The tree of the last checkpoint ends somewhere: its edge is compared there.
+        let (before, after) = lines.leaves.split_at(
+            (sealed.saturating_sub(self.tree.tree().size()) as usize).min(lines.leaves.len()),
+        );
+        let filled = self.tree.extend(before, &page.stored, &self.outside)?;
+        self.upper.extend(filled);
+        if self.tree.tree().size() == sealed {
+            self.upper.extend(self.tree.tree().edge());
+        }
+        self.tree.extend(after, &StoredPart::default(), &self.outside)?;
+        Ok(())
+    }
+}
+
+fn check_lines(after: i64, end: i64, rows: &CopiedRows) -> Result<CheckedLines, Difference> {
+    let mut lines = CheckedLines::default();
+    let mut rows = rows.iter();
+    for position in after + 1..=end {
+        let Some(mut row) = rows.next() else {
+            return Err(Difference::at(position, "position", "an event", "none"));
+        };
+        lines.push_row(position, &mut row)?;
+    }
+    Ok(lines)
+}
+
+/// On a thread of its own, for it takes long.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Difference> + Send + 'static,
+) -> anyhow::Result<T> {
+    Ok(tokio::task::spawn_blocking(work).await.context("a check panicked")??)
+}

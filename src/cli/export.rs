@@ -1,0 +1,25 @@
+//! `identity-ledger export`.
+
+use super::config::{DatabaseConfig, ExportConfig};
+use super::place::Place;
+use crate::seal;
+
+/// Seals what is not sealed yet, where that can be done, and exports.
+pub async fn export(database: DatabaseConfig, config: ExportConfig) -> anyhow::Result<()> {
+    let place = Place::open(database).await?;
+    let seal = place.seal(&config.seal)?;
+    let keys = seal.as_ref().map(|seal| seal.key.verifier_keys().clone());
+    if let Some(seal) = seal {
+        seal::seal_once(seal).await?;
+    }
+    let exported =
+        crate::export::export(&place.database, keys.as_ref(), &config.dir, config.observations);
+    let exported = exported.await?;
+    println!("{} events are in {}", exported.events_len, config.dir.display());
+    if !exported.is_sealed {
+        eprintln!("there is no checkpoint beside them: nothing was sealed yet");
+    } else if exported.beyond > 0 {
+        eprintln!("{} later events are not sealed yet and not among them", exported.beyond);
+    }
+    place.close().await
+}

@@ -1,0 +1,109 @@
+//! `identity-ledger verify`.
+
+use super::config::{DatabaseConfig, VerifyConfig};
+use super::place::Place;
+use crate::audit::{self, Difference, Trust};
+use crate::seal::VerifierKeys;
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Checks the database, or an export without any.
+pub async fn verify(database: DatabaseConfig, config: VerifyConfig) -> anyhow::Result<()> {
+    let verified = match (&config.export, &config.key) {
+        (Some(dir), Some(key)) => folder(dir, key, config.since.as_deref()),
+        _ => ledger(database, &config).await,
+    };
+    match verified {
+        Ok((words, facts)) if config.json => {
+            drop(words);
+            println!("{facts}");
+            Ok(())
+        }
+        Ok((words, _)) => {
+            println!("{words}");
+            Ok(())
+        }
+        Err(error) => {
+            if config.json {
+                println!("{}", json!({"verified": false, "failure": failure(&error)}));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn failure(error: &anyhow::Error) -> Value {
+    match error.downcast_ref::<Difference>() {
+        Some(difference) => json!(difference),
+        None => json!({
+            "position": null, "part": null, "expected": null, "found": format!("{error:#}"),
+        }),
+    }
+}
+
+async fn ledger(
+    database: DatabaseConfig,
+    config: &VerifyConfig,
+) -> anyhow::Result<(String, Value)> {
+    let place = Place::open(database).await?;
+    place.check_projection().await?;
+    let keys = match &config.key {
+        Some(file) => Some(read_keys(file)?),
+        None => place.signing_key(&config.seal)?.map(|key| key.verifier_keys().clone()),
+    };
+    let has_keys = keys.is_some();
+    let trust = Trust { keys, outside: place.checkpoint_dir(&config.seal) };
+    let walked = audit::walk(&place.database, trust).await?;
+    let verified = audit::verify(&place.database).await?;
+    place.close().await?;
+    let signatures = if has_keys { "checked" } else { "not checked, for want of a key" };
+    let words = format!(
+        "verified: {} contacts are what the events up to position {} say\n\
+         verified: {} events with {} observations; {} of them under {} checkpoints (signatures {})",
+        verified.contacts_len,
+        verified.position,
+        walked.events_len,
+        walked.observations_len,
+        walked.sealed,
+        walked.checkpoints_len,
+        signatures,
+    );
+    let facts = json!({
+        "verified": true,
+        "position": verified.position,
+        "contacts": verified.contacts_len,
+        "events": walked.events_len,
+        "observations": walked.observations_len,
+        "checkpoints": walked.checkpoints_len,
+        "sealed": walked.sealed,
+        "signaturesChecked": has_keys,
+    });
+    Ok((words, facts))
+}
+
+fn folder(dir: &Path, key: &Path, since: Option<&Path>) -> anyhow::Result<(String, Value)> {
+    let keys = read_keys(key)?;
+    let verified = audit::verify_folder(dir, &keys, since)?;
+    let observations = match verified.observations_len {
+        Some(len) => format!("{len} observations"),
+        None => "no observations in the folder".to_owned(),
+    };
+    let words = format!(
+        "verified: the {} events are those of the checkpoint signed by {}; {observations}",
+        verified.events_len,
+        keys.origin(),
+    );
+    let facts = json!({
+        "verified": true,
+        "events": verified.events_len,
+        "observations": verified.observations_len,
+    });
+    Ok((words, facts))
+}
+
+fn read_keys(file: &Path) -> anyhow::Result<VerifierKeys> {
+    let text = std::fs::read_to_string(file);
+    let text = text.with_context(|| format!("cannot read the key {}", file.display()))?;
+    VerifierKeys::parse(&text).with_context(|| format!("{} has no verifier key", file.display()))
+}

@@ -1,0 +1,125 @@
+//! Files of lines that are only ever appended to.
+
+use anyhow::Context as _;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+const CHUNK_LEN: u64 = 64 * 1024;
+
+pub struct LinesFile {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl LinesFile {
+    /// Opens a file to go on with it, and returns its last line. What follows that was torn by a
+    /// crash, and is cut off.
+    pub fn open(path: &Path, mode: u32) -> anyhow::Result<(Self, Option<String>)> {
+        let open = || {
+            let mut options = File::options();
+            let options = options.read(true).write(true).create(true).truncate(false).mode(mode);
+            let mut file = options.open(path)?;
+            let (end, last) = last_line(&mut file)?;
+            file.set_len(end)?;
+            file.seek(SeekFrom::Start(end))?;
+            Ok::<_, io::Error>((file, last))
+        };
+        let (file, last) = open().with_context(|| cannot_write(path))?;
+        Ok((Self { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file) }, last))
+    }
+
+    pub fn write(&mut self, line: &[u8]) -> anyhow::Result<()> {
+        let file = &mut self.file;
+        let written = file.write_all(line).and_then(|()| file.write_all(b"\n"));
+        written.with_context(|| cannot_write(&self.path))
+    }
+
+    /// Durable when it returns.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        synced.with_context(|| cannot_write(&self.path))
+    }
+}
+
+/// The lines of a file, without their line feeds. Fails where the last one was torn.
+pub fn whole_lines(
+    path: &Path,
+) -> anyhow::Result<impl Iterator<Item = anyhow::Result<String>> + use<>> {
+    let cannot_read = format!("cannot read {}", path.display());
+    let mut file = BufReader::with_capacity(1 << 20, File::open(path).context(cannot_read)?);
+    let path = path.to_owned();
+    Ok(std::iter::from_fn(move || {
+        let mut line = String::new();
+        match file.read_line(&mut line) {
+            Ok(0) => None,
+            Ok(_) if line.ends_with('\n') => {
+                line.pop();
+                Some(Ok(line))
+            }
+            Ok(_) => Some(Err(anyhow::anyhow!("the last line of {} is torn", path.display()))),
+            Err(error) => Some(Err(error).context(format!("cannot read {}", path.display()))),
+        }
+    }))
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+/// Where the last whole line ends, and that line.
+fn last_line(file: &mut File) -> io::Result<(u64, Option<String>)> {
+    let len = file.metadata()?.len();
+    let mut begin = len;
+    let mut tail = Vec::new();
+    // Backwards, until the last whole line and the line feed before it are there.
+    loop {
+        let feeds = tail.iter().filter(|byte| **byte == b'\n').count();
+        if feeds >= 2 || begin == 0 {
+            break;
+        }
+        let chunk_len = CHUNK_LEN.min(begin);
+        begin -= chunk_len;
+        file.seek(SeekFrom::Start(begin))?;
+        let mut chunk = Vec::new();
+        Read::by_ref(file).take(chunk_len).read_to_end(&mut chunk)?;
+        chunk.append(&mut tail);
+        tail = chunk;
+    }
+    let Some(last_feed) = tail.iter().rposition(|byte| *byte == b'\n') else {
+        return Ok((0, None));
+    };
+    let end = begin + last_feed as u64 + 1;
+    let line = tail[..last_feed].rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok((end, Some(String::from_utf8_lossy(line).into_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::PUBLIC;
+
+    #[track_caller]
+    fn check(content: &str, kept: &str, last: Option<&str>) {
+        let path = std::env::temp_dir().join(format!("lines-{}", content.len()));
+        std::fs::write(&path, content).unwrap();
+        let (mut file, found) = LinesFile::open(&path, PUBLIC).unwrap();
+        assert_eq!(found.as_deref(), last);
+        file.write(b"more").unwrap();
+        file.finish().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{kept}more\n"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_torn_line_is_cut_off_and_the_one_before_it_is_the_last() {
+        check("", "", None);
+        check("to", "", None);
+        check("one\n", "one\n", Some("one"));
+        check("one\ntw", "one\n", Some("one"));
+        check("one\ntwo\n", "one\ntwo\n", Some("two"));
+        let long = "x".repeat(200_000);
+        check(&format!("one\n{long}\nt"), &format!("one\n{long}\n"), Some(&long));
+    }
+}

@@ -1,0 +1,188 @@
+//! Writes the ledger to a folder, for whoever checks it without this service. docs/proof.md says
+//! what is in it.
+//!
+//! Promises: the events are those that the checkpoint beside them covers; a folder that was left
+//! half written is gone on with; memory stays flat.
+//! Never: writes an email or a phone number unless it was asked to.
+
+mod lines;
+mod observation;
+
+pub use lines::whole_lines;
+pub use observation::ObservationLine;
+
+use crate::files;
+use crate::ledger::{self, CopiedRow, Database};
+use crate::progress::Progress;
+use crate::seal::{self, Checkpoint, VerifierKeys};
+use anyhow::{Context as _, ensure};
+use lines::LinesFile;
+use serde_json::Value;
+use sqlx::{PgConnection, query, query_scalar};
+use std::path::{Path, PathBuf};
+
+pub const EVENTS: &str = "events.ndjson";
+pub const OBSERVATIONS: &str = "observations.ndjson";
+pub const CHECKPOINT: &str = "checkpoint";
+pub const KEY: &str = "key";
+pub const RULES_DIR: &str = "rules";
+
+const PAGE_LEN: i64 = 10_000;
+
+/// What is in the folder now.
+pub struct Exported {
+    /// Events, those of earlier exports included.
+    pub events_len: i64,
+    pub is_sealed: bool,
+    /// Events that no checkpoint covers yet, and that were left out for that.
+    pub beyond: i64,
+}
+
+struct Export {
+    owner: PgConnection,
+    dir: PathBuf,
+}
+
+/// Exports up to the last checkpoint; without any, all events, which then prove nothing.
+pub async fn export(
+    database: &Database,
+    keys: Option<&VerifierKeys>,
+    dir: &Path,
+    with_observations: bool,
+) -> anyhow::Result<Exported> {
+    let mut owner = database.owner().await?;
+    let last = seal::last_checkpoint(&mut owner).await?;
+    let head = ledger::position(&mut owner).await?.get();
+    if let Some((last, keys)) = last.as_ref().zip(keys) {
+        Checkpoint::read(&last.note, keys).context("the last checkpoint does not count")?;
+    }
+    let size = last.as_ref().map_or(head, |last| last.size);
+    std::fs::create_dir_all(dir.join(RULES_DIR))
+        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let mut export = Export { owner, dir: dir.to_owned() };
+    export.events(size).await?;
+    if with_observations {
+        export.observations(size).await?;
+    }
+    export.rules().await?;
+    if let Some(keys) = keys {
+        files::replace(&dir.join(KEY), keys.text().as_bytes(), files::PUBLIC)?;
+    }
+    // Last: all that it covers is there.
+    if let Some(last) = &last {
+        files::replace(&dir.join(CHECKPOINT), last.note.as_bytes(), files::PUBLIC)?;
+    }
+    Ok(Exported { events_len: size, is_sealed: last.is_some(), beyond: head - size })
+}
+
+impl Export {
+    async fn events(&mut self, size: i64) -> anyhow::Result<()> {
+        let (mut file, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
+        let mut after = number_in(last.as_deref(), "position")?;
+        self.check_begins(after, last.as_deref(), size).await?;
+        let mut progress = Progress::of("writing events", size);
+        while after < size {
+            let end = size.min(after + PAGE_LEN);
+            let page = format!(
+                "select line
+                from event
+                where position > {after} and position <= {end}
+                order by position"
+            );
+            let write = |row: &mut CopiedRow<'_>| row.bytes().unwrap_or_default().to_vec();
+            let len = self.page(&mut file, &page, write).await?;
+            ensure!(len == end - after, "an event is missing; run identity-ledger verify");
+            after = end;
+            progress.at(after);
+        }
+        file.finish()
+    }
+
+    /// What is in the folder already must be the beginning of this ledger.
+    async fn check_begins(
+        &mut self,
+        after: i64,
+        last: Option<&str>,
+        size: i64,
+    ) -> anyhow::Result<()> {
+        ensure!(
+            after <= size,
+            "{} has {after} events, and the ledger's checkpoint covers {size}: the database has \
+             gone back in time, or this is the folder of another ledger",
+            self.dir.display()
+        );
+        let Some(last) = last else { return Ok(()) };
+        let recorded = query_scalar!("select line from event where position = $1", after)
+            .fetch_optional(&mut self.owner)
+            .await?;
+        ensure!(
+            recorded.as_deref() == Some(last),
+            "event {after} in {} is another one than in the ledger: one of the two was rewritten, \
+             or this is the folder of another ledger",
+            self.dir.display()
+        );
+        Ok(())
+    }
+
+    async fn observations(&mut self, size: i64) -> anyhow::Result<()> {
+        let (mut file, last) = LinesFile::open(&self.dir.join(OBSERVATIONS), files::PRIVATE)?;
+        let mut after = number_in(last.as_deref(), "id")?;
+        let last_id = query_scalar!(
+            r#"
+            select observation_id as "id!"
+            from event
+            where position <= $1 and kind = 'ContactObserved'
+            order by position desc
+            limit 1
+            "#,
+            size
+        );
+        let last_id = last_id.fetch_optional(&mut self.owner).await?.unwrap_or(0);
+        let mut progress = Progress::of("writing observations", last_id);
+        while after < last_id {
+            let end = last_id.min(after + PAGE_LEN);
+            let page = format!(
+                "select id, position, email, phone_number, salt
+                from observation
+                where id > {after} and id <= {end}
+                order by id"
+            );
+            self.page(&mut file, &page, ObservationLine::of_row).await?;
+            after = end;
+            progress.at(after);
+        }
+        file.finish()
+    }
+
+    /// Writes a line for each row; returns how many.
+    async fn page(
+        &mut self,
+        file: &mut LinesFile,
+        query: &str,
+        line: impl Fn(&mut CopiedRow<'_>) -> Vec<u8>,
+    ) -> anyhow::Result<i64> {
+        let rows = ledger::copy_out(&mut self.owner, query).await?;
+        let mut len = 0;
+        for mut row in rows.iter() {
+            file.write(&line(&mut row))?;
+            len += 1;
+        }
+        Ok(len)
+    }
+
+    async fn rules(&mut self) -> anyhow::Result<()> {
+        let all = query!("select digest, document from rules order by digest");
+        for rules in all.fetch_all(&mut self.owner).await? {
+            let file = self.dir.join(RULES_DIR).join(format!("{}.toml", rules.digest));
+            files::replace(&file, rules.document.as_bytes(), files::PUBLIC)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where an earlier export ended, 0 where there was none.
+fn number_in(line: Option<&str>, member: &str) -> anyhow::Result<i64> {
+    let Some(line) = line else { return Ok(0) };
+    let value: Value = serde_json::from_str(line).unwrap_or_default();
+    value[member].as_i64().context("the last line in the folder is not one that an export wrote")
+}

@@ -1,0 +1,36 @@
+//! An observation as a line of JSON.
+
+use crate::ledger::CopiedRow;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+
+/// What an event commits to. Members stand in alphabetical order.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservationLine {
+    pub email: Option<String>,
+    pub id: i64,
+    pub phone_number: Option<String>,
+    /// Of the event that commits to it.
+    pub position: i64,
+    /// 16 bytes, in base64.
+    pub salt: String,
+}
+
+impl ObservationLine {
+    /// The line of a row with the columns id, position, email, phone_number and salt.
+    pub fn of_row(row: &mut CopiedRow<'_>) -> Vec<u8> {
+        let (id, position) = (row.number().unwrap_or(0), row.number().unwrap_or(0));
+        let (email, phone_number) = (row.text(), row.text());
+        let salt = row.bytes().unwrap_or_default();
+        let line = Self {
+            email: email.map(str::to_owned),
+            id,
+            phone_number: phone_number.map(str::to_owned),
+            position,
+            salt: BASE64_STANDARD.encode(salt),
+        };
+        serde_json::to_vec(&line).expect("an observation is plain data")
+    }
+}

@@ -1,0 +1,50 @@
+//! Files that are there whole or not at all, whatever is cut off.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// For its owner only.
+pub const PRIVATE: u32 = 0o600;
+pub const PUBLIC: u32 = 0o644;
+
+/// Writes a file that must not be there yet. Durable when it returns.
+pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let whole = write_beside(path, content, mode)?;
+    let linked = fs::hard_link(&whole, path);
+    fs::remove_file(whole)?;
+    linked?;
+    sync_dir(path)
+}
+
+/// Writes a file, in the place of an earlier one if there is any. Durable when it returns.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    fs::rename(write_beside(path, content, mode)?, path)?;
+    sync_dir(path)
+}
+
+/// The content of a file, none where there is no file.
+pub fn read_if_any(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+fn write_beside(path: &Path, content: &[u8], mode: u32) -> io::Result<PathBuf> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let beside = path.with_file_name(name);
+    // Of an earlier process with this id, which was killed.
+    let _ = fs::remove_file(&beside);
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    Ok(beside)
+}
+
+fn sync_dir(of: &Path) -> io::Result<()> {
+    let dir = of.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
+}

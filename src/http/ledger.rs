@@ -1,0 +1,198 @@
+//! `GET /ledger`, its last checkpoint and its key: what anybody needs to hold us to it.
+
+use super::App;
+use super::problem::{Problem, documented};
+use super::question::{WAIT_MAX, ask, unanswered};
+use crate::identity::Timestamp;
+use crate::seal::{self, Sealing, StoredCheckpoint, Summary};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use chrono::SecondsFormat;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::openapi::{RefOr, response};
+use utoipa::{IntoResponses, ToSchema};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+#[derive(Serialize, ToSchema)]
+struct Ledger {
+    /// Of the last event.
+    #[schema(minimum = 1)]
+    position: i64,
+    /// Those in force.
+    rules: RulesInForce,
+    /// The last one, null before the first.
+    #[schema(required)]
+    checkpoint: Option<LastCheckpoint>,
+    /// Events that no checkpoint covers yet.
+    #[schema(minimum = 0)]
+    lag: i64,
+    /// What this node does: `off` (it has no key), `standby` (another node seals, or none has
+    /// begun yet), `active`, or `refused`.
+    sealing: &'static str,
+    /// Where it is `refused`: how the ledger contradicts what was signed.
+    #[schema(required)]
+    refusal: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RulesInForce {
+    name: String,
+    version: i32,
+    digest: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct LastCheckpoint {
+    /// Events that it covers: those up to this position.
+    #[schema(minimum = 1)]
+    size: i64,
+    #[schema(format = DateTime)]
+    signed_at: String,
+}
+
+/// How far the ledger has come, the rules in force, and how the sealing goes.
+#[utoipa::path(
+    get,
+    path = "/ledger",
+    tag = "auditors",
+    responses(
+        (
+            status = 200,
+            description = "The ledger in short",
+            body = Ledger,
+            example = json!({
+                "position": 1042,
+                "rules": {
+                    "name": "default",
+                    "version": 1,
+                    "digest": "a30d8ab5b2b1a5e5cf2f5ab1ac7ee5bd9b7d1e26e9f9bc9c8ee2f0a1f4ee2c4d",
+                },
+                "checkpoint": {"size": 1040, "signedAt": "2026-11-01T12:00:00.000000Z"},
+                "lag": 2,
+                "sealing": "active",
+                "refusal": null,
+            }),
+        ),
+        OutOfReach,
+    ),
+)]
+pub async fn ledger(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let summary = ask(WAIT_MAX, seal::summary(app.reader.sessions())).await?;
+    let body = serde_json::to_vec(&told(summary, app.status.sealing()));
+    let body = body.expect("a ledger in short is plain data");
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+fn told(summary: Summary, sealing: Sealing) -> Ledger {
+    let checkpoint = summary.size.zip(summary.signed_at);
+    let (sealing, refusal) = match sealing {
+        Sealing::Off => ("off", None),
+        Sealing::Standby => ("standby", None),
+        Sealing::Active => ("active", None),
+        Sealing::Refused(why) => ("refused", Some(why)),
+    };
+    Ledger {
+        position: summary.position,
+        rules: RulesInForce {
+            name: summary.rules_name,
+            version: summary.rules_version,
+            digest: summary.rules_digest,
+        },
+        // A database that has gone back in time may end before what was sealed.
+        lag: (summary.position - summary.size.unwrap_or(0)).max(0),
+        checkpoint: checkpoint.map(|(size, at)| LastCheckpoint { size, signed_at: rfc_3339(at) }),
+        sealing,
+        refusal,
+    }
+}
+
+fn rfc_3339(at: Timestamp) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// The last checkpoint: a signed note (C2SP tlog-checkpoint) of how many events there were, and
+/// of the root of the Merkle tree over them.
+#[utoipa::path(
+    get,
+    path = "/ledger/checkpoint",
+    tag = "auditors",
+    responses(
+        (
+            status = 200,
+            description = "A signed note",
+            body = String,
+            content_type = "text/plain",
+            example = "identity-ledger/ledger\n1040\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n— identity-ledger/ledger Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n",
+        ),
+        NotSealed,
+    ),
+)]
+pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
+    Ok(([(CONTENT_TYPE, TEXT)], last_checkpoint(&app).await?.note))
+}
+
+/// The key that checkpoints are checked with (C2SP signed-note). Where the ledger had others
+/// before, they follow, one a line.
+#[utoipa::path(
+    get,
+    path = "/ledger/key",
+    tag = "auditors",
+    responses(
+        (
+            status = 200,
+            description = "Verifier keys",
+            body = String,
+            content_type = "text/plain",
+            example = "identity-ledger/ledger+8d1c0d1e+AYjlbCpMkOdnXm1hh5hDXVXYYAlKBYYDWqYBTEDsnq5U\n",
+        ),
+        NoKey,
+    ),
+)]
+pub async fn key(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
+    let keys = app.status.verifier_keys().ok_or_else(no_key)?;
+    Ok(([(CONTENT_TYPE, TEXT)], keys.text().to_owned()))
+}
+
+pub async fn last_checkpoint(app: &App) -> Result<StoredCheckpoint, Problem> {
+    let checkpoint = ask(WAIT_MAX, seal::checkpoint(app.reader.sessions())).await?;
+    checkpoint.ok_or_else(not_sealed)
+}
+
+struct OutOfReach;
+
+impl IntoResponses for OutOfReach {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        documented([unanswered()])
+    }
+}
+
+struct NotSealed;
+
+impl IntoResponses for NotSealed {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        documented([not_sealed(), unanswered()])
+    }
+}
+
+struct NoKey;
+
+impl IntoResponses for NoKey {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        documented([no_key()])
+    }
+}
+
+pub fn not_sealed() -> Problem {
+    let detail = "No checkpoint was signed yet. GET /ledger says whether one will be.";
+    Problem::new(StatusCode::NOT_FOUND, detail)
+}
+
+fn no_key() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "This node has no key. Start it with --signing-key.")
+}

@@ -1,0 +1,210 @@
+//! `GET /ledger/proof/inclusion` and `/ledger/proof/consistency`: Merkle proofs of RFC 6962.
+
+use super::App;
+use super::ledger::{last_checkpoint, not_sealed};
+use super::problem::{Problem, documented};
+use super::question::{WAIT_MAX, ask, unanswered};
+use crate::ledger::Fault;
+use crate::seal::{self, NoProof, Question, StoredCheckpoint};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::openapi::{RefOr, response};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
+
+/// Text, so that an error can say which of the two to change.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct WhichEvent {
+    /// Of the event.
+    #[param(value_type = i64, minimum = 1, required = true)]
+    position: Option<String>,
+    /// Of the tree, in events [default: that of the last checkpoint].
+    #[param(value_type = Option<i64>, minimum = 1)]
+    size: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct WhichTrees {
+    /// The size of the earlier tree.
+    #[param(value_type = i64, minimum = 1, required = true)]
+    from: Option<String>,
+    /// The size of the later tree [default: that of the last checkpoint].
+    #[param(value_type = Option<i64>, minimum = 1)]
+    to: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Inclusion {
+    /// The position less one: leaves are counted from 0.
+    #[schema(minimum = 0)]
+    leaf_index: i64,
+    /// Of the tree.
+    #[schema(minimum = 1)]
+    size: i64,
+    /// The audit path (RFC 6962, section 2.1.1): from the leaf up, each of 32 bytes, in base64.
+    hashes: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Consistency {
+    /// Of the earlier tree.
+    #[schema(minimum = 1)]
+    from: i64,
+    /// Of the later tree.
+    #[schema(minimum = 1)]
+    to: i64,
+    /// The consistency proof (RFC 6962, section 2.1.2): each of 32 bytes, in base64.
+    hashes: Vec<String>,
+}
+
+/// That an event is in the tree of some size, unchanged.
+#[utoipa::path(
+    get,
+    path = "/ledger/proof/inclusion",
+    tag = "auditors",
+    params(WhichEvent),
+    responses(
+        (
+            status = 200,
+            description = "An audit path",
+            body = Inclusion,
+            example = json!({
+                "leafIndex": 1,
+                "size": 3,
+                "hashes": [
+                    "jxAt5vt7DqUUI6nuuqfxGzTJoQd8jmi0gCdRgdvYwQA=",
+                    "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=",
+                ],
+            }),
+        ),
+        NoInclusion,
+    ),
+)]
+pub async fn inclusion(
+    State(app): State<Arc<App>>,
+    which: Result<Query<WhichEvent>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(which) = which.map_err(|_| not_an_event())?;
+    let last = last_checkpoint(&app).await?;
+    let size = number("size", which.size.as_deref(), Some(last.size), last.size)?;
+    let position = number("position", which.position.as_deref(), None, size)?;
+    let leaf_index = position - 1;
+    let question =
+        Question::Inclusion { index: leaf_index.cast_unsigned(), size: size.cast_unsigned() };
+    let hashes = prove(&app, &last, question).await?;
+    Ok(told(&Inclusion { leaf_index, size, hashes }))
+}
+
+/// That the tree of some size begins with the earlier one: that nothing was rewritten between.
+#[utoipa::path(
+    get,
+    path = "/ledger/proof/consistency",
+    tag = "auditors",
+    params(WhichTrees),
+    responses(
+        (
+            status = 200,
+            description = "A consistency proof",
+            body = Consistency,
+            example = json!({
+                "from": 2,
+                "to": 3,
+                "hashes": ["CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I="],
+            }),
+        ),
+        NoConsistency,
+    ),
+)]
+pub async fn consistency(
+    State(app): State<Arc<App>>,
+    which: Result<Query<WhichTrees>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(which) = which.map_err(|_| not_trees())?;
+    let last = last_checkpoint(&app).await?;
+    let to = number("to", which.to.as_deref(), Some(last.size), last.size)?;
+    let from = number("from", which.from.as_deref(), None, to)?;
+    let question = Question::Consistency { from: from.cast_unsigned(), to: to.cast_unsigned() };
+    let hashes = prove(&app, &last, question).await?;
+    Ok(told(&Consistency { from, to, hashes }))
+}
+
+async fn prove(
+    app: &App,
+    last: &StoredCheckpoint,
+    question: Question,
+) -> Result<Vec<String>, Problem> {
+    let proven = ask(WAIT_MAX, async {
+        match seal::prove(app.reader.sessions(), last, question).await {
+            Ok(hashes) => Ok(Some(hashes)),
+            Err(NoProof::TilesDiffer(_)) => Ok(None),
+            Err(NoProof::Fault(fault)) => Err::<_, Fault>(fault),
+        }
+    });
+    let Some(hashes) = proven.await? else {
+        tracing::error!(size = last.size, "table tile: not the tiles of the last checkpoint");
+        return Err(tampered());
+    };
+    Ok(hashes.iter().map(ToString::to_string).collect())
+}
+
+fn told(proof: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(proof).expect("a proof is plain data");
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn number(
+    name: &'static str,
+    text: Option<&str>,
+    default: Option<i64>,
+    most: i64,
+) -> Result<i64, Problem> {
+    let number = text.map_or(default, |text| text.parse().ok());
+    let number = number.filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| out_of_range(name, most))
+}
+
+struct NoInclusion;
+
+impl IntoResponses for NoInclusion {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        let invalid = [out_of_range("position", 1040), not_an_event()];
+        documented(invalid.into_iter().chain([not_sealed(), tampered(), unanswered()]))
+    }
+}
+
+struct NoConsistency;
+
+impl IntoResponses for NoConsistency {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        let invalid = [out_of_range("from", 1040), not_trees()];
+        documented(invalid.into_iter().chain([not_sealed(), tampered(), unanswered()]))
+    }
+}
+
+fn out_of_range(name: &'static str, most: i64) -> Problem {
+    Problem::bad_field(name, format!("a whole number from 1 to {most}"))
+}
+
+fn not_an_event() -> Problem {
+    let detail =
+        "Send position and size once each, as in /ledger/proof/inclusion?position=7&size=42.";
+    Problem::bad_request(detail)
+}
+
+fn not_trees() -> Problem {
+    let detail = "Send from and to once each, as in /ledger/proof/consistency?from=7&to=42.";
+    Problem::bad_request(detail)
+}
+
+fn tampered() -> Problem {
+    let detail = "The stored tree was tampered with. Run identity-ledger verify.";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+}

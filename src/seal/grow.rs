@@ -1,0 +1,273 @@
+//! Extends the tree by what is new in the ledger, and signs it.
+
+use super::checkpoint::{Checkpoint, NotACheckpoint};
+use super::outside::{CheckpointDir, OutsideError};
+use super::proof::{Question, TilesDiffer, TreeHead};
+use super::sealer::Seal;
+use super::store;
+use super::tree::{HASH_LEN, Tile, Tree, edge_of};
+use crate::ledger::{self, CopiedRows, Fault};
+use sqlx::PgConnection;
+use std::time::Duration;
+use tlog_tiles::record_hash;
+use tokio::time::timeout;
+
+/// In events. Some three megabytes of lines.
+const PAGE_LEN: u64 = 8_192;
+/// In events. Whoever catches up signs on the way, too.
+const STEP_LEN_MAX: u64 = 8 * PAGE_LEN;
+/// Longer than the statement timeout of the session: the server gives up first.
+const STEP_WAIT: Duration = Duration::from_secs(12);
+
+/// The tree as it was signed last, and what was signed elsewhere.
+pub struct Growing {
+    seal: Seal,
+    tree: Option<Tree>,
+    /// The last checkpoint that this node has seen in the database.
+    seen: Option<TreeHead>,
+    /// Signed, but beyond what is sealed in the database, as after a crash in mid-seal. The
+    /// smallest comes first.
+    ahead: Vec<Signed>,
+}
+
+/// A checkpoint to agree with.
+#[derive(Clone, Copy, Debug)]
+struct Signed {
+    head: TreeHead,
+    by: &'static str,
+}
+
+const HERE_BEFORE: &str = "signed before";
+const OUTSIDE: &str = "kept outside of the database";
+
+/// Why nothing was signed.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error(transparent)]
+    Outside(#[from] OutsideError),
+    #[error("the last checkpoint in the database does not count: {0}")]
+    NotACheckpoint(#[from] NotACheckpoint),
+    #[error("the last checkpoint in the database is not what its row says")]
+    RowDiffers,
+    #[error(transparent)]
+    TilesDiffer(#[from] TilesDiffer),
+    #[error(
+        "the database has gone back in time: it ends with event {position}, and a checkpoint {by} \
+         covers {size} events"
+    )]
+    WentBack { position: u64, size: u64, by: &'static str },
+    #[error("the database differs from a checkpoint {by}, among the first {size} events")]
+    Differs { size: u64, by: &'static str },
+    #[error("event {0} is missing")]
+    Missing(u64),
+}
+
+impl Growing {
+    pub fn new(seal: Seal) -> Self {
+        Self { seal, tree: None, seen: None, ahead: Vec::new() }
+    }
+
+    /// What is known of the database may not hold any more.
+    pub fn forget(&mut self) {
+        self.tree = None;
+    }
+
+    /// Seals all that is in the ledger now. Tells how far it has come, and how far there is to go.
+    pub async fn seal(
+        &mut self,
+        session: &mut PgConnection,
+        mut at: impl FnMut(u64, u64),
+    ) -> Result<(), Trouble> {
+        // Gone until the end: whatever fails, the next one begins with what is stored.
+        let mut tree = match self.tree.take() {
+            Some(tree) => tree,
+            None => self.resume(session).await?,
+        };
+        loop {
+            let head = in_time(ledger::position(&mut *session)).await?.get().cast_unsigned();
+            self.check_length(tree.size(), head)?;
+            at(tree.size(), head);
+            if tree.size() == head {
+                self.tree = Some(tree);
+                return Ok(());
+            }
+            tree = self.step(session, tree, head).await?;
+        }
+    }
+
+    /// The tree that was stored last. Refuses it where it contradicts anything that was signed.
+    async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, Trouble> {
+        let stored = match in_time(store::last_checkpoint(&mut *session)).await? {
+            None => None,
+            Some(row) => {
+                let checkpoint = Checkpoint::read(&row.note, self.seal.key.verifier_keys())?;
+                let head = row.head().filter(|head| *head == checkpoint.head);
+                Some(head.ok_or(Trouble::RowDiffers)?)
+            }
+        };
+        let outside =
+            self.seal.outside.as_ref().map(|it| it.read(Some(self.seal.key.verifier_keys())));
+        let outside = outside.transpose()?.flatten().map(|it| it.head);
+        let signed = [(self.seen, HERE_BEFORE), (outside, OUTSIDE)];
+        self.ahead.clear();
+        for (head, by) in signed {
+            let Some(head) = head else { continue };
+            match stored {
+                Some(stored) if head.size <= stored.size => {
+                    check_root(session, stored, Signed { head, by }).await?;
+                }
+                _ => self.ahead.push(Signed { head, by }),
+            }
+        }
+        self.ahead.sort_by_key(|signed| signed.head.size);
+        match stored {
+            None => Ok(Tree::default()),
+            Some(stored) => read_tree(session, stored).await,
+        }
+    }
+
+    fn check_length(&self, size: u64, position: u64) -> Result<(), Trouble> {
+        let ahead = self.ahead.last().map(|signed| (signed.head.size, signed.by));
+        let (size, by) = ahead.unwrap_or((size, HERE_BEFORE));
+        if position < size {
+            return Err(Trouble::WentBack { position, size, by });
+        }
+        Ok(())
+    }
+
+    /// Extends the tree by some events, and signs and stores what came of it. Nothing is signed
+    /// that does not reach as far as all that was signed before.
+    async fn step(
+        &mut self,
+        session: &mut PgConnection,
+        mut tree: Tree,
+        head: u64,
+    ) -> Result<Tree, Trouble> {
+        let from = tree.size();
+        let end = match self.ahead.last() {
+            Some(signed) => signed.head.size,
+            None => head.min(from + STEP_LEN_MAX),
+        };
+        let mut tiles = Vec::new();
+        while tree.size() < end {
+            let next = self.ahead.first().map_or(end, |signed| signed.head.size);
+            let page_end = next.min(tree.size() + PAGE_LEN);
+            let rows = in_time(read_page(session, tree.size(), page_end)).await?;
+            // On a thread of its own: those of the runtime are few, and for requests.
+            let extended = tokio::task::spawn_blocking(move || extend(tree, &rows, tiles)).await;
+            (tree, tiles) = extended.expect("hashing does not panic")?;
+            if tree.size() < page_end {
+                return Err(Trouble::Missing(tree.size() + 1));
+            }
+            self.agree(&tree)?;
+        }
+        let sealed = TreeHead { size: tree.size(), root: tree.root() };
+        tiles.extend(tree.edge());
+        self.sign(session, from, sealed, tiles).await?;
+        Ok(tree)
+    }
+
+    fn agree(&mut self, tree: &Tree) -> Result<(), Trouble> {
+        while let Some(&Signed { head, by }) = self.ahead.first() {
+            if head.size != tree.size() {
+                break;
+            }
+            if head.root != tree.root() {
+                return Err(Trouble::Differs { size: head.size, by });
+            }
+            self.ahead.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Outside first: whatever anybody gets to see is known there.
+    async fn sign(
+        &mut self,
+        session: &mut PgConnection,
+        from: u64,
+        sealed: TreeHead,
+        tiles: Vec<Tile>,
+    ) -> Result<(), Trouble> {
+        let checkpoint = Checkpoint::sign(&self.seal.key, sealed);
+        if let Some(outside) = self.seal.outside.clone() {
+            write(outside, checkpoint.clone()).await?;
+        }
+        let stored = in_time(store::append(session, from, &checkpoint, tiles)).await?;
+        stored.ok_or(Fault::Lost("another sealer was at work"))?;
+        self.seen = Some(sealed);
+        Ok(())
+    }
+}
+
+/// A server that does not answer in time is as good as gone.
+async fn in_time<T>(step: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Fault> {
+    match timeout(STEP_WAIT, step).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Fault::Lost("no answer in time")),
+    }
+}
+
+async fn write(outside: CheckpointDir, checkpoint: Checkpoint) -> Result<(), Trouble> {
+    let written = tokio::task::spawn_blocking(move || outside.write(&checkpoint)).await;
+    Ok(written.expect("writing a file does not panic")?)
+}
+
+/// Asks the stored tiles for the root at the size of what was signed.
+async fn check_root(
+    session: &mut PgConnection,
+    stored: TreeHead,
+    Signed { head, by }: Signed,
+) -> Result<(), Trouble> {
+    let question = Question::Root { size: head.size };
+    let tiles = in_time(store::tiles(session, &question.tiles(stored))).await?;
+    if question.answer(stored, &tiles)? != [head.root] {
+        return Err(Trouble::Differs { size: head.size, by });
+    }
+    Ok(())
+}
+
+async fn read_tree(session: &mut PgConnection, stored: TreeHead) -> Result<Tree, Trouble> {
+    let ids = edge_of(stored.size).map(|(id, _)| id).collect();
+    let mut tiles = in_time(store::tiles(session, &ids)).await?;
+    let mut edge = Vec::new();
+    for (id, width) in edge_of(stored.size) {
+        let hashes = tiles.remove(&id).filter(|hashes| hashes.len() == width * HASH_LEN);
+        edge.push(Tile { id, hashes: hashes.ok_or(TilesDiffer)? });
+    }
+    let tree = Tree::resume(stored.size, &edge);
+    if tree.root() != stored.root {
+        return Err(TilesDiffer.into());
+    }
+    Ok(tree)
+}
+
+async fn read_page(
+    session: &mut PgConnection,
+    after: u64,
+    end: u64,
+) -> Result<CopiedRows, sqlx::Error> {
+    let page = format!(
+        "select position, line
+        from event
+        where position > {after} and position <= {end}
+        order by position"
+    );
+    ledger::copy_out(session, &page).await
+}
+
+fn extend(
+    mut tree: Tree,
+    rows: &CopiedRows,
+    mut tiles: Vec<Tile>,
+) -> Result<(Tree, Vec<Tile>), Trouble> {
+    for mut row in rows.iter() {
+        let expected = tree.size() + 1;
+        if row.number() != Some(expected.cast_signed()) {
+            return Err(Trouble::Missing(expected));
+        }
+        tree.push(record_hash(row.bytes().unwrap_or_default()), &mut tiles);
+    }
+    Ok((tree, tiles))
+}

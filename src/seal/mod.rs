@@ -1,0 +1,31 @@
+//! Proves that nothing was rewritten: a Merkle tree over the events, signed as it grows.
+//! docs/proof.md says how to check it without this code.
+//!
+//! Promises: a checkpoint is signed over what is durable only, and never contradicts an
+//! earlier one; a crash at any point loses nothing.
+//! Never: stands in the write path, or signs what it could not check.
+
+mod ask;
+mod checkpoint;
+mod grow;
+pub mod key;
+mod outside;
+mod proof;
+mod sealer;
+mod status;
+mod store;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use ask::{NoProof, Summary, checkpoint, prove, summary};
+pub use checkpoint::{Checkpoint, NotACheckpoint};
+pub use key::{SigningKey, VerifierKeys};
+pub use outside::CheckpointDir;
+pub use proof::{Question, Tiles, TilesDiffer, TreeHead};
+pub use sealer::{Seal, Sealer, seal_once, start};
+pub use status::{Sealing, Status};
+pub use store::{StoredCheckpoint, checkpoints_between, last_checkpoint, tiles};
+pub use tlog_tiles::Hash;
+pub use tree::{HASH_LEN, TILE_WIDTH, Tile, TileId, Tree};

@@ -1,0 +1,50 @@
+//! The last checkpoint, kept outside of the database.
+
+use super::checkpoint::{Checkpoint, NotACheckpoint};
+use super::key::VerifierKeys;
+use crate::files;
+use crate::ledger::LedgerName;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A directory that keeps the last checkpoint of a ledger. Whoever puts back an older copy of the
+/// database does not put back this one.
+#[derive(Clone, Debug)]
+pub struct CheckpointDir {
+    file: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OutsideError {
+    #[error("cannot read or write {}: {}", .0.display(), .1)]
+    Io(PathBuf, io::Error),
+    #[error("{} is no checkpoint of this ledger: {}", .0.display(), .1)]
+    NotOurs(PathBuf, NotACheckpoint),
+}
+
+impl CheckpointDir {
+    /// Several ledgers may share a directory.
+    pub fn new(dir: &Path, ledger: &LedgerName) -> Self {
+        Self { file: dir.join(format!("{}.checkpoint", ledger.as_str())) }
+    }
+
+    /// The checkpoint that was written last, none before the first. Signatures count where keys
+    /// are given.
+    pub fn read(&self, keys: Option<&VerifierKeys>) -> Result<Option<Checkpoint>, OutsideError> {
+        let note = files::read_if_any(&self.file)
+            .map_err(|error| OutsideError::Io(self.file.clone(), error))?;
+        let read = |note: String| Checkpoint::read_by(&note, keys);
+        note.map(read).transpose().map_err(|error| OutsideError::NotOurs(self.file.clone(), error))
+    }
+
+    /// Durable when it returns.
+    pub fn write(&self, checkpoint: &Checkpoint) -> Result<(), OutsideError> {
+        let write = || {
+            if let Some(dir) = self.file.parent() {
+                std::fs::create_dir_all(dir)?;
+            }
+            files::replace(&self.file, checkpoint.note.as_bytes(), files::PUBLIC)
+        };
+        write().map_err(|error| OutsideError::Io(self.file.clone(), error))
+    }
+}

@@ -1,0 +1,141 @@
+//! The sealer's task: one at a time over all nodes, beside the write path.
+
+use super::grow::{Growing, Trouble};
+use super::key::SigningKey;
+use super::outside::CheckpointDir;
+use super::status::{Sealing, Status};
+use super::store;
+use crate::ledger::{Database, Fault};
+use crate::metrics::Metrics;
+use sqlx::PgConnection;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// From the begin of one look at the head to the next. A checkpoint follows within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+/// For the last events of a service that stops.
+const LAST_SEAL_WAIT: Duration = Duration::from_secs(5);
+
+/// What sealing works with.
+pub struct Seal {
+    pub database: Database,
+    pub key: SigningKey,
+    pub outside: Option<CheckpointDir>,
+}
+
+/// A running sealer.
+pub struct Sealer {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Starts the sealer of this node. Postgres may be away then and later.
+pub fn start(seal: Seal, metrics: Arc<Metrics>) -> (Sealer, Arc<Status>) {
+    let status = Arc::new(Status::standby(seal.key.verifier_keys().clone()));
+    let (stop, stopped) = watch::channel(false);
+    let database = seal.database.clone();
+    let growing = Growing::new(seal);
+    let task = Task { database, growing, status: status.clone(), metrics, stopped };
+    (Sealer { stop, task: tokio::spawn(task.run()) }, status)
+}
+
+/// Seals what is in the ledger now, unless another sealer is at work.
+pub async fn seal_once(seal: Seal) -> anyhow::Result<()> {
+    let mut session = seal.database.sealer().await?;
+    if store::try_lock(&mut session).await? {
+        Growing::new(seal).seal(&mut session, |_, _| {}).await?;
+    }
+    Ok(())
+}
+
+impl Sealer {
+    /// Seals what is left, if that can be done in seconds, and ends.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.task.await;
+    }
+}
+
+struct Task {
+    database: Database,
+    growing: Growing,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut is_away = false;
+        while !*self.stopped.borrow() {
+            let Err(fault) = self.session(&mut is_away).await else { return };
+            self.growing.forget();
+            if !std::mem::replace(&mut is_away, true) {
+                tracing::warn!("sealing waits for Postgres: {fault}");
+            }
+            self.wait_until(Instant::now() + PAUSE_AFTER_FAULT).await;
+        }
+    }
+
+    /// Seals until it is stopped, or its session fails.
+    async fn session(&mut self, is_away: &mut bool) -> Result<(), Fault> {
+        let mut session = self.database.sealer().await?;
+        while !store::try_lock(&mut session).await? {
+            *is_away = false;
+            self.turn(Sealing::Standby);
+            if self.wait_until(Instant::now() + LOOK_EVERY).await {
+                return Ok(());
+            }
+        }
+        *is_away = false;
+        loop {
+            let begun = Instant::now();
+            self.look(&mut session).await?;
+            if self.wait_until(begun + LOOK_EVERY).await {
+                let last = timeout(LAST_SEAL_WAIT, self.look(&mut session)).await;
+                return last.unwrap_or(Ok(()));
+            }
+        }
+    }
+
+    /// Seals what is new. Where it refuses, it keeps the lock: no other node may sign instead.
+    async fn look(&mut self, session: &mut PgConnection) -> Result<(), Fault> {
+        let metrics = &self.metrics;
+        let measure = |size, head| metrics.sealed(size, head);
+        match self.growing.seal(session, measure).await {
+            Ok(()) => self.turn(Sealing::Active),
+            Err(Trouble::Fault(fault)) => return Err(fault),
+            Err(trouble) => {
+                self.growing.forget();
+                self.turn(Sealing::Refused(trouble.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says so once.
+    fn turn(&self, sealing: Sealing) {
+        let before = self.status.set(sealing.clone());
+        self.metrics.sealing_refused.set(matches!(sealing, Sealing::Refused(_)).into());
+        if before == sealing {
+            return;
+        }
+        match (before, sealing) {
+            (_, Sealing::Refused(why)) => tracing::error!("nothing more is sealed: {why}"),
+            (_, Sealing::Active) => tracing::info!("this node seals the ledger"),
+            _ => {}
+        }
+    }
+
+    /// Whether the sealer was stopped meanwhile.
+    async fn wait_until(&mut self, end: Instant) -> bool {
+        tokio::select! {
+            _ = self.stopped.wait_for(|stopped| *stopped) => true,
+            () = sleep_until(end) => false,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Tiles and checkpoints in Postgres.
+
+use super::checkpoint::Checkpoint;
+use super::proof::{Tiles, TreeHead};
+use super::tree::{HASH_LEN, Tile, TileId};
+use crate::identity::Timestamp;
+use sqlx::{PgConnection, PgExecutor, query, query_as, query_scalar};
+use std::collections::BTreeSet;
+use tlog_tiles::Hash;
+
+/// A checkpoint as the table has it.
+#[derive(Clone, Debug)]
+pub struct StoredCheckpoint {
+    pub size: i64,
+    pub root: Vec<u8>,
+    pub note: String,
+    pub signed_at: Timestamp,
+}
+
+impl StoredCheckpoint {
+    /// None where the columns cannot be of a tree.
+    pub fn head(&self) -> Option<TreeHead> {
+        let root: [u8; HASH_LEN] = self.root[..].try_into().ok()?;
+        let size = u64::try_from(self.size).ok().filter(|size| *size > 0)?;
+        Some(TreeHead { size, root: Hash(root) })
+    }
+}
+
+/// The checkpoint of the largest tree, if any was signed yet.
+pub async fn last_checkpoint(
+    executor: impl PgExecutor<'_>,
+) -> Result<Option<StoredCheckpoint>, sqlx::Error> {
+    query_as!(
+        StoredCheckpoint,
+        "select size, root, note, signed_at
+        from checkpoint
+        order by size desc
+        limit 1"
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+/// The checkpoints of trees larger than `after`, up to those of size `end`, in order.
+pub async fn checkpoints_between(
+    executor: impl PgExecutor<'_>,
+    after: i64,
+    end: i64,
+) -> Result<Vec<StoredCheckpoint>, sqlx::Error> {
+    query_as!(
+        StoredCheckpoint,
+        "select size, root, note, signed_at
+        from checkpoint
+        where size > $1 and size <= $2
+        order by size",
+        after,
+        end
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// Those of these tiles that are there.
+pub async fn tiles(
+    executor: impl PgExecutor<'_>,
+    ids: &BTreeSet<TileId>,
+) -> Result<Tiles, sqlx::Error> {
+    let (levels, indexes): (Vec<_>, Vec<_>) = ids.iter().copied().map(columns).unzip();
+    let rows = query!(
+        r#"
+        select t.level, t.index, t.hashes
+        from unnest($1::smallint[], $2::bigint[]) as wanted (level, index)
+        join tile as t on t.level = wanted.level and t.index = wanted.index
+        "#,
+        &levels,
+        &indexes
+    );
+    let tiles = rows.fetch_all(executor).await?.into_iter().filter_map(|row| {
+        let level = u8::try_from(row.level).ok()?;
+        Some((TileId { level, index: row.index.cast_unsigned() }, row.hashes))
+    });
+    Ok(tiles.collect())
+}
+
+/// Stores a checkpoint and the tiles that it needs beyond those of the one before, of size `from`.
+/// Where another checkpoint is the last one, stores nothing, and `None` comes back.
+pub async fn append(
+    executor: impl PgExecutor<'_>,
+    from: u64,
+    checkpoint: &Checkpoint,
+    tiles: Vec<Tile>,
+) -> Result<Option<Timestamp>, sqlx::Error> {
+    let (levels, indexes): (Vec<_>, Vec<_>) = tiles.iter().map(|tile| columns(tile.id)).unzip();
+    let hashes: Vec<Vec<u8>> = tiles.into_iter().map(|tile| tile.hashes).collect();
+    query_scalar!(
+        r#"
+        with signed as (
+            insert into checkpoint (size, root, note, signed_at)
+            select $1, $2, $3, clock_timestamp()
+            where coalesce((select max(size) from checkpoint), 0) = $4::bigint
+            returning signed_at
+        ),
+        stored as (
+            insert into tile (level, index, hashes)
+            select t.level, t.index, t.hashes
+            from signed
+            cross join unnest($5::smallint[], $6::bigint[], $7::bytea[])
+                as t (level, index, hashes)
+            on conflict (level, index) do update set hashes = excluded.hashes
+        )
+        select signed_at
+        from signed
+        "#,
+        checkpoint.head.size.cast_signed(),
+        &checkpoint.head.root.0[..],
+        &checkpoint.note,
+        from.cast_signed(),
+        &levels,
+        &indexes,
+        &hashes
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+/// Makes this session the one sealer of its ledger, if there is no other.
+pub async fn try_lock(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    query_scalar!(
+        r#"select pg_try_advisory_lock(hashtext('identity-ledger sealer'), hashtext(current_schema())) as "alone!""#
+    )
+    .fetch_one(session)
+    .await
+}
+
+fn columns(id: TileId) -> (i16, i64) {
+    (i16::from(id.level), id.index.cast_signed())
+}

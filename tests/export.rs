@@ -1,0 +1,252 @@
+//! An export is enough to check the ledger, offline, by somebody else's program.
+
+use crate::support::{
+    Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
+    succeeds,
+};
+use futures_util::future::join_all;
+use serde_json::Value;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+type Change = fn(&str) -> String;
+
+/// A ledger with some hundred events, a key, and a folder for its exports.
+struct Exports {
+    ledger: TestLedger,
+    key: SigningKey,
+    dir: PathBuf,
+}
+
+impl Exports {
+    async fn new() -> Self {
+        let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+        let dir = key.dir().join("export");
+        fs::write(key.dir().join("key"), &key.verifier_key).unwrap();
+        let exports = Self { ledger, key, dir };
+        exports.record(1).await;
+        exports
+    }
+
+    async fn record(&self, seed: u64) {
+        let service = Service::start_with(&self.key.args(&self.ledger));
+        let all = random_observations(seed, 200, 60);
+        join_all(all.chunks(25).map(async |mine| {
+            for seen in mine {
+                service.identify(seen).await;
+            }
+        }))
+        .await;
+        assert!(service.stop().success());
+    }
+
+    fn export(&self, args: &[&str]) -> Command {
+        let mut export = command(&["export"]);
+        export.arg(&self.dir).args(self.key.args(&self.ledger)).args(args);
+        export
+    }
+
+    fn verify(&self, args: &[&str]) -> Command {
+        let mut verify = command(&["verify", "--export"]);
+        verify.arg(&self.dir).arg("--key").arg(self.key_file()).args(args);
+        // Offline: this leads nowhere.
+        verify.env("DATABASE_URL", "postgres://shop@127.0.0.1:1/shop");
+        verify
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.key.dir().join("key")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.file(name)).unwrap()
+    }
+
+    /// Both programs find the same.
+    #[track_caller]
+    fn check(&self, holds: bool) {
+        let script = python(&[self.dir.to_str().unwrap(), self.key_file().to_str().unwrap()], "");
+        let said = String::from_utf8_lossy(&script.stderr);
+        assert_eq!(script.status.success(), holds, "the script: {said}");
+        let verify = self.verify(&[]).output().unwrap();
+        let said = String::from_utf8_lossy(&verify.stderr);
+        assert_eq!(verify.status.success(), holds, "verify: {said}");
+    }
+}
+
+/// Runs the independent script.
+fn python(args: &[&str], stdin: &str) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check_export.py");
+    let mut python = Command::new("python3");
+    python.arg(script).args(args).stdin(Stdio::piped());
+    python.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = python.spawn().expect(
+        "python3 is not there: install it (apt, apk, dnf or brew: python3), because the proofs \
+         are checked by a program that shares no code with this one",
+    );
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[tokio::test]
+async fn another_program_recomputes_everything_from_an_export() {
+    let exports = Exports::new().await;
+    let said = succeeds(&mut exports.export(&["--observations"]));
+    let events = exports.read("events.ndjson");
+    assert!(said.starts_with(&format!("{} events are in", events.lines().count())), "{said}");
+    exports.check(true);
+    let old = exports.key.dir().join("old.checkpoint");
+    fs::copy(exports.file("checkpoint"), &old).unwrap();
+    let old = old.to_str().unwrap();
+
+    exports.record(2).await;
+    succeeds(&mut exports.export(&["--observations"]));
+    exports.check(true);
+    let (dir, key) = (exports.dir.to_str().unwrap(), exports.key_file());
+    let script = python(&[dir, key.to_str().unwrap(), "--since", old], "");
+    assert!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
+    succeeds(&mut exports.verify(&["--since", old]));
+    let facts = succeeds(&mut exports.verify(&["--json"]));
+    let facts: Value = serde_json::from_str(&facts).unwrap();
+    assert_eq!((&facts["verified"], &facts["observations"]), (&true.into(), &400.into()));
+    assert!(exports.read("events.ndjson").starts_with(&events), "what was there has stayed");
+}
+
+#[tokio::test]
+async fn another_program_is_convinced_by_the_proofs_of_the_service() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    let service = Service::start_with(&exports.key.args(&exports.ledger));
+    let note = service.get("/ledger/checkpoint").await.text().await.unwrap();
+    assert_eq!(note, exports.read("checkpoint"));
+    let events = exports.read("events.ndjson");
+    let lines: Vec<_> = events.lines().collect();
+    let root = |note: &str| note.lines().nth(2).unwrap().to_owned();
+    for position in [1, 2, 100, lines.len() - 1, lines.len()] {
+        let path = format!("/ledger/proof/inclusion?position={position}");
+        let proof = service.get(&path).await.text().await.unwrap();
+        let script = python(&["--inclusion", lines[position - 1], &root(&note)], &proof);
+        assert!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
+        let script = python(&["--inclusion", "another line", &root(&note)], &proof);
+        assert!(!script.status.success());
+    }
+    service.identify(&Seen::new("one.more@x.org", "99")).await;
+    assert!(service.stop().success());
+    let service = Service::start_with(&exports.key.args(&exports.ledger));
+    let path = format!("/ledger/proof/consistency?from={}", lines.len());
+    let proof = service.get(&path).await.text().await.unwrap();
+    let new = service.get("/ledger/checkpoint").await.text().await.unwrap();
+    let script = python(&["--consistency", &root(&note), &root(&new)], &proof);
+    assert!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
+    let script = python(&["--consistency", &root(&new), &root(&new)], &proof);
+    assert!(!script.status.success());
+}
+
+#[tokio::test]
+async fn an_export_that_was_changed_convinces_nobody() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&["--observations"]));
+    let changes: [(&str, Change); 8] = [
+        ("events.ndjson", |text| text.replacen("\"holderIds\":[", "\"holderIds\":[1", 1)),
+        ("events.ndjson", |text| text.split_inclusive('\n').skip(1).collect()),
+        ("events.ndjson", |text| format!("{text}{}\n", text.lines().last().unwrap())),
+        ("events.ndjson", |text| text.trim_end().rsplit_once('\n').unwrap().0.to_owned() + "\n"),
+        ("observations.ndjson", |text| text.replacen("user", "loser", 1)),
+        ("observations.ndjson", |text| text.split_inclusive('\n').skip(1).collect()),
+        ("checkpoint", |text| text.replacen("shop\n", "shop\n1", 1)),
+        ("checkpoint", |text| {
+            let (text, signature) = text.trim_end().rsplit_once(' ').unwrap();
+            let other = if &signature[20..21] == "A" { "B" } else { "A" };
+            format!("{text} {}{other}{}\n", &signature[..20], &signature[21..])
+        }),
+    ];
+    for (name, change) in changes {
+        let right = exports.read(name);
+        assert_ne!(right, change(&right));
+        fs::write(exports.file(name), change(&right)).unwrap();
+        exports.check(false);
+        fs::write(exports.file(name), right).unwrap();
+    }
+    exports.check(true);
+
+    // Another log's checkpoint and key, right by themselves.
+    let other = Exports::new().await;
+    fs::copy(other.key_file(), exports.key_file()).unwrap();
+    exports.check(false);
+}
+
+#[tokio::test]
+async fn an_export_that_was_interrupted_is_gone_on_with() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    exports.record(2).await;
+    succeeds(&mut exports.export(&["--observations"]));
+    let names = ["events.ndjson", "observations.ndjson", "checkpoint", "key"];
+    let whole = names.map(|name| exports.read(name));
+    for cut in [1, 40, 700, 9_000] {
+        for name in &names[..2] {
+            let text = exports.read(name);
+            fs::write(exports.file(name), &text[..text.len() - cut]).unwrap();
+        }
+        let said = refuses(&mut exports.verify(&[]));
+        assert!(said.contains("torn") || said.contains("covers"), "{said}");
+        succeeds(&mut exports.export(&["--observations"]));
+        assert_eq!(names.map(|name| exports.read(name)), whole);
+    }
+    for name in &names[2..] {
+        fs::remove_file(exports.file(name)).unwrap();
+    }
+    succeeds(&mut exports.export(&[]));
+    assert_eq!(names.map(|name| exports.read(name)), whole);
+}
+
+#[tokio::test]
+async fn an_export_holds_no_personal_data_unless_it_was_asked_for() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    for entry in fs::read_dir(&exports.dir).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(path.is_dir() || !fs::read_to_string(path).unwrap().contains("shop.example"));
+    }
+    assert!(!exports.file("observations.ndjson").exists());
+    succeeds(&mut exports.export(&["--observations"]));
+    assert!(exports.read("observations.ndjson").contains("shop.example"));
+}
+
+#[tokio::test]
+async fn a_folder_of_another_ledger_is_left_alone() {
+    let (exports, other) = (Exports::new().await, Exports::new().await);
+    succeeds(&mut exports.export(&[]));
+    let events = exports.read("events.ndjson");
+    let mut export = command(&["export"]);
+    export.arg(&exports.dir).args(other.key.args(&other.ledger));
+    let said = refuses(&mut export);
+    assert!(said.contains("another ledger"), "{said}");
+    assert_eq!(exports.read("events.ndjson"), events);
+}
+
+/// Without a key there is nothing to sign with: all is written, and it is said what it is worth.
+#[tokio::test]
+async fn a_ledger_that_was_never_sealed_is_exported_whole() {
+    let ledger = TestLedger::new().await;
+    let dir = scratch_dir();
+    let mut export = command(&["export", "--database-url", &ledger.url]);
+    let output = export.arg(dir.path().join("export")).output().unwrap();
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("there is no checkpoint beside them"), "{said}");
+    assert!(!dir.path().join("export/checkpoint").exists());
+
+    // Sealed by the command itself, once there is a key.
+    let key = SigningKey::new();
+    let export = ["export", dir.path().join("sealed").to_str().unwrap()].map(str::to_owned);
+    let export = export.each_ref().map(String::as_str);
+    succeeds(command(&export).args(key.args(&ledger)));
+    assert!(dir.path().join("sealed/checkpoint").exists());
+}

@@ -1,0 +1,380 @@
+//! The tree, its checkpoints and its proofs are what RFC 6962 and C2SP say.
+
+use crate::support::{
+    Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
+    succeeds, until,
+};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ct_merkle::mem_backed_tree::MemoryBackedTree;
+use ct_merkle::{ConsistencyProof, InclusionProof, RootHash};
+use futures_util::future::join_all;
+use rustix::process::Signal;
+use serde_json::Value;
+use sha2::Sha256;
+use sqlx::query_scalar;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+/// The tree over all events, by another implementation.
+async fn oracle(ledger: &TestLedger, size: i64) -> MemoryBackedTree<Sha256, Vec<u8>> {
+    let lines: Vec<String> =
+        query_scalar("select line from event where position <= $1 order by position")
+            .bind(size)
+            .fetch_all(&mut ledger.owner().await)
+            .await
+            .unwrap();
+    assert_eq!(lines.len() as i64, size);
+    let mut tree = MemoryBackedTree::new();
+    lines.into_iter().for_each(|line| tree.push(line.into_bytes()));
+    tree
+}
+
+/// Waits until all that is in the ledger is under a checkpoint; returns its size and root.
+async fn sealed(service: &Service) -> (i64, String) {
+    let begun = Instant::now();
+    loop {
+        let ledger = service.get_json("/ledger").await;
+        if ledger["lag"] == 0 && !ledger["checkpoint"].is_null() {
+            let note = service.get("/ledger/checkpoint").await.text().await.unwrap();
+            let mut lines = note.lines().skip(1);
+            let size = lines.next().unwrap().parse().unwrap();
+            assert_eq!(ledger["checkpoint"]["size"], size);
+            return (size, lines.next().unwrap().to_owned());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "nothing seals: {ledger}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn hashes(proof: &Value) -> Vec<u8> {
+    let hash = |hash: &Value| BASE64_STANDARD.decode(hash.as_str().unwrap()).unwrap();
+    proof["hashes"].as_array().unwrap().iter().flat_map(hash).collect()
+}
+
+async fn identify_all(service: &Service, all: &[Seen]) {
+    join_all(all.chunks(all.len().div_ceil(16)).map(async |mine| {
+        for seen in mine {
+            service.identify(seen).await;
+        }
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn proofs_convince_another_implementation() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let service = Service::start_with(&key.args(&ledger));
+    let mut old: Vec<RootHash<Sha256>> = Vec::new();
+    for round in 0..3 {
+        identify_all(&service, &random_observations(round, 400, 90)).await;
+        let (size, root) = sealed(&service).await;
+        let tree = oracle(&ledger, size).await;
+        assert_eq!(BASE64_STANDARD.encode(tree.root().as_bytes()), root);
+        for position in [1, 2, 255, 256, 257, size / 2, size - 1, size] {
+            let path = format!("/ledger/proof/inclusion?position={position}");
+            let proof = service.get_json(&path).await;
+            assert_eq!(
+                (&proof["leafIndex"], &proof["size"]),
+                (&(position - 1).into(), &size.into())
+            );
+            let path = InclusionProof::from_bytes(hashes(&proof));
+            let index = position as u64 - 1;
+            let line = tree.get(index as usize).unwrap();
+            tree.root().verify_inclusion(line, index, &path).unwrap();
+        }
+        for old in &old {
+            let path = format!("/ledger/proof/consistency?from={}", old.num_leaves());
+            let proof = service.get_json(&path).await;
+            assert_eq!(proof["to"], size);
+            let proof = ConsistencyProof::try_from_bytes(hashes(&proof)).unwrap();
+            tree.root().verify_consistency(old, &proof).unwrap();
+        }
+        old.push(tree.root());
+    }
+    let path = format!("/ledger/proof/inclusion?position=7&size={}", old[0].num_leaves());
+    let path = InclusionProof::from_bytes(hashes(&service.get_json(&path).await));
+    let line = oracle(&ledger, 7).await.get(6).unwrap().clone();
+    old[0].verify_inclusion(&line, 6, &path).unwrap();
+}
+
+#[tokio::test]
+async fn a_proof_that_cannot_be_is_refused() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let service = Service::start_with(&key.args(&ledger));
+    identify_all(&service, &random_observations(1, 20, 10)).await;
+    let (size, _) = sealed(&service).await;
+    let beyond = size + 1;
+    for (query, says) in [
+        ("inclusion".to_owned(), "position: expected a whole number from 1 to"),
+        ("inclusion?position=0".to_owned(), "position: expected a whole number from 1 to"),
+        (format!("inclusion?position={beyond}"), "position: expected a whole number from 1 to"),
+        ("inclusion?position=4&size=3".to_owned(), "position: expected a whole number from 1 to 3"),
+        (format!("inclusion?position=1&size={beyond}"), "size: expected a whole number from 1 to"),
+        ("inclusion?position=1&size=canary".to_owned(), "size: expected a whole number from 1 to"),
+        ("inclusion?position=1&position=1".to_owned(), "once each"),
+        ("consistency".to_owned(), "from: expected a whole number from 1 to"),
+        ("consistency?from=0".to_owned(), "from: expected a whole number from 1 to"),
+        ("consistency?from=4&to=3".to_owned(), "from: expected a whole number from 1 to 3"),
+        (format!("consistency?from=1&to={beyond}"), "to: expected a whole number from 1 to"),
+    ] {
+        let response = service.get(&format!("/ledger/proof/{query}")).await;
+        assert_eq!(response.status(), 400, "{query}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let problem: Value = response.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{query}: {problem}");
+        assert!(!problem.to_string().contains("canary"));
+    }
+}
+
+#[tokio::test]
+async fn without_a_key_nothing_is_sealed_and_the_ledger_says_so() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    let told = service.get_json("/ledger").await;
+    assert_eq!((&told["sealing"], &told["checkpoint"]), (&"off".into(), &Value::Null));
+    assert_eq!((&told["position"], &told["lag"]), (&2.into(), &2.into()));
+    assert_eq!(told["rules"]["name"], "default");
+    assert!(service.log().contains("there is no signing key"));
+    for path in ["checkpoint", "key", "proof/inclusion?position=1", "proof/consistency?from=1"] {
+        assert_eq!(service.get(&format!("/ledger/{path}")).await.status(), 404, "{path}");
+    }
+}
+
+/// While both record, and when the one that seals goes away.
+#[tokio::test]
+async fn of_two_nodes_one_seals_and_the_other_takes_over() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let nodes = [Service::start_with(&key.args(&ledger)), Service::start_with(&key.args(&ledger))];
+    let all = random_observations(5, 2_000, 500);
+    let (one, two) = all.split_at(1_000);
+    tokio::join!(identify_all(&nodes[0], one), identify_all(&nodes[1], two));
+    sealed(&nodes[0]).await;
+    sealed(&nodes[1]).await;
+    let mut roles = Vec::new();
+    for node in &nodes {
+        roles.push(node.get_json("/ledger").await["sealing"].as_str().unwrap().to_owned());
+    }
+    let active = roles.iter().position(|role| role == "active").unwrap();
+    assert_eq!(roles[1 - active], "standby");
+
+    let [first, second] = nodes;
+    let (active, standby) = if active == 0 { (first, second) } else { (second, first) };
+    active.signal(Signal::KILL);
+    identify_all(&standby, &random_observations(6, 500, 200)).await;
+    let (size, root) = sealed(&standby).await;
+    assert_eq!(standby.get_json("/ledger").await["sealing"], "active");
+    assert_eq!(BASE64_STANDARD.encode(oracle(&ledger, size).await.root().as_bytes()), root);
+}
+
+#[tokio::test]
+async fn a_sealer_that_is_killed_at_any_point_is_gone_on_from() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    for round in 0..6 {
+        let service = Service::start_with(&key.args(&ledger));
+        let all = random_observations(20 + round, 4_000, 1_000);
+        let kill = async {
+            tokio::time::sleep(Duration::from_millis(500 + 110 * round)).await;
+            service.signal(Signal::KILL);
+        };
+        let load = join_all(all.chunks(250).map(async |mine| {
+            for seen in mine {
+                if service.try_identify(seen).await.is_err() {
+                    break;
+                }
+            }
+        }));
+        tokio::join!(load, kill);
+    }
+    let service = Service::start_with(&key.args(&ledger));
+    let (size, root) = sealed(&service).await;
+    let tree = oracle(&ledger, size).await;
+    assert_eq!(BASE64_STANDARD.encode(tree.root().as_bytes()), root);
+    let mut owner = ledger.owner().await;
+    let sizes: Vec<i64> =
+        query_scalar("select size from checkpoint").fetch_all(&mut owner).await.unwrap();
+    assert!(sizes.len() > 6, "each of them has sealed: {sizes:?}");
+}
+
+/// As when a node hangs: its lock is taken from it, and it cannot sign when it comes back.
+#[tokio::test]
+async fn a_sealer_that_hangs_is_replaced() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let hanging = Service::start_with(&key.args(&ledger));
+    sealed(&hanging).await;
+    let other = Service::start_with(&key.args(&ledger));
+    hanging.signal(Signal::STOP);
+    other.identify(&Seen::new("a@x.org", "1")).await;
+    sealed(&other).await;
+    assert_eq!(other.get_json("/ledger").await["sealing"], "active");
+    hanging.signal(Signal::CONT);
+    let metrics = hanging.get("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("identity_ledger_sealing_refused 0"));
+    other.identify(&Seen::new("b@x.org", "1")).await;
+    sealed(&other).await;
+    succeeds(command(&["verify"]).args(key.args(&ledger)));
+}
+
+#[tokio::test]
+async fn sealing_goes_on_when_postgres_comes_back() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let service = Service::start_with(&key.args(&ledger));
+    let mut superuser = ledger.superuser().await;
+    sealed(&service).await;
+    for round in 0..5 {
+        let kill = "
+            select pg_terminate_backend(pid)
+            from pg_stat_activity
+            where application_name = 'identity-ledger sealer' and datname = current_database()";
+        let killed: bool = query_scalar(kill).fetch_one(&mut superuser).await.unwrap();
+        assert!(killed);
+        identify_all(&service, &random_observations(30 + round, 200, 90)).await;
+        sealed(&service).await;
+    }
+    assert!(service.log().contains("sealing waits for Postgres"));
+    succeeds(command(&["verify"]).args(key.args(&ledger)));
+}
+
+/// As after a crash between the two places that a checkpoint is written to.
+#[tokio::test]
+async fn a_checkpoint_that_only_the_directory_has_is_agreed_with() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let dir = key.dir().to_str().unwrap();
+    let args = [&key.args(&ledger)[..], &["--checkpoint-dir", dir]].concat();
+    let start = || Service::start_with(&args);
+    let service = start();
+    identify_all(&service, &random_observations(40, 400, 100)).await;
+    let (size, root) = sealed(&service).await;
+    assert!(service.stop().success());
+    let file = key.dir().join("ledger.checkpoint");
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains(&format!("\n{size}\n{root}\n")));
+
+    let forget = "
+        alter table checkpoint disable trigger all;
+        truncate tile, checkpoint;
+        alter table checkpoint enable always trigger append_only;
+    ";
+    sqlx::raw_sql(forget).execute(&mut ledger.superuser().await).await.unwrap();
+    let service = start();
+    assert_eq!(sealed(&service).await, (size, root));
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    sealed(&service).await;
+    assert!(service.stop().success());
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), kept);
+    succeeds(command(&["verify"]).args(&args));
+
+    // The same with another history in between: nothing is signed.
+    let rewrite = "
+        alter table event disable trigger all;
+        update event set line = replace(line, 'new', 'old') where position = 40;
+    ";
+    let mut superuser = ledger.superuser().await;
+    sqlx::raw_sql(&*format!("{forget}{rewrite}").leak()).execute(&mut superuser).await.unwrap();
+    let service = start();
+    until("it refuses", || service.log().contains("differs from a checkpoint kept outside"));
+    assert_eq!(service.get("/ledger/checkpoint").await.status(), 404);
+}
+
+/// What was signed by a former key still counts when it is listed behind the new one.
+#[tokio::test]
+async fn a_key_can_be_changed() {
+    let ledger = TestLedger::new().await;
+    let (former, key) = (SigningKey::new(), SigningKey::new());
+    let service = Service::start_with(&former.args(&ledger));
+    sealed(&service).await;
+    assert!(service.stop().success());
+
+    let service = Service::start_with(&key.args(&ledger));
+    until("it refuses", || service.log().contains("it is not signed by the key of this log"));
+    drop(service);
+    let private = std::fs::read_to_string(key.file()).unwrap();
+    std::fs::write(key.file(), format!("{private}{}\n", former.verifier_key)).unwrap();
+    let service = Service::start_with(&key.args(&ledger));
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    sealed(&service).await;
+    let keys = service.get("/ledger/key").await.text().await.unwrap();
+    assert_eq!(keys, format!("{}\n{}\n", key.verifier_key, former.verifier_key));
+    succeeds(command(&["verify"]).args(key.args(&ledger)));
+    refuses(command(&["verify"]).args(former.args(&ledger)));
+}
+
+#[test]
+fn a_key_is_made_once_for_its_owner_only() {
+    let key = SigningKey::new();
+    assert!(key.verifier_key.starts_with("ledger.test/shop+"), "{}", key.verifier_key);
+    let secret = std::fs::read_to_string(key.file()).unwrap();
+    assert!(secret.starts_with("PRIVATE+KEY+ledger.test/shop+"));
+    let mode = std::fs::metadata(key.file()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let said = refuses(command(&["key", "new"]).arg(key.file()));
+    assert!(said.contains("no key is overwritten"), "{said}");
+    assert_eq!(std::fs::read_to_string(key.file()).unwrap(), secret);
+    let other = key.dir().join("other.key");
+    let said = refuses(command(&["key", "new", "--name", "a b"]).arg(&other));
+    assert!(said.contains("no blanks") && !other.exists(), "{said}");
+    let named = succeeds(command(&["key", "new", "--ledger", "shop"]).arg(&other));
+    assert!(named.starts_with("identity-ledger/shop+"), "{named}");
+    assert_eq!(std::fs::read_dir(key.dir()).unwrap().count(), 2, "nothing is left beside them");
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_stops_the_start() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    std::fs::write(key.dir().join("none"), "PRIVATE+KEY+canary").unwrap();
+    for (name, says) in [("none", "is no key"), ("missing", "cannot read the key")] {
+        let file = key.dir().join(name);
+        let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+        serve.args(["--database-url", &ledger.url]).env("SIGNING_KEY", &file);
+        let said = refuses(&mut serve);
+        assert!(said.contains(says) && !said.contains("canary"), "{said}");
+    }
+}
+
+/// A key in the data directory, the same at the next start.
+#[tokio::test]
+async fn with_the_private_postgres_a_key_is_made() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let start = || Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
+    let service = start();
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    sealed(&service).await;
+    let key = service.get("/ledger/key").await.text().await.unwrap();
+    assert!(key.starts_with("identity-ledger/ledger+"), "{key}");
+    assert!(service.stop().success());
+    let file = data_dir.join("ledger.key");
+    assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let service = start();
+    service.identify(&Seen::new("b@x.org", "2")).await;
+    sealed(&service).await;
+    assert_eq!(service.get("/ledger/key").await.text().await.unwrap(), key);
+    assert!(service.stop().success());
+}
+
+/// A service that is stopped seals what it has recorded before it ends.
+#[tokio::test]
+async fn the_last_events_of_a_service_are_sealed() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let service = Service::start_with(&key.args(&ledger));
+    sealed(&service).await;
+    identify_all(&service, &random_observations(9, 50, 20)).await;
+    assert!(service.stop().success());
+    let behind: i64 =
+        query_scalar("select position - (select max(size) from checkpoint) from head")
+            .fetch_one(&mut ledger.owner().await)
+            .await
+            .unwrap();
+    assert_eq!(behind, 0);
+}

@@ -1,0 +1,204 @@
+//! Whatever a superuser changes, `verify` names it, and where it is.
+
+use crate::support::{Service, SigningKey, TestLedger, command, random_observations, until};
+use futures_util::future::join_all;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection, query_scalar};
+use std::process::Command;
+
+/// A sealed ledger at rest, with more events than one tile holds, and a checkpoint outside.
+struct Sealed {
+    ledger: TestLedger,
+    key: SigningKey,
+    /// Before the last events were recorded.
+    earlier: TestLedger,
+    earlier_head: i64,
+    head: i64,
+}
+
+impl Sealed {
+    async fn new() -> Self {
+        let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+        record(&ledger, &key, 1).await;
+        let earlier = ledger.copy().await;
+        let earlier_head = head(&ledger).await;
+        record(&ledger, &key, 2).await;
+        let head = head(&ledger).await;
+        assert!(earlier_head > 300 && head > earlier_head + 100);
+        Self { ledger, key, earlier, earlier_head, head }
+    }
+
+    fn with_outside(&self, args: &[&str], ledger: &TestLedger) -> Command {
+        let mut command = command(args);
+        command.args(self.key.args(ledger)).arg("--checkpoint-dir").arg(self.key.dir());
+        command
+    }
+
+    /// What verify says of a copy in which this was done with no trigger in the way.
+    async fn failure_after(&self, tampering: &str) -> Value {
+        let copy = self.ledger.copy().await;
+        let off = "
+            alter table event disable trigger all;
+            alter table checkpoint disable trigger all;
+        ";
+        let tamper = AssertSqlSafe(format!("{off} {tampering}"));
+        sqlx::raw_sql(tamper).execute(&mut copy.superuser().await).await.unwrap();
+        self.failure(&copy)
+    }
+
+    fn failure(&self, ledger: &TestLedger) -> Value {
+        let output = self.with_outside(&["verify", "--json"], ledger).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(!format!("{said}{stderr}").contains("canary"), "no personal data");
+        assert_eq!(said["verified"], false);
+        said["failure"].clone()
+    }
+}
+
+/// Has a service record a few hundred observations, seal them and stop.
+async fn record(ledger: &TestLedger, key: &SigningKey, seed: u64) {
+    let args = [&key.args(ledger)[..], &["--checkpoint-dir", key.dir().to_str().unwrap()]].concat();
+    let service = Service::start_with(&args);
+    let all = random_observations(seed, 300, 120);
+    join_all(all.chunks(40).map(async |mine| {
+        for seen in mine {
+            service.identify(seen).await;
+        }
+    }))
+    .await;
+    assert!(service.stop().success());
+}
+
+async fn head(ledger: &TestLedger) -> i64 {
+    number(&mut ledger.owner().await, "select position from head").await
+}
+
+async fn number(session: &mut PgConnection, query: &'static str) -> i64 {
+    query_scalar(query).fetch_one(session).await.unwrap()
+}
+
+/// Moves the last event in time and leaves nothing that contradicts it but the tree.
+fn later(head: i64) -> String {
+    format!(
+        r#"
+        update event
+        set recorded_at = recorded_at + interval '1 second',
+            line = regexp_replace(line, '"recordedAt":"[^"]*"', '"recordedAt":"' || to_char(
+                (recorded_at + interval '1 second') at time zone 'utc',
+                'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+            ) || '"')
+        where position = {head};
+        update observation as o
+        set observed_at = e.recorded_at
+        from event as e
+        where e.position = {head} and o.position = {head};
+        "#
+    )
+}
+
+#[tokio::test]
+async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
+    let sealed = Sealed::new().await;
+    let mut owner = sealed.ledger.owner().await;
+    let (head, beyond) = (sealed.head, sealed.head + 1);
+    let at_30 = number(&mut owner, "select position from observation where id = 30").await;
+    let linked = number(
+        &mut owner,
+        "select min(position) from event where kind = 'ContactLinked' and position > 270",
+    )
+    .await;
+    drop(owner);
+
+    let swap = "
+        update event set position = -1 where position = 40;
+        update event set position = 40 where position = 41;
+        update event set position = 41 where position = -1;
+    ";
+    // Of the kind that is in no observation: only the tree knows better.
+    let relink = format!(
+        "update event
+        set line = replace(line, '\"primaryId\":' || primary_id, '\"primaryId\":' || primary_id + 1),
+            primary_id = primary_id + 1
+        where position = {linked}"
+    );
+    let cut = format!(
+        "delete from event where position = {head};
+        delete from observation where position = {head};
+        update head set position = {head} - 1,
+            observation_id = (select max(id) from observation)"
+    );
+    #[rustfmt::skip]
+    let cases: [(&str, String, i64, &str); 23] = [
+        ("a byte of a line", "update event set line = replace(line, 'position', 'Position') where position = 40".into(), 40, "line"),
+        ("a digit of a line", "update event set line = regexp_replace(line, '\"position\":40', '\"position\":41') where position = 40".into(), 40, "line"),
+        ("a blank in a line", "update event set line = line || ' ' where position = 40".into(), 40, "line"),
+        ("a line and its columns", relink, linked, "line"),
+        ("a column", "update event set contact_id = contact_id + 1 where position = 40".into(), 40, "column contact_id"),
+        ("an empty column", "update event set primary_id = null where position = 40".into(), 40, "column primary_id"),
+        ("the kind", "update event set kind = 'canary' where position = 40".into(), 40, "column kind"),
+        ("the time of the column", "update event set recorded_at = recorded_at + interval '1 microsecond' where position = 40".into(), 40, "column recorded_at"),
+        ("its time everywhere", later(head), head, "line"),
+        ("the last event deleted", format!("delete from event where position = {head}"), head, "position"),
+        ("the last event cut off", cut, head, "checkpoint"),
+        ("one in the middle deleted", "delete from event where position = 40".into(), 40, "position"),
+        ("two swapped", swap.into(), 40, "line"),
+        ("one more", format!("insert into event (position, recorded_at, kind, line) values ({beyond}, now(), 'canary', 'canary')"), beyond, "position"),
+        ("one before all", "insert into event (position, recorded_at, kind, line) values (0, now(), 'canary', 'canary')".into(), 0, "position"),
+        ("an email", "update observation set email = 'canary@x.org' where id = 30".into(), at_30, "observation"),
+        ("a salt", "update observation set salt = set_byte(salt, 0, get_byte(salt, 0) # 1) where id = 30".into(), at_30, "observation"),
+        ("an observation deleted", "delete from observation where id = 30".into(), at_30, "observation"),
+        ("a tile", "update tile set hashes = set_byte(hashes, 32 * 39 + 7, get_byte(hashes, 32 * 39 + 7) # 1) where level = 0 and index = 0".into(), 40, "tile"),
+        ("an upper tile", "update tile set hashes = set_byte(hashes, 0, get_byte(hashes, 0) # 1) where level = 1".into(), 1, "tile"),
+        ("the last tile", "delete from tile where level = 0 and index = 1".into(), 257, "tile"),
+        ("the root of a checkpoint", format!("update checkpoint set root = set_byte(root, 0, get_byte(root, 0) # 1) where size = {head}"), head, "checkpoint"),
+        ("a checkpoint that nobody signed", format!("update checkpoint set note = replace(note, E'\\n{head}\\n', E'\\n{beyond}\\n'), size = {beyond} where size = {head}"), beyond, "checkpoint"),
+    ];
+    for (what, tampering, position, part) in cases {
+        let failure = sealed.failure_after(&tampering).await;
+        assert_eq!(
+            (&failure["position"], &failure["part"]),
+            (&position.into(), &part.into()),
+            "{what}: {failure}"
+        );
+    }
+    let failure =
+        sealed.failure_after("update contact set email = 'canary@x.org' where id = 1").await;
+    assert!(failure["found"].as_str().unwrap().contains("contact 1: email is not"), "{failure}");
+    let said = sealed.with_outside(&["verify"], &sealed.ledger).output().unwrap();
+    assert!(said.status.success(), "and what nobody has touched is right");
+}
+
+#[tokio::test]
+async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
+    let sealed = Sealed::new().await;
+    let failure = sealed.failure(&sealed.earlier);
+    assert_eq!(failure["position"], sealed.earlier_head + 1, "{failure}");
+    assert_eq!(failure["part"], "checkpoint outside");
+
+    let mut serve = sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], &sealed.earlier);
+    let service = Service::spawn(&mut serve);
+    until("it refuses", || service.log().contains("nothing more is sealed: the database has gone"));
+    let told = service.get_json("/ledger").await;
+    assert_eq!(told["sealing"], "refused");
+    assert!(told["refusal"].as_str().unwrap().contains("gone back in time"), "{told}");
+    let metrics = service.get("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("identity_ledger_sealing_refused 1"), "{metrics}");
+
+    // When it has grown as long again, it is another ledger all the same.
+    let all = random_observations(3, 400, 120);
+    for seen in &all {
+        service.identify(seen).await;
+    }
+    until("it refuses", || service.log().contains("nothing more is sealed: the database differs"));
+    let sizes = "select max(size) from checkpoint";
+    let size = number(&mut sealed.earlier.owner().await, sizes).await;
+    assert_eq!(size, sealed.earlier_head, "nothing was signed");
+    assert!(service.stop().success());
+    let failure = sealed.failure(&sealed.earlier);
+    assert_eq!(
+        (&failure["position"], &failure["part"]),
+        (&sealed.head.into(), &"checkpoint outside".into())
+    );
+}
