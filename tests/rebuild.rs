@@ -149,3 +149,24 @@ async fn a_table_of_another_version_is_refused_until_it_is_rebuilt() {
     succeeds(command(&["rebuild"]).args(url));
     succeeds(command(&["verify"]).args(url));
 }
+
+#[tokio::test]
+async fn a_decision_that_the_resolver_would_not_make_is_named() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for (email, number) in [("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "")] {
+        service.identify(&Seen::new(email, number)).await;
+    }
+    let mut superuser = ledger.superuser().await;
+    // Line and columns agree, and nothing was signed: only deciding again can tell.
+    let forge = r#"
+        set session_replication_role = replica;
+        update event
+        set line = replace(replace(line, '"heldBy":1', '"heldBy":2'), '"contactId":1', '"contactId":2'),
+            contact_id = 2
+        where position = 4;
+    "#;
+    sqlx::raw_sql(forge).execute(&mut superuser).await.unwrap();
+    let error = verify(&ledger.database).await.err().unwrap().to_string();
+    assert!(error.contains("event 4: decision: expected ContactObserved"), "{error}");
+}

@@ -22,27 +22,31 @@ struct Kept<'a> {
     salt: &'a [u8],
 }
 
-/// Checks that the rows are the observations, in order.
-pub fn check_rows(observed: &[Observed], rows: &CopiedRows) -> Result<(), Difference> {
+/// Checks that the rows are the observations, in order, and returns what they hold.
+pub fn check_rows(
+    observed: &[Observed],
+    rows: &CopiedRows,
+) -> Result<Vec<Identifiers>, Difference> {
     let mut rows = rows.iter();
-    for observed in observed {
+    let check = |observed| {
         let mut row = rows.next().ok_or_else(|| missing(observed))?;
-        check_row(observed, &mut row)?;
-    }
-    Ok(())
+        check_row(observed, &mut row)
+    };
+    observed.iter().map(check).collect()
 }
 
-fn check_row(observed: &Observed, row: &mut CopiedRow<'_>) -> Result<(), Difference> {
+fn check_row(observed: &Observed, row: &mut CopiedRow<'_>) -> Result<Identifiers, Difference> {
     let (id, position) = (row.number().unwrap_or(0), row.number().unwrap_or(0));
     let observed_at = row.number();
     let (email, phone_number) = (row.text(), row.text());
     let salt = row.bytes().unwrap_or_default();
-    check(observed, &Kept { id, position, email, phone_number, salt })?;
+    let kept = Kept { id, position, email, phone_number, salt };
+    check(observed, &kept)?;
     if observed_at != Some(micros(observed.recorded_at)) {
         let expected = observed.recorded_at.to_rfc3339();
         return Err(differs(observed, "time ", &expected, "another"));
     }
-    Ok(())
+    identifiers(&kept).ok_or_else(|| missing(observed))
 }
 
 /// Checks that a line of an export is the observation.
@@ -79,9 +83,12 @@ fn check(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
 
 /// None where there is nothing to commit to.
 fn commitment(kept: &Kept<'_>) -> Option<Commitment> {
+    Some(Commitment::to(&identifiers(kept)?, Salt(kept.salt.try_into().ok()?)))
+}
+
+fn identifiers(kept: &Kept<'_>) -> Option<Identifiers> {
     let email = kept.email.map(Email::recorded);
-    let identifiers = Identifiers::new(email, kept.phone_number.map(PhoneNumber::recorded))?;
-    Some(Commitment::to(&identifiers, Salt(kept.salt.try_into().ok()?)))
+    Identifiers::new(email, kept.phone_number.map(PhoneNumber::recorded))
 }
 
 fn missing(observed: &Observed) -> Difference {

@@ -19,6 +19,7 @@ pub struct CheckedLines {
     pub leaves: Vec<Hash>,
     pub observed: Vec<Observed>,
     pub activated: Vec<(i64, RulesDigest)>,
+    pub events: Vec<Event>,
     pub times: Option<(Timestamp, Timestamp)>,
 }
 
@@ -61,6 +62,7 @@ impl CheckedLines {
     }
 
     /// Takes the line of a row, if the columns say the same.
+    /// Keeps the event.
     pub fn push_row(&mut self, position: i64, row: &mut CopiedRow<'_>) -> Result<(), Difference> {
         let found = row.number().unwrap_or_default();
         if found != position {
@@ -83,6 +85,7 @@ impl CheckedLines {
                 return Err(Difference::at(position, column, told(expected), told(found)));
             }
         }
+        self.events.push(event);
         Ok(())
     }
 

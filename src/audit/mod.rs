@@ -4,6 +4,7 @@
 //! Never: changes anything, or reads in one long transaction.
 
 mod commitments;
+mod decisions;
 mod difference;
 mod folder;
 mod lines;
@@ -13,5 +14,5 @@ mod walk;
 
 pub use difference::Difference;
 pub use folder::{VerifiedFolder, verify_folder};
-pub use verify::{Verified, verify};
-pub use walk::{Trust, Walked, walk};
+pub use verify::{Verified, verify, verify_with};
+pub use walk::{Trust, Walked};

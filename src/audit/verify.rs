@@ -1,5 +1,7 @@
 //! Folds the whole ledger and compares it with the contact table, while requests run.
 
+use super::decisions::Decisions;
+use super::walk::{Trust, Walked, walk};
 use crate::identity::{
     Contact, ContactId, Email, Holders, Identifiers, Link, PhoneNumber, Position, Rules, Timestamp,
 };
@@ -15,6 +17,7 @@ const CHUNK_LEN: i64 = 5_000;
 pub struct Verified {
     pub position: Position,
     pub contacts_len: usize,
+    pub walked: Walked,
 }
 
 struct Verification {
@@ -43,16 +46,23 @@ struct Row {
     observed_phone_number: Option<String>,
 }
 
-/// Fails with the first difference between the events and the contact table.
+/// As `verify_with`, without signatures.
 pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
+    verify_with(database, Trust::default()).await
+}
+
+/// Checks everything. Fails with the first difference.
+pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Verified> {
+    let (walked, Decisions { links, position, census, .. }) = walk(database, trust).await?;
     let mut owner = database.owner().await?;
     let mut progress = Progress::new();
-    let replay = Replay::whole(database, &mut progress).await?;
+    let replay = Replay { links, position };
     let rules = ledger::rules_in_force(&mut owner).await?;
-    let mut verification = Verification { owner, rules, replay, holders: Holders::new() };
+    let mut verification = Verification { owner, rules, replay, holders: census.holders };
     loop {
         if let Some(contacts_len) = verification.compare(&mut progress).await? {
-            return Ok(Verified { position: verification.replay.position, contacts_len });
+            let position = verification.replay.position;
+            return Ok(Verified { position, contacts_len, walked });
         }
         // The rules have changed meanwhile, and with them who holds which key.
         verification.rules = ledger::rules_in_force(&mut verification.owner).await?;

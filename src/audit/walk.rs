@@ -1,10 +1,11 @@
 //! Walks the whole ledger and everything that vouches for it, while requests run.
 
 use super::commitments;
+use super::decisions::Decisions;
 use super::difference::Difference;
 use super::lines::{self, CheckedLines, check_time};
 use super::tree::{StoredPart, TreeCheck, check_tile};
-use crate::identity::Timestamp;
+use crate::identity::{Event, Fact, Identifiers, Timestamp};
 use crate::ledger::{self, CopiedRows, Database};
 use crate::progress::Progress;
 use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, VerifierKeys};
@@ -26,15 +27,19 @@ pub struct Trust {
 }
 
 /// What was found to be right.
+#[derive(Clone, Copy)]
 pub struct Walked {
     pub events_len: i64,
     pub observations_len: i64,
     pub checkpoints_len: usize,
     /// Events under the last checkpoint.
     pub sealed: i64,
+    /// Observations that need another version of a normaliser.
+    pub not_remade_len: i64,
 }
 
 struct Walk {
+    database: Database,
     sessions: PgPool,
     /// Where the ledger ended when the walk began, and the tree.
     head: i64,
@@ -45,6 +50,8 @@ struct Walk {
 struct Page {
     end: i64,
     lines: CheckedLines,
+    /// Of the observations in it, in order.
+    identifiers: Vec<Identifiers>,
     stored: StoredPart,
 }
 
@@ -58,9 +65,9 @@ struct Steps {
     upper: Vec<Tile>,
 }
 
-/// Checks lines, columns, tree, checkpoints, signatures and commitments. Fails with the first
-/// [`Difference`].
-pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<Walked> {
+/// Checks lines, columns, tree, checkpoints, signatures, commitments and decisions. Fails with the
+/// first [`Difference`]; else returns what the events say, too.
+pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, Decisions)> {
     let outside = trust.outside.map(|it| it.read(trust.keys.as_ref())).transpose()?.flatten();
     let sessions = database.readers();
     let sealed = seal::last_checkpoint(&sessions).await?.map_or(0, |last| last.size);
@@ -68,7 +75,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<Walked> {
     let head = ledger::position(&sessions).await?.get();
     let outside = outside.map(|it| ("checkpoint outside", it.head));
     check_end(head, sealed, outside)?;
-    let walk = Walk { sessions, head, sealed };
+    let walk = Walk { database: database.clone(), sessions, head, sealed };
     let mut steps = Steps {
         tree: TreeCheck::new(trust.keys),
         outside: outside.into_iter().collect(),
@@ -76,15 +83,19 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<Walked> {
         last_time: None,
         upper: Vec::new(),
     };
-    walk.pages(&mut steps).await?;
+    let mut decisions = Decisions::default();
+    walk.pages(&mut steps, &mut decisions).await?;
+    decisions.end()?;
     walk.check_edges(steps.observations_len).await?;
     walk.sessions.close().await;
-    Ok(Walked {
+    let walked = Walked {
         events_len: head,
         observations_len: steps.observations_len,
         checkpoints_len: steps.tree.checkpoints_len,
         sealed,
-    })
+        not_remade_len: decisions.not_remade_len,
+    };
+    Ok((walked, decisions))
 }
 
 /// Nothing that was signed may be gone.
@@ -105,17 +116,40 @@ fn check_end(
 }
 
 impl Walk {
-    async fn pages(&self, steps: &mut Steps) -> anyhow::Result<()> {
+    async fn pages(&self, steps: &mut Steps, decisions: &mut Decisions) -> anyhow::Result<()> {
         let mut progress = Progress::of("checking events", self.head);
         let begins = (0..self.head).step_by(PAGE_LEN as usize);
         let mut pages = stream::iter(begins.map(|after| self.page(after))).buffered(PAGES_AT_ONCE);
         while let Some(page) = pages.next().await {
-            let page = page?;
+            let mut page = page?;
             let end = page.end;
-            tokio::task::block_in_place(|| steps.page(page, self.sealed.cast_unsigned()))?;
+            let events = std::mem::take(&mut page.lines.events);
+            let identifiers = std::mem::take(&mut page.identifiers);
+            steps.page(page, self.sealed.cast_unsigned())?;
             let upper = std::mem::take(&mut steps.upper);
             self.check_tiles(&upper).await?;
+            self.decide_again(decisions, events, identifiers).await?;
             progress.at(end);
+        }
+        Ok(())
+    }
+
+    async fn decide_again(
+        &self,
+        decisions: &mut Decisions,
+        events: Vec<Event>,
+        identifiers: Vec<Identifiers>,
+    ) -> anyhow::Result<()> {
+        let mut identifiers = identifiers.iter();
+        for event in &events {
+            match &event.fact {
+                Fact::RulesActivated(activated) => {
+                    let rules = ledger::rules_of(&self.sessions, &activated.digest).await?;
+                    decisions.activate(&self.database, event, rules).await?;
+                }
+                Fact::ContactObserved(_) => decisions.check(event, identifiers.next())?,
+                _ => decisions.check(event, None)?,
+            }
         }
         Ok(())
     }
@@ -132,6 +166,7 @@ impl Walk {
         );
         let events = ledger::copy_out(&mut session, &events).await?;
         let lines = blocking(move || check_lines(after, end, &events)).await?;
+        let mut identifiers = Vec::new();
         if let Some((first, last)) = lines.observed.first().zip(lines.observed.last()) {
             let (first, last) = (first.id, last.id);
             let observations = format!(
@@ -143,7 +178,7 @@ impl Walk {
             );
             let rows = ledger::copy_out(&mut session, &observations).await?;
             let observed = lines.observed.clone();
-            blocking(move || commitments::check_rows(&observed, &rows)).await?;
+            identifiers = blocking(move || commitments::check_rows(&observed, &rows)).await?;
         }
         let sealed_end = self.sealed.min(end).cast_unsigned();
         let width = TILE_WIDTH as u64;
@@ -155,7 +190,7 @@ impl Walk {
             checkpoints: seal::checkpoints_between(&mut *session, after, end.min(self.sealed))
                 .await?,
         };
-        Ok(Page { end, lines, stored })
+        Ok(Page { end, lines, identifiers, stored })
     }
 
     async fn check_tiles(&self, tiles: &[Tile]) -> anyhow::Result<()> {

@@ -54,8 +54,8 @@ async fn ledger(
     };
     let has_keys = keys.is_some();
     let trust = Trust { keys, outside: place.checkpoint_dir(&config.seal) };
-    let walked = audit::walk(&place.database, trust).await?;
-    let verified = audit::verify(&place.database).await?;
+    let verified = audit::verify_with(&place.database, trust).await?;
+    let walked = verified.walked;
     place.close().await?;
     let signatures = if has_keys { "checked" } else { "not checked, for want of a key" };
     let words = format!(
@@ -69,8 +69,15 @@ async fn ledger(
         walked.checkpoints_len,
         signatures,
     );
+    let words = match walked.not_remade_len {
+        0 => words,
+        len => format!(
+            "{words}\nnot decided again: {len} observations, for want of the normaliser of their rules"
+        ),
+    };
     let facts = json!({
         "verified": true,
+        "notRemade": walked.not_remade_len,
         "position": verified.position,
         "contacts": verified.contacts_len,
         "events": walked.events_len,

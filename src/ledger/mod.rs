@@ -19,4 +19,4 @@ pub use name::LedgerName;
 pub use open::{SERVICE_ROLE, grant_to_service, open};
 pub use pages::{EventLine, Paged, Pages, Recorded, last_observation, observations};
 pub use read::{EventRow, events_after, line_at, position};
-pub use rules::{Activation, RulesFault, activations, keep_rules, rules_in_force};
+pub use rules::{Activation, RulesFault, activations, keep_rules, rules_in_force, rules_of};

@@ -1,6 +1,6 @@
 //! The rules as the ledger has them: those in force, and all that ever were.
 
-use crate::identity::{Event, Fact, Position, Rules, RulesActivated, Timestamp};
+use crate::identity::{Event, Fact, Position, Rules, RulesActivated, RulesDigest, Timestamp};
 use anyhow::Context as _;
 use sqlx::{PgConnection, PgExecutor, query, query_scalar};
 
@@ -52,6 +52,19 @@ pub async fn rules_in_force(executor: impl PgExecutor<'_>) -> Result<Rules, Rule
 
 fn named(normaliser: &str) -> String {
     if normaliser.is_empty() { "no library".to_owned() } else { normaliser.to_owned() }
+}
+
+/// The rules of a digest; `None` where this binary would make other keys by them.
+pub async fn rules_of(
+    executor: impl PgExecutor<'_>,
+    digest: &RulesDigest,
+) -> anyhow::Result<Option<Rules>> {
+    let document = query_scalar!("select document from rules where digest = $1", digest.as_str());
+    let document = document
+        .fetch_optional(executor)
+        .await?
+        .with_context(|| format!("the document of the rules {} is missing", digest.as_str()))?;
+    Ok(Rules::parse(&document).ok().filter(|rules| rules.digest() == digest))
 }
 
 /// All rules that were ever put in force, the first ones first.

@@ -1,0 +1,121 @@
+//! Decisions, made again from the observations.
+
+use super::difference::Difference;
+use crate::identity::{
+    Census, Differences, Event, Fact, Identifiers, Links, Position, Rules, fold,
+};
+use crate::ledger::{Database, Pages, Recorded};
+use std::collections::VecDeque;
+
+const PART: &str = "decision";
+
+/// What the events up to a position say, beside what the resolver says to the observations.
+#[derive(Default)]
+pub struct Decisions {
+    /// The fold of the events.
+    pub links: Links,
+    /// Of the last event that was checked.
+    pub position: Position,
+    /// The rules then in force. `None` where this binary would make other keys by them.
+    rules: Option<Rules>,
+    pub census: Census,
+    /// What has been decided and must come next.
+    expected: VecDeque<Fact>,
+    /// Observations whose decisions were made again, and those where that could not be.
+    pub remade_len: i64,
+    pub not_remade_len: i64,
+}
+
+impl Decisions {
+    /// Checks the next event, which is no change of rules. `identifiers` are those of its own
+    /// observation, where it is a `ContactObserved`.
+    pub fn check(
+        &mut self,
+        event: &Event,
+        identifiers: Option<&Identifiers>,
+    ) -> Result<(), Difference> {
+        let fact = &event.fact;
+        match (fact, &self.rules) {
+            (_, Some(_)) if !self.expected.is_empty() => self.take_expected(event)?,
+            (Fact::ContactObserved(observed), Some(rules)) => {
+                let keys = identifiers.map(|identifiers| rules.keys(identifiers));
+                let Some(keys) = keys else {
+                    return Err(differs(event, "a decision on an observation", told(fact)));
+                };
+                let (id, at) = (observed.observation_id, event.recorded_at);
+                self.expected.extend(self.census.observe(id, &keys, at).facts(observed.commitment));
+                self.take_expected(event)?;
+                self.remade_len += 1;
+            }
+            (Fact::ContactObserved(_), None) => self.not_remade_len += 1,
+            (_, Some(_)) => return Err(differs(event, "no such decision", told(fact))),
+            (_, None) => {}
+        }
+        self.fold(event);
+        Ok(())
+    }
+
+    /// Takes a change of rules: from here on the differences that it makes must come, and then
+    /// decisions by the new rules. `rules` is `None` where this binary cannot decide by them.
+    pub async fn activate(
+        &mut self,
+        database: &Database,
+        event: &Event,
+        rules: Option<Rules>,
+    ) -> anyhow::Result<()> {
+        if !self.expected.is_empty() {
+            self.take_expected(event)?;
+        }
+        let last = self.links.last().get();
+        let mut census = Census::with_capacity(usize::try_from(last)?);
+        if let Some(rules) = &rules {
+            let mut pages = Pages::<Recorded>::between(database, 0, last);
+            while let Some(page) = pages.next().await? {
+                for seen in page {
+                    census.observe(seen.id, &rules.keys(&seen.identifiers), seen.observed_at);
+                }
+            }
+            self.links.compress_all();
+            census.links.compress_all();
+            let differences = Differences::between(&self.links, &census.links);
+            self.expected.extend(differences.facts(&self.links, &census.links));
+        }
+        (self.rules, self.census) = (rules, census);
+        self.fold(event);
+        Ok(())
+    }
+
+    /// Checks that all has come that was to come.
+    pub fn end(&self) -> Result<(), Difference> {
+        match self.expected.front() {
+            Some(fact) => {
+                let position = self.position.next().get();
+                Err(Difference::at(position, PART, told(fact), "the end of the ledger"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn take_expected(&mut self, event: &Event) -> Result<(), Difference> {
+        let expected = self.expected.pop_front().filter(|expected| *expected != event.fact);
+        match expected {
+            Some(expected) => Err(differs(event, told(&expected), told(&event.fact))),
+            None => Ok(()),
+        }
+    }
+
+    fn fold(&mut self, event: &Event) {
+        self.links.apply(fold(&event.fact), event.recorded_at);
+        self.position = event.position;
+    }
+}
+
+fn differs(event: &Event, expected: impl ToString, found: impl ToString) -> Difference {
+    Difference::at(event.position.get(), PART, expected, found)
+}
+
+/// A fact has numbers and hashes only.
+fn told(fact: &Fact) -> String {
+    let data = serde_json::to_string(fact).expect("a fact is plain data");
+    format!("{} {data}", fact.kind())
+}
