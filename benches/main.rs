@@ -7,6 +7,7 @@ mod history;
 mod load;
 mod machine;
 mod postgres;
+mod proof;
 mod ran;
 mod report;
 mod scale;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-const SECTIONS: [&str; 6] = ["line", "ceiling", "identify", "growth", "big", "memory"];
+const SECTIONS: [&str; 7] = ["line", "ceiling", "identify", "growth", "big", "memory", "proof"];
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -84,6 +85,10 @@ async fn bench() -> anyhow::Result<()> {
     }
     if wants("memory") {
         scale::memory(&server, &dir, &mut report).await?;
+    }
+    if wants("proof") {
+        proof::sealing(&server, &dir, &mut report).await?;
+        proof::verifying(&server, &dir, &mut report).await?;
     }
     server.drop_run().await?;
     report.publish(&dir.join("report.json"))
