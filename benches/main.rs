@@ -8,6 +8,7 @@ mod history;
 mod load;
 mod machine;
 mod postgres;
+mod proof;
 mod ran;
 mod report;
 mod scale;
@@ -23,7 +24,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-const SECTIONS: [&str; 7] = ["line", "ceiling", "identify", "growth", "big", "memory", "rules"];
+const SECTIONS: [&str; 8] =
+    ["line", "ceiling", "identify", "growth", "big", "memory", "rules", "proof"];
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -88,6 +90,10 @@ async fn bench() -> anyhow::Result<()> {
     }
     if wants("rules") {
         change::rules(&server, &dir, &mut report).await?;
+    }
+    if wants("proof") {
+        proof::sealing(&server, &dir, &mut report).await?;
+        proof::verifying(&server, &dir, &mut report).await?;
     }
     server.drop_run().await?;
     report.publish(&dir.join("report.json"))

@@ -15,6 +15,8 @@ pub struct Trial {
     pub label: String,
     pub traffic: Traffic,
     pub arrivals: Arrivals,
+    /// More flags for the service.
+    pub flags: Vec<String>,
     pub warm_up: Duration,
     pub measured: Duration,
 }
@@ -24,6 +26,8 @@ pub struct Ran {
     pub label: String,
     pub outcome: Outcome,
     pub ready_after: Duration,
+    /// Events that no checkpoint covered when the load ended.
+    pub unsealed_len: f64,
     pub memory_at_start: Memory,
     pub memory_at_end: Memory,
     seconds: f64,
@@ -46,6 +50,7 @@ impl Trial {
             label: label.into(),
             traffic,
             arrivals: Arrivals::Closed,
+            flags: Vec::new(),
             warm_up: Duration::from_secs(2),
             measured: Duration::from_secs(4),
         }
@@ -54,7 +59,7 @@ impl Trial {
     pub async fn run(self, server: &Server, cloned: &Cloned, dir: &Path) -> anyhow::Result<Ran> {
         eprintln!("  {} ...", self.label);
         server.settle().await?;
-        let service = Service::start(&cloned.url, dir).await?;
+        let service = Service::start(&cloned.url, &self.flags, dir).await?;
         let memory_at_start = Memory::of(service.process());
         let plan = Plan {
             address: service.address,
@@ -68,11 +73,13 @@ impl Trial {
             Ok(Probe { cpu, batches, wal_bytes: server.wal_bytes().await? })
         };
         let (outcome, before, after) = load::run(&plan, &self.traffic, probe).await?;
+        let unsealed_len = service.unsealed_len().await?;
         let (first, last) = (before.batches, after.batches);
         let ran = Ran {
             label: self.label,
             outcome,
             ready_after: service.ready_after,
+            unsealed_len,
             memory_at_start,
             memory_at_end: Memory::of(service.process()),
             seconds: self.measured.as_secs_f64(),

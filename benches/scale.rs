@@ -114,7 +114,7 @@ async fn make(new: &Cloned, blocks_len: u64, big_len: u64) -> anyhow::Result<()>
     let since = Instant::now();
     generate::fill(new, blocks_len, big_len).await?;
     let made_s = since.elapsed().as_secs_f64();
-    let verified = service::verify(&new.url)?;
+    let verified = service::verify(&new.url, &[])?;
     let verified_s = since.elapsed().as_secs_f64() - made_s;
     eprintln!("  made in {made_s:.1} s, verified in {verified_s:.1} s: {verified}");
     Ok(())

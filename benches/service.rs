@@ -28,10 +28,11 @@ pub struct Batches {
 }
 
 impl Service {
-    pub async fn start(url: &str, dir: &Path) -> anyhow::Result<Self> {
+    pub async fn start(url: &str, flags: &[String], dir: &Path) -> anyhow::Result<Self> {
         let log = dir.join("service.log");
         let since = Instant::now();
         let child = command(&["serve", "--listen", "127.0.0.1:0", "--database-url", url])
+            .args(flags)
             .stderr(File::create(&log)?)
             .spawn()?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -57,6 +58,12 @@ impl Service {
             value.and_then(|value| value.trim().parse().ok()).unwrap_or(f64::NAN)
         };
         Ok(Batches { count: value("_count"), observations: value("_sum") })
+    }
+
+    pub async fn unsealed_len(&self) -> anyhow::Result<f64> {
+        let ledger = reqwest::get(format!("http://{}/ledger", self.address)).await?;
+        let ledger: serde_json::Value = serde_json::from_str(&ledger.text().await?)?;
+        ledger["lag"].as_f64().context("the ledger does not say how far it is sealed")
     }
 
     /// Ends it as an operator would.
@@ -89,8 +96,9 @@ impl Drop for Service {
 }
 
 /// Runs `identity-ledger verify`, and returns what it says.
-pub fn verify(url: &str) -> anyhow::Result<String> {
-    let output = command(&["verify", "--database-url", url]).stderr(Stdio::inherit()).output()?;
+pub fn verify(url: &str, flags: &[String]) -> anyhow::Result<String> {
+    let mut verify = command(&["verify", "--database-url", url]);
+    let output = verify.args(flags).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "the ledger is not what it should be");
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

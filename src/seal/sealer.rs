@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// From the begin of one look at the head to the next. A checkpoint follows within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
@@ -92,9 +92,14 @@ impl Task {
             }
         }
         *is_away = false;
+        let mut stopped = self.stopped.clone();
         loop {
             let begun = Instant::now();
-            self.look(&mut session).await?;
+            tokio::select! {
+                looked = self.look(&mut session) => looked?,
+                // It has much to catch up on, and the next one goes on from where it is.
+                () = stopped_for_long(&mut stopped) => return Ok(()),
+            }
             if self.wait_until(begun + LOOK_EVERY).await {
                 let last = timeout(LAST_SEAL_WAIT, self.look(&mut session)).await;
                 return last.unwrap_or(Ok(()));
@@ -138,4 +143,10 @@ impl Task {
             () = sleep_until(end) => false,
         }
     }
+}
+
+async fn stopped_for_long(stopped: &mut watch::Receiver<bool>) {
+    // The handle is kept until it has stopped the task.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+    sleep(LAST_SEAL_WAIT).await;
 }
