@@ -10,6 +10,7 @@ mod faults;
 mod http;
 mod identify;
 mod ledger;
+mod lookup;
 mod plans;
 mod private_postgres;
 mod readme;

@@ -2,12 +2,11 @@
 
 use super::App;
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, unanswered};
+use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use crate::identity::{ObservationId, Position};
 use crate::ledger::EventRow;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -160,11 +159,6 @@ fn not_a_number(name: &'static str, allowed: RangeInclusive<i64>) -> Problem {
 
 fn not_a_query() -> Problem {
     Problem::bad_request("Send after and limit once each, as in /events?after=0&limit=100.")
-}
-
-fn corrupt() -> Problem {
-    let detail = "An event in this page was tampered with. Run identity-ledger verify.";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 //! Never: SQL, a decision about identities, a caller's value in a log, an error or a metric.
 
 mod answer;
+mod body;
 mod connection;
 mod contacts;
 mod docs;
 mod events;
 mod health;
 mod identify;
+mod lookup;
 mod measure;
 mod problem;
 mod question;
@@ -42,6 +44,7 @@ pub struct App {
 pub fn router(app: App) -> Router {
     let (documented, openapi) = OpenApiRouter::with_openapi(docs::Api::openapi())
         .routes(routes!(identify::identify))
+        .routes(routes!(lookup::lookup))
         .routes(routes!(contacts::contact))
         .routes(routes!(events::events))
         .routes(routes!(health::live))

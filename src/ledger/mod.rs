@@ -10,7 +10,9 @@ mod open;
 mod read;
 
 pub use database::Database;
-pub use fault::Fault;
+pub use fault::{Fault, Unanswered};
 pub use name::LedgerName;
 pub use open::{SERVICE_ROLE, grant_to_service, open};
-pub use read::{EventRow, events_after, line_at, lines_after, position, rules_in_force};
+pub use read::{
+    EventRow, events_after, line_at, lines_after, position, recorded_rules, rules_in_force,
+};

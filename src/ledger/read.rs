@@ -1,6 +1,7 @@
 //! Reading the ledger back.
 
-use crate::identity::{ObservationId, Position, Rules};
+use super::fault::Unanswered;
+use crate::identity::{ObservationId, Position, Rules, RulesDigest};
 use anyhow::{Context as _, ensure};
 use sqlx::{PgConnection, PgExecutor, query, query_scalar};
 
@@ -90,4 +91,18 @@ pub async fn rules_in_force(connection: &mut PgConnection) -> anyhow::Result<Rul
         recorded.digest
     );
     Ok(rules)
+}
+
+/// The rules that were recorded under a digest.
+pub async fn recorded_rules(
+    executor: impl PgExecutor<'_>,
+    digest: &RulesDigest,
+) -> Result<Rules, Unanswered> {
+    let document = query_scalar!("select document from rules where digest = $1", digest.as_str())
+        .fetch_optional(executor)
+        .await?;
+    let rules = document.and_then(|document| Rules::parse(&document).ok());
+    rules
+        .filter(|rules| rules.digest() == digest)
+        .ok_or_else(|| Unanswered::Unreadable(format!("the rules {}", digest.as_str())))
 }

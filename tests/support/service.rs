@@ -130,6 +130,12 @@ impl Service {
         request.header("content-type", "application/json").body(body).send().await
     }
 
+    pub async fn lookup(&self, seen: &Seen) -> Response {
+        let body = json!({"email": seen.email, "phoneNumber": seen.phone_number});
+        let request = self.client.post(self.url("/lookup")).body(body.to_string());
+        request.header("content-type", "application/json").send().await.unwrap()
+    }
+
     pub async fn get(&self, path: &str) -> Response {
         self.client.get(self.url(path)).send().await.unwrap()
     }
