@@ -7,6 +7,7 @@ mod support;
 mod commands;
 mod crashes;
 mod faults;
+mod feed;
 mod http;
 mod identify;
 mod ledger;

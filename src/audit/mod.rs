@@ -1,8 +1,13 @@
-//! Checks that what is served is what the ledger says.
+//! For auditors: the events in order, and whether they still say what the contact table says.
 //!
-//! Promises: names the first difference, and where it is; never shows personal data.
-//! Never: changes anything, or reads in one long transaction.
+//! Promises: a reader of the feed skips and repeats no position; every answer holds at one
+//! position; the cost of a question grows with what it is about, not with the ledger.
+//! Never: changes anything, or holds a transaction open while a client reads.
 
+mod auditor;
+mod feed;
 mod verify;
 
+pub use auditor::{Auditor, EventPage};
+pub use feed::Feed;
 pub use verify::{Verified, verify};

@@ -3,6 +3,7 @@
 use super::config::{DatabaseConfig, ServeConfig};
 use super::place::Place;
 use super::signals::Signal;
+use crate::audit::Auditor;
 use crate::http::{self, App};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
@@ -34,7 +35,9 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);
     let (recorder, mut task) = recorder::start(place.database.clone(), metrics.clone()).await?;
-    let router = http::router(App { recorder, reader: reader.clone(), metrics });
+    let auditor = Auditor::new(&place.database);
+    let app = App { recorder, reader: reader.clone(), auditor: auditor.clone(), metrics };
+    let router = http::router(app);
     tracing::info!(
         ledger = place.database.ledger().as_str(),
         "listening on http://{}",
@@ -52,6 +55,7 @@ pub async fn serve(
     // The last handle went with the router: the recorder drains its queue and ends.
     task.await.context("the recorder panicked")?;
     reader.close().await;
+    auditor.close().await;
     place.close().await?;
     tracing::info!("stopped");
     Ok(())

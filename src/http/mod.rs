@@ -9,6 +9,7 @@ mod body;
 mod connection;
 mod contacts;
 mod docs;
+mod entry;
 mod events;
 mod health;
 mod identify;
@@ -17,12 +18,14 @@ mod measure;
 mod problem;
 mod question;
 mod serve;
+mod stream;
 
 #[cfg(test)]
 mod tests;
 
 pub use serve::serve;
 
+use crate::audit::Auditor;
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::Recorder;
@@ -38,6 +41,7 @@ use utoipa_axum::routes;
 pub struct App {
     pub recorder: Recorder,
     pub reader: Reader,
+    pub auditor: Auditor,
     pub metrics: Arc<Metrics>,
 }
 

@@ -97,6 +97,9 @@ impl ContactObserved {
 }
 
 impl Fact {
+    pub const KINDS: [&'static str; 4] =
+        ["RulesActivated", "ContactObserved", "ContactLinked", "PrimaryDemoted"];
+
     pub fn kind(&self) -> &'static str {
         match self {
             Self::RulesActivated(_) => "RulesActivated",

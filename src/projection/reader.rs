@@ -2,9 +2,11 @@
 
 use super::load::{load, load_by_number};
 use crate::identity::{Answer, ContactId, DEFAULT_RULES, Identifiers, Key, Position, Rules};
-use crate::ledger::{self, Database, EventRow, Fault, Unanswered};
+use crate::ledger::{self, Database, Fault, Unanswered};
 use sqlx::PgPool;
 use std::sync::{Arc, Mutex, PoisonError};
+
+const SESSIONS_MAX: u32 = 8;
 
 /// Reads beside the recorder. Cheap to clone; connects when first used.
 #[derive(Clone)]
@@ -17,7 +19,7 @@ pub struct Reader {
 impl Reader {
     pub fn new(database: &Database) -> Self {
         let rules = Rules::parse(DEFAULT_RULES).expect("the rules that are shipped can be read");
-        Self { pool: database.readers(), rules: Arc::new(Mutex::new(rules.into())) }
+        Self { pool: database.readers(SESSIONS_MAX), rules: Arc::new(Mutex::new(rules.into())) }
     }
 
     /// The identity that any of these identifiers leads to, and the position it was read at.
@@ -49,11 +51,6 @@ impl Reader {
         let position = snapshot.head.position;
         let found = !snapshot.contacts.is_empty();
         Ok(found.then(|| (Answer::of(&snapshot.contacts), position)))
-    }
-
-    /// Up to `limit` events after a position, in order.
-    pub async fn events(&self, after: Position, limit: i64) -> Result<Vec<EventRow>, Fault> {
-        Ok(ledger::events_after(&self.pool, after, limit).await?)
     }
 
     /// The position of the last event. Fails while Postgres is away.

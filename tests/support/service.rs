@@ -140,6 +140,14 @@ impl Service {
         self.client.get(self.url(path)).send().await.unwrap()
     }
 
+    pub async fn get_with(&self, path: &str, headers: &[(&'static str, String)]) -> Response {
+        let mut request = self.client.get(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        request.send().await.unwrap()
+    }
+
     pub async fn get_json(&self, path: &str) -> Value {
         self.get(path).await.json().await.unwrap()
     }
