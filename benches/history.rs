@@ -5,7 +5,7 @@ use crate::traffic::{EmailOf, PhoneOf, Seen};
 use anyhow::Context as _;
 use chrono::TimeDelta;
 use identity_ledger::identity::{
-    Commitment, Contact, ContactId, Email, Event, Fact, Identifiers, Identities, Key, Observation,
+    Commitment, Contact, ContactId, Email, Event, Identifiers, Identities, Key, Observation,
     ObservationId, PhoneNumber, Position, Rules, Salt, Timestamp, resolve,
 };
 use identity_ledger::ledger;
@@ -77,13 +77,12 @@ impl History {
             identifiers,
         };
         self.rows.write_observation(&observation, self.position.next(), self.now, salt);
-        for fact in resolve(&self.known, &observation) {
+        let decision = resolve(&mut self.known, observation.id, &observation.keys);
+        self.introduced.extend(decision.introduces().then_some(decision.contact_id));
+        for fact in decision.facts(observation.commitment) {
             self.position = self.position.next();
             let event = Event { position: self.position, recorded_at: self.now, fact };
             self.known.apply(&event, &observation);
-            if let Fact::ContactObserved(observed) = &event.fact {
-                self.introduced.extend(observed.introduced().then_some(observed.contact_id));
-            }
             self.rows.write_event(&event);
         }
         Ok(())

@@ -25,6 +25,8 @@ pub struct Metrics {
     /// Of the last event this service has recorded or seen.
     position: Gauge,
     identity_len_max: Gauge,
+    /// Observations of which the rules let nothing link.
+    pub unlinked_observations: Counter,
     requests: Family<Answered, Counter>,
     request_duration: Family<Asked, Histogram>,
     registry: Registry,
@@ -54,6 +56,7 @@ impl Metrics {
             queue_len: Gauge::default(),
             position: Gauge::default(),
             identity_len_max: Gauge::default(),
+            unlinked_observations: Counter::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(histogram),
             registry: Registry::with_prefix("identity_ledger"),
@@ -113,6 +116,11 @@ impl Metrics {
             "Contacts of the largest identity that was touched since the start",
             Unit::Other("contacts".into()),
             self.identity_len_max.clone(),
+        );
+        registry.register(
+            "unlinked_observations",
+            "Observations of which the rules let nothing link, each a primary of its own",
+            self.unlinked_observations.clone(),
         );
     }
 }

@@ -46,7 +46,8 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
             let observations = format!("{text}, {text}, {}, {number}", many("'x'::bytea"));
             let contacts = format!("{number}, {number}, {text}, {text}, {text}, {text}");
             let append = format!(
-                "append(1, 0, now(), {events}, {observations}, {contacts}, {number}, {number})"
+                "append(1, 0, now(), {events}, {observations}, {contacts}, {number}, {number}, \
+                 {text}, {text})"
             );
             check(&mut session, &append).await;
         }

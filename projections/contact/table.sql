@@ -15,5 +15,8 @@ create table contact (
     phone_number text,
     -- A key stands with its holder, the oldest contact that has it, and nowhere else.
     email_key text,
-    phone_key text
+    phone_key text,
+    -- The normal form of a value that never links stands with every contact that has it.
+    unlinked_email text,
+    unlinked_phone text
 );

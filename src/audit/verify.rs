@@ -1,11 +1,11 @@
 //! Folds the whole ledger and compares it with the contact table, while requests run.
 
 use crate::identity::{
-    Contact, ContactId, Email, Identifiers, Key, Link, PhoneNumber, Position, Rules, Timestamp,
+    Contact, ContactId, Email, Holders, Identifiers, Link, PhoneNumber, Position, Rules, Timestamp,
 };
 use crate::ledger::{self, Database};
 use crate::progress::Progress;
-use crate::projection::Replay;
+use crate::projection::{Replay, key};
 use anyhow::{Context as _, ensure};
 use sqlx::{PgConnection, query_as};
 
@@ -21,6 +21,7 @@ struct Verification {
     owner: PgConnection,
     rules: Rules,
     replay: Replay,
+    holders: Holders,
 }
 
 /// A contact row beside its observation and the head; the head alone past the last contact.
@@ -34,6 +35,8 @@ struct Row {
     phone_number: Option<String>,
     email_key: Option<String>,
     phone_key: Option<String>,
+    unlinked_email: Option<String>,
+    unlinked_phone: Option<String>,
     observed_at: Option<Timestamp>,
     observed_email: Option<String>,
     observed_phone_number: Option<String>,
@@ -44,7 +47,7 @@ pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
     let mut owner = database.owner().await?;
     let rules = ledger::rules_in_force(&mut owner).await?;
     let replay = Replay::whole(&mut owner).await?;
-    let mut verification = Verification { owner, rules, replay };
+    let mut verification = Verification { owner, rules, replay, holders: Holders::new() };
     let contacts_len = verification.compare().await?;
     Ok(Verified { position: verification.replay.position, contacts_len })
 }
@@ -97,7 +100,8 @@ impl Verification {
         let observed_at =
             row.observed_at.with_context(|| format!("observation {id} is missing"))?;
         let keys = self.rules.keys(&observed);
-        let expected = Contact::new(&observed, keys, standing, observed_at);
+        let holds = self.holders.claim(id, &keys);
+        let expected = Contact::new(&observed, keys, standing, holds, observed_at);
         let found = row.contact(id);
         let columns = [
             ("linked_id", expected.link == found.link),
@@ -125,12 +129,14 @@ impl Verification {
             select h.position,
                 c.id as "id?", c.linked_id, c.created_at as "created_at?",
                 c.updated_at as "updated_at?", c.email, c.phone_number, c.email_key, c.phone_key,
+                c.unlinked_email, c.unlinked_phone,
                 o.observed_at as "observed_at?", o.email as observed_email,
                 o.phone_number as observed_phone_number
             from head as h
             left join (
                 select id, linked_id, created_at, updated_at,
-                    email, phone_number, email_key, phone_key
+                    email, phone_number, email_key, phone_key,
+                    unlinked_email, unlinked_phone
                 from contact
                 where id > $1
                 order by id
@@ -153,8 +159,8 @@ impl Row {
             id,
             email: self.email.as_deref().map(Email::recorded),
             phone_number: self.phone_number.as_deref().map(PhoneNumber::recorded),
-            email_key: self.email_key.as_deref().map(Key::links),
-            phone_key: self.phone_key.as_deref().map(Key::links),
+            email_key: key(self.email_key.as_deref(), self.unlinked_email.as_deref()),
+            phone_key: key(self.phone_key.as_deref(), self.unlinked_phone.as_deref()),
             link: self
                 .linked_id
                 .map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),

@@ -3,6 +3,8 @@
 use super::id::ContactId;
 use super::identifier::{Email, PhoneNumber};
 use super::identities::Contact;
+use super::key::Key;
+use std::collections::HashSet;
 
 /// A consolidated identity: the primary's values first, then in order of contact id, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,22 +19,25 @@ impl Answer {
     /// Expects all contacts of one identity in order of id; the first is the primary.
     ///
     /// The holder of a key is the oldest contact that has it, so showing what is held shows
-    /// each value once, in its first spelling.
+    /// each value once, in its first spelling. A value that never links has no holder.
     pub fn of(contacts: &[Contact]) -> Self {
         let (primary, secondaries) = contacts.split_first().expect("an identity has a primary");
-        let held_email = |contact: &Contact| {
-            contact.email_key.as_ref()?;
-            contact.email.clone()
-        };
-        let held_phone = |contact: &Contact| {
-            contact.phone_key.as_ref()?;
-            contact.phone_number.clone()
-        };
         Self {
             primary_contact_id: primary.id,
-            emails: contacts.iter().filter_map(held_email).collect(),
-            phone_numbers: contacts.iter().filter_map(held_phone).collect(),
+            emails: shown(contacts, |contact| {
+                contact.email_key.as_ref().zip(contact.email.as_ref())
+            }),
+            phone_numbers: shown(contacts, |contact| {
+                contact.phone_key.as_ref().zip(contact.phone_number.as_ref())
+            }),
             secondary_contact_ids: secondaries.iter().map(|contact| contact.id).collect(),
         }
     }
+}
+
+fn shown<T: Clone>(contacts: &[Contact], value: impl Fn(&Contact) -> Option<(&Key, &T)>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    let mut is_first = |key: &Key| key.is_link() || seen.insert(key.clone());
+    let values = contacts.iter().filter_map(value);
+    values.filter(|(key, _)| is_first(key)).map(|(_, value)| value.clone()).collect()
 }

@@ -28,6 +28,10 @@ pub enum Fact {
     ContactObserved(ContactObserved),
     ContactLinked(ContactLinked),
     PrimaryDemoted(PrimaryDemoted),
+    ContactIntroduced(ContactIntroduced),
+    ContactRetired(ContactRetired),
+    ContactPromoted(ContactPromoted),
+    ObservationMoved(ObservationMoved),
 }
 
 /// These rules are in force from here on.
@@ -63,6 +67,8 @@ pub struct ContactObserved {
 pub enum Matched {
     New,
     HeldBy(ContactId),
+    /// The rules say that it links nobody.
+    NeverLinks,
 }
 
 /// A contact is a secondary of a primary.
@@ -73,13 +79,52 @@ pub struct ContactLinked {
     pub primary_id: ContactId,
 }
 
-/// A primary, with all its secondaries, belongs to an older one from here on: the observation
-/// bridged them by matching the two holders, email's first.
+/// A primary, with all its secondaries, belongs to an older one from here on. The observation
+/// bridged them by matching the two holders, email's first; a rule change has neither.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PrimaryDemoted {
     pub contact_id: ContactId,
-    pub holder_ids: [ContactId; 2],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder_ids: Option<[ContactId; 2]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observation_id: Option<ObservationId>,
+    pub primary_id: ContactId,
+}
+
+/// By a rule change, an observation that was filed under a contact is one of its own, linked to
+/// the primary or leading an identity itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContactIntroduced {
+    pub contact_id: ContactId,
+    pub primary_id: ContactId,
+}
+
+/// By a rule change, an observation is no contact of its own any more, and filed under
+/// `contact_id`, which belongs to the primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContactRetired {
+    pub contact_id: ContactId,
+    pub observation_id: ObservationId,
+    pub primary_id: ContactId,
+}
+
+/// By a rule change, a secondary leads an identity again: alone, until others are linked to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContactPromoted {
+    pub contact_id: ContactId,
+    pub former_primary_id: ContactId,
+}
+
+/// By a rule change, an observation that is no contact is filed under another one, which belongs
+/// to the primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservationMoved {
+    pub contact_id: ContactId,
     pub observation_id: ObservationId,
     pub primary_id: ContactId,
 }
@@ -106,32 +151,49 @@ impl Fact {
             Self::ContactObserved(_) => "ContactObserved",
             Self::ContactLinked(_) => "ContactLinked",
             Self::PrimaryDemoted(_) => "PrimaryDemoted",
+            Self::ContactIntroduced(_) => "ContactIntroduced",
+            Self::ContactRetired(_) => "ContactRetired",
+            Self::ContactPromoted(_) => "ContactPromoted",
+            Self::ObservationMoved(_) => "ObservationMoved",
         }
     }
 
+    /// The contact that it is about, or that an observation is filed under from here on.
     pub fn contact_id(&self) -> Option<ContactId> {
         match self {
             Self::RulesActivated(_) => None,
             Self::ContactObserved(observed) => Some(observed.contact_id),
             Self::ContactLinked(linked) => Some(linked.contact_id),
             Self::PrimaryDemoted(demoted) => Some(demoted.contact_id),
+            Self::ContactIntroduced(introduced) => Some(introduced.contact_id),
+            Self::ContactRetired(retired) => Some(retired.contact_id),
+            Self::ContactPromoted(promoted) => Some(promoted.contact_id),
+            Self::ObservationMoved(moved) => Some(moved.contact_id),
         }
     }
 
     pub fn observation_id(&self) -> Option<ObservationId> {
         match self {
-            Self::RulesActivated(_) | Self::ContactLinked(_) => None,
+            Self::RulesActivated(_) | Self::ContactLinked(_) | Self::ContactPromoted(_) => None,
             Self::ContactObserved(observed) => Some(observed.observation_id),
-            Self::PrimaryDemoted(demoted) => Some(demoted.observation_id),
+            Self::PrimaryDemoted(demoted) => demoted.observation_id,
+            Self::ContactIntroduced(introduced) => Some(introduced.contact_id.into()),
+            Self::ContactRetired(retired) => Some(retired.observation_id),
+            Self::ObservationMoved(moved) => Some(moved.observation_id),
         }
     }
 
+    /// The primary that leads the contact from here on.
     pub fn primary_id(&self) -> Option<ContactId> {
         match self {
             Self::RulesActivated(_) => None,
             Self::ContactObserved(observed) => Some(observed.primary_id),
             Self::ContactLinked(linked) => Some(linked.primary_id),
             Self::PrimaryDemoted(demoted) => Some(demoted.primary_id),
+            Self::ContactIntroduced(introduced) => Some(introduced.primary_id),
+            Self::ContactRetired(retired) => Some(retired.primary_id),
+            Self::ContactPromoted(promoted) => Some(promoted.contact_id),
+            Self::ObservationMoved(moved) => Some(moved.primary_id),
         }
     }
 }
@@ -178,6 +240,10 @@ impl Event {
             "ContactObserved" => Fact::ContactObserved(serde_json::from_str(data)?),
             "ContactLinked" => Fact::ContactLinked(serde_json::from_str(data)?),
             "PrimaryDemoted" => Fact::PrimaryDemoted(serde_json::from_str(data)?),
+            "ContactIntroduced" => Fact::ContactIntroduced(serde_json::from_str(data)?),
+            "ContactRetired" => Fact::ContactRetired(serde_json::from_str(data)?),
+            "ContactPromoted" => Fact::ContactPromoted(serde_json::from_str(data)?),
+            "ObservationMoved" => Fact::ObservationMoved(serde_json::from_str(data)?),
             _ => return Err(CorruptLine(serde::de::Error::custom("unknown kind"))),
         };
         Ok(Self { position: read.position, recorded_at: read.recorded_at, fact })
@@ -191,6 +257,10 @@ impl Serialize for Fact {
             Self::ContactObserved(data) => data.serialize(serializer),
             Self::ContactLinked(data) => data.serialize(serializer),
             Self::PrimaryDemoted(data) => data.serialize(serializer),
+            Self::ContactIntroduced(data) => data.serialize(serializer),
+            Self::ContactRetired(data) => data.serialize(serializer),
+            Self::ContactPromoted(data) => data.serialize(serializer),
+            Self::ObservationMoved(data) => data.serialize(serializer),
         }
     }
 }

@@ -1,33 +1,63 @@
 //! What an event does to the contacts.
 
-use super::event::{Event, Fact, Matched};
-use super::id::ContactId;
+use super::event::Fact;
+use super::id::{ContactId, ObservationId};
 
 /// What an event changes. Everything that keeps contacts, in memory or in a table, applies these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A contact is there, a primary for now, and holds these keys of its observation.
-    Introduced { contact: ContactId, holds_email: bool, holds_phone: bool },
-    /// A contact is a secondary of `primary`.
+    /// From here on keys are made by other rules. The changes that follow say all that this does
+    /// to links; which contact holds a key is to be found anew.
+    Rules,
+    /// An observation is a contact, linked to `primary` or, where that is itself, leading.
+    Introduced { contact: ContactId, primary: ContactId },
+    /// An observation is no contact, or none any more, and filed under one.
+    Filed { observation: ObservationId, under: ContactId },
+    /// A contact is a secondary of `primary`. It moves alone.
     Linked { contact: ContactId, primary: ContactId },
-    /// `contact` and all its secondaries are secondaries of `primary`.
+    /// A primary and all its secondaries are secondaries of `primary`.
     Demoted { contact: ContactId, primary: ContactId },
+    /// A secondary leads an identity. It moves alone.
+    Promoted { contact: ContactId },
 }
 
-/// Folds one event: `None` where it changes no contact. Decides nothing; the event has decided.
-pub fn fold(event: &Event) -> Option<Change> {
-    match &event.fact {
-        Fact::RulesActivated(_) => None,
-        Fact::ContactObserved(observed) => observed.introduced().then_some(Change::Introduced {
-            contact: observed.contact_id,
-            holds_email: observed.email == Some(Matched::New),
-            holds_phone: observed.phone_number == Some(Matched::New),
-        }),
-        Fact::ContactLinked(linked) => {
-            Some(Change::Linked { contact: linked.contact_id, primary: linked.primary_id })
-        }
-        Fact::PrimaryDemoted(demoted) => {
-            Some(Change::Demoted { contact: demoted.contact_id, primary: demoted.primary_id })
+impl Change {
+    /// The contact whose row is another one for it; a demoted primary's secondaries change, too.
+    pub fn contact(&self) -> Option<ContactId> {
+        match *self {
+            Self::Rules | Self::Filed { .. } => None,
+            Self::Introduced { contact, .. }
+            | Self::Linked { contact, .. }
+            | Self::Demoted { contact, .. }
+            | Self::Promoted { contact } => Some(contact),
         }
     }
+}
+
+/// Folds one fact. Decides nothing: the fact has decided.
+pub fn fold(fact: &Fact) -> Change {
+    match fact {
+        Fact::RulesActivated(_) => Change::Rules,
+        Fact::ContactObserved(observed) => filed(observed.observation_id, observed.contact_id),
+        Fact::ContactLinked(linked) => {
+            Change::Linked { contact: linked.contact_id, primary: linked.primary_id }
+        }
+        Fact::PrimaryDemoted(demoted) => {
+            Change::Demoted { contact: demoted.contact_id, primary: demoted.primary_id }
+        }
+        Fact::ContactIntroduced(introduced) => {
+            Change::Introduced { contact: introduced.contact_id, primary: introduced.primary_id }
+        }
+        Fact::ContactRetired(retired) => filed(retired.observation_id, retired.contact_id),
+        Fact::ContactPromoted(promoted) => Change::Promoted { contact: promoted.contact_id },
+        Fact::ObservationMoved(moved) => filed(moved.observation_id, moved.contact_id),
+    }
+}
+
+/// An observation that is filed under itself is a contact, a primary for now.
+pub(super) fn filed(observation: ObservationId, under: ContactId) -> Change {
+    if under == ContactId::from(observation) {
+        return Change::Introduced { contact: under, primary: under };
+    }
+    Change::Filed { observation, under }
 }

@@ -3,11 +3,13 @@
 use super::answer::Answer;
 use super::event::{Event, Timestamp};
 use super::fold::{Change, fold};
+use super::holders::Holds;
 use super::id::ContactId;
 use super::identifier::{Email, PhoneNumber};
 use super::key::Key;
 use super::links::Standing;
 use super::observation::{Identifiers, Keys, Observation};
+use super::resolve::Known;
 use std::collections::HashMap;
 
 /// A contact: an observation that brought something new.
@@ -16,9 +18,10 @@ pub struct Contact {
     pub id: ContactId,
     pub email: Option<Email>,
     pub phone_number: Option<PhoneNumber>,
-    /// The key of the email, where this is the oldest contact that has it.
+    /// The key of the email, where this is the oldest contact that has it, or it never links.
     pub email_key: Option<Key>,
-    /// The key of the phone number, where this is the oldest contact that has it.
+    /// The key of the phone number, where this is the oldest contact that has it, or it never
+    /// links.
     pub phone_key: Option<Key>,
     pub link: Link,
     pub created_at: Timestamp,
@@ -47,19 +50,21 @@ pub struct Identities {
 }
 
 impl Contact {
-    /// A contact from what was observed and where it stands.
+    /// A contact from what was observed and where it stands. Of its keys it has those that it
+    /// holds, and those that never link.
     pub fn new(
         identifiers: &Identifiers,
         keys: Keys,
         standing: Standing,
+        holds: Holds,
         created_at: Timestamp,
     ) -> Self {
         Self {
             id: standing.id,
             email: identifiers.email().cloned(),
             phone_number: identifiers.phone_number().cloned(),
-            email_key: keys.email.filter(|_| standing.holds_email),
-            phone_key: keys.phone_number.filter(|_| standing.holds_phone),
+            email_key: keys.email.filter(|key| holds.email || !key.is_link()),
+            phone_key: keys.phone_number.filter(|key| holds.phone || !key.is_link()),
             link: standing.linked_id.map_or(Link::Primary, |of| Link::Secondary { of }),
             created_at,
             updated_at: standing.updated_at,
@@ -98,23 +103,43 @@ impl Identity {
     }
 }
 
-impl Identities {
-    pub fn email_holder(&self, key: &Key) -> Option<ContactId> {
+/// Panics for a contact that is not here: identities are whole, so a holder's primary is.
+impl Known for Identities {
+    fn email_holder(&self, key: &Key) -> Option<ContactId> {
         self.email_holder.get(key).copied()
     }
 
-    pub fn phone_holder(&self, key: &Key) -> Option<ContactId> {
+    fn phone_holder(&self, key: &Key) -> Option<ContactId> {
         self.phone_holder.get(key).copied()
     }
 
-    /// Panics for a contact that is not here: identities are whole, so a holder's primary is.
-    pub fn primary_of(&self, contact: ContactId) -> ContactId {
+    fn primary_of(&mut self, contact: ContactId) -> ContactId {
+        self.primary(contact)
+    }
+
+    fn shows_email(&self, primary: ContactId, key: &Key) -> bool {
+        self.has(primary, |contact| contact.email_key.as_ref() == Some(key))
+    }
+
+    fn shows_phone(&self, primary: ContactId, key: &Key) -> bool {
+        self.has(primary, |contact| contact.phone_key.as_ref() == Some(key))
+    }
+}
+
+impl Identities {
+    fn has(&self, primary: ContactId, wanted: impl Fn(&Contact) -> bool) -> bool {
+        let identity = self.by_primary.get(&primary);
+        identity.is_some_and(|identity| identity.contacts.iter().any(wanted))
+    }
+
+    /// Panics for a contact that is not here.
+    pub fn primary(&self, contact: ContactId) -> ContactId {
         self.primary_of[&contact]
     }
 
     /// The identity of a contact that is here.
     pub fn identity_of(&self, contact: ContactId) -> &Identity {
-        &self.by_primary[&self.primary_of(contact)]
+        &self.by_primary[&self.primary(contact)]
     }
 
     pub fn contact(&self, id: ContactId) -> &Contact {
@@ -126,10 +151,10 @@ impl Identities {
     fn insert(&mut self, contact: Contact) {
         let primary = contact.primary();
         self.primary_of.insert(contact.id, primary);
-        if let Some(key) = &contact.email_key {
+        if let Some(key) = contact.email_key.as_ref().filter(|key| key.is_link()) {
             self.email_holder.insert(key.clone(), contact.id);
         }
-        if let Some(key) = &contact.phone_key {
+        if let Some(key) = contact.phone_key.as_ref().filter(|key| key.is_link()) {
             self.phone_holder.insert(key.clone(), contact.id);
         }
         self.by_primary.entry(primary).or_default().insert(contact);
@@ -161,20 +186,32 @@ impl Identities {
         }
     }
 
-    /// Folds an event in. `observation` is the one that the event concerns.
+    /// Folds an event in, which is no rule change: identities are known under one rule set.
+    /// `observation` is the one that the event concerns.
     pub fn apply(&mut self, event: &Event, observation: &Observation) {
         let at = event.recorded_at;
-        match fold(event) {
-            None => {}
-            Some(Change::Introduced { contact: id, holds_email, holds_phone }) => {
-                let standing =
-                    Standing { id, linked_id: None, updated_at: at, holds_email, holds_phone };
+        match fold(&event.fact) {
+            Change::Introduced { contact: id, .. } => {
                 let Observation { identifiers, keys, .. } = observation;
-                self.insert(Contact::new(identifiers, keys.clone(), standing, at));
+                let standing = Standing { id, linked_id: None, updated_at: at };
+                let holds = self.unheld(keys);
+                self.insert(Contact::new(identifiers, keys.clone(), standing, holds, at));
             }
-            Some(Change::Linked { contact, primary } | Change::Demoted { contact, primary }) => {
+            Change::Filed { .. } => {}
+            Change::Linked { contact, primary } | Change::Demoted { contact, primary } => {
                 self.relink(contact, primary, at);
             }
+            Change::Rules | Change::Promoted { .. } => {
+                unreachable!("a rule change makes identities known anew")
+            }
+        }
+    }
+
+    /// What a new contact holds: the keys that no older one has.
+    fn unheld(&self, keys: &Keys) -> Holds {
+        Holds {
+            email: keys.email.as_ref().is_some_and(|key| self.email_holder(key).is_none()),
+            phone: keys.phone_number.as_ref().is_some_and(|key| self.phone_holder(key).is_none()),
         }
     }
 

@@ -1,26 +1,39 @@
-//! The fold of a whole ledger in a few bytes a contact: who belongs to whom, since when.
+//! The fold of a whole ledger in a few bytes an observation: who belongs to whom, since when.
 
-use super::event::{Event, Timestamp};
-use super::fold::{Change, fold};
-use super::id::ContactId;
+use super::event::Timestamp;
+use super::fold::Change;
+use super::id::{ContactId, ObservationId};
 use chrono::DateTime;
 
-/// All contacts of a ledger by id, as trees: a contact points to the primary that it was
-/// linked to, which may have been demoted since and then points on. A union-find forest
-/// (Galler and Fischer, 1964) that is compressed when it is asked.
-#[derive(Default)]
+/// All observations of a ledger: a contact points to the primary that it was linked to, which
+/// may have been demoted since and then points on; what is no contact points to the one that it
+/// is filed under. A union-find forest (Galler and Fischer, 1964), compressed when it is asked.
+#[derive(Clone, Default)]
 pub struct Links {
-    /// In order of id: contacts are introduced so.
+    /// Observation n stands at n - 1.
     entries: Vec<Entry>,
+    contacts_len: usize,
 }
 
+#[derive(Clone, Copy)]
 struct Entry {
-    id: ContactId,
-    parent: Option<ContactId>,
-    /// When the entry got its parent; before that, when it was introduced. In microseconds.
+    /// Itself for a primary.
+    above: ContactId,
+    /// When the entry got its place. In microseconds.
     since_us: i64,
-    holds_email: bool,
-    holds_phone: bool,
+    is_contact: bool,
+}
+
+/// What fills a gap in the numbers.
+const NOBODY: Entry = Entry { above: ContactId::new(0), since_us: 0, is_contact: false };
+
+/// Where an observation stands at the end of what was folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filing {
+    /// It is a contact of its own, led by `primary`, which may be itself.
+    Contact { primary: ContactId },
+    /// It is filed under a contact.
+    Under { contact: ContactId },
 }
 
 /// Where a contact stands at the end of what was folded.
@@ -29,89 +42,136 @@ pub struct Standing {
     pub id: ContactId,
     pub linked_id: Option<ContactId>,
     pub updated_at: Timestamp,
-    pub holds_email: bool,
-    pub holds_phone: bool,
 }
 
 impl Links {
+    /// Has room for that many observations.
+    pub fn with_capacity(observations_len: usize) -> Self {
+        Self { entries: Vec::with_capacity(observations_len), contacts_len: 0 }
+    }
+
+    /// How many contacts there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.contacts_len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.contacts_len == 0
     }
 
-    /// Folds an event in; returns the contact that changed. A demoted primary's secondaries
-    /// change with it.
-    pub fn apply(&mut self, event: &Event) -> Option<ContactId> {
-        let since_us = event.recorded_at.timestamp_micros();
-        match fold(event)? {
-            Change::Introduced { contact: id, holds_email, holds_phone } => {
-                let last = self.entries.last().map(|entry| entry.id);
-                assert!(last < Some(id), "contacts are introduced in order of id");
-                self.entries.push(Entry { id, parent: None, since_us, holds_email, holds_phone });
-                Some(id)
+    /// The last observation; 0 before the first.
+    pub fn last(&self) -> ObservationId {
+        ObservationId::new(self.entries.len() as i64)
+    }
+
+    /// Folds a change in.
+    pub fn apply(&mut self, change: Change, at: Timestamp) {
+        let since_us = at.timestamp_micros();
+        match change {
+            // What is to move alone must not take along whoever still points to it.
+            Change::Rules => self.compress_all(),
+            Change::Introduced { contact, primary } => {
+                self.put(contact, Entry { above: primary, since_us, is_contact: true });
+            }
+            Change::Filed { observation, under } => {
+                let entry = Entry { above: under, since_us, is_contact: false };
+                self.put(observation.into(), entry);
             }
             Change::Linked { contact, primary } | Change::Demoted { contact, primary } => {
-                let place =
-                    self.place(contact).expect("a contact is introduced before it is linked");
-                let entry = &mut self.entries[place];
-                entry.parent = Some(primary);
-                entry.since_us = since_us;
-                Some(contact)
+                self.put(contact, Entry { above: primary, since_us, is_contact: true });
+            }
+            Change::Promoted { contact } => {
+                self.put(contact, Entry { above: contact, since_us, is_contact: true });
             }
         }
     }
 
     /// `None` for a number that is no contact.
     pub fn standing(&mut self, id: ContactId) -> Option<Standing> {
-        let place = self.place(id)?;
-        Some(self.standing_at(place))
+        let primary = self.find(id)?;
+        let since_us = self.entries[place(id)].since_us;
+        Some(Standing {
+            id,
+            linked_id: Some(primary).filter(|primary| *primary != id),
+            updated_at: DateTime::from_timestamp_micros(since_us)
+                .expect("a time that was recorded is a time"),
+        })
+    }
+
+    /// `None` for a number that was not given yet.
+    pub fn filing(&self, observation: ObservationId) -> Option<Filing> {
+        let id = ContactId::from(observation);
+        let entry = self.entry(id).filter(|entry| entry.above != NOBODY.above)?;
+        Some(match entry.is_contact {
+            true => Filing::Contact { primary: self.root(id).0 },
+            false => Filing::Under { contact: entry.above },
+        })
+    }
+
+    /// The primary of a contact; `None` for a number that is no contact.
+    pub fn find(&mut self, id: ContactId) -> Option<ContactId> {
+        self.entry(id).filter(|entry| entry.is_contact)?;
+        let (root, since_us) = self.root(id);
+        self.compress(id, root, since_us);
+        Some(root)
     }
 
     /// The contacts after a given one, up to and including another, in order of id.
     pub fn between(&self, after: ContactId, last: ContactId) -> impl Iterator<Item = ContactId> {
-        let from = self.entries.partition_point(|entry| entry.id <= after);
-        self.entries[from..].iter().map(|entry| entry.id).take_while(move |id| *id <= last)
+        let end = last.get().min(self.last().get());
+        let ids = (after.get().max(0) + 1..=end).map(ContactId::new);
+        ids.filter(|id| self.entries[place(*id)].is_contact)
     }
 
-    fn place(&self, id: ContactId) -> Option<usize> {
-        self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
-    }
-
-    fn standing_at(&mut self, place: usize) -> Standing {
-        let (root, since_us) = self.root(place);
-        self.compress(place, root, since_us);
-        let entry = &self.entries[place];
-        Standing {
-            id: entry.id,
-            linked_id: entry.parent,
-            updated_at: DateTime::from_timestamp_micros(entry.since_us)
-                .expect("a time that was recorded is a time"),
-            holds_email: entry.holds_email,
-            holds_phone: entry.holds_phone,
+    /// Points every contact straight to its primary, so that the next questions are quick.
+    pub fn compress_all(&mut self) {
+        // In order of id a contact's older primaries come first, but for rule changes.
+        for id in 1..=self.last().get() {
+            self.find(ContactId::new(id));
         }
     }
 
-    /// The primary above an entry, and since when: the last link on the way up is the youngest,
+    fn entry(&self, id: ContactId) -> Option<&Entry> {
+        self.entries.get(usize::try_from(id.get() - 1).ok()?)
+    }
+
+    fn put(&mut self, id: ContactId, entry: Entry) {
+        let place = place(id);
+        if self.entries.len() <= place {
+            self.entries.resize(place + 1, NOBODY);
+        }
+        let former = std::mem::replace(&mut self.entries[place], entry);
+        self.contacts_len += usize::from(entry.is_contact);
+        self.contacts_len -= usize::from(former.is_contact);
+    }
+
+    /// The primary above a contact, and since when: the last link on the way up is the youngest,
     /// for only a primary gains secondaries.
-    fn root(&self, place: usize) -> (ContactId, i64) {
-        let mut entry = &self.entries[place];
+    fn root(&self, mut id: ContactId) -> (ContactId, i64) {
+        let mut entry = &self.entries[place(id)];
         let mut since_us = entry.since_us;
-        while let Some(parent) = entry.parent {
+        while entry.above != id {
             since_us = entry.since_us;
-            let place = self.place(parent).expect("a primary is a contact");
-            entry = &self.entries[place];
+            id = entry.above;
+            entry = &self.entries[place(id)];
         }
-        (entry.id, since_us)
+        (id, since_us)
     }
 
-    fn compress(&mut self, mut place: usize, root: ContactId, since_us: i64) {
-        while let Some(parent) = self.entries[place].parent.filter(|parent| *parent != root) {
-            self.entries[place].parent = Some(root);
-            self.entries[place].since_us = since_us;
-            place = self.place(parent).expect("a primary is a contact");
+    fn compress(&mut self, mut id: ContactId, root: ContactId, since_us: i64) {
+        loop {
+            let entry = &mut self.entries[place(id)];
+            let above = entry.above;
+            if above == root {
+                return;
+            }
+            entry.above = root;
+            entry.since_us = since_us;
+            id = above;
         }
     }
+}
+
+fn place(id: ContactId) -> usize {
+    usize::try_from(id.get() - 1).expect("numbers begin at 1")
 }

@@ -7,8 +7,11 @@
 //! Never: I/O, a clock, randomness, SQL, HTTP.
 
 mod answer;
+mod census;
+mod differences;
 mod event;
 mod fold;
+mod holders;
 mod id;
 mod identifier;
 mod identities;
@@ -19,16 +22,24 @@ mod resolve;
 mod rules;
 
 #[cfg(test)]
+mod rule_change_tests;
+#[cfg(test)]
 mod tests;
 
 pub use answer::Answer;
-pub use event::{CorruptLine, Event, Fact, Matched, RulesActivated, Timestamp};
+pub use census::Census;
+pub use differences::Differences;
+pub use event::{
+    ContactIntroduced, ContactLinked, ContactObserved, ContactPromoted, ContactRetired,
+    CorruptLine, Event, Fact, Matched, ObservationMoved, PrimaryDemoted, RulesActivated, Timestamp,
+};
 pub use fold::{Change, fold};
+pub use holders::{Holders, Holds};
 pub use id::{ContactId, ObservationId, Position};
 pub use identifier::{Email, Invalid, PhoneNumber};
 pub use identities::{Contact, Identities, Identity, Link};
 pub use key::Key;
-pub use links::{Links, Standing};
+pub use links::{Filing, Links, Standing};
 pub use observation::{Commitment, Identifiers, Keys, Observation, Salt};
-pub use resolve::resolve;
+pub use resolve::{Decision, Known, resolve};
 pub use rules::{DEFAULT_RULES, Rules, RulesDigest, RulesError};

@@ -1,59 +1,156 @@
 //! What an observation means.
 
 use super::event::{ContactLinked, ContactObserved, Fact, Matched, PrimaryDemoted};
-use super::id::ContactId;
-use super::identities::Identities;
-use super::observation::Observation;
+use super::fold::{Change, filed};
+use super::id::{ContactId, ObservationId};
+use super::key::Key;
+use super::observation::{Commitment, Keys};
+
+/// What the resolver asks of the contacts so far. Identities are known as wholes or not at all.
+pub trait Known {
+    /// The oldest contact that has an email with this key.
+    fn email_holder(&self, key: &Key) -> Option<ContactId>;
+    /// The oldest contact that has a phone number with this key.
+    fn phone_holder(&self, key: &Key) -> Option<ContactId>;
+    /// The primary of a contact that is known. May put its own books in order.
+    fn primary_of(&mut self, contact: ContactId) -> ContactId;
+    /// Whether an identity has an email with this key, which never links.
+    fn shows_email(&self, primary: ContactId, key: &Key) -> bool;
+    /// Whether an identity has a phone number with this key, which never links.
+    fn shows_phone(&self, primary: ContactId, key: &Key) -> bool;
+}
+
+/// What an observation means: where it is filed, and what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub observation_id: ObservationId,
+    /// The observation's own where it brings something new, else the oldest holder of its keys.
+    pub contact_id: ContactId,
+    /// Leads the identity that it is answered with.
+    pub primary_id: ContactId,
+    pub email: Option<Matched>,
+    pub phone_number: Option<Matched>,
+    consequence: Option<Consequence>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Consequence {
+    /// A known identity learns something new.
+    Linked,
+    /// Two identities turn out to be one customer: this primary gives way.
+    Demoted { contact: ContactId, holders: [ContactId; 2] },
+}
 
 /// Decides what an observation means, given the identities that hold its keys.
 ///
-/// The first fact is always a `ContactObserved`. At most one decision follows it: a
-/// `ContactLinked` where a known identity learns something new, or a `PrimaryDemoted`
-/// where two identities turn out to be one customer.
-pub fn resolve(known: &Identities, observation: &Observation) -> Vec<Fact> {
-    let matched = |holder: Option<ContactId>| holder.map_or(Matched::New, Matched::HeldBy);
-    let email = observation.keys.email.as_ref().map(|key| matched(known.email_holder(key)));
-    let phone_number =
-        observation.keys.phone_number.as_ref().map(|key| matched(known.phone_holder(key)));
-
-    let own = ContactId::from(observation.id);
-    let brings_news = [email, phone_number].contains(&Some(Matched::New));
+/// A value that never links is news unless the identity shows it already. An observation of
+/// which nothing links is a new primary each time.
+pub fn resolve(known: &mut impl Known, id: ObservationId, keys: &Keys) -> Decision {
+    let email = keys.email.as_ref().map(|key| matched(key, known.email_holder(key)));
+    let phone_number = keys.phone_number.as_ref().map(|key| matched(key, known.phone_holder(key)));
     let holders = [email, phone_number].map(holder);
     let primaries = holders.map(|holder| holder.map(|holder| known.primary_of(holder)));
-    let primary_id = primaries.into_iter().flatten().min().unwrap_or(own);
 
-    let observed = Fact::ContactObserved(ContactObserved {
-        commitment: observation.commitment,
-        contact_id: match holders.into_iter().flatten().min() {
-            Some(oldest_holder) if !brings_news => oldest_holder,
-            _ => own,
-        },
-        email,
-        observation_id: observation.id,
-        phone_number,
-        primary_id,
-    });
-    match (holders, primaries) {
+    let own = ContactId::from(id);
+    let oldest_holder = holders.into_iter().flatten().min();
+    let primary_id = primaries.into_iter().flatten().min().unwrap_or(own);
+    let shows_email = |key: &Key| known.shows_email(primary_id, key);
+    let shows_phone = |key: &Key| known.shows_phone(primary_id, key);
+    let brings_news = is_news(email, keys.email.as_ref(), shows_email)
+        || is_news(phone_number, keys.phone_number.as_ref(), shows_phone);
+    let consequence = match (holders, primaries) {
         ([Some(by_email), Some(by_phone)], [Some(a), Some(b)]) if a != b => {
-            let demoted = Fact::PrimaryDemoted(PrimaryDemoted {
-                contact_id: a.max(b),
-                holder_ids: [by_email, by_phone],
-                observation_id: observation.id,
-                primary_id,
-            });
-            vec![observed, demoted]
+            Some(Consequence::Demoted { contact: a.max(b), holders: [by_email, by_phone] })
         }
-        _ if brings_news && primary_id != own => {
-            let linked = Fact::ContactLinked(ContactLinked { contact_id: own, primary_id });
-            vec![observed, linked]
-        }
-        _ => vec![observed],
+        _ if brings_news && primary_id != own => Some(Consequence::Linked),
+        _ => None,
+    };
+    Decision {
+        observation_id: id,
+        contact_id: oldest_holder.filter(|_| !brings_news).unwrap_or(own),
+        primary_id,
+        email,
+        phone_number,
+        consequence,
+    }
+}
+
+fn matched(key: &Key, holder: Option<ContactId>) -> Matched {
+    match holder {
+        _ if !key.is_link() => Matched::NeverLinks,
+        Some(holder) => Matched::HeldBy(holder),
+        None => Matched::New,
     }
 }
 
 fn holder(matched: Option<Matched>) -> Option<ContactId> {
     match matched {
         Some(Matched::HeldBy(holder)) => Some(holder),
-        Some(Matched::New) | None => None,
+        Some(Matched::New | Matched::NeverLinks) | None => None,
+    }
+}
+
+fn is_news(matched: Option<Matched>, key: Option<&Key>, shows: impl Fn(&Key) -> bool) -> bool {
+    match matched {
+        Some(Matched::New) => true,
+        Some(Matched::NeverLinks) => key.is_some_and(|key| !shows(key)),
+        Some(Matched::HeldBy(_)) | None => false,
+    }
+}
+
+impl Decision {
+    /// Whether the observation is a contact of its own.
+    pub fn introduces(&self) -> bool {
+        self.contact_id == ContactId::from(self.observation_id)
+    }
+
+    /// Whether the rules keep all that was observed from linking anybody.
+    pub fn links_nothing(&self) -> bool {
+        let mut matched = [self.email, self.phone_number].into_iter().flatten();
+        matched.all(|matched| matched == Matched::NeverLinks)
+    }
+
+    /// The primary that gives way.
+    pub fn demoted(&self) -> Option<ContactId> {
+        match self.consequence {
+            Some(Consequence::Demoted { contact, .. }) => Some(contact),
+            Some(Consequence::Linked) | None => None,
+        }
+    }
+
+    /// The facts to record: a `ContactObserved`, and at most one that follows from it.
+    pub fn facts(&self, commitment: Commitment) -> Vec<Fact> {
+        let Self { observation_id, contact_id, primary_id, email, phone_number, .. } = *self;
+        let observed = Fact::ContactObserved(ContactObserved {
+            commitment,
+            contact_id,
+            email,
+            observation_id,
+            phone_number,
+            primary_id,
+        });
+        let follows = self.consequence.map(|consequence| match consequence {
+            Consequence::Linked => Fact::ContactLinked(ContactLinked { contact_id, primary_id }),
+            Consequence::Demoted { contact, holders } => Fact::PrimaryDemoted(PrimaryDemoted {
+                contact_id: contact,
+                holder_ids: Some(holders),
+                observation_id: Some(observation_id),
+                primary_id,
+            }),
+        });
+        [Some(observed), follows].into_iter().flatten().collect()
+    }
+
+    /// What `facts` fold into.
+    pub fn changes(&self) -> [Option<Change>; 2] {
+        let follows = self.consequence.map(|consequence| match consequence {
+            Consequence::Linked => {
+                Change::Linked { contact: self.contact_id, primary: self.primary_id }
+            }
+            Consequence::Demoted { contact, .. } => {
+                Change::Demoted { contact, primary: self.primary_id }
+            }
+        });
+        [Some(filed(self.observation_id, self.contact_id)), follows]
     }
 }

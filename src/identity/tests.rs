@@ -1,7 +1,6 @@
 //! Features of the core, as text: given observations, when one more comes, then this is so.
 
 use super::*;
-use crate::identity::event::ContactObserved;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +21,8 @@ impl Ledger {
             commitment: Commitment::to(&identifiers, Salt([0; 16])),
             identifiers,
         };
-        for fact in resolve(&self.known, &observation) {
+        let decision = resolve(&mut self.known, observation.id, &observation.keys);
+        for fact in decision.facts(observation.commitment) {
             let position = Position::new(self.events.len() as i64 + 1);
             let recorded_at = Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(position.get());
             let event = Event { position, recorded_at, fact };
@@ -257,7 +257,7 @@ proptest! {
         let mut links = Links::default();
         for event in &ledger.events {
             let event = Event::parse(&event.line()).unwrap();
-            links.apply(&event);
+            links.apply(fold(&event.fact), event.recorded_at);
             let id = match &event.fact {
                 Fact::ContactObserved(ContactObserved { observation_id, .. }) => *observation_id,
                 other => other.contact_id().unwrap().into(),
@@ -271,8 +271,6 @@ proptest! {
                 id,
                 linked_id: Some(contact.primary()).filter(|primary| *primary != id),
                 updated_at: contact.updated_at,
-                holds_email: contact.email_key.is_some(),
-                holds_phone: contact.phone_key.is_some(),
             };
             prop_assert_eq!(links.standing(id), Some(standing));
         }

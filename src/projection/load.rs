@@ -39,6 +39,8 @@ struct Row {
     phone_number: Option<String>,
     email_key: Option<String>,
     phone_key: Option<String>,
+    unlinked_email: Option<String>,
+    unlinked_phone: Option<String>,
 }
 
 /// The identities that hold any of these keys, each whole.
@@ -82,10 +84,25 @@ fn contact(row: Row) -> Option<Contact> {
         id: ContactId::new(row.id?),
         email: row.email.as_deref().map(Email::recorded),
         phone_number: row.phone_number.as_deref().map(PhoneNumber::recorded),
-        email_key: row.email_key.as_deref().map(Key::links),
-        phone_key: row.phone_key.as_deref().map(Key::links),
+        email_key: key(row.email_key.as_deref(), row.unlinked_email.as_deref()),
+        phone_key: key(row.phone_key.as_deref(), row.unlinked_phone.as_deref()),
         link: row.linked_id.map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),
         created_at: row.created_at?,
         updated_at: row.updated_at?,
     })
+}
+
+/// A contact's key from its two columns: one for a key that it holds, one for what never links.
+pub fn key(held: Option<&str>, unlinked: Option<&str>) -> Option<Key> {
+    held.map(Key::links).or_else(|| unlinked.map(Key::never_links))
+}
+
+/// What the table has of a contact's key in the column for keys that it holds.
+pub fn held(key: Option<&Key>) -> Option<&str> {
+    key.filter(|key| key.is_link()).map(Key::as_str)
+}
+
+/// What the table has of a contact's key in the column for what never links.
+pub fn unlinked(key: Option<&Key>) -> Option<&str> {
+    key.filter(|key| !key.is_link()).map(Key::as_str)
 }

@@ -8,7 +8,7 @@ mod reader;
 mod replay;
 mod table;
 
-pub use load::{Head, Snapshot, load};
+pub use load::{Head, Snapshot, held, key, load, unlinked};
 pub use reader::Reader;
 pub use replay::Replay;
 pub use table::{create_missing, create_next, index_next, swap_in_next};

@@ -1,6 +1,6 @@
 //! The whole ledger, folded again from its first event, page by page.
 
-use crate::identity::{ContactId, Event, Links, Position};
+use crate::identity::{ContactId, Event, Links, Position, fold};
 use crate::ledger;
 use crate::progress::Progress;
 use anyhow::{Context as _, ensure};
@@ -44,7 +44,9 @@ impl Replay {
             let expected = self.position.next();
             let event = Event::parse(&line).with_context(|| format!("event {expected}"))?;
             ensure!(event.position == expected, "event {expected} is missing");
-            changed.extend(self.links.apply(&event));
+            let change = fold(&event.fact);
+            self.links.apply(change, event.recorded_at);
+            changed.extend(change.contact());
             self.position = expected;
         }
         Ok(changed)

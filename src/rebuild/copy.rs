@@ -2,9 +2,10 @@
 
 use super::Build;
 use crate::identity::{
-    Contact, ContactId, Email, Identifiers, Key, PhoneNumber, Rules, Standing, Timestamp,
+    Contact, ContactId, Email, Holders, Identifiers, PhoneNumber, Rules, Standing, Timestamp,
 };
 use crate::progress::Progress;
+use crate::projection::{held, unlinked};
 use sqlx::{query, query_as, query_scalar};
 
 const CHUNK_LEN: i64 = 20_000;
@@ -72,7 +73,8 @@ async fn copy(build: &mut Build, observations: Vec<ObservationRow>) -> anyhow::R
     let mut len = 0;
     for observation in observations {
         if let Some(standing) = build.replay.links.standing(ContactId::new(observation.id)) {
-            write_row(&mut text, &observation.contact(standing, &build.rules));
+            let contact = observation.contact(standing, &build.rules, &mut build.holders);
+            write_row(&mut text, &contact);
             len += 1;
         }
     }
@@ -80,7 +82,8 @@ async fn copy(build: &mut Build, observations: Vec<ObservationRow>) -> anyhow::R
         .owner
         .copy_in_raw(
             "copy contact_next (
-                id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key
+                id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key,
+                unlinked_email, unlinked_phone
             ) from stdin",
         )
         .await?;
@@ -90,13 +93,15 @@ async fn copy(build: &mut Build, observations: Vec<ObservationRow>) -> anyhow::R
 }
 
 impl ObservationRow {
-    fn contact(&self, standing: Standing, rules: &Rules) -> Contact {
+    fn contact(&self, standing: Standing, rules: &Rules, holders: &mut Holders) -> Contact {
         let identifiers = Identifiers::new(
             self.email.as_deref().map(Email::recorded),
             self.phone_number.as_deref().map(PhoneNumber::recorded),
         )
         .expect("the observation table has a row only for what had an identifier");
-        Contact::new(&identifiers, rules.keys(&identifiers), standing, self.observed_at)
+        let keys = rules.keys(&identifiers);
+        let holds = holders.claim(standing.id, &keys);
+        Contact::new(&identifiers, keys, standing, holds, self.observed_at)
     }
 }
 
@@ -109,8 +114,10 @@ fn write_row(text: &mut String, contact: &Contact) {
         Some(contact.updated_at.to_rfc3339()),
         contact.email.as_ref().map(|email| escaped(email.as_str())),
         contact.phone_number.as_ref().map(|number| escaped(number.as_str())),
-        contact.email_key.as_ref().map(|key| escaped(Key::as_str(key))),
-        contact.phone_key.as_ref().map(|key| escaped(Key::as_str(key))),
+        held(contact.email_key.as_ref()).map(escaped),
+        held(contact.phone_key.as_ref()).map(escaped),
+        unlinked(contact.email_key.as_ref()).map(escaped),
+        unlinked(contact.phone_key.as_ref()).map(escaped),
     ];
     for (n, column) in columns.iter().enumerate() {
         if n > 0 {

@@ -6,7 +6,7 @@
 
 mod copy;
 
-use crate::identity::{Position, Rules};
+use crate::identity::{Holders, Position, Rules};
 use crate::ledger::{self, Database};
 use crate::projection::{self, Replay};
 use anyhow::{bail, ensure};
@@ -31,6 +31,7 @@ struct Build {
     owner: PgConnection,
     rules: Rules,
     replay: Replay,
+    holders: Holders,
 }
 
 /// Rebuilds the contact table. One rebuild runs at a time.
@@ -43,7 +44,7 @@ pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
 
     let rules = ledger::rules_in_force(&mut owner).await?;
     let replay = Replay::whole(&mut owner).await?;
-    let mut build = Build { owner, rules, replay };
+    let mut build = Build { owner, rules, replay, holders: Holders::new() };
     projection::create_next(&mut build.owner).await?;
     copy_all(&mut build).await?;
     projection::index_next(&mut build.owner).await?;

@@ -1,7 +1,8 @@
 //! Writes a decided batch.
 
 use super::decide::Batch;
-use crate::identity::{ContactId, Email, Key, PhoneNumber};
+use crate::identity::{ContactId, Email, PhoneNumber};
+use crate::projection::{held, unlinked};
 use sqlx::{PgExecutor, query_file_scalar};
 
 /// Appends a closed batch, unless the head has moved since it was decided: then nothing is
@@ -30,9 +31,13 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
     let new_numbers: Vec<_> =
         contacts().map(|contact| contact.phone_number.as_ref().map(PhoneNumber::as_str)).collect();
     let new_email_keys: Vec<_> =
-        contacts().map(|contact| contact.email_key.as_ref().map(Key::as_str)).collect();
+        contacts().map(|contact| held(contact.email_key.as_ref())).collect();
     let new_phone_keys: Vec<_> =
-        contacts().map(|contact| contact.phone_key.as_ref().map(Key::as_str)).collect();
+        contacts().map(|contact| held(contact.phone_key.as_ref())).collect();
+    let new_unlinked_emails: Vec<_> =
+        contacts().map(|contact| unlinked(contact.email_key.as_ref())).collect();
+    let new_unlinked_phones: Vec<_> =
+        contacts().map(|contact| unlinked(contact.phone_key.as_ref())).collect();
 
     let (demoted, demoted_to): (Vec<_>, Vec<_>) =
         batch.demoted.iter().map(|(contact, primary)| (contact.get(), primary.get())).unzip();
@@ -59,6 +64,8 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
         new_phone_keys as _,
         &demoted,
         &demoted_to,
+        new_unlinked_emails as _,
+        new_unlinked_phones as _,
     );
     Ok(moved.fetch_optional(executor).await?.is_some())
 }

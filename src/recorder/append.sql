@@ -25,13 +25,18 @@ observed as (
 ),
 introduced as (
     insert into contact (
-        id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key
+        id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key,
+        unlinked_email, unlinked_phone
     )
-    select c.id, c.linked_id, $3, $3, c.email, c.phone_number, c.email_key, c.phone_key
+    select c.id, c.linked_id, $3, $3, c.email, c.phone_number, c.email_key, c.phone_key,
+        c.unlinked_email, c.unlinked_phone
     from moved_head
     cross join unnest(
-        $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::text[], $18::text[]
-    ) as c (id, linked_id, email, phone_number, email_key, phone_key)
+        $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::text[], $18::text[],
+        $21::text[], $22::text[]
+    ) as c (
+        id, linked_id, email, phone_number, email_key, phone_key, unlinked_email, unlinked_phone
+    )
 ),
 demoted as (
     select d.id, d.primary_id

@@ -2,8 +2,7 @@
 
 use super::queue::{Recorded, Request};
 use crate::identity::{
-    Contact, ContactId, Event, Fact, Identities, Observation, ObservationId, Position, Timestamp,
-    resolve,
+    Contact, ContactId, Event, Identities, Observation, ObservationId, Position, Timestamp, resolve,
 };
 use crate::projection::Head;
 
@@ -27,6 +26,8 @@ pub struct Batch {
     pub touched: Vec<ContactId>,
     /// In contacts.
     pub identity_len_max: usize,
+    /// How many of the observations link nothing.
+    pub unlinked_len: usize,
 }
 
 impl Batch {
@@ -46,6 +47,7 @@ impl Batch {
             introduced: Vec::new(),
             touched: Vec::new(),
             identity_len_max: 0,
+            unlinked_len: 0,
         }
     }
 
@@ -81,21 +83,19 @@ impl Batch {
             commitment: request.commitment,
         };
         self.observed_at.push(self.last_position().next());
-        let mut primary_id = observation.id.into();
-        for fact in resolve(known, &observation) {
-            match &fact {
-                Fact::ContactObserved(observed) => {
-                    primary_id = observed.primary_id;
-                    self.introduced.extend(observed.introduced().then_some(observed.contact_id));
-                }
-                Fact::PrimaryDemoted(demoted) => self.demote(demoted.contact_id),
-                Fact::ContactLinked(_) | Fact::RulesActivated(_) => {}
-            }
+        let decision = resolve(known, observation.id, &observation.keys);
+        self.introduced.extend(decision.introduces().then_some(decision.contact_id));
+        if let Some(primary) = decision.demoted() {
+            self.demote(primary);
+        }
+        for fact in decision.facts(observation.commitment) {
             let position = self.last_position().next();
             let event = Event { position, recorded_at: self.recorded_at, fact };
             known.apply(&event, &observation);
             self.events.push(event);
         }
+        self.unlinked_len += usize::from(decision.links_nothing());
+        let primary_id = decision.primary_id;
         let identity = known.identity_of(primary_id);
         self.identity_len_max = self.identity_len_max.max(identity.contacts().len());
         self.answers.push(Recorded { answer: identity.answer(), position: self.last_position() });
@@ -115,7 +115,7 @@ impl Batch {
     pub fn close(&mut self, known: &Identities) {
         self.contacts = self.introduced.iter().map(|id| known.contact(*id).clone()).collect();
         for (contact, primary) in &mut self.demoted {
-            *primary = known.primary_of(*contact);
+            *primary = known.primary(*contact);
         }
     }
 

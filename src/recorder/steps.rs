@@ -2,7 +2,7 @@
 
 use super::decide::Batch;
 use super::queue::Request;
-use crate::identity::{Identities, Key, Rules};
+use crate::identity::{Identities, Key, Known as _, Rules};
 use crate::ledger::{Database, Fault};
 use crate::metrics::Metrics;
 use crate::projection::{self, Snapshot};
@@ -32,6 +32,7 @@ impl Shared {
 
     pub fn measure(&self, batch: &Batch) {
         self.metrics.recorded(batch.len(), batch.last_position(), batch.identity_len_max);
+        self.metrics.unlinked_observations.inc_by(batch.unlinked_len as u64);
     }
 
     /// Whether a snapshot was made under the rules that the keys are made by.
@@ -49,12 +50,12 @@ pub async fn load(
     let keys = || requests.iter().map(|request| &request.keys);
     let email_keys: Vec<_> = keys()
         .filter_map(|keys| keys.email.as_ref())
-        .filter(|key| known.email_holder(key).is_none())
+        .filter(|key| key.is_link() && known.email_holder(key).is_none())
         .map(Key::as_str)
         .collect();
     let phone_keys: Vec<_> = keys()
         .filter_map(|keys| keys.phone_number.as_ref())
-        .filter(|key| known.phone_holder(key).is_none())
+        .filter(|key| key.is_link() && known.phone_holder(key).is_none())
         .map(Key::as_str)
         .collect();
     within(projection::load(connection, &email_keys, &phone_keys)).await

@@ -249,7 +249,7 @@ impl Task {
 impl Known {
     /// Drops what a landed batch has touched and the next one does not need: the table has it.
     fn release(&mut self, touched: &[ContactId], next: &[ContactId]) {
-        let primary_of = |contact: &ContactId| self.identities.primary_of(*contact);
+        let primary_of = |contact: &ContactId| self.identities.primary(*contact);
         let needed: HashSet<_> = next.iter().map(primary_of).collect();
         let released: HashSet<_> = touched.iter().map(primary_of).collect();
         for primary in released.difference(&needed) {

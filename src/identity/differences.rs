@@ -1,0 +1,162 @@
+//! What a rule change says: the differences between what is and what would be.
+
+use super::event::{
+    ContactIntroduced, ContactLinked, ContactPromoted, ContactRetired, Fact, ObservationMoved,
+    PrimaryDemoted,
+};
+use super::id::{ContactId, ObservationId};
+use super::links::{Filing, Links};
+
+/// The facts that make one state of a ledger's observations into another, in an order that can be
+/// folded: whoever something is linked to leads an identity by then, and nothing points to what
+/// retires.
+#[derive(Default)]
+pub struct Differences {
+    promoted: Vec<ObservationId>,
+    introduced: Vec<ObservationId>,
+    demoted: Vec<ObservationId>,
+    linked: Vec<ObservationId>,
+    retired: Vec<ObservationId>,
+    moved: Vec<ObservationId>,
+}
+
+impl Differences {
+    /// Compares two states of the same observations. Quick where both are compressed.
+    pub fn between(before: &Links, after: &Links) -> Self {
+        let mut differences = Self::default();
+        for id in (1..=after.last().get()).map(ObservationId::new) {
+            let (Some(was), Some(is)) = (before.filing(id), after.filing(id)) else { continue };
+            if let Some(ids) = differences.list(after, id, was, is) {
+                ids.push(id);
+            }
+        }
+        differences
+    }
+
+    /// The facts to record, each with one reading of the two states.
+    pub fn facts<'a>(
+        &'a self,
+        before: &'a Links,
+        after: &'a Links,
+    ) -> impl Iterator<Item = Fact> + 'a {
+        let primary = |id: ContactId| primary_of(after, id);
+        let promoted = self.promoted.iter().map(|id| {
+            let contact_id = ContactId::from(*id);
+            let former_primary_id = primary_of(before, contact_id);
+            Fact::ContactPromoted(ContactPromoted { contact_id, former_primary_id })
+        });
+        let introduced = self.introduced.iter().map(move |id| {
+            let contact_id = ContactId::from(*id);
+            let primary_id = primary(contact_id);
+            Fact::ContactIntroduced(ContactIntroduced { contact_id, primary_id })
+        });
+        let demoted = self.demoted.iter().map(move |id| {
+            let contact_id = ContactId::from(*id);
+            let primary_id = primary(contact_id);
+            let (holder_ids, observation_id) = (None, None);
+            let demoted = PrimaryDemoted { contact_id, holder_ids, observation_id, primary_id };
+            Fact::PrimaryDemoted(demoted)
+        });
+        let linked = self.linked.iter().map(move |id| {
+            let contact_id = ContactId::from(*id);
+            Fact::ContactLinked(ContactLinked { contact_id, primary_id: primary(contact_id) })
+        });
+        let retired = self.retired.iter().map(move |id| {
+            let contact_id = filed_under(after, *id);
+            let primary_id = primary(contact_id);
+            Fact::ContactRetired(ContactRetired { contact_id, observation_id: *id, primary_id })
+        });
+        let moved = self.moved.iter().map(move |id| {
+            let contact_id = filed_under(after, *id);
+            let primary_id = primary(contact_id);
+            Fact::ObservationMoved(ObservationMoved { contact_id, observation_id: *id, primary_id })
+        });
+        promoted.chain(introduced).chain(demoted).chain(linked).chain(retired).chain(moved)
+    }
+
+    /// How many facts there are.
+    pub fn len(&self) -> usize {
+        let lists = [
+            &self.promoted,
+            &self.introduced,
+            &self.demoted,
+            &self.linked,
+            &self.retired,
+            &self.moved,
+        ];
+        lists.into_iter().map(Vec::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Observations that become contacts.
+    pub fn introduced_len(&self) -> usize {
+        self.introduced.len()
+    }
+
+    /// Contacts that are none any more.
+    pub fn retired_len(&self) -> usize {
+        self.retired.len()
+    }
+
+    /// Primaries that become secondaries.
+    pub fn demoted_len(&self) -> usize {
+        self.demoted.len()
+    }
+
+    /// Secondaries that become primaries.
+    pub fn promoted_len(&self) -> usize {
+        self.promoted.len()
+    }
+
+    /// The list that an observation belongs in, where something is different for it.
+    fn list(
+        &mut self,
+        after: &Links,
+        id: ObservationId,
+        was: Filing,
+        is: Filing,
+    ) -> Option<&mut Vec<ObservationId>> {
+        let own = ContactId::from(id);
+        match (was, is) {
+            (was, is) if was == is => None,
+            (Filing::Contact { .. }, Filing::Contact { primary }) if primary == own => {
+                Some(&mut self.promoted)
+            }
+            (Filing::Contact { primary }, Filing::Contact { .. }) if primary == own => {
+                Some(&mut self.demoted)
+            }
+            (Filing::Contact { primary: from }, Filing::Contact { primary: to }) => {
+                let moved_along = led_by(after, from) == to;
+                (!moved_along).then_some(&mut self.linked)
+            }
+            (Filing::Under { .. }, Filing::Contact { .. }) => Some(&mut self.introduced),
+            (Filing::Contact { .. }, Filing::Under { .. }) => Some(&mut self.retired),
+            (Filing::Under { .. }, Filing::Under { .. }) => Some(&mut self.moved),
+        }
+    }
+}
+
+/// Who leads the identity of a former primary once those that are to be are demoted.
+fn led_by(after: &Links, former_primary: ContactId) -> ContactId {
+    match after.filing(former_primary.into()) {
+        Some(Filing::Contact { primary }) => primary,
+        Some(Filing::Under { .. }) | None => former_primary,
+    }
+}
+
+fn primary_of(links: &Links, contact: ContactId) -> ContactId {
+    match links.filing(contact.into()) {
+        Some(Filing::Contact { primary }) => primary,
+        Some(Filing::Under { .. }) | None => unreachable!("{contact} is a contact"),
+    }
+}
+
+fn filed_under(links: &Links, observation: ObservationId) -> ContactId {
+    match links.filing(observation) {
+        Some(Filing::Under { contact }) => contact,
+        Some(Filing::Contact { .. }) | None => unreachable!("{observation} is no contact"),
+    }
+}
