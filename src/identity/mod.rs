@@ -42,4 +42,4 @@ pub use key::Key;
 pub use links::{Filing, Links, Standing};
 pub use observation::{Commitment, Identifiers, Keys, Observation, Salt};
 pub use resolve::{Decision, Known, resolve};
-pub use rules::{DEFAULT_RULES, Rules, RulesDigest, RulesError};
+pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError};

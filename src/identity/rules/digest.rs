@@ -1,0 +1,45 @@
+//! What a rule set is known by.
+
+use super::document::{Document, EmailRules, PhoneRules};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// SHA-256 over what the rules say, in hex. Comments and order in the document do not count, and
+/// neither does spelling a default out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RulesDigest(String);
+
+/// The digest's input: members in alphabetical order, in every table.
+#[derive(Serialize)]
+struct Canonical<'a> {
+    email: &'a EmailRules,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    normaliser: Option<&'a str>,
+    phone: &'a PhoneRules,
+    version: i32,
+}
+
+impl RulesDigest {
+    pub(super) fn of(document: &Document, normaliser: Option<&str>) -> Self {
+        let canonical = Canonical {
+            email: &document.email,
+            name: document.name.as_str(),
+            normaliser,
+            phone: &document.phone,
+            version: document.version.into(),
+        };
+        let canonical = serde_json::to_vec(&canonical).expect("a rules document is plain data");
+        let hash = Sha256::digest(canonical);
+        Self(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    pub fn recorded(digest: String) -> Self {
+        Self(digest)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

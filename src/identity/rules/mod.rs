@@ -1,0 +1,99 @@
+//! The rules: how keys are made from identifiers, and what never links.
+//!
+//! Promises: whether a key links is decided by the key's text alone, so equal keys agree on it;
+//! and the normal form of a normal form is itself. No identifier makes a rule set fail.
+//! Never: reads a file. A document is handed in, and the rules in force are in the ledger.
+
+mod blocked;
+mod digest;
+mod document;
+mod email;
+mod error;
+mod normaliser;
+mod numbering;
+mod phone;
+
+#[cfg(test)]
+mod tests;
+
+use super::observation::{Identifiers, Keys};
+use document::Document;
+use email::EmailKeys;
+use phone::PhoneKeys;
+
+pub use digest::RulesDigest;
+pub use error::RulesError;
+
+/// The rule set that a new ledger starts with.
+pub const DEFAULT_RULES: &str = include_str!("../../../projections/contact/default.toml");
+
+/// The rule set that compares identifiers byte for byte.
+pub const EXACT_RULES: &str = include_str!("../../../projections/contact/exact.toml");
+
+/// The rule set that compares phone numbers in their international form.
+pub const E164_RULES: &str = include_str!("../../../projections/contact/e164.toml");
+
+/// A rule set, read from its document.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    name: String,
+    version: i32,
+    digest: RulesDigest,
+    normaliser: Option<String>,
+    email: EmailKeys,
+    phone: PhoneKeys,
+}
+
+impl Rules {
+    /// Reads a rules file. What it does not know, it refuses.
+    pub fn parse(document: &str) -> Result<Self, RulesError> {
+        let mut document = Document::parse(document)?;
+        let normaliser = normaliser::of(&document);
+        let email = EmailKeys::new(&document.email);
+        let phone = PhoneKeys::new(&document.phone);
+        document.email.blocked = email.blocked();
+        document.phone.blocked = phone.blocked();
+        Ok(Self {
+            digest: RulesDigest::of(&document, normaliser.as_deref()),
+            name: document.name.into(),
+            version: document.version.into(),
+            normaliser,
+            email,
+            phone,
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn version(&self) -> i32 {
+        self.version
+    }
+
+    pub fn digest(&self) -> &RulesDigest {
+        &self.digest
+    }
+
+    /// The versions of the libraries that decide on the normal forms, as they are part of the
+    /// digest. `None` where the rules use none.
+    pub fn normaliser(&self) -> Option<&str> {
+        self.normaliser.as_deref()
+    }
+
+    pub fn keys(&self, identifiers: &Identifiers) -> Keys {
+        Keys {
+            email: identifiers.email().map(|email| self.email.key(email)),
+            phone_number: identifiers.phone_number().map(|number| self.phone.key(number)),
+        }
+    }
+}
+
+// The digest stands for everything that the rules say.
+impl PartialEq for Rules {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for Rules {}

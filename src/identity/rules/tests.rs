@@ -1,0 +1,455 @@
+//! Features of the rules, as text: what a document makes of an identifier, or why it is refused.
+
+use super::*;
+use crate::identity::{Email, Key, PhoneNumber};
+use proptest::prelude::*;
+
+const BLOCKED_EXAMPLE: &str = include_str!("../../../projections/contact/blocked.example.toml");
+
+/// Rules of these members of `[email]` and `[phone]`: `case='sensitive'; links=false`.
+fn rules(email: &str, phone: &str) -> Rules {
+    Rules::parse(&document(email, phone)).unwrap()
+}
+
+fn document(email: &str, phone: &str) -> String {
+    let lines = |members: &str| members.replace("; ", "\n");
+    format!("name='n'\nversion=1\n[email]\n{}\n[phone]\n{}\n", lines(email), lines(phone))
+}
+
+fn refused(document: &str) -> String {
+    Rules::parse(document).unwrap_err().to_string()
+}
+
+/// The normal form, with a `!` before it where it never links.
+fn told(key: &Key) -> String {
+    let mark = if key.is_link() { "" } else { "!" };
+    format!("{mark}{}", key.as_str())
+}
+
+fn email_key(rules: &Rules, email: &str) -> String {
+    told(&rules.email.key(&Email::parse(email).unwrap().unwrap()))
+}
+
+fn phone_key(rules: &Rules, number: &str) -> String {
+    told(&rules.phone.key(&PhoneNumber::parse(number).unwrap().unwrap()))
+}
+
+/// Given the members of `[email]`, these emails have these keys.
+fn check_emails(members: &str, expected: &[(&str, &str)]) {
+    let rules = rules(members, "format='digits'");
+    for (email, key) in expected {
+        assert_eq!(email_key(&rules, email), *key, "{email} under {members}");
+    }
+}
+
+/// As `check_emails`, for the members of `[phone]`.
+fn check_numbers(members: &str, expected: &[(&str, &str)]) {
+    let rules = rules("case='insensitive'", members);
+    for (number, key) in expected {
+        assert_eq!(phone_key(&rules, number), *key, "{number} under {members}");
+    }
+}
+
+#[test]
+fn case_says_where_upper_and_lower_case_count() {
+    check_emails("case='insensitive'", &[("Ann@X.org", "ann@x.org"), ("ÄNN@x", "änn@x")]);
+    check_emails("case='domain-only'", &[("Ann@X.org", "Ann@x.org")]);
+    check_emails("case='sensitive'", &[("Ann@X.org", "Ann@X.org")]);
+}
+
+#[test]
+fn a_subaddress_is_stripped_where_something_stands_before_it() {
+    check_emails(
+        "case='insensitive'; subaddress='strip'",
+        &[
+            ("ann+shop@x.org", "ann@x.org"),
+            ("ann+a+b@x.org", "ann@x.org"),
+            ("+ann@x.org", "+ann@x.org"),
+            ("+ann+shop@x.org", "+ann@x.org"),
+            ("\"ann+shop\"@x.org", "\"ann+shop\"@x.org"),
+            ("ü+shop@x.org", "ü@x.org"),
+        ],
+    );
+    check_emails("case='insensitive'", &[("ann+shop@x.org", "ann+shop@x.org")]);
+}
+
+#[test]
+fn gmail_ignores_dots_and_has_two_domains() {
+    check_emails(
+        "case='insensitive'; provider_rules='gmail'",
+        &[
+            ("A.nn@GoogleMail.com", "ann@gmail.com"),
+            ("a.nn@x.org", "a.nn@x.org"),
+            ("\"a.nn\"@gmail.com", "\"a.nn\"@gmail.com"),
+            ("..@gmail.com", "..@gmail.com"),
+        ],
+    );
+    check_emails(
+        "case='sensitive'; provider_rules='gmail'",
+        &[("A.nn@Googlemail.COM", "Ann@gmail.com")],
+    );
+}
+
+#[test]
+fn a_domain_is_compared_as_received_or_in_its_ascii_form() {
+    check_emails(
+        "case='sensitive'; domain='idna'",
+        &[
+            ("Ann@MÜLLER.example", "Ann@xn--mller-kva.example"),
+            ("Ann@xn--mller-kva.example", "Ann@xn--mller-kva.example"),
+            ("Ann@X.org", "Ann@x.org"),
+            // What has no ASCII form is handled as received.
+            ("Ann@[IPv6:::1]", "Ann@[IPv6:::1]"),
+            ("ann@xn--Ü", "ann@xn--Ü"),
+            ("ann@x＠y", "ann@x＠y"),
+        ],
+    );
+    check_emails("case='insensitive'; domain='idna'", &[("ann@xn--Ü", "ann@xn--ü")]);
+    check_emails("case='insensitive'", &[("Ann@MÜLLER.example", "ann@müller.example")]);
+    check_emails(
+        "case='insensitive'; domain='idna'; provider_rules='gmail'",
+        &[("a.nn@ＧＭＡＩＬ.com", "ann@gmail.com")],
+    );
+}
+
+#[test]
+fn what_is_told_not_to_link_never_does_and_keeps_its_normal_form() {
+    check_emails("case='insensitive'; links=false", &[("Ann@x.org", "!ann@x.org")]);
+    check_numbers("format='digits'; links=false", &[("030 1", "!0301")]);
+}
+
+#[test]
+fn blocked_emails_never_link_however_they_are_written() {
+    check_emails(
+        "case='insensitive'; blocked=['Test@Test.com', 'NoReply@*']",
+        &[
+            ("test@TEST.com", "!test@test.com"),
+            ("noreply@x.org", "!noreply@x.org"),
+            ("test@test.com.org", "test@test.com.org"),
+        ],
+    );
+    check_emails(
+        "case='sensitive'; blocked=['Test@Test.com', 'NoReply@*']",
+        &[("test@test.com", "test@test.com"), ("NoReply@x", "!NoReply@x")],
+    );
+    check_emails(
+        "case='domain-only'; blocked=['No*@*.X.org']",
+        &[("Noreply@A.x.ORG", "!Noreply@a.x.org"), ("noreply@a.x.org", "noreply@a.x.org")],
+    );
+    check_emails(
+        "case='insensitive'; domain='idna'; provider_rules='gmail'; subaddress='strip'; \
+         blocked=['t.est+1@googlemail.com', 'no*@googlemail.com', 'no*@müller.example']",
+        &[
+            ("test@gmail.com", "!test@gmail.com"),
+            ("n.o.reply@gmail.com", "!noreply@gmail.com"),
+            ("noreply@xn--mller-kva.example", "!noreply@xn--mller-kva.example"),
+        ],
+    );
+}
+
+#[test]
+fn blocked_numbers_never_link_however_they_are_written() {
+    check_numbers(
+        "format='digits'; blocked=['000-000', '+1555*']",
+        &[("(000) 000", "!000000"), ("+1 555 1", "!+15551"), ("555 1", "5551")],
+    );
+    check_numbers(
+        "format='e164'; default_region='US'; blocked=['650 253 0000']",
+        &[("+1 650-253-0000", "!+16502530000")],
+    );
+}
+
+#[test]
+fn exact_numbers_are_compared_byte_for_byte_and_digits_on_their_digits() {
+    check_numbers("format='exact'", &[(" (030) 1 ", "(030) 1"), ("++1+2", "++1+2")]);
+    check_numbers(
+        "format='digits'",
+        &[
+            ("+49 (0)30-12.34", "+490301234"),
+            ("(+49) 30", "+4930"),
+            ("++1+2", "+12"),
+            ("030 1", "0301"),
+        ],
+    );
+}
+
+#[test]
+fn e164_numbers_are_compared_in_their_international_form() {
+    check_numbers(
+        "format='e164'; default_region='DE'",
+        &[
+            ("030 123456", "+4930123456"),
+            ("+49 (0)30 123456", "+4930123456"),
+            ("(+49) 30-12 34 56", "+4930123456"),
+            ("0049 30 123456", "+4930123456"),
+            ("+1 (650) 253-0000", "+16502530000"),
+            ("+39 02 3661 8300", "+390236618300"),
+            ("+999 1234567", "!+9991234567"),
+        ],
+    );
+    check_numbers(
+        "format='e164'; default_region='US'",
+        &[
+            ("(650) 253-0000", "+16502530000"),
+            ("1 650 253 0000", "+16502530000"),
+            ("011 49 30 123456", "+4930123456"),
+        ],
+    );
+    check_numbers("format='e164'", &[("030 123456", "!030123456"), ("+4930123456", "+4930123456")]);
+}
+
+#[test]
+fn a_number_that_is_complete_keeps_what_looks_like_a_trunk_prefix() {
+    check_numbers(
+        "format='e164'; default_region='RU'",
+        &[("+7 800 123 45 67", "+78001234567"), ("8 800 123-45-67", "+78001234567")],
+    );
+    check_numbers(
+        "format='e164'; default_region='BY'",
+        &[("8 017 234 56 78", "+375172345678"), ("+375 801 123 4567", "+3758011234567")],
+    );
+    check_numbers("format='e164'; default_region='AG'", &[("464-1234", "+12684641234")]);
+    check_numbers("format='e164'; default_region='AR'", &[("011 15 2345-6789", "+5491123456789")]);
+}
+
+#[test]
+fn what_does_not_meet_the_requirement_never_links_and_keeps_its_digits() {
+    check_numbers(
+        "format='exact'; require='parseable'; default_region='DE'",
+        &[("+49 30-12", "+49 30-12"), ("+999 1-2", "!+99912")],
+    );
+    check_numbers(
+        "format='e164'; require='possible'; default_region='US'",
+        &[("253-0000", "!2530000"), ("000 000 0000", "+10000000000")],
+    );
+    check_numbers(
+        "format='digits'; require='valid'; default_region='US'",
+        &[("000 000 0000", "!0000000000"), ("650 253 0000", "6502530000")],
+    );
+}
+
+/// Whoever has ledgers with the default rules has this digest in them.
+#[test]
+fn the_default_rules_have_the_digest_that_they_always_had() {
+    let rules = Rules::parse(DEFAULT_RULES).unwrap();
+    let digest = "a8c477753941a1b4460e17faf14a14bed3daa1312e45e2ad544e737d7e933336";
+    assert_eq!(rules.digest().as_str(), digest);
+    assert_eq!(rules.normaliser(), None);
+    let shortest = "version=1\nname='default'\nphone.format='digits'\nemail.case='insensitive'";
+    assert_eq!(Rules::parse(shortest).unwrap().digest().as_str(), digest);
+}
+
+#[test]
+fn comments_order_and_defaults_are_not_part_of_the_digest_and_meaning_is() {
+    let digest = |email: &str, phone: &str| rules(email, phone).digest().as_str().to_owned();
+    let same = |a: (&str, &str), b: (&str, &str)| digest(a.0, a.1) == digest(b.0, b.1);
+    let plain = ("case='insensitive'", "format='digits'");
+    assert!(same(
+        plain,
+        ("# hello; links=true; case='insensitive'", "links=true; format='digits'")
+    ));
+    assert!(same(
+        ("case='insensitive'; blocked=['b@*', 'A@x', 'a@x']", plain.1),
+        ("blocked=['a@X', 'B@*']; case='insensitive'", plain.1),
+    ));
+    assert!(same((plain.0, "format='e164'"), (plain.0, "require='parseable'; format='e164'")));
+    let german = "default_region='DE'; format='e164'";
+    assert!(same((plain.0, german), (plain.0, "# at home; format='e164'; default_region='DE'")));
+    assert!(!same((plain.0, german), (plain.0, "default_region='AT'; format='e164'")));
+    for (email, phone) in [
+        ("case='sensitive'", "format='digits'"),
+        ("case='insensitive'; links=false", "format='digits'"),
+        ("case='insensitive'; subaddress='strip'", "format='digits'"),
+        ("case='insensitive'; provider_rules='gmail'", "format='digits'"),
+        ("case='insensitive'; domain='idna'", "format='digits'"),
+        ("case='insensitive'; blocked=['a@x']", "format='digits'"),
+        ("case='insensitive'", "format='digits'; links=false"),
+        ("case='insensitive'", "format='digits'; require='parseable'"),
+        ("case='insensitive'", "format='digits'; blocked=['1']"),
+        ("case='insensitive'", "format='e164'"),
+    ] {
+        assert!(!same(plain, (email, phone)), "{email} {phone}");
+    }
+    let with_version = |version: &str| {
+        let document = document(plain.0, plain.1).replace("version=1", version);
+        Rules::parse(&document).unwrap().digest().clone()
+    };
+    assert_ne!(with_version("version=1"), with_version("version=2"));
+}
+
+#[test]
+fn the_normaliser_is_named_where_the_rules_use_one() {
+    let normaliser = |email: &str, phone: &str| rules(email, phone).normaliser().map(str::to_owned);
+    let idna = "case='sensitive'; domain='idna'";
+    assert_eq!(normaliser("case='sensitive'", "format='exact'"), None);
+    let both = normaliser(idna, "format='e164'").unwrap();
+    assert!(both.starts_with("idna 1.") && both.contains(", phonenumber 0."), "{both}");
+    assert!(normaliser("case='sensitive'", "format='exact'; require='valid'").is_some());
+}
+
+#[test]
+fn every_rule_set_that_ships_is_one() {
+    let names = [DEFAULT_RULES, EXACT_RULES, E164_RULES, BLOCKED_EXAMPLE]
+        .map(|document| Rules::parse(document).unwrap().name().to_owned());
+    assert_eq!(names, ["default", "exact", "e164", "default-blocked"]);
+    let example = Rules::parse(BLOCKED_EXAMPLE).unwrap();
+    assert_eq!(email_key(&example, "NoReply@shop.org"), "!noreply@shop.org");
+    assert_eq!(phone_key(&example, "000 000 0000"), "!0000000000");
+    assert_eq!(email_key(&example, "info@shop.org"), "info@shop.org");
+}
+
+#[test]
+fn a_fault_is_told_with_its_line_and_what_is_allowed() {
+    let check = |email: &str, phone: &str, line: usize, parts: &[&str]| {
+        let error = Rules::parse(&document(email, phone)).unwrap_err();
+        assert_eq!(error.line, Some(line), "{error}");
+        assert!(!error.message.contains('\n'), "{error}");
+        for part in parts {
+            assert!(error.message.contains(part), "{error} lacks {part}");
+        }
+    };
+    let (email, phone) = ("case='sensitive'", "format='digits'");
+    check("case='loud'", phone, 4, &["loud", "`sensitive`", "`insensitive`", "`domain-only`"]);
+    check("case='sensitive'; volume=3", phone, 5, &["volume", "`subaddress`"]);
+    check("case='sensitive'; links='no'", phone, 5, &["string \"no\"", "a boolean"]);
+    check("links=true", phone, 3, &["`case`", "`domain-only`"]);
+    check("case='sensitive'; blocked=[; 'a@x',; 'nobody']", phone, 7, &["nobody", "an email"]);
+    check("case='sensitive'; blocked=['a[']", phone, 5, &["invalid glob \"a[\"", "[abc]"]);
+    check("case='sensitive'; blocked=[3]", phone, 5, &["integer `3`", "a string"]);
+    check(email, "format='e164'; default_region='XX'", 7, &["\"XX\"", "ISO 3166"]);
+    check(email, "format='e164'; default_region='001'", 7, &["\"001\"", "ISO 3166"]);
+    check(email, "format='digits'; default_region='US'", 7, &["`e164`", "`require`"]);
+    check(email, "format='digits'; blocked=['call me']", 7, &["call me", "a phone number"]);
+    check(email, "format='digits'; require='good'", 7, &["good", "`parseable`", "`valid`"]);
+    check(email, "format='digits'; format='exact'", 7, &["duplicate key"]);
+}
+
+#[test]
+fn a_document_has_a_name_a_version_and_both_tables() {
+    let rest = "[email]\ncase='sensitive'\n[phone]\nformat='digits'";
+    let with = |head: &str| refused(&format!("{head}\n{rest}"));
+    assert!(with("version=1").contains("missing field `name`"));
+    assert!(with("name='n'").contains("missing field `version`, expected a whole number"));
+    assert!(with("name='n'\nversion=0").starts_with("line 2: invalid `version` 0, expected"));
+    assert!(with("name='n'\nversion=3000000000").starts_with("line 2: "));
+    assert!(with("name=''\nversion=1").starts_with("line 1: invalid `name`, expected"));
+    assert!(with("name=\"a\\nb\"\nversion=1").starts_with("line 1: "));
+    assert!(with("name='n'\nversion=1\nauthor='me'").starts_with("line 3: unknown field"));
+    assert!(refused("name='n'\nversion=1\n[email]\ncase='sensitive'").contains("[phone]"));
+    assert!(refused("name = ").starts_with("line 1: "));
+}
+
+/// What the parser of emails accepts, rich in what rules look at.
+fn any_email() -> impl Strategy<Value = String> {
+    let local = prop_oneof![
+        "[aA+.\"ÄΣİ]{1,6}",
+        "\"[a+. @]{1,4}\"",
+        "\\PC{1,8}".prop_filter("no local part", |local| !local.is_empty()),
+    ];
+    let domain = prop_oneof![
+        Just("Gmail.com".to_owned()),
+        Just("googlemail.com".to_owned()),
+        Just("ＧＭＡＩＬ.com".to_owned()),
+        "(xn--)?[aAzÄßİΣ.＠\u{ad}-]{1,8}",
+        "\\PC{1,8}",
+    ];
+    let email = (local, domain).prop_map(|(local, domain)| format!("{local}@{domain}"));
+    email.prop_filter_map("not an email", |email| {
+        Email::parse(&email).ok().flatten().map(|email| email.as_str().to_owned())
+    })
+}
+
+/// What the parser of phone numbers accepts, often with a real country code.
+fn any_number() -> impl Strategy<Value = String> {
+    let start = prop_oneof![
+        Just("+1"),
+        Just("+49 0"),
+        Just("+7 8"),
+        Just("+375 8"),
+        Just("+54 9"),
+        Just("+3906"),
+        Just("0"),
+        Just("00"),
+        Just("011"),
+        Just("+"),
+        Just(""),
+    ];
+    let number = (start, "[0-9 .()+-]{1,20}").prop_map(|(start, rest)| format!("{start}{rest}"));
+    number.prop_filter_map("not a number", |number| {
+        PhoneNumber::parse(&number).ok().flatten().map(|number| number.as_str().to_owned())
+    })
+}
+
+fn any_email_rules() -> impl Strategy<Value = Rules> {
+    let blocked = prop_oneof![Just("[]"), Just("['A*', '?@*', 'a@gmail.com', '*@GoogleMail.com']")];
+    let options = (
+        prop::sample::select(vec!["sensitive", "insensitive", "domain-only"]),
+        prop::sample::select(vec!["keep", "strip"]),
+        prop::sample::select(vec!["none", "gmail"]),
+        prop::sample::select(vec!["as-received", "idna"]),
+        blocked,
+    );
+    options.prop_map(|(case, subaddress, provider_rules, domain, blocked)| {
+        rules(
+            &format!(
+                "case='{case}'; subaddress='{subaddress}'; provider_rules='{provider_rules}'; \
+                 domain='{domain}'; blocked={blocked}"
+            ),
+            "format='exact'",
+        )
+    })
+}
+
+fn any_phone_rules() -> impl Strategy<Value = Rules> {
+    let options = (
+        prop::sample::select(vec!["exact", "digits", "e164"]),
+        prop::sample::select(vec!["", "; require='parseable'", "; require='valid'"]),
+        prop::sample::select(vec!["", "US", "DE", "RU", "AG", "AR", "IT", "JP", "IL", "BR", "CX"]),
+    );
+    options.prop_map(|(format, require, region)| {
+        let region = if region.is_empty() || (format != "e164" && require.is_empty()) {
+            String::new()
+        } else {
+            format!("; default_region='{region}'")
+        };
+        rules("case='sensitive'", &format!("format='{format}'{require}{region}; blocked=['*00*']"))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    // Where these hold, whether a key links can be told from its text: equal keys agree on it.
+    #[test]
+    fn the_normal_form_of_an_email_is_its_own(rules in any_email_rules(), email in any_email()) {
+        let key = rules.email.key(&Email::recorded(&email));
+        let again = rules.email.key(&Email::recorded(key.as_str()));
+        prop_assert_eq!(told(&again), told(&key));
+    }
+
+    #[test]
+    fn the_normal_form_of_a_number_is_its_own(rules in any_phone_rules(), number in any_number()) {
+        let key = rules.phone.key(&PhoneNumber::recorded(&number));
+        let again = rules.phone.key(&PhoneNumber::recorded(key.as_str()));
+        prop_assert_eq!(told(&again), told(&key));
+    }
+
+    #[test]
+    fn keys_are_made_of_anything(
+        email in "\\PC{0,12}",
+        number in "\\PC{0,12}",
+        digits in "[+0-9]*",
+    ) {
+        for document in [DEFAULT_RULES, EXACT_RULES, E164_RULES, BLOCKED_EXAMPLE] {
+            let rules = Rules::parse(document).unwrap();
+            for number in [&number, &digits] {
+                let identifiers = Identifiers::new(
+                    Some(Email::recorded(&email)),
+                    Some(PhoneNumber::recorded(number)),
+                );
+                let keys = rules.keys(identifiers.as_ref().unwrap());
+                prop_assert!(keys == rules.keys(identifiers.as_ref().unwrap()));
+            }
+        }
+    }
+}
