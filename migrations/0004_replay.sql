@@ -14,11 +14,3 @@ where kind <> 'ContactObserved';
 -- position in `observation`.
 create index event_repeat on event (contact_id, position)
 where kind = 'ContactObserved' and contact_id <> observation_id;
-
--- Where a rule change filed an observation. Nothing else pays.
-create index event_filed on event (observation_id, position)
-where kind in ('ContactRetired', 'ObservationMoved');
-
--- Which rules were in force when. Nothing else pays.
-create index event_rules on event (position)
-where kind = 'RulesActivated';

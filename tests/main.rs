@@ -16,4 +16,5 @@ mod plans;
 mod private_postgres;
 mod readme;
 mod rebuild;
+mod replay;
 mod two_nodes;

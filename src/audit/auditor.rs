@@ -1,10 +1,12 @@
 //! What auditors ask, answered from committed state.
 
 use super::feed::Feed;
-use crate::identity::Position;
+use crate::identity::{Position, Rules, RulesDigest};
 use crate::ledger::{self, Database, EventRow, Fault, Wanted};
 use sqlx::PgPool;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::ops::DerefMut;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
@@ -24,6 +26,8 @@ pub struct Auditor {
     pub(super) pool: PgPool,
     feeds: Arc<Semaphore>,
     head: Arc<Mutex<Option<(Instant, Position)>>>,
+    /// Read once: what is recorded under a digest never changes.
+    rules: Arc<std::sync::Mutex<HashMap<RulesDigest, Arc<Rules>>>>,
 }
 
 /// Some events in order.
@@ -39,6 +43,7 @@ impl Auditor {
             pool: database.readers(SESSIONS_MAX),
             feeds: Arc::new(Semaphore::new(FEEDS_MAX)),
             head: Arc::default(),
+            rules: Arc::default(),
         }
     }
 
@@ -81,6 +86,10 @@ impl Auditor {
     pub fn feed(&self, after: Position, wanted: Wanted) -> Option<Feed> {
         let place = self.feeds.clone().try_acquire_owned().ok()?;
         Some(Feed::new(self.clone(), after, wanted, place))
+    }
+
+    pub(super) fn rules(&self) -> impl DerefMut<Target = HashMap<RulesDigest, Arc<Rules>>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub async fn close(&self) {

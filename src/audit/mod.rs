@@ -6,8 +6,14 @@
 
 mod auditor;
 mod feed;
+mod history;
+mod past;
 mod verify;
+mod why;
 
 pub use auditor::{Auditor, EventPage};
 pub use feed::Feed;
+pub use history::Happened;
+pub use past::{Moment, Observed};
 pub use verify::{Verified, verify};
+pub use why::{Outcome, Why};

@@ -5,9 +5,11 @@
 //! Never: decides anything, or holds SQL.
 
 mod config;
+mod history;
 mod place;
 mod serve;
 mod signals;
+mod why;
 
 use config::{Cli, Command, DatabaseConfig, LogConfig};
 use place::Place;
@@ -41,6 +43,8 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
     let signal = signals::listen()?;
     match command {
         Command::Serve(config) => serve::serve(database, config, signal).await,
+        Command::History(config) => unless(signal, history::history(database, config)).await,
+        Command::Why(config) => unless(signal, why::why(database, config)).await,
         Command::Rebuild => unless(signal, rebuild(database)).await,
         Command::Verify => unless(signal, verify(database)).await,
     }

@@ -27,7 +27,19 @@ const LIMIT_DEFAULT: i64 = 100;
 const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Text, so that an error can say which of them to change.
+/// Which page of events. Text, so that an error can say which of them to change.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Paging {
+    /// Events after this position.
+    #[param(value_type = Option<i64>, minimum = 0, default = 0)]
+    after: Option<String>,
+    /// At most this many events.
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 1_000, default = 100)]
+    limit: Option<String>,
+}
+
+/// Which events, and how many. Text, as for a page.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Asked {
@@ -138,6 +150,21 @@ pub async fn events(
             Ok(stream::live(feed))
         }
     }
+}
+
+impl Paging {
+    /// The position to begin after, and the most events to send.
+    pub fn read(paging: Result<Query<Self>, QueryRejection>) -> Result<(Position, i64), Problem> {
+        let Query(paging) = paging.map_err(|_| not_a_query())?;
+        let after = number("after", paging.after.as_deref(), AFTER_DEFAULT, AFTER)?;
+        let limit = number("limit", paging.limit.as_deref(), LIMIT_DEFAULT, LIMIT)?;
+        Ok((Position::new(after), limit))
+    }
+}
+
+/// What can be wrong with a page that is asked for.
+pub fn paging_problems() -> [Problem; 2] {
+    [not_a_number("limit", LIMIT), not_a_query()]
 }
 
 impl Asked {

@@ -12,13 +12,17 @@ mod docs;
 mod entry;
 mod events;
 mod health;
+mod history;
 mod identify;
 mod lookup;
 mod measure;
+mod moment;
 mod problem;
 mod question;
+mod rule_set;
 mod serve;
 mod stream;
+mod why;
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +54,8 @@ pub fn router(app: App) -> Router {
         .routes(routes!(identify::identify))
         .routes(routes!(lookup::lookup))
         .routes(routes!(contacts::contact))
+        .routes(routes!(history::history))
+        .routes(routes!(why::why))
         .routes(routes!(events::events))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

@@ -142,8 +142,16 @@ impl ContactObserved {
 }
 
 impl Fact {
-    pub const KINDS: [&'static str; 4] =
-        ["RulesActivated", "ContactObserved", "ContactLinked", "PrimaryDemoted"];
+    pub const KINDS: [&'static str; 8] = [
+        "RulesActivated",
+        "ContactObserved",
+        "ContactLinked",
+        "PrimaryDemoted",
+        "ContactIntroduced",
+        "ContactRetired",
+        "ContactPromoted",
+        "ObservationMoved",
+    ];
 
     pub fn kind(&self) -> &'static str {
         match self {

@@ -15,4 +15,4 @@ pub use events::{EventRow, Wanted, events_between};
 pub use fault::{Fault, Unanswered};
 pub use name::LedgerName;
 pub use open::{SERVICE_ROLE, grant_to_service, open};
-pub use read::{line_at, lines_after, position, recorded_rules, rules_in_force};
+pub use read::{line_at, lines_after, position, recorded_rules, rules_documents, rules_in_force};

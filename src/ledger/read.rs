@@ -66,3 +66,8 @@ pub async fn recorded_rules(
         .filter(|rules| rules.digest() == digest)
         .ok_or_else(|| Unanswered::Unreadable(format!("the rules {}", digest.as_str())))
 }
+
+/// The documents of all rules that the ledger ever had, up to a thousand.
+pub async fn rules_documents(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
+    query_scalar!("select document from rules order by digest limit 1000").fetch_all(executor).await
+}

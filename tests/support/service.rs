@@ -169,6 +169,16 @@ impl Service {
         response.json::<Answer>().await.unwrap().contact
     }
 
+    /// The identity as it was; none where the number was not given by then.
+    pub async fn contact_as_of(&self, id: i64, as_of: &str) -> Option<Contact> {
+        let response = self.get(&format!("/contacts/{id}?as_of={as_of}")).await;
+        if response.status() == StatusCode::NOT_FOUND {
+            return None;
+        }
+        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
+        Some(response.json::<Answer>().await.unwrap().contact)
+    }
+
     /// The identities of the first observations, asked a few at a time.
     pub async fn contacts(&self, len: i64) -> Vec<Contact> {
         let ask = |number| self.contact(number);
