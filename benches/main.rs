@@ -2,6 +2,7 @@
 //!
 //! Arguments name the sections to run; none means all. stdout has the table, stderr progress.
 
+mod change;
 mod generate;
 mod history;
 mod load;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-const SECTIONS: [&str; 6] = ["line", "ceiling", "identify", "growth", "big", "memory"];
+const SECTIONS: [&str; 7] = ["line", "ceiling", "identify", "growth", "big", "memory", "rules"];
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -84,6 +85,9 @@ async fn bench() -> anyhow::Result<()> {
     }
     if wants("memory") {
         scale::memory(&server, &dir, &mut report).await?;
+    }
+    if wants("rules") {
+        change::rules(&server, &dir, &mut report).await?;
     }
     server.drop_run().await?;
     report.publish(&dir.join("report.json"))

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A ledger of about 10,000 contacts a block.
-struct Size {
+pub struct Size {
     label: &'static str,
     name: &'static str,
     blocks_len: u64,
@@ -19,7 +19,7 @@ struct Size {
 
 const SMALL: Size = Size { label: "10 thousand", name: "10k", blocks_len: 1 };
 const MEDIUM: Size = Size { label: "1 million", name: "1m", blocks_len: 100 };
-const LARGE: Size = Size { label: "5 million", name: "5m", blocks_len: 500 };
+pub const LARGE: Size = Size { label: "5 million", name: "5m", blocks_len: 500 };
 
 /// /identify at 256 connections as the ledger grows.
 pub async fn growth(server: &Server, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
@@ -99,11 +99,11 @@ pub async fn memory(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
 }
 
 impl Size {
-    fn customers_len(&self) -> u64 {
+    pub fn customers_len(&self) -> u64 {
         self.blocks_len * BLOCK_CUSTOMERS_LEN
     }
 
-    async fn clone_of_kept(&self, server: &Server) -> anyhow::Result<Cloned> {
+    pub async fn clone_of_kept(&self, server: &Server) -> anyhow::Result<Cloned> {
         server.keep(self.name, async |new| make(new, self.blocks_len, 0).await).await?;
         server.clone_of(self.name).await
     }

@@ -96,7 +96,7 @@ pub fn verify(url: &str) -> anyhow::Result<String> {
 }
 
 /// The binary with nothing of our own environment that could configure it.
-fn command(args: &[&str]) -> Command {
+pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_identity-ledger"));
     for name in ["DATABASE_URL", "DATA_DIR", "LEDGER", "LISTEN", "PORT", "LOG_LEVEL", "LOG_FORMAT"]
     {

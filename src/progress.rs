@@ -3,28 +3,41 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
+const TOLD_EVERY: Duration = Duration::from_millis(500);
 
-/// One piece of long work at a time.
+/// One piece of long work after another.
 pub struct Progress {
     step: &'static str,
     bar: Option<ProgressBar>,
     total: u64,
     last_line: Instant,
+    told: Option<(watch::Sender<String>, Instant)>,
 }
 
 impl Progress {
+    pub fn new() -> Self {
+        Self { step: "", bar: None, total: 0, last_line: Instant::now(), told: None }
+    }
+
+    /// As `new`; tells the receiver, too.
+    pub fn told() -> (Self, watch::Receiver<String>) {
+        let (sender, receiver) = watch::channel("beginning".to_owned());
+        let mut progress = Self::new();
+        progress.told = Some((sender, Instant::now()));
+        (progress, receiver)
+    }
+
     /// Begins a step of `total` units.
-    pub fn begin(step: &'static str, total: i64) -> Self {
-        let total = u64::try_from(total).unwrap_or(0);
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let template = "{msg} [{bar:30}] {human_pos}/{human_len} {per_sec} {eta} left";
-            let style = ProgressStyle::with_template(template)
-                .expect("the template is tried by every test that runs on a terminal");
-            ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(step)
-        });
-        Self { step, bar, total, last_line: Instant::now() }
+    pub fn begin(&mut self, step: &'static str, total: i64) {
+        self.end();
+        self.step = step;
+        self.total = u64::try_from(total).unwrap_or(0);
+        self.last_line = Instant::now();
+        self.bar = std::io::stderr().is_terminal().then(|| bar(step, self.total));
+        self.tell(0);
     }
 
     pub fn at(&mut self, done: i64) {
@@ -41,13 +54,42 @@ impl Progress {
             }
             None => {}
         }
+        if self.told.as_ref().is_some_and(|(_, last)| last.elapsed() >= TOLD_EVERY) {
+            self.tell(done);
+        }
+    }
+
+    /// Takes the bar off the terminal, before something else is written there.
+    pub fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn tell(&mut self, done: u64) {
+        let percent = done * 100 / self.total.max(1);
+        if let Some((audience, last)) = &mut self.told {
+            audience.send_replace(format!("{} {percent} %", self.step));
+            *last = Instant::now();
+        }
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.end();
     }
+}
+
+fn bar(step: &'static str, total: u64) -> ProgressBar {
+    let template = "{msg} [{bar:30}] {human_pos}/{human_len} {per_sec} {eta} left";
+    let style = ProgressStyle::with_template(template)
+        .expect("the template is tried by every test that runs on a terminal");
+    ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(step)
 }

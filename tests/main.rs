@@ -17,4 +17,5 @@ mod private_postgres;
 mod readme;
 mod rebuild;
 mod replay;
+mod rules;
 mod two_nodes;

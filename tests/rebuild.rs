@@ -1,6 +1,8 @@
 //! The contact table can be thrown away, and a wrong one is found out.
 
-use crate::support::{Model, Seen, Service, TestLedger, random_observations};
+use crate::support::{
+    Model, Seen, Service, TestLedger, command, random_observations, refuses, succeeds,
+};
 use futures_util::future::join_all;
 use identity_ledger::audit::verify;
 use identity_ledger::rebuild::rebuild;
@@ -132,4 +134,18 @@ async fn one_rebuild_runs_at_a_time() {
     .unwrap();
     let error = rebuild(&ledger.database).await.err().unwrap();
     assert!(error.to_string().contains("running already"), "{error}");
+}
+
+#[tokio::test]
+async fn a_table_of_another_version_is_refused_until_it_is_rebuilt() {
+    let ledger = TestLedger::new().await;
+    let mut owner = ledger.owner().await;
+    query("comment on table contact is 'older'").execute(&mut owner).await.unwrap();
+    let url = ["--database-url", &ledger.url];
+    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["verify"]] {
+        let error = refuses(command(args).args(url));
+        assert!(error.contains("identity-ledger rebuild"), "{error}");
+    }
+    succeeds(command(&["rebuild"]).args(url));
+    succeeds(command(&["verify"]).args(url));
 }

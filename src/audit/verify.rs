@@ -27,6 +27,7 @@ struct Verification {
 /// A contact row beside its observation and the head; the head alone past the last contact.
 struct Row {
     position: i64,
+    rules_digest: String,
     id: Option<i64>,
     linked_id: Option<i64>,
     created_at: Option<Timestamp>,
@@ -45,25 +46,33 @@ struct Row {
 /// Fails with the first difference between the events and the contact table.
 pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
     let mut owner = database.owner().await?;
+    let mut progress = Progress::new();
+    let replay = Replay::whole(database, &mut progress).await?;
     let rules = ledger::rules_in_force(&mut owner).await?;
-    let replay = Replay::whole(&mut owner).await?;
     let mut verification = Verification { owner, rules, replay, holders: Holders::new() };
-    let contacts_len = verification.compare().await?;
-    Ok(Verified { position: verification.replay.position, contacts_len })
+    loop {
+        if let Some(contacts_len) = verification.compare(&mut progress).await? {
+            return Ok(Verified { position: verification.replay.position, contacts_len });
+        }
+        // The rules have changed meanwhile, and with them who holds which key.
+        verification.rules = ledger::rules_in_force(&mut verification.owner).await?;
+        verification.holders = Holders::new();
+    }
 }
 
 impl Verification {
-    /// Compares in chunks, each at the position that it was read at.
-    async fn compare(&mut self) -> anyhow::Result<usize> {
-        let mut progress = Progress::begin("comparing contacts", self.replay.links.len() as i64);
+    /// Compares in chunks, each at the position that it was read at. `None` where the rules have
+    /// changed, so that the rest cannot be judged.
+    async fn compare(&mut self, progress: &mut Progress) -> anyhow::Result<Option<usize>> {
+        progress.begin("comparing contacts", self.replay.links.len() as i64);
         let mut after = ContactId::new(i64::MIN);
         let mut compared = 0;
         loop {
             let rows = self.chunk(after).await?;
             let first = rows.first().context("the head is missing")?;
-            let position = Position::new(first.position);
-            while self.replay.position < position {
-                self.replay.page(&mut self.owner, position).await?;
+            self.replay.catch_up(&mut self.owner, Position::new(first.position)).await?;
+            if first.rules_digest != self.rules.digest().as_str() {
+                return Ok(None);
             }
             let found: Vec<_> = rows.iter().filter_map(|row| row.id.map(|id| (id, row))).collect();
             let is_last = found.len() < CHUNK_LEN as usize;
@@ -82,7 +91,7 @@ impl Verification {
             compared += found.len();
             progress.at(compared as i64);
             if is_last {
-                return Ok(compared);
+                return Ok(Some(compared));
             }
             after = last;
         }
@@ -126,7 +135,7 @@ impl Verification {
         query_as!(
             Row,
             r#"
-            select h.position,
+            select h.position, h.rules_digest,
                 c.id as "id?", c.linked_id, c.created_at as "created_at?",
                 c.updated_at as "updated_at?", c.email, c.phone_number, c.email_key, c.phone_key,
                 c.unlinked_email, c.unlinked_phone,

@@ -88,6 +88,11 @@ impl Why {
         matches!(self.outcome, Outcome::Linked(_))
     }
 
+    /// As they were activated.
+    pub fn rules_in_force(&self) -> Result<&RulesActivated, Unanswered> {
+        self.known.rules_at(self.position)
+    }
+
     pub fn observed(&self, id: ObservationId) -> &Observed {
         &self.known.observed[&id]
     }

@@ -3,6 +3,7 @@
 use crate::audit::Moment;
 use crate::ledger::LedgerName;
 use crate::postgres::Chosen;
+use crate::rebuild::Limits;
 use anyhow::{Context as _, ensure};
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
@@ -11,6 +12,7 @@ use std::env;
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -42,8 +44,129 @@ pub enum Command {
     Why(WhyConfig),
     /// Fold the whole ledger into a fresh contact table and swap it in, while the service runs.
     Rebuild,
+    /// Show, check, compare and activate matching rules.
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Fold the whole ledger and compare it with the contact table; exit 1 at the first difference.
     Verify,
+}
+
+#[derive(Subcommand)]
+pub enum RulesCommand {
+    /// Show the rules in force: the document, since when, by whom and why.
+    Show(Output),
+    /// List all rules that ever were in force, the first ones first.
+    List(Output),
+    /// Check a rules file, without a database.
+    Check {
+        /// The rules file; docs/rules.md says what can be in it.
+        file: PathBuf,
+    },
+    /// Show what a rules file would do to every identity. Changes nothing.
+    Diff(RulesDiff),
+    /// Put a rules file in force for all of history, while the service runs.
+    Activate(RulesActivation),
+}
+
+#[derive(Args)]
+pub struct Output {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct RulesDiff {
+    /// The rules file.
+    pub file: PathBuf,
+
+    /// Write a CSV of the contacts whose primary changes: contact, old primary, new primary.
+    #[arg(long, value_name = "FILE")]
+    pub remap: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub limits: LimitConfig,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Args)]
+pub struct RulesActivation {
+    /// The rules file.
+    pub file: PathBuf,
+
+    /// Why, for the ledger. No personal data: it stays there for ever.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub reason: String,
+
+    /// By whom, for the ledger.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "USER",
+        hide_env_values = true,
+        default_value = "operator"
+    )]
+    #[arg(value_parser = reason)]
+    pub by: String,
+
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+
+    #[command(flatten)]
+    pub limits: LimitConfig,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Where one of these is exceeded, the exit code is 1 and nothing is activated.
+#[derive(Args)]
+#[command(next_help_heading = "Limits (exit code 1 beyond them, and nothing is activated)")]
+pub struct LimitConfig {
+    /// Contacts that change their primary or are none any more, of a hundred.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    max_moved_percent: Option<f64>,
+
+    /// Contacts of the largest identity.
+    #[arg(long, value_name = "CONTACTS")]
+    max_identity_size: Option<usize>,
+
+    /// For how long callers may have to wait.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    max_pause: Option<Duration>,
+}
+
+impl LimitConfig {
+    pub fn limits(&self) -> Limits {
+        Limits {
+            moved_percent_max: self.max_moved_percent,
+            identity_len_max: self.max_identity_size,
+            pause_max: self.max_pause,
+        }
+    }
+}
+
+fn percent(text: &str) -> Result<f64, &'static str> {
+    let percent = text.parse().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    percent.ok_or("it is a number from 0 to 100, such as 2.5")
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or("it is a number of seconds, such as 0.5")
+}
+
+/// What goes into an event: one line, not blank, of a length that can be read.
+fn reason(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    let fits = (1..=500).contains(&text.chars().count());
+    if !fits || text.contains(char::is_control) {
+        return Err("it is one line of 1 to 500 characters");
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Args)]

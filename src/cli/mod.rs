@@ -6,7 +6,9 @@
 
 mod config;
 mod history;
+mod impact;
 mod place;
+mod rules;
 mod serve;
 mod signals;
 mod why;
@@ -46,6 +48,7 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
         Command::History(config) => unless(signal, history::history(database, config)).await,
         Command::Why(config) => unless(signal, why::why(database, config)).await,
         Command::Rebuild => unless(signal, rebuild(database)).await,
+        Command::Rules(command) => unless(signal, rules::run(database, command)).await,
         Command::Verify => unless(signal, verify(database)).await,
     }
 }
@@ -78,6 +81,7 @@ async fn rebuild(database: DatabaseConfig) -> anyhow::Result<()> {
 
 async fn verify(database: DatabaseConfig) -> anyhow::Result<()> {
     let place = Place::open(database).await?;
+    place.check_projection().await?;
     let verified = crate::audit::verify(&place.database).await?;
     println!(
         "verified: {} contacts are what the events up to position {} say",

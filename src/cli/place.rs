@@ -3,6 +3,7 @@
 use super::config::DatabaseConfig;
 use crate::ledger::{self, Database};
 use crate::postgres::PrivatePostgres;
+use crate::projection;
 use anyhow::Context as _;
 use std::fs::File;
 
@@ -28,7 +29,13 @@ impl Place {
         let mut place = Self::reach(config).await?;
         place._service = place.postgres.as_ref().map(PrivatePostgres::lock_service).transpose()?;
         ledger::open(&place.database).await?;
+        place.check_projection().await?;
         Ok(place)
+    }
+
+    /// Fails where the contact table is not as this version defines it.
+    pub async fn check_projection(&self) -> anyhow::Result<()> {
+        projection::check_definition(&mut self.database.owner().await?).await
     }
 
     async fn reach(config: DatabaseConfig) -> anyhow::Result<Self> {

@@ -85,8 +85,8 @@ async fn receive(mut body: Body) -> Result<Vec<u8>, Problem> {
 #[derive(Default, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct Observed<'a> {
-    /// At most 254 characters, with a local part, an @ and a domain. Compared without regard to
-    /// case. Blank counts as absent.
+    /// At most 254 characters, with a local part, an @ and a domain. Compared as the rules in
+    /// force say. Blank counts as absent.
     #[schema(value_type = Option<String>)]
     email: Option<&'a RawValue>,
     #[schema(schema_with = string_or_integer)]
@@ -103,7 +103,7 @@ fn string_or_integer() -> Schema {
         .item(one(Type::Null))
         .description(Some(
             "At most 32 characters: digits, with +, space, dot, dash and parentheses allowed \
-             between them. Compared on its digits and a leading +. Blank counts as absent.",
+             between them. Compared as the rules in force say. Blank counts as absent.",
         ))
         .build()
         .into()

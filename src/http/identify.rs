@@ -56,6 +56,7 @@ impl IntoResponses for NotIdentified {
             NotRecorded::Refused.into(),
             NotRecorded::QueueFull.into(),
             NotRecorded::OutcomeUnknown.into(),
+            NotRecorded::OtherRules.into(),
         ];
         documented(body::problems().into_iter().chain(not_recorded))
     }
@@ -73,6 +74,10 @@ impl From<NotRecorded> for Problem {
             }
             NotRecorded::TimedOut => unavailable("It waited too long for its turn. Send it again.")
                 .recorded(InLedger::No),
+            NotRecorded::OtherRules => unavailable(
+                "This service cannot decide by the rules in force. Run identity-ledger rules \
+                 activate, or a service of the version that activated them.",
+            ),
             NotRecorded::OutcomeUnknown => {
                 let detail = "Postgres went away while this was being recorded. Send it again: \
                     if it was recorded, it brings nothing new.";

@@ -210,6 +210,7 @@ async fn an_observation_that_is_not_recorded_says_whether_it_may_be_all_the_same
     };
     assert_eq!(told(NotRecorded::QueueFull), (503, "no".into()));
     assert_eq!(told(NotRecorded::Unreachable), (503, "no".into()));
+    assert_eq!(told(NotRecorded::OtherRules), (503, "no".into()));
     assert_eq!(told(NotRecorded::TimedOut), (503, "no".into()));
     assert_eq!(told(NotRecorded::OutcomeUnknown), (503, "unknown".into()));
     assert_eq!(told(NotRecorded::Refused), (500, "no".into()));

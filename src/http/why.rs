@@ -198,7 +198,7 @@ fn explained(why: &Why) -> Result<Vec<u8>, Unanswered> {
     let explanation = Explanation {
         linked: why.is_linked(),
         position: why.position,
-        rules: why.rules.as_ref().into(),
+        rules: why.rules_in_force()?.into(),
         primary_contact_ids: why.primary_ids,
         chain,
         apart,

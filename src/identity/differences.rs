@@ -18,6 +18,8 @@ pub struct Differences {
     linked: Vec<ObservationId>,
     retired: Vec<ObservationId>,
     moved: Vec<ObservationId>,
+    /// Secondaries of a demoted primary that go where it goes: no fact says so of each.
+    moved_along: Vec<ObservationId>,
 }
 
 impl Differences {
@@ -91,6 +93,13 @@ impl Differences {
         self.len() == 0
     }
 
+    /// The contacts that belong to another primary, or are contacts only now.
+    pub fn relinked(&self) -> impl Iterator<Item = ContactId> {
+        let lists =
+            [&self.promoted, &self.introduced, &self.demoted, &self.linked, &self.moved_along];
+        lists.into_iter().flatten().map(|id| ContactId::from(*id))
+    }
+
     /// Observations that become contacts.
     pub fn introduced_len(&self) -> usize {
         self.introduced.len()
@@ -129,8 +138,8 @@ impl Differences {
                 Some(&mut self.demoted)
             }
             (Filing::Contact { primary: from }, Filing::Contact { primary: to }) => {
-                let moved_along = led_by(after, from) == to;
-                (!moved_along).then_some(&mut self.linked)
+                let moves_along = led_by(after, from) == to;
+                Some(if moves_along { &mut self.moved_along } else { &mut self.linked })
             }
             (Filing::Under { .. }, Filing::Contact { .. }) => Some(&mut self.introduced),
             (Filing::Contact { .. }, Filing::Under { .. }) => Some(&mut self.retired),

@@ -8,14 +8,14 @@ use chrono::DateTime;
 /// All observations of a ledger: a contact points to the primary that it was linked to, which
 /// may have been demoted since and then points on; what is no contact points to the one that it
 /// is filed under. A union-find forest (Galler and Fischer, 1964), compressed when it is asked.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Links {
     /// Observation n stands at n - 1.
     entries: Vec<Entry>,
     contacts_len: usize,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
     /// Itself for a primary.
     above: ContactId,
@@ -108,7 +108,21 @@ impl Links {
         })
     }
 
-    /// The primary of a contact; `None` for a number that is no contact.
+    /// The primary of a contact; `None` for a number that is no contact. Quick where compressed.
+    pub fn contact_primary(&self, id: ContactId) -> Option<ContactId> {
+        self.entry(id).filter(|entry| entry.is_contact)?;
+        Some(self.root(id).0)
+    }
+
+    /// The primary that a number resolves to, be it a contact's or not.
+    pub fn resolve(&self, id: ObservationId) -> Option<ContactId> {
+        match self.filing(id)? {
+            Filing::Contact { primary } => Some(primary),
+            Filing::Under { contact } => self.contact_primary(contact),
+        }
+    }
+
+    /// As `contact_primary`, and makes the next question quicker.
     pub fn find(&mut self, id: ContactId) -> Option<ContactId> {
         self.entry(id).filter(|entry| entry.is_contact)?;
         let (root, since_us) = self.root(id);

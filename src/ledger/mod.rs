@@ -8,11 +8,18 @@ mod events;
 mod fault;
 mod name;
 mod open;
+mod pages;
 mod read;
+mod rules;
 
 pub use database::Database;
 pub use events::{EventRow, Wanted, events_between};
 pub use fault::{Fault, Unanswered};
 pub use name::LedgerName;
 pub use open::{SERVICE_ROLE, grant_to_service, open};
-pub use read::{line_at, lines_after, position, recorded_rules, rules_documents, rules_in_force};
+pub use pages::{EventLine, Paged, Pages, Recorded, last_observation, observations};
+pub use read::{line_at, position};
+pub use rules::{
+    Activation, RulesFault, activations, keep_rules, recorded_rules, rules_documents,
+    rules_in_force,
+};

@@ -1,6 +1,7 @@
 //! Makes a ledger ready: checks the server, migrates, and writes the first event.
 
 use super::database::{CONNECT_WAIT, Database};
+use super::rules::keep_rules;
 use crate::identity::{DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated};
 use crate::projection;
 use anyhow::{Context as _, bail, ensure};
@@ -146,15 +147,7 @@ async fn write_first_event(owner: &mut PgConnection) -> anyhow::Result<()> {
             version: rules.version(),
         }),
     };
-    query!(
-        "insert into rules (digest, name, version, document) values ($1, $2, $3, $4)",
-        rules.digest().as_str(),
-        rules.name(),
-        rules.version(),
-        DEFAULT_RULES
-    )
-    .execute(&mut *tx)
-    .await?;
+    keep_rules(&mut *tx, &rules, DEFAULT_RULES).await?;
     query!(
         "insert into event (position, recorded_at, kind, line) values ($1, $2, $3, $4)",
         event.position.get(),

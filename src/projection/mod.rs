@@ -11,4 +11,4 @@ mod table;
 pub use load::{Head, Snapshot, held, key, load, unlinked};
 pub use reader::Reader;
 pub use replay::Replay;
-pub use table::{create_missing, create_next, index_next, swap_in_next};
+pub use table::{check_definition, create_missing, create_next, index_next, swap_in_next};

@@ -1,12 +1,10 @@
 //! The whole ledger, folded again from its first event, page by page.
 
 use crate::identity::{ContactId, Event, Links, Position, fold};
-use crate::ledger;
+use crate::ledger::{self, Database, EventLine, Paged as _, Pages};
 use crate::progress::Progress;
 use anyhow::{Context as _, ensure};
 use sqlx::PgConnection;
-
-const PAGE_LEN: i64 = 10_000;
 
 /// What the events up to a position say of the contacts.
 #[derive(Default)]
@@ -18,29 +16,45 @@ pub struct Replay {
 
 impl Replay {
     /// Folds all that is in the ledger now.
-    pub async fn whole(connection: &mut PgConnection) -> anyhow::Result<Self> {
-        let head = ledger::position(&mut *connection).await?;
-        let mut replay = Self::default();
-        let mut progress = Progress::begin("folding events", head.get());
-        while replay.position < head {
-            replay.page(connection, head).await?;
+    pub async fn whole(database: &Database, progress: &mut Progress) -> anyhow::Result<Self> {
+        let mut owner = database.owner().await?;
+        let head = ledger::position(&mut owner).await?;
+        let observations_len = ledger::last_observation(&mut owner).await?.get();
+        let links = Links::with_capacity(usize::try_from(observations_len)?);
+        let mut replay = Self { links, position: Position::default() };
+        let mut pages = Pages::<EventLine>::between(database, 0, head.get());
+        progress.begin("folding events", head.get());
+        while let Some(page) = pages.next().await? {
+            replay.fold(page)?;
             progress.at(replay.position.get());
         }
+        replay.has_reached(head)?;
         Ok(replay)
     }
 
     /// Folds the next events, up to a position that the ledger has reached. Returns the contacts
     /// that they name.
-    pub async fn page(
+    pub async fn catch_up(
         &mut self,
         connection: &mut PgConnection,
         up_to: Position,
     ) -> anyhow::Result<Vec<ContactId>> {
-        let limit = PAGE_LEN.min(up_to.get() - self.position.get());
-        let lines = ledger::lines_after(connection, self.position, limit).await?;
-        ensure!(!lines.is_empty(), "event {} is missing", self.position.next());
         let mut changed = Vec::new();
-        for line in lines {
+        while self.position < up_to {
+            let (after, last) = (self.position.get(), up_to.get());
+            let page = EventLine::page(&mut *connection, after, last).await?;
+            if page.is_empty() {
+                break;
+            }
+            changed.extend(self.fold(page)?);
+        }
+        self.has_reached(up_to)?;
+        Ok(changed)
+    }
+
+    fn fold(&mut self, lines: Vec<EventLine>) -> anyhow::Result<Vec<ContactId>> {
+        let mut changed = Vec::new();
+        for EventLine { line, .. } in lines {
             let expected = self.position.next();
             let event = Event::parse(&line).with_context(|| format!("event {expected}"))?;
             ensure!(event.position == expected, "event {expected} is missing");
@@ -50,5 +64,10 @@ impl Replay {
             self.position = expected;
         }
         Ok(changed)
+    }
+
+    fn has_reached(&self, position: Position) -> anyhow::Result<()> {
+        ensure!(self.position == position, "event {} is missing", self.position.next());
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The contact table itself: made once, and replaced as a whole by a rebuild.
 
+use anyhow::ensure;
+use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 
 const TABLE: &str = include_str!("../../projections/contact/table.sql");
@@ -15,14 +17,41 @@ pub async fn create_missing(owner: &mut PgConnection) -> Result<(), sqlx::Error>
     let mut tx = owner.begin().await?;
     sqlx::raw_sql(TABLE).execute(&mut *tx).await?;
     sqlx::raw_sql(INDEXES).execute(&mut *tx).await?;
+    sign(&mut tx, "contact").await?;
     tx.commit().await
+}
+
+/// Fails where the contact table was made by a version that defined it otherwise.
+pub async fn check_definition(owner: &mut PgConnection) -> anyhow::Result<()> {
+    let signature = query_scalar!(
+        r#"select obj_description(to_regclass('contact'), 'pg_class') as "signature""#
+    );
+    let found = signature.fetch_one(owner).await?;
+    ensure!(
+        found.as_deref() == Some(&definition()),
+        "the contact table was made by another version; run identity-ledger rebuild"
+    );
+    Ok(())
+}
+
+/// Says in a table's comment by which definition it was made.
+async fn sign(owner: &mut PgConnection, table: &str) -> Result<(), sqlx::Error> {
+    let comment = format!("comment on table {table} is '{}'", definition());
+    sqlx::raw_sql(AssertSqlSafe(comment)).execute(owner).await?;
+    Ok(())
+}
+
+fn definition() -> String {
+    let digest = Sha256::new().chain_update(TABLE).chain_update(INDEXES).finalize();
+    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("identity-ledger definition {hex}")
 }
 
 /// Makes the empty table `contact_next`, in place of what an interrupted rebuild left.
 pub async fn create_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql("drop table if exists contact_next").execute(&mut *owner).await?;
-    sqlx::raw_sql(AssertSqlSafe(next(TABLE))).execute(owner).await?;
-    Ok(())
+    sqlx::raw_sql(AssertSqlSafe(next(TABLE))).execute(&mut *owner).await?;
+    sign(owner, "contact_next").await
 }
 
 /// Builds the indexes of `contact_next`, once it is full.

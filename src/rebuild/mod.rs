@@ -1,23 +1,25 @@
-//! Folds the whole ledger into a fresh contact table and swaps it in, while requests run.
+//! Folds the whole ledger into a fresh contact table and swaps it in, while requests run; with a
+//! rule change or without one. Shows beforehand what a rule change would do.
 //!
-//! Promises: the new table equals the old one where that was right; callers wait for the
-//! swap alone; whatever interrupts it leaves the old table in place.
-//! Never: appends an event, or reads in one long transaction.
+//! Promises: the new table is what the events fold into; callers wait for the swap alone;
+//! whatever interrupts it leaves the old table, and the old rules, in place.
+//! Never: decides by anything but `resolve`, or reads in one long transaction.
 
-mod copy;
+mod activate;
+mod impact;
+mod next;
+mod swap;
+mod turn;
 
-use crate::identity::{Holders, Position, Rules};
-use crate::ledger::{self, Database};
-use crate::projection::{self, Replay};
-use anyhow::{bail, ensure};
-use copy::{copy_again, copy_all};
-use sqlx::{Connection as _, PgConnection, query, query_scalar};
-use std::time::Duration;
+pub use activate::{Activated, Order, activate};
+pub use impact::{Changed, GainedAndLost, Growth, Impact, Limits, Remap, impact};
 
-/// The swap folds what is still missing under its locks, so that should be little.
-const GAP_LEN_MAX: i64 = 500;
-const SWAP_ATTEMPTS: usize = 100;
-const SWAP_PAUSE: Duration = Duration::from_millis(100);
+use crate::identity::{Contact, ContactId, Holders, Links, Position, Rules};
+use crate::ledger::{self, Database, Recorded};
+use crate::projection::Replay;
+use anyhow::bail;
+use sqlx::Connection as _;
+use turn::Turn;
 
 /// What a rebuild has done.
 pub struct Rebuilt {
@@ -26,92 +28,67 @@ pub struct Rebuilt {
     pub contacts_len: usize,
 }
 
-/// The table being built, and the fold it is built from.
-struct Build {
-    owner: PgConnection,
+/// What rows are made of.
+struct Fold {
     rules: Rules,
     replay: Replay,
     holders: Holders,
 }
 
-/// Rebuilds the contact table. One rebuild runs at a time.
+/// Rebuilds the contact table. One rebuild or activation runs at a time.
 pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
-    let mut owner = database.owner().await?;
-    let alone = query_scalar!(
-        r#"select pg_try_advisory_lock(hashtext('identity-ledger rebuild'), hashtext(current_schema())) as "alone!""#
-    );
-    ensure!(alone.fetch_one(&mut owner).await?, "a rebuild of this ledger is running already");
-
-    let rules = ledger::rules_in_force(&mut owner).await?;
-    let replay = Replay::whole(&mut owner).await?;
-    let mut build = Build { owner, rules, replay, holders: Holders::new() };
-    projection::create_next(&mut build.owner).await?;
-    copy_all(&mut build).await?;
-    projection::index_next(&mut build.owner).await?;
-    while build.catch_up().await? > GAP_LEN_MAX {}
-    build.swap(database).await?;
-    let rebuilt =
-        Rebuilt { position: build.replay.position, contacts_len: build.replay.links.len() };
-    build.owner.close().await?;
-    Ok(rebuilt)
+    let mut turn = Turn::take(database).await?;
+    let rules = ledger::rules_in_force(&mut turn.owner).await?;
+    let replay = Replay::whole(database, &mut turn.progress).await?;
+    let mut fold = Fold { rules, replay, holders: Holders::new() };
+    let last = fold.replay.links.last();
+    next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| fold.row(seen)).await?;
+    swap_in(&mut turn, database, &mut fold).await?;
+    turn.owner.close().await?;
+    let Replay { links, position } = fold.replay;
+    Ok(Rebuilt { position, contacts_len: links.len() })
 }
 
-impl Build {
-    /// Brings `contact_next` up to the head; returns how many events that took.
-    async fn catch_up(&mut self) -> anyhow::Result<i64> {
-        let from = self.replay.position;
-        loop {
-            let head = ledger::position(&mut self.owner).await?;
-            if self.replay.position >= head {
-                return Ok(head.get() - from.get());
-            }
-            let changed = self.replay.page(&mut self.owner, head).await?;
-            copy_again(self, &changed).await?;
-        }
-    }
-
-    /// Swaps the tables under locks that are given up at once when somebody reads for long:
-    /// whoever waits for them would stop the line.
-    async fn swap(&mut self, database: &Database) -> anyhow::Result<()> {
-        for _ in 0..SWAP_ATTEMPTS {
-            if self.try_swap(database).await? {
+async fn swap_in(turn: &mut Turn, database: &Database, fold: &mut Fold) -> anyhow::Result<()> {
+    for _ in 0..swap::ATTEMPTS {
+        while fold.catch_up(turn).await?.1 > swap::GAP_LEN_MAX {}
+        if swap::begin(&mut turn.owner).await? {
+            let (changed, _) = fold.catch_up(turn).await?;
+            if swap::commit(&mut turn.owner, database).await? {
                 return Ok(());
             }
-            tokio::time::sleep(SWAP_PAUSE).await;
-            self.catch_up().await?;
+            // What was written under the locks is gone with them.
+            next::rewrite(&mut turn.owner, &changed, |seen| fold.row(seen)).await?;
         }
-        bail!("the contact table is being read without a pause; end the long query and try again")
+        tokio::time::sleep(swap::PAUSE).await;
+    }
+    bail!(swap::GIVEN_UP)
+}
+
+impl Fold {
+    fn row(&mut self, seen: &Recorded) -> Option<Contact> {
+        row(&mut self.replay.links, &mut self.holders, &self.rules, seen)
     }
 
-    async fn try_swap(&mut self, database: &Database) -> anyhow::Result<bool> {
-        // Whoever opens the ledger grants under this lock, too: two at once fail in the catalog.
-        sqlx::raw_sql("begin; select pg_advisory_xact_lock(hashtext('identity-ledger'))")
-            .execute(&mut self.owner)
-            .await?;
-        if !lock_tables(&mut self.owner).await? {
-            query("rollback").execute(&mut self.owner).await?;
-            return Ok(false);
-        }
-        self.catch_up().await?;
-        projection::swap_in_next(&mut self.owner).await?;
-        if database.has_service_role() {
-            ledger::grant_to_service(&mut self.owner).await?;
-        }
-        query("commit").execute(&mut self.owner).await?;
-        Ok(true)
+    /// Brings `contact_next` up to the head; returns what changed and how many events that took.
+    async fn catch_up(&mut self, turn: &mut Turn) -> anyhow::Result<(Vec<ContactId>, i64)> {
+        let from = self.replay.position;
+        let head = ledger::position(&mut turn.owner).await?;
+        let changed = self.replay.catch_up(&mut turn.owner, head).await?;
+        next::rewrite(&mut turn.owner, &changed, |seen| self.row(seen)).await?;
+        Ok((changed, head.get() - from.get()))
     }
 }
 
-/// `contact` before `head`: an append locks them in this order, by being one statement.
-async fn lock_tables(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let lock = "
-        set local lock_timeout = '300ms';
-        lock table contact in access exclusive mode;
-        select position from head for update;
-    ";
-    match sqlx::raw_sql(lock).execute(owner).await {
-        Ok(_) => Ok(true),
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => Ok(false),
-        Err(error) => Err(error),
-    }
+/// The row of an observation that is a contact, by where it stands and by the rules.
+fn row(
+    links: &mut Links,
+    holders: &mut Holders,
+    rules: &Rules,
+    seen: &Recorded,
+) -> Option<Contact> {
+    let standing = links.standing(seen.id.into())?;
+    let keys = rules.keys(&seen.identifiers);
+    let holds = holders.claim(standing.id, &keys);
+    Some(Contact::new(&seen.identifiers, keys, standing, holds, seen.observed_at))
 }

@@ -7,13 +7,18 @@ use super::decide::Batch;
 use super::queue::{NotRecorded, Request};
 use super::steps::{Shared, load, within};
 use crate::identity::Identities;
-use crate::ledger::{self, Fault};
+use crate::ledger::{self, Fault, RulesFault};
 use sqlx::{Executor as _, PgConnection};
 use std::time::{Duration, Instant};
 
 /// How long a lost append is looked for before its callers hear that nobody knows.
 const SETTLE_WAIT: Duration = Duration::from_secs(8);
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+/// How long requests wait while nobody can append, as at the end of an activation that changes
+/// much. Callers wait a little longer.
+const LOCK_WAIT: Duration = Duration::from_secs(25);
+/// The SQLSTATE of a statement that was cancelled, be it for having waited too long.
+const CANCELLED: &str = "57014";
 
 /// Why requests are not recorded, or may be.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +27,8 @@ enum Failure {
     Fault(#[from] Fault),
     #[error("the connection to Postgres was lost during an append, and did not come back")]
     OutcomeUnknown,
-    #[error("{0:#}")]
-    Rules(anyhow::Error),
+    #[error("{0}")]
+    Rules(RulesFault),
 }
 
 #[derive(Default)]
@@ -32,6 +37,8 @@ pub struct CarefulPath {
     connection: Option<PgConnection>,
     /// Whether the last batch failed: a trouble is told when it begins and when it ends.
     is_failing: bool,
+    /// Since when a lock has been waited for.
+    locked_since: Option<Instant>,
 }
 
 impl CarefulPath {
@@ -45,12 +52,16 @@ impl CarefulPath {
         match attempted {
             Ok(connection) => {
                 self.connection = Some(connection);
+                self.locked_since = None;
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("recording again");
                 }
             }
             // The connection may have died long ago. Nothing was sent, or it would be settled.
             Err(Failure::Fault(Fault::Lost(_))) if was_connected => {
+                Box::pin(self.record(shared, requests, lost_race)).await;
+            }
+            Err(Failure::Fault(Fault::Refused(code))) if code == CANCELLED && self.may_wait() => {
                 Box::pin(self.record(shared, requests, lost_race)).await;
             }
             Err(Failure::Fault(Fault::Data(_))) if requests.len() > 1 => {
@@ -78,7 +89,12 @@ impl CarefulPath {
         }
     }
 
+    fn may_wait(&mut self) -> bool {
+        self.locked_since.get_or_insert_with(Instant::now).elapsed() < LOCK_WAIT
+    }
+
     fn refuse(&mut self, requests: Vec<Request>, failure: &Failure) {
+        self.locked_since = None;
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::error!(batch_len = requests.len(), "not recorded: {failure}");
         }
@@ -155,7 +171,10 @@ async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<(), Failure> {
-    let rules = ledger::rules_in_force(connection).await.map_err(Failure::Rules)?;
+    let rules = ledger::rules_in_force(connection).await.map_err(|fault| match fault {
+        RulesFault::Database(error) => Failure::Fault(error.into()),
+        RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. } => Failure::Rules(fault),
+    })?;
     tracing::info!(rules = rules.name(), version = rules.version(), "following new rules");
     shared.rules.send_replace(rules.into());
     Ok(())
@@ -192,7 +211,8 @@ impl Failure {
     fn told(&self) -> NotRecorded {
         match self {
             Self::Fault(Fault::Data(_)) => NotRecorded::Refused,
-            Self::Fault(_) | Self::Rules(_) => NotRecorded::Unreachable,
+            Self::Fault(_) => NotRecorded::Unreachable,
+            Self::Rules(_) => NotRecorded::OtherRules,
             Self::OutcomeUnknown => NotRecorded::OutcomeUnknown,
         }
     }

@@ -36,6 +36,9 @@ pub enum NotRecorded {
     /// It may be in the ledger.
     #[error("the connection was lost while this was being recorded")]
     OutcomeUnknown,
+    /// The rules in force are not what this binary would make of them.
+    #[error("this service cannot decide by the rules in force")]
+    OtherRules,
     /// Alone of its batch, Postgres refused what it carried.
     #[error("the ledger refused this observation")]
     Refused,

@@ -6,8 +6,8 @@ use super::careful::CarefulPath;
 use super::decide::Batch;
 use super::queue::{Recorder, Request};
 use super::steps::{Shared, load, within};
-use crate::identity::{ContactId, Identities, Position};
-use crate::ledger::{self, Database, Fault};
+use crate::identity::{ContactId, DEFAULT_RULES, Identities, Position, Rules};
+use crate::ledger::{self, Database, Fault, RulesFault};
 use crate::metrics::Metrics;
 use crate::projection::{Head, Snapshot};
 use sqlx::PgConnection;
@@ -32,7 +32,7 @@ pub async fn start(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<(Recorder, JoinHandle<()>)> {
     let mut reader = database.recorder().await?;
-    let rules = Arc::new(ledger::rules_in_force(&mut reader).await?);
+    let rules = Arc::new(first_rules(&mut reader).await?);
     let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
     let (rules_sender, rules_receiver) = watch::channel(rules);
     let task = Task {
@@ -46,6 +46,19 @@ pub async fn start(
         careful: CarefulPath::default(),
     };
     Ok((Recorder::new(sender, rules_receiver), tokio::spawn(task.run(queue))))
+}
+
+/// The rules in force. Where this binary cannot decide by them it starts all the same, with rules
+/// that are not in force: each batch then looks whether it can follow by now.
+async fn first_rules(reader: &mut PgConnection) -> anyhow::Result<Rules> {
+    match ledger::rules_in_force(reader).await {
+        Ok(rules) => Ok(rules),
+        Err(RulesFault::Database(error)) => Err(error.into()),
+        Err(fault) => {
+            tracing::error!("no observation is recorded: {fault}");
+            Ok(Rules::parse(DEFAULT_RULES)?)
+        }
+    }
 }
 
 struct Task {

@@ -1,0 +1,201 @@
+//! `identity-ledger rules`: show, list, check, diff, activate.
+
+use super::config::{DatabaseConfig, Output, RulesActivation, RulesCommand, RulesDiff};
+use super::impact;
+use super::place::Place;
+use crate::identity::{Rules, Timestamp};
+use crate::ledger::{self, Activation};
+use crate::rebuild::{self, Activated, Impact, Limits, Order, Remap};
+use anyhow::{Context as _, bail, ensure};
+use chrono::SecondsFormat;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{BufRead as _, BufWriter, IsTerminal as _, Write as _};
+use std::path::Path;
+
+pub async fn run(database: DatabaseConfig, command: RulesCommand) -> anyhow::Result<()> {
+    match command {
+        RulesCommand::Check { file } => check(&file),
+        RulesCommand::Show(output) => show(database, &output).await,
+        RulesCommand::List(output) => list(database, &output).await,
+        RulesCommand::Diff(command) => diff(database, command).await,
+        RulesCommand::Activate(command) => activate(database, command).await,
+    }
+}
+
+fn check(file: &Path) -> anyhow::Result<()> {
+    let (rules, _) = read(file)?;
+    println!("{}: rules {} version {}", file.display(), rules.name(), rules.version());
+    println!("digest {}", rules.digest().as_str());
+    if let Some(normaliser) = rules.normaliser() {
+        println!("keys made with {normaliser}");
+    }
+    Ok(())
+}
+
+async fn show(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
+    let place = Place::open(database).await?;
+    let activations = activations(&place).await?;
+    let in_force = activations.last().context("the ledger has no rules; run verify")?;
+    if output.json {
+        println!("{:#}", described(in_force));
+    } else {
+        println!("{}", line(in_force));
+        println!("digest {}", in_force.rules.digest.as_str());
+        if !in_force.normaliser.is_empty() {
+            println!("keys made with {}", in_force.normaliser);
+        }
+        println!("\n{}", in_force.document.trim_end());
+    }
+    place.close().await
+}
+
+async fn list(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
+    let place = Place::open(database).await?;
+    let activations = activations(&place).await?;
+    if output.json {
+        let all: Vec<_> = activations.iter().map(described).collect();
+        println!("{:#}", Value::from(all));
+    } else {
+        activations.iter().for_each(|activation| println!("{}", line(activation)));
+    }
+    place.close().await
+}
+
+async fn activations(place: &Place) -> anyhow::Result<Vec<Activation>> {
+    let mut owner = place.database.owner().await?;
+    ledger::activations(&mut owner).await
+}
+
+fn line(activation: &Activation) -> String {
+    let rules = &activation.rules;
+    format!(
+        "{} version {} since position {} ({}) by {}: {}",
+        rules.name,
+        rules.version,
+        activation.position,
+        time(activation.recorded_at),
+        rules.activated_by,
+        rules.reason
+    )
+}
+
+fn described(activation: &Activation) -> Value {
+    let rules = &activation.rules;
+    json!({
+        "name": rules.name,
+        "version": rules.version,
+        "digest": rules.digest.as_str(),
+        "position": activation.position.get(),
+        "recordedAt": time(activation.recorded_at),
+        "activatedBy": rules.activated_by,
+        "reason": rules.reason,
+        "normaliser": activation.normaliser,
+        "document": activation.document,
+    })
+}
+
+fn time(at: Timestamp) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()> {
+    let (rules, _) = read(&command.file)?;
+    let place = Place::open(database).await?;
+    let impact = rebuild::impact(&place.database, rules).await?;
+    if command.output.json {
+        println!("{}", serde_json::to_string_pretty(&impact)?);
+    } else {
+        impact::print(&impact);
+    }
+    if let Some(file) = &command.remap {
+        write_remap(file, &impact.remap)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    place.close().await?;
+    within(&impact, &command.limits.limits())
+}
+
+fn within(impact: &Impact, limits: &Limits) -> anyhow::Result<()> {
+    let beyond = impact.beyond(limits);
+    ensure!(beyond.is_empty(), "beyond the limits: {}", beyond.join("; "));
+    Ok(())
+}
+
+fn write_remap(file: &Path, remap: &Remap) -> std::io::Result<()> {
+    let mut file = BufWriter::new(File::create(file)?);
+    writeln!(file, "contact_id,old_primary_id,new_primary_id")?;
+    for [contact, old, new] in remap.entries() {
+        writeln!(file, "{contact},{old},{new}")?;
+    }
+    file.flush()
+}
+
+async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow::Result<()> {
+    let (rules, document) = read(&command.file)?;
+    let is_asked = !command.yes;
+    ensure!(
+        !is_asked || std::io::stdin().is_terminal(),
+        "nobody is here to ask: give --yes to activate the rules without asking"
+    );
+    let place = Place::open(database).await?;
+    let impact = rebuild::impact(&place.database, rules.clone()).await?;
+    if impact.is_none() {
+        eprintln!("these rules are in force already; nothing was changed");
+        return place.close().await;
+    }
+    if !command.output.json {
+        impact::print(&impact);
+    }
+    within(&impact, &command.limits.limits())?;
+    // It holds two whole ledgers, which the activation makes again.
+    drop(impact);
+    if is_asked && !confirmed()? {
+        place.close().await?;
+        bail!("not confirmed; nothing was changed");
+    }
+    let order = Order { rules, document, activated_by: command.by, reason: command.reason };
+    match rebuild::activate(&place.database, order).await? {
+        Some(activated) => print_activated(&activated, &command.output),
+        None => eprintln!("these rules are in force already; nothing was changed"),
+    }
+    place.close().await
+}
+
+fn confirmed() -> anyhow::Result<bool> {
+    eprint!("Activate these rules? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+fn print_activated(activated: &Activated, output: &Output) {
+    let pause_ms = activated.pause.as_millis();
+    if output.json {
+        let described = json!({
+            "position": activated.position.get(),
+            "events": activated.events_len,
+            "contacts": activated.contacts_len,
+            "pauseMs": u64::try_from(pause_ms).unwrap_or(u64::MAX),
+        });
+        println!("{described:#}");
+    } else {
+        println!(
+            "activated at position {}: {} events, {} contacts; callers waited {pause_ms} ms",
+            activated.position, activated.events_len, activated.contacts_len
+        );
+    }
+}
+
+/// The rules of a file, and its text.
+fn read(file: &Path) -> anyhow::Result<(Rules, String)> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the rules file {}", file.display()))?;
+    match Rules::parse(&text) {
+        Ok(rules) => Ok((rules, text)),
+        Err(error) => {
+            let line = error.line.map(|line| format!(":{line}")).unwrap_or_default();
+            bail!("{}{line}: {}", file.display(), error.message)
+        }
+    }
+}

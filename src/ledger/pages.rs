@@ -1,0 +1,165 @@
+//! Long reads of a ledger: many short statements, read ahead of whoever works on the rows.
+
+use super::database::Database;
+use crate::identity::{Email, Identifiers, ObservationId, PhoneNumber, Timestamp};
+use sqlx::{PgConnection, query, query_as};
+use tokio::sync::mpsc;
+
+const PAGE_LEN: i64 = 20_000;
+const PAGES_AHEAD: usize = 2;
+
+/// Pages of rows, read by a task of their own. No snapshot is held longer than for one page.
+pub struct Pages<T>(mpsc::Receiver<Result<Vec<T>, sqlx::Error>>);
+
+/// What can be read in pages, in the order of its numbers.
+pub trait Paged: Sized + Send + 'static {
+    /// The first rows after a number, up to and including another.
+    fn page(
+        connection: &mut PgConnection,
+        after: i64,
+        last: i64,
+    ) -> impl Future<Output = Result<Vec<Self>, sqlx::Error>> + Send;
+
+    fn number(&self) -> i64;
+}
+
+/// An event's line, and the position it was found at.
+pub struct EventLine {
+    pub position: i64,
+    pub line: String,
+}
+
+/// An observation as it was recorded.
+pub struct Recorded {
+    pub id: ObservationId,
+    pub observed_at: Timestamp,
+    pub identifiers: Identifiers,
+}
+
+struct Row {
+    id: i64,
+    observed_at: Timestamp,
+    email: Option<String>,
+    phone_number: Option<String>,
+}
+
+impl<T: Paged> Pages<T> {
+    /// The rows after a number, up to and including another.
+    pub fn between(database: &Database, after: i64, last: i64) -> Self {
+        let (pages, receiver) = mpsc::channel(PAGES_AHEAD);
+        let database = database.clone();
+        tokio::spawn(async move {
+            if let Err(error) = send(&database, after, last, &pages).await {
+                let _ = pages.send(Err(error)).await;
+            }
+        });
+        Self(receiver)
+    }
+
+    /// `None` after the last page.
+    pub async fn next(&mut self) -> Result<Option<Vec<T>>, sqlx::Error> {
+        self.0.recv().await.transpose()
+    }
+}
+
+async fn send<T: Paged>(
+    database: &Database,
+    mut after: i64,
+    last: i64,
+    pages: &mpsc::Sender<Result<Vec<T>, sqlx::Error>>,
+) -> Result<(), sqlx::Error> {
+    let mut owner = database.owner().await?;
+    loop {
+        let page = T::page(&mut owner, after, last).await?;
+        let Some(end) = page.last() else { return Ok(()) };
+        after = end.number();
+        if pages.send(Ok(page)).await.is_err() {
+            // Whoever wanted them has given up.
+            return Ok(());
+        }
+    }
+}
+
+impl Paged for EventLine {
+    async fn page(
+        connection: &mut PgConnection,
+        after: i64,
+        last: i64,
+    ) -> Result<Vec<Self>, sqlx::Error> {
+        query_as!(
+            Self,
+            "select position, line
+            from event
+            where position > $1 and position <= $2
+            order by position
+            limit $3",
+            after,
+            last,
+            PAGE_LEN
+        )
+        .fetch_all(connection)
+        .await
+    }
+
+    fn number(&self) -> i64 {
+        self.position
+    }
+}
+
+impl Paged for Recorded {
+    async fn page(
+        connection: &mut PgConnection,
+        after: i64,
+        last: i64,
+    ) -> Result<Vec<Self>, sqlx::Error> {
+        let rows = query_as!(
+            Row,
+            "select id, observed_at, email, phone_number
+            from observation
+            where id > $1 and id <= $2
+            order by id
+            limit $3",
+            after,
+            last,
+            PAGE_LEN
+        );
+        Ok(rows.fetch_all(connection).await?.into_iter().map(Row::recorded).collect())
+    }
+
+    fn number(&self) -> i64 {
+        self.id.get()
+    }
+}
+
+/// These observations, in order.
+pub async fn observations(
+    connection: &mut PgConnection,
+    ids: &[i64],
+) -> Result<Vec<Recorded>, sqlx::Error> {
+    let rows = query_as!(
+        Row,
+        "select id, observed_at, email, phone_number
+        from observation
+        where id = any($1)
+        order by id",
+        ids
+    );
+    Ok(rows.fetch_all(connection).await?.into_iter().map(Row::recorded).collect())
+}
+
+impl Row {
+    fn recorded(self) -> Recorded {
+        let identifiers = Identifiers::new(
+            self.email.as_deref().map(Email::recorded),
+            self.phone_number.as_deref().map(PhoneNumber::recorded),
+        )
+        .expect("the observation table has a row only for what had an identifier");
+        Recorded { id: ObservationId::new(self.id), observed_at: self.observed_at, identifiers }
+    }
+}
+
+/// How many observations a ledger has had.
+pub async fn last_observation(connection: &mut PgConnection) -> Result<ObservationId, sqlx::Error> {
+    let head = query!("select observation_id from head").fetch_one(connection).await?;
+    Ok(ObservationId::new(head.observation_id))
+}

@@ -1,0 +1,279 @@
+//! Puts rules in force for all of history: one short transaction after a long preparation.
+
+use super::turn::Turn;
+use super::{next, row, swap};
+use crate::identity::{
+    Census, Change, Contact, ContactId, Differences, Event, Fact, Position, Rules, RulesActivated,
+    Timestamp,
+};
+use crate::ledger::{self, Database, Paged as _, Pages, Recorded};
+use crate::projection::Replay;
+use anyhow::bail;
+use sqlx::{Connection as _, PgConnection, query};
+use std::time::{Duration, Instant};
+
+/// Events or rows that are sent to Postgres at once.
+const CHUNK_LEN: usize = 20_000;
+
+/// Rules that are to be put in force, by whom and why.
+pub struct Order {
+    pub rules: Rules,
+    /// As the rules file says it.
+    pub document: String,
+    pub activated_by: String,
+    pub reason: String,
+}
+
+/// What an activation has done.
+pub struct Activated {
+    /// Of its `RulesActivated`.
+    pub position: Position,
+    /// With that one.
+    pub events_len: usize,
+    pub contacts_len: usize,
+    /// For so long nobody could append.
+    pub pause: Duration,
+}
+
+/// A ledger as it is, and as it would be with the new rules.
+struct Shift {
+    rules: Rules,
+    before: Replay,
+    after: Census,
+    /// Contacts that change, and whose rows were written with a time that is not the change's.
+    undated: Vec<ContactId>,
+}
+
+/// Puts rules in force, and returns `None` where they are already. One rebuild or activation runs
+/// at a time. Until the end everything is as it was.
+pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Option<Activated>> {
+    let mut turn = Turn::take(database).await?;
+    if in_force(&mut turn.owner).await? == order.rules.digest().as_str() {
+        return Ok(None);
+    }
+    let before = Replay::whole(database, &mut turn.progress).await?;
+    let last = before.links.last();
+    let after = Census::with_capacity(usize::try_from(last.get())?);
+    let mut shift = Shift { rules: order.rules.clone(), before, after, undated: Vec::new() };
+    let mut pages = Pages::<Recorded>::between(database, 0, last.get());
+    turn.progress.begin("resolving observations", last.get());
+    while let Some(page) = pages.next().await? {
+        shift.observe(&page);
+        turn.progress.at(shift.after.links.last().get());
+    }
+    shift.after.links.compress_all();
+    next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| shift.row(seen)).await?;
+    let activated = swap_in(&mut turn, database, &mut shift, &order).await?;
+    turn.owner.close().await?;
+    Ok(Some(activated))
+}
+
+async fn in_force(owner: &mut PgConnection) -> Result<String, sqlx::Error> {
+    Ok(query!("select rules_digest from head").fetch_one(owner).await?.rules_digest)
+}
+
+async fn swap_in(
+    turn: &mut Turn,
+    database: &Database,
+    shift: &mut Shift,
+    order: &Order,
+) -> anyhow::Result<Activated> {
+    for _ in 0..swap::ATTEMPTS {
+        while shift.catch_up(turn).await?.1 > swap::GAP_LEN_MAX {}
+        shift.before.links.compress_all();
+        shift.after.links.compress_all();
+        let since = Instant::now();
+        if swap::begin(&mut turn.owner).await? {
+            let (changed, _) = shift.catch_up(turn).await?;
+            let (position, events_len) = shift.append(&mut turn.owner, order).await?;
+            if swap::commit(&mut turn.owner, database).await? {
+                let contacts_len = shift.after.links.len();
+                return Ok(Activated {
+                    position,
+                    events_len,
+                    contacts_len,
+                    pause: since.elapsed(),
+                });
+            }
+            // What was written under the locks is gone with them.
+            next::rewrite(&mut turn.owner, &changed, |seen| shift.row(seen)).await?;
+        }
+        tokio::time::sleep(swap::PAUSE).await;
+    }
+    bail!(swap::GIVEN_UP)
+}
+
+impl Shift {
+    /// Resolves observations by the new rules; returns the contacts that this changes.
+    fn observe(&mut self, observations: &[Recorded]) -> Vec<ContactId> {
+        let mut changed = Vec::new();
+        for seen in observations {
+            let keys = self.rules.keys(&seen.identifiers);
+            let decision = self.after.observe(seen.id, &keys, seen.observed_at);
+            let changes = decision.changes().into_iter().flatten();
+            changed.extend(changes.filter_map(|change| Change::contact(&change)));
+        }
+        changed
+    }
+
+    /// A contact that the rules change leave alone was last changed by what the events say; the
+    /// others are changed by the rules, at a time that is not known yet.
+    fn row(&mut self, seen: &Recorded) -> Option<Contact> {
+        let mut contact = row(&mut self.after.links, &mut self.after.holders, &self.rules, seen)?;
+        if self.is_unchanged(contact.id) {
+            contact.updated_at = self.before.links.standing(contact.id)?.updated_at;
+        } else {
+            self.undated.push(contact.id);
+        }
+        Some(contact)
+    }
+
+    fn is_unchanged(&self, id: ContactId) -> bool {
+        self.before.links.filing(id.into()) == self.after.links.filing(id.into())
+    }
+
+    /// Brings both sides and `contact_next` up to the head; returns what changed in the table and
+    /// how many events that took.
+    async fn catch_up(&mut self, turn: &mut Turn) -> anyhow::Result<(Vec<ContactId>, i64)> {
+        let from = self.before.position;
+        let head = ledger::position(&mut turn.owner).await?;
+        self.before.catch_up(&mut turn.owner, head).await?;
+        let mut changed = Vec::new();
+        while self.after.links.last() < self.before.links.last() {
+            let (after, last) = (self.after.links.last(), self.before.links.last());
+            let page = Recorded::page(&mut turn.owner, after.get(), last.get()).await?;
+            changed.extend(self.observe(&page));
+            if page.is_empty() {
+                bail!("observation {} is missing", after.next());
+            }
+        }
+        next::rewrite(&mut turn.owner, &changed, |seen| self.row(seen)).await?;
+        Ok((changed, head.get() - from.get()))
+    }
+
+    /// Appends the change of rules and the differences that it makes, under the caller's locks.
+    /// Returns the position of the first, and how many they are.
+    async fn append(
+        &mut self,
+        owner: &mut PgConnection,
+        order: &Order,
+    ) -> anyhow::Result<(Position, usize)> {
+        // Never a scan of the large table that was made just now.
+        let plain = "
+            set local enable_seqscan = off;
+            set local enable_hashjoin = off;
+            set local enable_mergejoin = off;
+        ";
+        sqlx::raw_sql(plain).execute(&mut *owner).await?;
+        ledger::keep_rules(&mut *owner, &order.rules, &order.document).await?;
+        let at = query!(r#"select greatest(clock_timestamp(), recorded_at) as "now!" from head"#)
+            .fetch_one(&mut *owner)
+            .await?
+            .now;
+        let differences = Differences::between(&self.before.links, &self.after.links);
+        let first = self.before.position.next();
+        let facts = std::iter::once(order.fact())
+            .chain(differences.facts(&self.before.links, &self.after.links));
+        let last = append_events(owner, first, at, facts).await?;
+        self.date(owner, at, &differences).await?;
+        query!(
+            "update head set position = $1, recorded_at = $2, rules_digest = $3",
+            last.get(),
+            at,
+            order.rules.digest().as_str()
+        )
+        .execute(owner)
+        .await?;
+        Ok((first, differences.len() + 1))
+    }
+
+    /// Gives the contacts that the rules change the time at which they do.
+    async fn date(
+        &mut self,
+        owner: &mut PgConnection,
+        at: Timestamp,
+        differences: &Differences,
+    ) -> anyhow::Result<()> {
+        let mut dates: Vec<_> = differences.relinked().map(|id| (id.get(), at)).collect();
+        // Some that were different when they were written have become the same.
+        for id in std::mem::take(&mut self.undated) {
+            if self.is_unchanged(id) {
+                let standing = self.before.links.standing(id);
+                dates.extend(standing.map(|standing| (id.get(), standing.updated_at)));
+            } else {
+                self.undated.push(id);
+            }
+        }
+        for chunk in dates.chunks(CHUNK_LEN) {
+            let (ids, times): (Vec<_>, Vec<_>) = chunk.iter().copied().unzip();
+            query!(
+                "update contact_next as c
+                set updated_at = d.updated_at
+                from unnest($1::bigint[], $2::timestamptz[]) as d (id, updated_at)
+                where c.id = d.id",
+                &ids,
+                &times
+            )
+            .execute(&mut *owner)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+impl Order {
+    fn fact(&self) -> Fact {
+        Fact::RulesActivated(RulesActivated {
+            activated_by: self.activated_by.clone(),
+            digest: self.rules.digest().clone(),
+            name: self.rules.name().to_owned(),
+            reason: self.reason.clone(),
+            version: self.rules.version(),
+        })
+    }
+}
+
+/// Appends facts from a position on; returns the position of the last.
+async fn append_events(
+    owner: &mut PgConnection,
+    first: Position,
+    recorded_at: Timestamp,
+    facts: impl Iterator<Item = Fact>,
+) -> Result<Position, sqlx::Error> {
+    let mut rows = owner
+        .copy_in_raw(
+            "copy event (
+                position, recorded_at, kind, contact_id, observation_id, primary_id, line
+            ) from stdin",
+        )
+        .await?;
+    let mut text = String::new();
+    let mut next = first;
+    for fact in facts {
+        write_event(&mut text, &Event { position: next, recorded_at, fact });
+        next = next.next();
+        if next.get() % CHUNK_LEN as i64 == 0 {
+            rows.send(std::mem::take(&mut text).into_bytes()).await?;
+        }
+    }
+    rows.send(text.into_bytes()).await?;
+    rows.finish().await?;
+    Ok(Position::new(next.get() - 1))
+}
+
+/// Postgres' text format for COPY: tabs between columns, `\N` for null.
+fn write_event(text: &mut String, event: &Event) {
+    let number = |number: Option<i64>| number.map_or("\\N".to_owned(), |number| number.to_string());
+    let columns = [
+        event.position.to_string(),
+        event.recorded_at.to_rfc3339(),
+        event.fact.kind().to_owned(),
+        number(event.fact.contact_id().map(ContactId::get)),
+        number(event.fact.observation_id().map(|id| id.get())),
+        number(event.fact.primary_id().map(ContactId::get)),
+        // JSON has no control characters, so the backslash is all there is to escape.
+        event.line().replace('\\', r"\\"),
+    ];
+    text.push_str(&columns.join("\t"));
+    text.push('\n');
+}

@@ -1,0 +1,120 @@
+//! What a rule change does to keys, and to the links they make.
+
+use crate::identity::{Decision, Email, Key, Keys, Matched, PhoneNumber};
+use crate::ledger::Recorded;
+use serde::Serialize;
+
+const EXAMPLES_LEN_MAX: usize = 5;
+
+/// Observations by kind of identifier.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkChanges {
+    pub email: GainedAndLost,
+    pub phone_number: GainedAndLost,
+}
+
+/// How many observations match a contact by their identifier that did not, and the reverse.
+#[derive(Debug, Default, Serialize)]
+pub struct GainedAndLost {
+    pub gained: usize,
+    pub lost: usize,
+}
+
+/// Keys of the rules in force, by kind of identifier.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyChanges {
+    pub email: KeysOfKind,
+    pub phone_number: KeysOfKind,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeysOfKind {
+    /// They linked, and never would again.
+    pub newly_blocked: Changed,
+    /// They would be written otherwise.
+    pub changed: Changed,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Changed {
+    pub count: usize,
+    /// The first few.
+    pub examples: Vec<Example>,
+}
+
+/// A value as received, with its normal forms.
+#[derive(Debug, Serialize)]
+pub struct Example {
+    pub value: String,
+    pub before: String,
+    pub after: String,
+}
+
+/// Counts while observations go by.
+#[derive(Default)]
+pub struct Tally {
+    pub links: LinkChanges,
+    pub keys: KeyChanges,
+}
+
+/// One identifier of an observation under one rule set.
+type Judged<'a> = Option<(Matched, &'a Key)>;
+
+impl Tally {
+    pub fn add(&mut self, seen: &Recorded, before: &(Keys, Decision), after: &(Keys, Decision)) {
+        if let Some(value) = seen.identifiers.email().map(Email::as_str) {
+            let (was, is) = (email(before), email(after));
+            self.links.email.add(was, is);
+            self.keys.email.add(value, was, is);
+        }
+        if let Some(value) = seen.identifiers.phone_number().map(PhoneNumber::as_str) {
+            let (was, is) = (phone_number(before), phone_number(after));
+            self.links.phone_number.add(was, is);
+            self.keys.phone_number.add(value, was, is);
+        }
+    }
+}
+
+fn email((keys, decision): &(Keys, Decision)) -> Judged<'_> {
+    decision.email.zip(keys.email.as_ref())
+}
+
+fn phone_number((keys, decision): &(Keys, Decision)) -> Judged<'_> {
+    decision.phone_number.zip(keys.phone_number.as_ref())
+}
+
+impl GainedAndLost {
+    fn add(&mut self, before: Judged<'_>, after: Judged<'_>) {
+        let links = |judged: Judged<'_>| matches!(judged, Some((Matched::HeldBy(_), _)));
+        self.gained += usize::from(!links(before) && links(after));
+        self.lost += usize::from(links(before) && !links(after));
+    }
+}
+
+impl KeysOfKind {
+    /// Counts a key where it is seen first.
+    fn add(&mut self, value: &str, before: Judged<'_>, after: Judged<'_>) {
+        let (Some((Matched::New, was)), Some((_, is))) = (before, after) else { return };
+        if !is.is_link() {
+            self.newly_blocked.add(value, was, is);
+        } else if was != is {
+            self.changed.add(value, was, is);
+        }
+    }
+}
+
+impl Changed {
+    fn add(&mut self, value: &str, before: &Key, after: &Key) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES_LEN_MAX {
+            self.examples.push(Example {
+                value: value.to_owned(),
+                before: before.as_str().to_owned(),
+                after: after.as_str().to_owned(),
+            });
+        }
+    }
+}

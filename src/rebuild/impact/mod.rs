@@ -1,0 +1,288 @@
+//! What a rule change would do to every identity, found without changing anything.
+
+mod bridges;
+mod keys;
+mod sizes;
+
+pub use keys::{Changed, GainedAndLost, KeyChanges, LinkChanges};
+pub use sizes::{Bucket, Growth, Largest};
+
+use crate::identity::{Census, Decision, Differences, Keys, Links, ObservationId, Position, Rules};
+use crate::ledger::{self, Database, Pages, Recorded, RulesFault};
+use crate::progress::Progress;
+use crate::projection::Replay;
+use keys::Tally;
+use serde::Serialize;
+use sizes::Sizes;
+use sqlx::query;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the swap itself takes, and what each event takes on top of it: measured with `make bench`.
+const PAUSE_MIN_MS: u64 = 100;
+const PAUSE_PER_EVENT_US: u64 = 20;
+
+/// What a rule change would do.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Impact {
+    pub from: RuleSet,
+    pub to: RuleSet,
+    /// Where the ledger ended when this was found.
+    pub position: i64,
+    pub contacts: Contacts,
+    pub identities: Identities,
+    pub primaries: Primaries,
+    /// None where this binary cannot make the keys of the rules in force.
+    pub links: Option<LinkChanges>,
+    pub keys: Option<KeyChanges>,
+    /// Identities by their number of contacts.
+    pub sizes: Vec<Bucket>,
+    pub largest_before: Largest,
+    pub largest_after: Largest,
+    /// The identities that grow most, the one that grows most first.
+    pub growing: Vec<Growth>,
+    /// How many events an activation would append, `RulesActivated` among them.
+    pub events: usize,
+    /// For how long callers would wait, about.
+    pub pause_ms: u64,
+    /// Where each contact goes that changes its primary.
+    #[serde(skip)]
+    pub remap: Remap,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RuleSet {
+    pub name: String,
+    pub version: i32,
+    pub digest: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Contacts {
+    pub before: usize,
+    pub after: usize,
+    pub unchanged: usize,
+    /// They belong to another primary.
+    pub moved: usize,
+    pub introduced: usize,
+    pub retired: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identities {
+    pub before: usize,
+    pub after: usize,
+    /// Identities that are made of contacts of several ones.
+    pub merged: usize,
+    /// Identities whose contacts go to several ones.
+    pub split: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Primaries {
+    pub demoted: usize,
+    pub promoted: usize,
+}
+
+/// The two states that an impact lies between.
+#[derive(Debug, Default)]
+pub struct Remap {
+    before: Links,
+    after: Links,
+}
+
+/// Bounds that an impact is to stay within.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Of the contacts before.
+    pub moved_percent_max: Option<f64>,
+    /// In contacts.
+    pub identity_len_max: Option<usize>,
+    pub pause_max: Option<Duration>,
+}
+
+/// Finds what putting these rules in force would do. Reads page by page, and writes nothing.
+pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact> {
+    let mut owner = database.owner().await?;
+    let head = query!(
+        "select h.position, h.observation_id, r.digest, r.name, r.version
+        from head as h
+        join rules as r on r.digest = h.rules_digest"
+    )
+    .fetch_one(&mut owner)
+    .await?;
+    let last = ObservationId::new(head.observation_id);
+    let mut progress = Progress::new();
+    let from = match ledger::rules_in_force(&mut owner).await {
+        Ok(in_force) => Some(in_force),
+        Err(RulesFault::Database(error)) => return Err(error.into()),
+        Err(RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. }) => None,
+    };
+    let has_keys = from.is_some();
+    let folded = match from {
+        Some(_) => None,
+        None => Some(Replay::whole(database, &mut progress).await?.links),
+    };
+    let compared = compare(database, last, from, rules.clone(), &mut progress).await?;
+    let mut before = folded.unwrap_or(compared.before);
+    let mut after = compared.after;
+    before.compress_all();
+    after.compress_all();
+    let differences = Differences::between(&before, &after);
+    let sizes = Sizes::of(&before, &after);
+    let growing = bridges::growing(&mut owner, &sizes, &before, &after, &rules).await?;
+    let events = differences.len() + 1;
+    let moved = differences.relinked().count() - differences.introduced_len();
+    let retired = differences.retired_len();
+    Ok(Impact {
+        from: RuleSet { name: head.name, version: head.version, digest: head.digest },
+        to: RuleSet {
+            name: rules.name().to_owned(),
+            version: rules.version(),
+            digest: rules.digest().as_str().to_owned(),
+        },
+        position: head.position,
+        contacts: Contacts {
+            before: before.len(),
+            after: after.len(),
+            unchanged: before.len() - retired - moved,
+            moved,
+            introduced: differences.introduced_len(),
+            retired,
+        },
+        identities: sizes.identities(),
+        primaries: Primaries {
+            demoted: differences.demoted_len(),
+            promoted: differences.promoted_len(),
+        },
+        links: has_keys.then_some(compared.tally.links),
+        keys: has_keys.then_some(compared.tally.keys),
+        sizes: sizes.buckets(),
+        largest_before: sizes.largest_before(),
+        largest_after: sizes.largest_after(),
+        growing,
+        events,
+        pause_ms: PAUSE_MIN_MS + events as u64 * PAUSE_PER_EVENT_US / 1000,
+        remap: Remap { before, after },
+    })
+}
+
+#[derive(Default)]
+struct Compared {
+    before: Links,
+    after: Links,
+    tally: Tally,
+}
+
+/// One rule set at work.
+struct Side {
+    rules: Rules,
+    census: Census,
+}
+
+type Decided = Vec<(Keys, Decision)>;
+
+/// Resolves all observations by both rule sets, at once.
+async fn compare(
+    database: &Database,
+    last: ObservationId,
+    from: Option<Rules>,
+    to: Rules,
+    progress: &mut Progress,
+) -> anyhow::Result<Compared> {
+    let observations_len = usize::try_from(last.get())?;
+    let side = |rules| Side { rules, census: Census::with_capacity(observations_len) };
+    let (mut before, mut after) = (from.map(side), side(to));
+    let mut tally = Tally::default();
+    let mut pages = Pages::<Recorded>::between(database, 0, last.get());
+    progress.begin("resolving observations", last.get());
+    while let Some(page) = pages.next().await? {
+        let page = Arc::new(page);
+        let decided_after = tokio::task::spawn_blocking({
+            let page = page.clone();
+            move || after.observe(&page)
+        });
+        if let Some(side) = before {
+            let decided_before = tokio::task::spawn_blocking({
+                let page = page.clone();
+                move || side.observe(&page)
+            });
+            let (side, decided) = decided_before.await?;
+            let (other, decided_after) = decided_after.await?;
+            for (seen, pair) in page.iter().zip(decided.iter().zip(&decided_after)) {
+                tally.add(seen, pair.0, pair.1);
+            }
+            (before, after) = (Some(side), other);
+        } else {
+            (before, after) = (None, decided_after.await?.0);
+        }
+        progress.at(after.census.links.last().get());
+    }
+    Ok(Compared {
+        before: before.map(|side| side.census.links).unwrap_or_default(),
+        after: after.census.links,
+        tally,
+    })
+}
+
+impl Side {
+    fn observe(mut self, page: &[Recorded]) -> (Self, Decided) {
+        let observe = |seen: &Recorded| {
+            let keys = self.rules.keys(&seen.identifiers);
+            let decision = self.census.observe(seen.id, &keys, seen.observed_at);
+            (keys, decision)
+        };
+        let decided = page.iter().map(observe).collect();
+        (self, decided)
+    }
+}
+
+impl Impact {
+    /// The position as the ledger counts it.
+    pub fn position(&self) -> Position {
+        Position::new(self.position)
+    }
+
+    /// Whether the rules are those in force.
+    pub fn is_none(&self) -> bool {
+        self.from.digest == self.to.digest
+    }
+
+    /// Of the contacts before, how many of a hundred belong to another primary or are none any more.
+    pub fn moved_percent(&self) -> f64 {
+        let moved = self.contacts.moved + self.contacts.retired;
+        100.0 * moved as f64 / self.contacts.before.max(1) as f64
+    }
+
+    /// Says of each limit that is exceeded by how much.
+    pub fn beyond(&self, limits: &Limits) -> Vec<String> {
+        let moved = limits.moved_percent_max.filter(|max| self.moved_percent() > *max).map(|max| {
+            format!("{:.2} % of the contacts move, more than {max} %", self.moved_percent())
+        });
+        let largest = self.largest_after.contacts;
+        let identity = limits.identity_len_max.filter(|max| largest > *max);
+        let identity = identity
+            .map(|max| format!("the largest identity has {largest} contacts, more than {max}"));
+        let pause = Duration::from_millis(self.pause_ms);
+        let pause = limits.pause_max.filter(|max| pause > *max).map(|max| {
+            format!("callers wait about {} ms, longer than {} ms", self.pause_ms, max.as_millis())
+        });
+        [moved, identity, pause].into_iter().flatten().collect()
+    }
+}
+
+impl Remap {
+    /// The contacts whose primary changes, each with the one it had and the one it gets. A contact
+    /// that is none any more gets the primary that its number resolves to.
+    pub fn entries(&self) -> impl Iterator<Item = [i64; 3]> {
+        let ids = (1..=self.before.last().get()).map(ObservationId::new);
+        ids.filter_map(|id| {
+            let was = self.before.contact_primary(id.into())?;
+            let is = self.after.resolve(id)?;
+            (was != is).then_some([id.get(), was.get(), is.get()])
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! How large identities are before and after.
+
+use super::Identities;
+use crate::identity::{ContactId, Links};
+use serde::Serialize;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+const GROWING_LEN_MAX: usize = 20;
+
+/// Identities of `from` to `to` contacts.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Bucket {
+    pub from: usize,
+    pub to: usize,
+    pub before: usize,
+    pub after: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Largest {
+    pub primary_contact_id: i64,
+    pub contacts: usize,
+}
+
+/// An identity that grows.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Growth {
+    pub primary_contact_id: i64,
+    /// Of the identity that the primary belongs to before.
+    pub contacts_before: usize,
+    pub contacts_after: usize,
+    /// The key that most of the former identities have in common, if any key bridges them.
+    pub bridge: Option<Bridge>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bridge {
+    pub identifier: &'static str,
+    pub key: String,
+    /// How many of the identities before have it.
+    pub identities: usize,
+}
+
+/// Contacts by primary; an entry stands at its primary's id.
+pub struct Sizes {
+    before: Vec<u32>,
+    after: Vec<u32>,
+    merged: usize,
+    split: usize,
+}
+
+impl Sizes {
+    pub fn of(before: &Links, after: &Links) -> Self {
+        Self {
+            before: sizes(before),
+            after: sizes(after),
+            merged: several(after, before),
+            split: several(before, after),
+        }
+    }
+
+    pub fn identities(&self) -> Identities {
+        let count = |sizes: &[u32]| sizes.iter().filter(|size| **size > 0).count();
+        Identities {
+            before: count(&self.before),
+            after: count(&self.after),
+            merged: self.merged,
+            split: self.split,
+        }
+    }
+
+    /// Buckets of 1, 2, 3 to 4, 5 to 8 and so on, up to the largest identity.
+    pub fn buckets(&self) -> Vec<Bucket> {
+        let mut buckets = Vec::new();
+        for (sizes, is_after) in [(&self.before, false), (&self.after, true)] {
+            for size in sizes.iter().map(|size| *size as usize).filter(|size| *size > 0) {
+                let place = size.next_power_of_two().trailing_zeros() as usize;
+                while buckets.len() <= place {
+                    let to = 1 << buckets.len();
+                    buckets.push(Bucket { from: to / 2 + 1, to, before: 0, after: 0 });
+                }
+                let bucket = &mut buckets[place];
+                *(if is_after { &mut bucket.after } else { &mut bucket.before }) += 1;
+            }
+        }
+        buckets
+    }
+
+    pub fn largest_before(&self) -> Largest {
+        largest(&self.before)
+    }
+
+    pub fn largest_after(&self) -> Largest {
+        largest(&self.after)
+    }
+
+    /// The identities that grow most, without their bridges.
+    pub fn growing(&self, before: &Links) -> Vec<Growth> {
+        let mut most = BinaryHeap::new();
+        for (id, size) in self.after.iter().enumerate().filter(|(_, size)| **size > 1) {
+            let contact = ContactId::new(id as i64);
+            let former = before.contact_primary(contact);
+            let size_before = former.map_or(0, |primary| self.before[primary.get() as usize]);
+            if *size > size_before {
+                // Of equal growth, the older one.
+                most.push(Reverse((size - size_before, Reverse(id), size_before, *size)));
+            }
+            if most.len() > GROWING_LEN_MAX {
+                most.pop();
+            }
+        }
+        let growth = |Reverse((_, Reverse(id), before, after))| Growth {
+            primary_contact_id: id as i64,
+            contacts_before: before as usize,
+            contacts_after: after as usize,
+            bridge: None,
+        };
+        most.into_sorted_vec().into_iter().map(growth).collect()
+    }
+}
+
+fn sizes(links: &Links) -> Vec<u32> {
+    let mut sizes = vec![0; links.last().get() as usize + 1];
+    for id in links.between(ContactId::new(0), ContactId::new(i64::MAX)) {
+        if let Some(primary) = links.contact_primary(id) {
+            sizes[primary.get() as usize] += 1;
+        }
+    }
+    sizes
+}
+
+fn largest(sizes: &[u32]) -> Largest {
+    let largest = sizes.iter().enumerate().max_by_key(|(id, size)| (**size, Reverse(*id)));
+    let (id, size) = largest.unwrap_or((0, &0));
+    Largest { primary_contact_id: id as i64, contacts: *size as usize }
+}
+
+/// How many identities of one state have contacts of several identities of the other.
+fn several(of: &Links, other: &Links) -> usize {
+    const UNSEEN: i64 = 0;
+    const SEVERAL: i64 = -1;
+    let mut seen = vec![UNSEEN; of.last().get() as usize + 1];
+    let mut count = 0;
+    for id in of.between(ContactId::new(0), ContactId::new(i64::MAX)) {
+        let (Some(primary), Some(there)) = (of.contact_primary(id), other.contact_primary(id))
+        else {
+            continue;
+        };
+        let place = &mut seen[primary.get() as usize];
+        if *place == UNSEEN {
+            *place = there.get();
+        } else if *place != SEVERAL && *place != there.get() {
+            *place = SEVERAL;
+            count += 1;
+        }
+    }
+    count
+}

@@ -1,0 +1,99 @@
+//! Contact rows into `contact_next`, the table that is to be swapped in.
+
+use crate::identity::{Contact, ContactId, Email, ObservationId, PhoneNumber};
+use crate::ledger::{self, Database, Pages, Recorded};
+use crate::progress::Progress;
+use crate::projection::{self, held, unlinked};
+use sqlx::{PgConnection, query, query_scalar};
+
+/// Says which row an observation has in the contact table: none where it is no contact.
+pub trait Row: FnMut(&Recorded) -> Option<Contact> + Send {}
+
+impl<F: FnMut(&Recorded) -> Option<Contact> + Send> Row for F {}
+
+/// Makes `contact_next` of the observations up to a given one, with its indexes.
+pub async fn fill(
+    owner: &mut PgConnection,
+    database: &Database,
+    last: ObservationId,
+    progress: &mut Progress,
+    mut row: impl Row,
+) -> anyhow::Result<()> {
+    projection::create_next(owner).await?;
+    let mut pages = Pages::<Recorded>::between(database, 0, last.get());
+    progress.begin("writing contacts", last.get());
+    while let Some(page) = pages.next().await? {
+        copy(owner, &page, &mut row).await?;
+        progress.at(page.last().map_or(0, |observation| observation.id.get()));
+    }
+    progress.begin("building indexes", 1);
+    projection::index_next(owner).await?;
+    Ok(())
+}
+
+/// Writes the rows of these contacts again, and of those that were linked to them.
+pub async fn rewrite(
+    owner: &mut PgConnection,
+    changed: &[ContactId],
+    mut row: impl Row,
+) -> Result<(), sqlx::Error> {
+    let changed: Vec<_> = changed.iter().map(|id| id.get()).collect();
+    let mut stale =
+        query_scalar!("delete from contact_next where linked_id = any($1) returning id", &changed)
+            .fetch_all(&mut *owner)
+            .await?;
+    query!("delete from contact_next where id = any($1)", &changed).execute(&mut *owner).await?;
+    stale.extend(changed);
+    let observations = ledger::observations(owner, &stale).await?;
+    copy(owner, &observations, &mut row).await
+}
+
+async fn copy(
+    owner: &mut PgConnection,
+    observations: &[Recorded],
+    row: &mut impl Row,
+) -> Result<(), sqlx::Error> {
+    let mut text = String::new();
+    for contact in observations.iter().filter_map(row) {
+        write_row(&mut text, &contact);
+    }
+    let mut rows = owner
+        .copy_in_raw(
+            "copy contact_next (
+                id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key,
+                unlinked_email, unlinked_phone
+            ) from stdin",
+        )
+        .await?;
+    rows.send(text.into_bytes()).await?;
+    rows.finish().await?;
+    Ok(())
+}
+
+/// Postgres' text format for COPY: tabs between columns, `\N` for null.
+fn write_row(text: &mut String, contact: &Contact) {
+    let columns = [
+        Some(contact.id.to_string()),
+        contact.linked_id().map(|id| id.to_string()),
+        Some(contact.created_at.to_rfc3339()),
+        Some(contact.updated_at.to_rfc3339()),
+        contact.email.as_ref().map(Email::as_str).map(escaped),
+        contact.phone_number.as_ref().map(PhoneNumber::as_str).map(escaped),
+        held(contact.email_key.as_ref()).map(escaped),
+        held(contact.phone_key.as_ref()).map(escaped),
+        unlinked(contact.email_key.as_ref()).map(escaped),
+        unlinked(contact.phone_key.as_ref()).map(escaped),
+    ];
+    for (n, column) in columns.iter().enumerate() {
+        if n > 0 {
+            text.push('\t');
+        }
+        text.push_str(column.as_deref().unwrap_or("\\N"));
+    }
+    text.push('\n');
+}
+
+/// Identifiers have no control characters, so the backslash is all there is to escape.
+fn escaped(value: &str) -> String {
+    value.replace('\\', r"\\")
+}

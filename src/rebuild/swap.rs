@@ -1,0 +1,56 @@
+//! The locks that a swap of the contact table needs, and the swap.
+
+use crate::ledger::{self, Database};
+use crate::projection;
+use sqlx::{PgConnection, query};
+use std::time::Duration;
+
+/// The swap folds what is still missing under its locks, so that should be little.
+pub const GAP_LEN_MAX: i64 = 500;
+pub const ATTEMPTS: usize = 100;
+pub const PAUSE: Duration = Duration::from_millis(100);
+pub const GIVEN_UP: &str = "the contact table is being read without a pause, so nothing was \
+    changed; end the long query and try again";
+
+/// Begins a transaction that nobody can append beside. `false` where somebody is in the way; then
+/// the transaction has ended.
+///
+/// `contact` before `head`: an append locks them in this order, by being one statement. Readers go
+/// on. The locks are given up soon, since whoever waits for them would stop the line.
+pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // Whoever opens the ledger grants under this lock, too: two at once fail in the catalog.
+    sqlx::raw_sql("begin; select pg_advisory_xact_lock(hashtext('identity-ledger'))")
+        .execute(&mut *owner)
+        .await?;
+    let lock = "
+        set local lock_timeout = '300ms';
+        lock table contact in exclusive mode;
+        select position from head for update;
+    ";
+    got_lock(owner, lock).await
+}
+
+/// Puts `contact_next` in the place of `contact` and ends the transaction. `false` where a reader
+/// is in the way; then it has ended without effect.
+pub async fn commit(owner: &mut PgConnection, database: &Database) -> Result<bool, sqlx::Error> {
+    if !got_lock(owner, "lock table contact in access exclusive mode").await? {
+        return Ok(false);
+    }
+    projection::swap_in_next(owner).await?;
+    if database.has_service_role() {
+        ledger::grant_to_service(owner).await?;
+    }
+    query("commit").execute(owner).await?;
+    Ok(true)
+}
+
+async fn got_lock(owner: &mut PgConnection, lock: &'static str) -> Result<bool, sqlx::Error> {
+    match sqlx::raw_sql(lock).execute(&mut *owner).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => {
+            query("rollback").execute(owner).await?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,73 @@
+//! One rebuild or activation at a time, which says how far it is.
+
+use crate::ledger::Database;
+use crate::progress::Progress;
+use anyhow::bail;
+use sqlx::{PgConnection, query, query_scalar};
+use tokio::sync::watch;
+
+/// The right to replace the contact table, for as long as its session lives.
+pub struct Turn {
+    pub owner: PgConnection,
+    pub progress: Progress,
+}
+
+impl Turn {
+    /// Fails where another one has the turn, and says how far that is.
+    pub async fn take(database: &Database) -> anyhow::Result<Self> {
+        let mut owner = database.owner().await?;
+        let alone = query_scalar!(
+            r#"select pg_try_advisory_lock(
+                hashtext('identity-ledger rebuild'), hashtext(current_schema())
+            ) as "alone!""#
+        );
+        if !alone.fetch_one(&mut owner).await? {
+            let how_far = how_far(&mut owner, database).await?;
+            bail!(
+                "a rebuild or an activation of this ledger is running already ({}); \
+                 try again when it has ended",
+                how_far.as_deref().unwrap_or("at its beginning")
+            );
+        }
+        let (progress, steps) = Progress::told();
+        tokio::spawn(tell(database.clone(), steps));
+        Ok(Self { owner, progress })
+    }
+}
+
+/// Names a session of its own after each step, which others see in `pg_stat_activity`. Where
+/// that fails, nobody is told, and the work goes on.
+async fn tell(database: Database, mut steps: watch::Receiver<String>) -> Result<(), sqlx::Error> {
+    let mut session = database.owner().await?;
+    loop {
+        let name = prefix(&database) + &steps.borrow_and_update();
+        query!("select set_config('application_name', $1, false)", name)
+            .fetch_one(&mut session)
+            .await?;
+        if steps.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn how_far(
+    owner: &mut PgConnection,
+    database: &Database,
+) -> Result<Option<String>, sqlx::Error> {
+    let prefix = prefix(database);
+    let name = query_scalar!(
+        r#"select application_name as "name!"
+        from pg_stat_activity
+        where datname = current_database() and starts_with(application_name, $1)
+        order by backend_start desc
+        limit 1"#,
+        prefix
+    );
+    let name = name.fetch_optional(owner).await?;
+    Ok(name.map(|name| name[prefix.len()..].to_owned()))
+}
+
+/// Short: Postgres keeps 63 bytes of a session's name, and a ledger's may take 41 of them.
+fn prefix(database: &Database) -> String {
+    format!("{}: ", database.ledger().as_str())
+}

@@ -1,0 +1,303 @@
+//! Rules change for all of history, while requests run.
+
+use crate::support::{
+    Contact, Seen, Service, TestLedger, command, random_observations, refuses, scratch_dir,
+    succeeds,
+};
+use futures_util::future::join_all;
+use identity_ledger::audit::verify;
+use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES, Rules};
+use identity_ledger::rebuild::{Activated, Order, activate, impact, rebuild};
+use serde_json::Value;
+use sqlx::{query, query_scalar};
+
+/// Blocks, forgets subaddresses, and compares phone numbers exactly.
+const OTHER_RULES: &str = r#"
+name = "other"
+version = 1
+[email]
+case = "insensitive"
+subaddress = "strip"
+blocked = ["user3@shop.example", "user1?@*"]
+[phone]
+format = "exact"
+"#;
+
+/// Emails link nobody.
+const PHONES_ONLY: &str = r#"
+name = "phones only"
+version = 1
+[email]
+case = "sensitive"
+links = false
+[phone]
+format = "digits"
+blocked = ["0301005"]
+"#;
+
+fn order(document: &str) -> Order {
+    Order {
+        rules: Rules::parse(document).unwrap(),
+        document: document.to_owned(),
+        activated_by: "a test".to_owned(),
+        reason: "to see".to_owned(),
+    }
+}
+
+async fn put_in_force(ledger: &TestLedger, document: &str) -> Option<Activated> {
+    activate(&ledger.database, order(document)).await.unwrap()
+}
+
+/// As `random_observations`, in many spellings.
+fn observations(seed: u64, len: usize) -> Vec<Seen> {
+    let mut all = random_observations(seed, len, 60);
+    for (n, seen) in all.iter_mut().enumerate() {
+        let respelled = seen.email.take().map(|email| match n % 5 {
+            0 => email.to_uppercase(),
+            1 => email.replace('@', &format!("+{}@", n % 3)),
+            _ => email,
+        });
+        seen.email = respelled;
+        if n % 4 == 0 {
+            seen.phone_number =
+                seen.phone_number.take().map(|number| number.replacen("0", "0 ", 1));
+        }
+    }
+    all
+}
+
+async fn observe(service: &Service, all: &[Seen]) {
+    for seen in all {
+        service.identify(seen).await;
+    }
+}
+
+/// A ledger that had these rules before its first observation.
+async fn with_rules_from_the_start(document: &str, all: &[Seen]) -> Vec<Contact> {
+    let ledger = TestLedger::new().await;
+    put_in_force(&ledger, document).await;
+    let service = Service::start(&ledger.url);
+    observe(&service, all).await;
+    verify(&ledger.database).await.unwrap();
+    service.contacts(all.len() as i64).await
+}
+
+#[tokio::test]
+async fn after_an_activation_every_answer_is_as_if_the_rules_had_always_been() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let all = observations(11, 400);
+    let len = all.len() as i64;
+    observe(&service, &all[..200]).await;
+    let default = service.contacts(200).await;
+    for (document, so_far) in [(OTHER_RULES, 300), (PHONES_ONLY, 350), (EXACT_RULES, 400)] {
+        let rules = Rules::parse(document).unwrap();
+        let predicted = impact(&ledger.database, rules).await.unwrap();
+        let activated = put_in_force(&ledger, document).await.unwrap();
+        assert_eq!(predicted.events, activated.events_len, "{}", predicted.to.name);
+        assert_eq!(predicted.contacts.after, activated.contacts_len);
+        verify(&ledger.database).await.unwrap();
+        let before = so_far - if so_far == 300 { 100 } else { 50 };
+        observe(&service, &all[before..so_far]).await;
+        verify(&ledger.database).await.unwrap();
+        let shown = service.contacts(so_far as i64).await;
+        assert_eq!(shown, with_rules_from_the_start(document, &all[..so_far]).await);
+    }
+    // And back: what had been answered is answered again.
+    put_in_force(&ledger, DEFAULT_RULES).await.unwrap();
+    verify(&ledger.database).await.unwrap();
+    let back = service.contacts(len).await;
+    let fresh = with_rules_from_the_start(DEFAULT_RULES, &all).await;
+    assert_eq!(back, fresh);
+    assert_eq!(default.len(), 200);
+    let mut owner = ledger.owner().await;
+    let live: String = query_scalar(WHOLE_TABLE).fetch_one(&mut owner).await.unwrap();
+    rebuild(&ledger.database).await.unwrap();
+    let rebuilt: String = query_scalar(WHOLE_TABLE).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(rebuilt, live);
+}
+
+const WHOLE_TABLE: &str = "select jsonb_agg(to_jsonb(c) order by c.id)::text from contact as c";
+
+#[tokio::test]
+async fn what_is_in_force_is_not_activated_again() {
+    let ledger = TestLedger::new().await;
+    assert!(put_in_force(&ledger, DEFAULT_RULES).await.is_none());
+    let with_comment = format!("# another comment\n{DEFAULT_RULES}");
+    assert!(put_in_force(&ledger, &with_comment).await.is_none());
+}
+
+#[tokio::test]
+async fn rules_change_while_requests_run_on_two_nodes() {
+    let ledger = TestLedger::new().await;
+    let nodes = [Service::start(&ledger.url), Service::start(&ledger.url)];
+    let all = observations(12, 1000);
+    let load = join_all(all.chunks(100).enumerate().map(async |(n, mine)| {
+        for seen in mine {
+            nodes[n % 2].identify(seen).await;
+        }
+    }));
+    let operate = async {
+        for document in [OTHER_RULES, DEFAULT_RULES, PHONES_ONLY, OTHER_RULES, EXACT_RULES] {
+            assert!(put_in_force(&ledger, document).await.is_some());
+            verify(&ledger.database).await.unwrap();
+        }
+    };
+    tokio::join!(load, operate);
+    verify(&ledger.database).await.unwrap();
+    // In the order that they were recorded in, which is not the one they were sent in.
+    let mut owner = ledger.owner().await;
+    let recorded: Vec<(Option<String>, Option<String>)> =
+        sqlx::query_as("select email, phone_number from observation order by id")
+            .fetch_all(&mut owner)
+            .await
+            .unwrap();
+    let recorded: Vec<_> =
+        recorded.into_iter().map(|(email, phone_number)| Seen { email, phone_number }).collect();
+    assert_eq!(recorded.len(), all.len());
+    let shown = nodes[0].contacts(400).await;
+    let fresh = with_rules_from_the_start(EXACT_RULES, &recorded).await;
+    assert_eq!(shown, fresh[..400]);
+}
+
+#[tokio::test]
+async fn a_long_pause_delays_requests_and_fails_none() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let mut owner = ledger.owner().await;
+    // Longer than a statement of the recorder may take.
+    let pause = "begin; lock table contact in exclusive mode; select pg_sleep(11); commit";
+    let seen = Seen::new("a@x.org", "");
+    let (paused, answer) =
+        tokio::join!(sqlx::raw_sql(pause).execute(&mut owner), service.identify(&seen));
+    paused.unwrap();
+    assert_eq!(answer.primary_contact_id, 1);
+}
+
+#[tokio::test]
+async fn whoever_comes_second_hears_how_far_the_first_one_is() {
+    let ledger = TestLedger::new().await;
+    let mut owner = ledger.owner().await;
+    let lock = "select pg_advisory_lock(
+        hashtext('identity-ledger rebuild'), hashtext(current_schema()))";
+    query(lock).execute(&mut owner).await.unwrap();
+    let mut teller = ledger.owner().await;
+    let name = "set application_name = 'ledger: writing contacts 43 %'";
+    query(name).execute(&mut teller).await.unwrap();
+    let error = activate(&ledger.database, order(EXACT_RULES)).await.err().unwrap().to_string();
+    assert!(error.contains("writing contacts 43 %"), "{error}");
+}
+
+#[tokio::test]
+async fn a_service_with_another_normaliser_does_not_decide_until_rules_are_activated() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("a@x.org", "")).await;
+    let mut superuser = ledger.superuser().await;
+    let foreign = "
+        insert into rules (digest, name, version, document, normaliser)
+        select 'of another version', name, version, document, 'phonenumber 0.0.1' from rules;
+        update head set rules_digest = 'of another version';
+    ";
+    sqlx::raw_sql(foreign).execute(&mut superuser).await.unwrap();
+    for node in [&service, &Service::start(&ledger.url)] {
+        let response = node.try_identify(&Seen::new("b@x.org", "")).await.unwrap();
+        assert_eq!(response.status(), 503);
+        assert!(response.text().await.unwrap().contains("rules activate"));
+    }
+    assert!(put_in_force(&ledger, DEFAULT_RULES).await.is_some());
+    let answer = service.identify(&Seen::new("A@x.org", "1")).await;
+    assert_eq!((answer.primary_contact_id, answer.secondary_contact_ids), (1, vec![2]));
+    verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_activation_that_was_killed_leaves_the_old_rules_in_force() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let all = observations(13, 300);
+    observe(&service, &all).await;
+    let shown = service.contacts(300).await;
+    // A lock that the swap must wait for: the kill meets it when everything else is done.
+    let mut reader = ledger.owner().await;
+    let hold = "begin; lock table contact in access share mode";
+    sqlx::raw_sql(hold).execute(&mut reader).await.unwrap();
+    let dir = scratch_dir();
+    let file = dir.path().join("exact.toml");
+    std::fs::write(&file, EXACT_RULES).unwrap();
+    let file = file.to_str().unwrap();
+    let args = ["rules", "activate", file, "--yes", "--reason", "a test"];
+    let mut killed = command(&args).args(["--database-url", &ledger.url]).spawn().unwrap();
+    let mut owner = ledger.owner().await;
+    let is_ready = "select exists (select from pg_class where relname = 'contact_next_linked_id')";
+    while !query_scalar::<_, bool>(is_ready).fetch_one(&mut owner).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    query("rollback").execute(&mut reader).await.unwrap();
+    assert_eq!(service.contacts(300).await, shown);
+    verify(&ledger.database).await.unwrap();
+    let output = succeeds(command(&args).args(["--database-url", &ledger.url, "--json"]));
+    let activated: Value = serde_json::from_str(&output).unwrap();
+    assert!(activated["events"].as_i64().unwrap() > 1);
+    let left = "select exists (select from pg_class where relname like 'contact_next%')";
+    assert!(!query_scalar::<_, bool>(left).fetch_one(&mut owner).await.unwrap());
+    assert_eq!(service.contacts(300).await, with_rules_from_the_start(EXACT_RULES, &all).await);
+    verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_sees_the_impact_and_limits_keep_it_in_bounds() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for (email, number) in [("Ann@x.org", "1"), ("ann@X.org", "2"), ("b@x.org", "3")] {
+        service.identify(&Seen::new(email, number)).await;
+    }
+    let dir = scratch_dir();
+    let file = dir.path().join("exact.toml");
+    std::fs::write(&file, EXACT_RULES).unwrap();
+    let remap = dir.path().join("remap.csv");
+    let (file, remap_path) = (file.to_str().unwrap(), remap.to_str().unwrap());
+    let url = ["--database-url", &ledger.url];
+    let diff = |args: &[&str]| succeeds(command(&["rules", "diff", file]).args(args).args(url));
+    let text = diff(&["--remap", remap_path]);
+    assert!(text.contains("1 merged") || text.contains("1 split"), "{text}");
+    assert!(text.contains("ann@x.org -> Ann@x.org"), "{text}");
+    let csv = std::fs::read_to_string(&remap).unwrap();
+    assert_eq!(csv, "contact_id,old_primary_id,new_primary_id\n2,1,2\n");
+    let json: Value = serde_json::from_str(&diff(&["--json"])).unwrap();
+    assert_eq!(json["contacts"]["moved"], 1);
+    assert_eq!(json["identities"]["after"], 3);
+    assert_eq!(json["links"]["email"]["lost"], 1);
+    let limited = ["rules", "activate", file, "--yes", "--reason", "r", "--max-moved-percent", "1"];
+    let output = command(&limited).args(url).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("33.33 % of the contacts move"), "{error}");
+    let refused = refuses(command(&["rules", "activate", file, "--reason", "r"]).args(url));
+    assert!(refused.contains("--yes"), "{refused}");
+    let all: Value =
+        serde_json::from_str(&succeeds(command(&["rules", "list", "--json"]).args(url))).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 1);
+    succeeds(
+        command(&["rules", "activate", file, "--yes", "--reason", "r", "--by", "me"]).args(url),
+    );
+    let shown = succeeds(command(&["rules", "show"]).args(url));
+    assert!(
+        shown.contains("exact version 1 since position") && shown.contains("by me: r"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_fault_in_a_rules_file_is_told_with_file_line_and_what_is_allowed() {
+    let dir = scratch_dir();
+    let file = dir.path().join("wrong.toml");
+    std::fs::write(&file, DEFAULT_RULES.replace("case = \"insensitive\"", "case = \"loud\""))
+        .unwrap();
+    let path = file.to_str().unwrap();
+    let error = refuses(&mut command(&["rules", "check", path]));
+    assert!(error.contains("wrong.toml:") && error.contains("insensitive"), "{error}");
+    let missing = refuses(&mut command(&["rules", "check", "no-such-file.toml"]));
+    assert!(missing.contains("no-such-file.toml"), "{missing}");
+}
