@@ -3,8 +3,44 @@
 use crate::support::{
     Contact, Seen, Service, TestLedger, command, random_observations, refuses, succeeds,
 };
+use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES, Rules};
+use identity_ledger::rebuild::{Order, activate};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+
+/// Emails link nobody, and neither does one phone number.
+const PHONES_ONLY: &str = r#"
+name = "phones only"
+version = 1
+[email]
+case = "insensitive"
+links = false
+[phone]
+format = "digits"
+blocked = ["0301005"]
+"#;
+
+async fn put_in_force(ledger: &TestLedger, document: &str) {
+    let rules = Rules::parse(document).unwrap();
+    let (activated_by, reason) = ("a test".to_owned(), "to see".to_owned());
+    let order = Order { rules, document: document.to_owned(), activated_by, reason };
+    activate(&ledger.database, order).await.unwrap();
+}
+
+async fn head(service: &Service) -> String {
+    let response = service.get("/contacts/1").await;
+    response.headers()["ledger-position"].to_str().unwrap().to_owned()
+}
+
+/// As `random_observations`, some of them in another spelling.
+fn respelled(seed: u64, len: usize) -> Vec<Seen> {
+    let mut all = random_observations(seed, len, 14);
+    for seen in all.iter_mut().step_by(3) {
+        seen.email = seen.email.take().map(|email| email.to_uppercase());
+        seen.phone_number = seen.phone_number.take().map(|number| format!("({number})"));
+    }
+    all
+}
 
 /// All answers that a ledger gave while it grew: after each observation, for each number so far.
 async fn answers_while_growing(service: &Service, all: &[Seen]) -> Vec<(String, Vec<Contact>)> {
@@ -190,10 +226,125 @@ async fn the_command_line_tells_histories_and_reasons() {
     );
     let apart = run(&["why", "1", "2", "--as-of", "4"]);
     assert!(apart.starts_with("1 and 2 are two customers, 1 and 2, at position 4"), "{apart}");
-    assert!(apart.contains("They share nothing, under any rules there are."), "{apart}");
+    assert!(apart.contains("Nothing that is known of them links them"), "{apart}");
     let url = ["--database-url", &ledger.url];
     assert!(refuses(command(&["history", "77"]).args(url)).contains("no observation has"));
     assert!(refuses(command(&["why", "1", "77"]).args(url)).contains("no observation has"));
     let beyond = refuses(command(&["why", "1", "2", "--as-of", "2999-01-01T00:00:00Z"]).args(url));
     assert!(beyond.contains("not come that far"), "{beyond}");
+}
+
+#[tokio::test]
+async fn answers_of_the_past_stand_across_rule_changes() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let all = respelled(54, 100);
+    let rules = [EXACT_RULES, PHONES_ONLY, DEFAULT_RULES, PHONES_ONLY, EXACT_RULES];
+    let mut known = Vec::new();
+    for (observations, rules) in all.chunks(20).zip(rules) {
+        for seen in observations {
+            service.identify(seen).await;
+        }
+        let len = (known.len() as i64 / 2 + 1) * 20;
+        known.push((head(&service).await, service.contacts(len).await));
+        put_in_force(&ledger, rules).await;
+        known.push((head(&service).await, service.contacts(len).await));
+    }
+    let mut remapped = 0;
+    for (position, answers) in &known {
+        for (expected, number) in answers.iter().zip(1..) {
+            assert_eq!(service.contact_as_of(number, position).await.as_ref(), Some(expected));
+            remapped += usize::from(service.contact(number).await != *expected);
+        }
+    }
+    assert!(remapped > 100, "the changes change much");
+}
+
+#[tokio::test]
+async fn a_history_tells_how_rule_changes_took_a_customer_apart_and_together() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for seen in respelled(55, 60) {
+        service.identify(&seen).await;
+    }
+    for rules in [EXACT_RULES, PHONES_ONLY, DEFAULT_RULES] {
+        put_in_force(&ledger, rules).await;
+    }
+    let events = service.get_json("/events?limit=1000").await["events"].take();
+    let events = events.as_array().unwrap();
+    let mut kinds = BTreeSet::new();
+    for number in 1..=60 {
+        let contact = service.contact(number).await;
+        let members = [&[contact.primary_contact_id], &contact.secondary_contact_ids[..]].concat();
+        let named = |entry: &&Value, member: &str| {
+            let id = entry["event"]["data"][member].as_i64();
+            id.is_some_and(|id| members.contains(&id))
+        };
+        let concerns = |entry: &&Value| {
+            named(entry, "contactId")
+                || named(entry, "observationId")
+                || (entry["event"]["kind"] != "ContactObserved" && named(entry, "primaryId"))
+        };
+        let position = |entry: &Value| entry["event"]["position"].as_i64().unwrap();
+        let expected: BTreeSet<_> = events.iter().filter(concerns).map(position).collect();
+        let told = history(&service, number, 7).await;
+        let positions: Vec<_> = told.iter().map(position).collect();
+        assert!(positions.is_sorted_by(|a, b| a < b), "each once and in order");
+        assert!(expected.is_subset(&positions.iter().copied().collect()), "{number}");
+        for entry in &told {
+            let mut before = events.iter().filter(|other| position(other) <= position(entry));
+            let is_rules = |other: &&Value| other["event"]["kind"] == "RulesActivated";
+            let in_force = before.rfind(is_rules).unwrap();
+            assert_eq!(entry["rules"]["digest"], in_force["event"]["data"]["digest"]);
+            kinds.insert(entry["event"]["kind"].as_str().unwrap().to_owned());
+        }
+    }
+    assert!(kinds.contains("ContactPromoted") && kinds.contains("ContactRetired"), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn what_stands_between_two_customers_is_told_by_rules() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for (email, number) in [("a@x", "0301005"), ("b@x", "030 1005"), ("B@x", "7"), ("c@x", "8")] {
+        service.identify(&Seen::new(email, number)).await;
+    }
+    let linked_at = head(&service).await;
+    put_in_force(&ledger, PHONES_ONLY).await;
+    let why = service.get_json("/contacts/1/why?with=3").await;
+    assert_eq!(why["linked"], false);
+    assert_eq!(why["rules"]["name"], "phones only");
+    let apart = &why["apart"];
+    assert_eq!(apart["neverLinking"], json!([]), "3 has neither the email nor the number of 1");
+    let others = apart["underOtherRules"].as_array().unwrap();
+    assert_eq!(others.len(), 1, "the rules before, which led there by way of 2: {others:?}");
+    assert_eq!(others[0]["chain"]["observations"][1]["id"], 2);
+    let nothing = service.get_json("/contacts/1/why?with=4").await;
+    assert_eq!(nothing["apart"], json!({"neverLinking": [], "underOtherRules": []}));
+
+    let blocked = service.get_json("/contacts/1/why?with=2").await;
+    assert_eq!(
+        blocked["apart"]["neverLinking"],
+        json!([{
+            "field": "phoneNumber",
+            "key": "0301005",
+            "observationIds": [1, 2],
+            "values": ["0301005", "030 1005"],
+            "contacts": 2,
+        }])
+    );
+    let others = blocked["apart"]["underOtherRules"].as_array().unwrap();
+    let default = others.iter().find(|other| other["rules"]["name"] == "default").unwrap();
+    assert_eq!(default["chain"]["shared"][0]["key"], "0301005");
+    assert!(!others.iter().any(|other| other["rules"]["name"] == "exact"), "{others:?}");
+
+    let before = service.get_json(&format!("/contacts/1/why?with=3&as_of={linked_at}")).await;
+    assert_eq!((&before["linked"], &before["rules"]["name"]), (&json!(true), &json!("default")));
+    let url = ["--database-url", &ledger.url];
+    let told = succeeds(command(&["why", "1", "2"]).args(url));
+    assert!(
+        told.contains("have the phoneNumber 0301005, which links nobody; 2 contacts"),
+        "{told}"
+    );
+    assert!(told.contains("Under the rules default 1 they would be one:"), "{told}");
 }

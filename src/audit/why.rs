@@ -18,6 +18,7 @@ pub struct Why {
     pub primary_ids: [ContactId; 2],
     pub outcome: Outcome,
     known: Known,
+    /// All that belongs to the first of the two primaries.
     keyed: Keyed,
 }
 
@@ -45,29 +46,26 @@ impl Auditor {
             return Ok(None);
         };
         let rules = self.rules_of(known.rules_at(position)?).await?;
-        let keyed = known.keyed(&rules, &[one, other]);
+        let keyed = known.keyed(&rules, Some(one));
         let outcome = if one == other {
             Outcome::Linked(chain(&keyed, ids[0], ids[1]))
         } else {
             Outcome::Apart {
-                never_linking: unlinked(
-                    &known.keyed(&rules, &[one]),
-                    &known.keyed(&rules, &[other]),
-                ),
-                other_rules: self.linking_rules(&known, &rules, ids, &[one, other]).await?,
+                never_linking: unlinked(&keyed, &known.keyed(&rules, Some(other))),
+                other_rules: self.linking_rules(&known, &rules, ids).await?,
             }
         };
         Ok(Some(Why { position, rules, primary_ids: [one, other], outcome, known, keyed }))
     }
 
     /// All rules that the ledger ever had or the binary is shipped with, other than those then in
-    /// force, under which the two would be linked by what their customers are known by.
+    /// force, under which the two would be linked by what is known of them: what belongs to their
+    /// customers, or has belonged to them.
     async fn linking_rules(
         &self,
         known: &Known,
         in_force: &Rules,
         ids: [ObservationId; 2],
-        primaries: &[ContactId],
     ) -> Result<Vec<(Rules, Chain)>, Unanswered> {
         let recorded = ledger::rules_documents(&self.pool).await?;
         let shipped = [DEFAULT_RULES, EXACT_RULES, E164_RULES].map(str::to_owned);
@@ -76,7 +74,7 @@ impl Auditor {
         let others = all.filter_map(|document| Rules::parse(&document).ok());
         let linking = others.filter(|rules| tried.insert(rules.digest().clone()));
         let linking = linking.filter_map(|rules| {
-            let chain = chain(&known.keyed(&rules, primaries), ids[0], ids[1])?;
+            let chain = chain(&known.keyed(&rules, None), ids[0], ids[1])?;
             Some((rules, chain))
         });
         Ok(linking.collect())
@@ -106,13 +104,14 @@ impl Why {
         self.known.rules_at(self.observed(id).position)
     }
 
-    /// How many contacts of the customers in question share an identifier under these rules.
+    /// How many contacts share an identifier under these rules: of the one customer, or of all that
+    /// is known of the two.
     pub fn contacts_len(&self, rules: &Rules, field: Field, key: &Key) -> usize {
         let under_others;
-        let keyed = if rules.digest() == self.rules.digest() {
+        let keyed = if self.is_linked() {
             &self.keyed
         } else {
-            under_others = self.known.keyed(rules, &self.primary_ids);
+            under_others = self.known.keyed(rules, None);
             &under_others
         };
         sharing(keyed, field, key).filter(|id| self.is_contact(*id)).count()
@@ -120,12 +119,11 @@ impl Why {
 }
 
 impl Known {
-    /// The observations of these primaries by their keys.
-    fn keyed(&self, rules: &Rules, primaries: &[ContactId]) -> Keyed {
-        let is_theirs = |id: &ObservationId| {
-            self.past.primary_of(*id).is_some_and(|primary| primaries.contains(&primary))
-        };
-        let ids = self.past.observations().filter(is_theirs);
+    /// The observations of a primary by their keys, or all that are known.
+    fn keyed(&self, rules: &Rules, primary: Option<ContactId>) -> Keyed {
+        let is_wanted =
+            |id: &ObservationId| primary.is_none() || self.past.primary_of(*id) == primary;
+        let ids = self.past.observations().filter(is_wanted);
         let keyed = ids.filter_map(|id| Some((id, rules.keys(self.identifiers(id)?))));
         keyed.collect()
     }

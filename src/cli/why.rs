@@ -49,7 +49,7 @@ fn print(why: &Why, [one, other]: [ObservationId; 2]) -> anyhow::Result<()> {
                 print_chain(why, rules, chain)?;
             }
             if never_linking.is_empty() && other_rules.is_empty() {
-                println!("They share nothing, under any rules there are.");
+                println!("Nothing that is known of them links them, under any rules.");
             }
         }
     }

@@ -100,7 +100,8 @@ struct SharedTold<'a> {
     is_bridge: bool,
 }
 
-/// Both empty: they share nothing, under any rules that the ledger ever had or that come with it.
+/// Both empty: nothing that is known of them links them, under any rules that the ledger ever had
+/// or that come with it. Known of them is what belongs to their customers or has belonged to them.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Apart<'a> {
@@ -121,7 +122,7 @@ struct NeverLinking<'a> {
     observation_ids: [ObservationId; 2],
     /// As these two gave it.
     values: Vec<&'a str>,
-    /// How many contacts of the two customers have it.
+    /// How many contacts have it, of all that is known of the two.
     contacts: usize,
 }
 
