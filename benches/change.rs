@@ -143,7 +143,7 @@ async fn activation(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     server.settle().await?;
-    let service = Service::start(&cloned.url, dir).await?;
+    let service = Service::start(&cloned.url, &[], dir).await?;
     let traffic = Traffic::new(256, LARGE.customers_len(), 0);
     let mut segments = Vec::new();
     for _ in 0..3 {

@@ -6,6 +6,10 @@ use sqlx::{AssertSqlSafe, PgConnection, query_scalar};
 
 const LOAD: &str = include_str!("../projections/contact/load.sql");
 const IDENTITY: &str = include_str!("../projections/contact/identity.sql");
+const PAST: &str = include_str!("../src/audit/past.sql");
+const HISTORY: &str = include_str!("../src/audit/history.sql");
+const MOMENT: &str = include_str!("../src/audit/moment.sql");
+const OF_CONTACT: &str = include_str!("../src/ledger/of_contact.sql");
 const APPEND: &str = include_str!("../src/recorder/append.sql");
 
 /// A million contacts, a tenth of them secondaries, that nothing has ever gathered statistics of.
@@ -54,7 +58,34 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
     }
 }
 
-async fn check(session: &mut PgConnection, call: &str) {
+/// What an auditor asks of one contact costs as much as what happened to it: a range of positions
+/// would be a scan of the ledger by another name.
+#[tokio::test]
+async fn no_question_about_a_contact_reads_a_range_of_the_ledger() {
+    let ledger = TestLedger::new().await;
+    sqlx::raw_sql(GROW).execute(&mut ledger.owner().await).await.unwrap();
+    let mut session = ledger.database.readers(1).acquire().await.unwrap();
+    for (name, statement) in
+        [("past", PAST), ("history", HISTORY), ("moment", MOMENT), ("of_contact", OF_CONTACT)]
+    {
+        let prepare = AssertSqlSafe(format!("prepare {name} as {statement}"));
+        sqlx::raw_sql(prepare).execute(&mut *session).await.unwrap();
+    }
+    for call in [
+        "past(array[500000, 7], 900000, true, 100000)",
+        "history(500000, 0, 1000)",
+        "moment(now())",
+        "of_contact(100, 900000, 500000, null, 1000)",
+    ] {
+        let plan = check(&mut session, call).await;
+        let mut conditions = Vec::new();
+        collect_conditions(&plan, "event_pkey", &mut conditions);
+        let is_probe = |condition: &String| condition.contains("\"position\" = ");
+        assert!(!conditions.is_empty() && conditions.iter().all(is_probe), "{call}: {plan:#}");
+    }
+}
+
+async fn check(session: &mut PgConnection, call: &str) -> Value {
     let explain = AssertSqlSafe(format!("explain (format json) execute {call}"));
     let plan: Value = query_scalar(explain).fetch_one(session).await.unwrap();
     let mut scanned = Vec::new();
@@ -62,6 +93,22 @@ async fn check(session: &mut PgConnection, call: &str) {
     scanned.retain(|table| table != "head");
     assert!(scanned.is_empty(), "{call:.40} scans {scanned:?}: {plan:#}");
     assert!(plan.to_string().contains("Index"), "the plan is one that reads the table");
+    plan
+}
+
+fn collect_conditions(plan: &Value, index: &str, conditions: &mut Vec<String>) {
+    match plan {
+        Value::Object(node) => {
+            if node.get("Index Name").is_some_and(|name| name == index) {
+                conditions.push(node["Index Cond"].as_str().unwrap_or_default().to_owned());
+            }
+            node.values().for_each(|child| collect_conditions(child, index, conditions));
+        }
+        Value::Array(nodes) => {
+            nodes.iter().for_each(|child| collect_conditions(child, index, conditions));
+        }
+        _ => {}
+    }
 }
 
 fn collect_scans(plan: &Value, scanned: &mut Vec<String>) {

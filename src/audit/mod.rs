@@ -1,18 +1,30 @@
-//! Checks that what is served is what the ledger says, and that the ledger is what was signed.
+//! For auditors: the events in order, what they said at any moment, and whether they still are what
+//! was signed and what is served.
 //!
-//! Promises: names the first difference, and where it is; never shows personal data.
-//! Never: changes anything, or reads in one long transaction.
+//! Promises: a reader of the feed skips and repeats no position; every answer holds at one
+//! position; the cost of a question grows with what it is about, not with the ledger.
+//! Never: changes anything, or holds a transaction open while a client reads.
 
+mod auditor;
 mod commitments;
 mod decisions;
 mod difference;
+mod feed;
 mod folder;
+mod history;
 mod lines;
+mod past;
 mod tree;
 mod verify;
 mod walk;
+mod why;
 
+pub use auditor::{Auditor, EventPage};
 pub use difference::Difference;
+pub use feed::Feed;
 pub use folder::{VerifiedFolder, verify_folder};
+pub use history::Happened;
+pub use past::{Moment, Observed};
 pub use verify::{Verified, verify, verify_with};
 pub use walk::{Trust, Walked};
+pub use why::{Outcome, Why};

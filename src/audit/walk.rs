@@ -17,6 +17,7 @@ use sqlx::{PgPool, query_scalar};
 const PAGE_LEN: i64 = 32 * TILE_WIDTH as i64;
 /// Each on a connection of its own; while one is read, others are hashed.
 const PAGES_AT_ONCE: usize = 3;
+const SESSIONS_MAX: u32 = 4;
 
 /// What vouches for the ledger from outside.
 #[derive(Default)]
@@ -69,7 +70,7 @@ struct Steps {
 /// first [`Difference`]; else returns what the events say, too.
 pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, Decisions)> {
     let outside = trust.outside.map(|it| it.read(trust.keys.as_ref())).transpose()?.flatten();
-    let sessions = database.readers();
+    let sessions = database.readers(SESSIONS_MAX);
     let sealed = seal::last_checkpoint(&sessions).await?.map_or(0, |last| last.size);
     // Read last: all that was signed is in the ledger by now.
     let head = ledger::position(&sessions).await?.get();

@@ -1,5 +1,6 @@
 //! The whole configuration: read once, printed by `--help`.
 
+use crate::audit::Moment;
 use crate::ledger::LedgerName;
 use crate::postgres::Chosen;
 use crate::rebuild::Limits;
@@ -37,6 +38,10 @@ pub struct Cli {
 pub enum Command {
     /// Serve the HTTP API until SIGTERM or Ctrl-C.
     Serve(ServeConfig),
+    /// Print every event that made a customer what it is, in order.
+    History(HistoryConfig),
+    /// Say why two observations belong to one customer, or what stands between them.
+    Why(WhyConfig),
     /// Fold the whole ledger into a fresh contact table and swap it in, while the service runs.
     Rebuild,
     /// Show, check, compare and activate matching rules.
@@ -264,6 +269,28 @@ pub struct ServeConfig {
 
     #[command(flatten)]
     pub seal: SealConfig,
+}
+
+#[derive(Args)]
+pub struct HistoryConfig {
+    /// The number of any observation of the customer.
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: i64,
+}
+
+#[derive(Args)]
+pub struct WhyConfig {
+    /// The number of one observation.
+    #[arg(value_name = "A", value_parser = clap::value_parser!(i64).range(1..))]
+    pub one: i64,
+
+    /// The number of another one.
+    #[arg(value_name = "B", value_parser = clap::value_parser!(i64).range(1..))]
+    pub other: i64,
+
+    /// The position or the time (RFC 3339) to answer at [default: now].
+    #[arg(long, value_name = "MOMENT")]
+    pub as_of: Option<Moment>,
 }
 
 #[derive(Args)]

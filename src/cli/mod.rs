@@ -6,12 +6,14 @@
 
 mod config;
 mod export;
+mod history;
 mod impact;
 mod place;
 mod rules;
 mod serve;
 mod signals;
 mod verify;
+mod why;
 
 use crate::seal::key;
 use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig};
@@ -47,6 +49,8 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
     let signal = signals::listen()?;
     match command {
         Command::Serve(config) => serve::serve(database, config, signal).await,
+        Command::History(config) => unless(signal, history::history(database, config)).await,
+        Command::Why(config) => unless(signal, why::why(database, config)).await,
         Command::Rebuild => unless(signal, rebuild(database)).await,
         Command::Rules(command) => unless(signal, rules::run(database, command)).await,
         Command::Verify(config) => unless(signal, verify::verify(database, config)).await,

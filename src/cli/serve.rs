@@ -3,6 +3,7 @@
 use super::config::{DatabaseConfig, ServeConfig};
 use super::place::Place;
 use super::signals::Signal;
+use crate::audit::Auditor;
 use crate::http::{self, App};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
@@ -45,7 +46,9 @@ pub async fn serve(
             (None, Arc::new(Status::off()))
         }
     };
-    let router = http::router(App { recorder, reader: reader.clone(), status, metrics });
+    let auditor = Auditor::new(&place.database);
+    let app = App { recorder, reader: reader.clone(), auditor: auditor.clone(), status, metrics };
+    let router = http::router(app);
     tracing::info!(
         ledger = place.database.ledger().as_str(),
         "listening on http://{}",
@@ -66,6 +69,7 @@ pub async fn serve(
         sealer.stop().await;
     }
     reader.close().await;
+    auditor.close().await;
     place.close().await?;
     tracing::info!("stopped");
     Ok(())

@@ -1,4 +1,4 @@
-//! The answer that `/identify` and `/contacts/{id}` share.
+//! The answer that `/identify`, `/lookup` and `/contacts/{id}` share.
 
 use crate::identity::{Answer, ContactId, Email, PhoneNumber, Position};
 use axum::http::header::CONTENT_TYPE;

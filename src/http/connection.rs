@@ -34,6 +34,10 @@ enum Waits {
     Resting {
         until: Instant,
     },
+    /// For the client to take more of an answer whose end nobody waits for.
+    Streaming {
+        until: Instant,
+    },
 }
 
 impl Patience {
@@ -49,6 +53,17 @@ impl Patience {
         *self.waits() = Waits::Resting { until: Instant::now() + REST_MAX };
     }
 
+    pub fn streaming(&self) {
+        *self.waits() = Waits::Streaming { until: Instant::now() + REST_MAX };
+    }
+
+    fn bytes_sent(&self) {
+        let mut waits = self.waits();
+        if let Waits::Streaming { until } = &mut *waits {
+            *until = Instant::now() + REST_MAX;
+        }
+    }
+
     fn bytes_received(&self) {
         let mut waits = self.waits();
         if let Waits::Resting { .. } = *waits {
@@ -56,17 +71,28 @@ impl Patience {
         }
     }
 
-    /// Returns when the connection has ended, or when its client has kept it waiting too long.
-    pub async fn limit<T>(&self, connection: impl Future<Output = T>) {
+    /// Returns when the connection has ended, or when its client has kept it waiting too long, or
+    /// at `stopping` where it streams.
+    pub async fn limit<T>(
+        &self,
+        connection: impl Future<Output = T>,
+        stopping: impl Future<Output = ()>,
+    ) {
         let mut connection = pin!(connection);
+        let mut stopping = pin!(stopping);
+        let mut is_stopping = false;
         let mut hang_up = pin!(sleep_until(Instant::now() + HEAD_WAIT_MAX));
         poll_fn(|context| {
             if connection.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
+            is_stopping = is_stopping || stopping.as_mut().poll(context).is_ready();
             let until = match *self.waits() {
                 Waits::ForHandler => return Poll::Pending,
-                Waits::ForHead { until } | Waits::Resting { until } => until,
+                Waits::Streaming { .. } if is_stopping => return Poll::Ready(()),
+                Waits::ForHead { until }
+                | Waits::Resting { until }
+                | Waits::Streaming { until } => until,
             };
             if hang_up.deadline() != until {
                 hang_up.as_mut().reset(until);
@@ -87,7 +113,7 @@ impl Waits {
     }
 }
 
-/// A stream that tells when bytes come.
+/// A stream that tells when bytes come and go.
 pub struct Connection {
     stream: TokioIo<TcpStream>,
     patience: Patience,
@@ -96,6 +122,13 @@ pub struct Connection {
 impl Connection {
     pub fn new(stream: TcpStream, patience: Patience) -> Self {
         Self { stream: TokioIo::new(stream), patience }
+    }
+
+    fn told_when_sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.patience.bytes_sent();
+        }
+        written
     }
 }
 
@@ -119,7 +152,8 @@ impl Write for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.told_when_sent(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -139,6 +173,7 @@ impl Write for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.told_when_sent(written)
     }
 }

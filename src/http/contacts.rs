@@ -2,11 +2,12 @@
 
 use super::App;
 use super::answer::{Identified, answered};
+use super::moment::{self, AsOf, given_once};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, unanswered};
+use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use crate::identity::ContactId;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use std::collections::BTreeMap;
@@ -18,11 +19,17 @@ use utoipa::openapi::{RefOr, response};
 ///
 /// Takes the number of any observation: that of a primary, of a secondary, or of one that
 /// brought nothing new.
+///
+/// With `as_of`, the customer as it was answered then: under the rules then in force, and of what
+/// was linked by then. Between the positions of one rule change the links are on their way.
 #[utoipa::path(
     get,
     path = "/contacts/{id}",
     tag = "callers",
-    params(("id" = i64, Path, minimum = 1, description = "The number of an observation", example = 2)),
+    params(
+        ("id" = i64, Path, minimum = 1, description = "The number of an observation", example = 2),
+        AsOf,
+    ),
     responses(
         (
             status = 200,
@@ -42,9 +49,16 @@ use utoipa::openapi::{RefOr, response};
 pub async fn contact(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
+    as_of: Result<Query<AsOf>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
-    let found = ask(WAIT_MAX, app.reader.identity(id)).await?;
+    let found = match given_once(as_of)?.position(&app).await? {
+        None => ask(WAIT_MAX, app.reader.identity(id)).await?,
+        Some(position) => {
+            let answer = ask(WAIT_MAX, app.auditor.identity_at(id.into(), position)).await?;
+            answer.map(|answer| (answer, position))
+        }
+    };
     let (answer, position) = found.ok_or_else(not_observed)?;
     Ok(answered(&answer, position))
 }
@@ -53,18 +67,19 @@ struct NoContact;
 
 impl IntoResponses for NoContact {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented([not_an_id(), not_observed(), unanswered()])
+        let others = [not_an_id(), not_observed(), corrupt(), unanswered()];
+        documented(others.into_iter().chain(moment::problems()))
     }
 }
 
-fn parse(id: &str) -> Option<ContactId> {
+pub fn parse(id: &str) -> Option<ContactId> {
     id.parse().ok().filter(|&id| id > 0).map(ContactId::new)
 }
 
-fn not_an_id() -> Problem {
+pub fn not_an_id() -> Problem {
     Problem::bad_field("id", format!("a whole number from 1 to {}", i64::MAX))
 }
 
-fn not_observed() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "No observation has this number yet.")
+pub fn not_observed() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "No observation had this number yet.")
 }

@@ -1,17 +1,19 @@
-//! `GET /events`: the ledger in order, page by page.
+//! `GET /events`: the ledger in order, as pages or as a stream.
 
 use super::App;
+use super::entry::{Entry, entry};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, unanswered};
-use crate::identity::{ObservationId, Position};
-use crate::ledger::EventRow;
+use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use super::stream;
+use crate::audit::EventPage;
+use crate::identity::{ContactId, Fact, Position};
+use crate::ledger::Wanted;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -22,11 +24,13 @@ const AFTER: RangeInclusive<i64> = 0..=i64::MAX;
 const AFTER_DEFAULT: i64 = 0;
 const LIMIT: RangeInclusive<i64> = 1..=1_000;
 const LIMIT_DEFAULT: i64 = 100;
+const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
+const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Text, so that an error can say which of the two to change.
+/// Which page of events. Text, so that an error can say which of them to change.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Page {
+pub struct Paging {
     /// Events after this position.
     #[param(value_type = Option<i64>, minimum = 0, default = 0)]
     after: Option<String>,
@@ -35,86 +39,189 @@ pub struct Page {
     limit: Option<String>,
 }
 
+/// Which events, and how many. Text, as for a page.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Asked {
+    /// Events after this position.
+    #[param(value_type = Option<i64>, minimum = 0, default = 0)]
+    after: Option<String>,
+    /// At most this many events. For pages only.
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 1_000, default = 100)]
+    limit: Option<String>,
+    /// Only events of this kind.
+    #[param(example = "ContactLinked")]
+    kind: Option<String>,
+    /// Only events that file an observation under this contact, link it, or link another one to it.
+    #[param(value_type = Option<i64>, minimum = 1)]
+    contact: Option<String>,
+}
+
+/// How the events are to be sent.
+enum Form {
+    Page,
+    Lines,
+    Live,
+}
+
 #[derive(Serialize, ToSchema)]
 struct Events<'a> {
     events: Vec<Entry<'a>>,
-    /// Where to go on. Null where this page is not full: ask again later, after its last event.
+    /// Where to go on, also where a page of the wanted events is not full. Null at the end: ask
+    /// again later, after the last event.
     #[schema(required)]
     next: Option<String>,
 }
 
-#[derive(Serialize, ToSchema)]
-struct Entry<'a> {
-    /// The event exactly as it was recorded.
-    #[schema(value_type = Object)]
-    event: &'a RawValue,
-    /// What was observed. Kept beside the ledger: no event holds an identifier.
-    #[schema(required)]
-    observation: Option<Observation<'a>>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Observation<'a> {
-    #[schema(value_type = i64, minimum = 1)]
-    id: ObservationId,
-    #[schema(required)]
-    email: Option<&'a str>,
-    #[schema(required)]
-    phone_number: Option<&'a str>,
-}
-
 /// The events of the ledger in order, each with the identifiers that were observed.
 ///
-/// Positions have no gaps, and a page never skips an event that comes later.
+/// Positions have no gaps and are in commit order: whoever goes on from the last one misses none.
+/// The header `accept` says in which form they are sent:
+///
+/// - `application/json`: a page at a time.
+/// - `application/x-ndjson`: all up to the event that is the last now, one entry a line, in the
+///   shape that they have in pages.
+/// - `text/event-stream`: Server-Sent Events, which go on with what is recorded from now on. `id`
+///   is the position, `event` the kind, `data` the entry. The header `last-event-id` goes before
+///   `after`. A comment comes every 15 seconds at the latest.
+///
+/// A stream whose connection breaks is not whole: go on after the last position. It breaks where
+/// the client takes nothing for 30 seconds, and where the service stops.
 #[utoipa::path(
     get,
     path = "/events",
     tag = "auditors",
-    params(Page),
+    params(Asked, ("last-event-id" = Option<i64>, Header, description = "Where a stream goes on")),
     responses(
         (
             status = 200,
-            description = "A page of events",
-            body = Events,
-            example = json!({
-                "events": [{
-                    "event": {
-                        "data": {
-                            "commitment": "vz3CdukoEwLbgGdy+zOZI/R4W4aZM3N9agERrI2hA1Y=",
-                            "contactId": 1,
-                            "email": "new",
-                            "observationId": 1,
-                            "primaryId": 1,
+            description = "Events",
+            content(
+                (Events = "application/json", example = json!({
+                    "events": [{
+                        "event": {
+                            "data": {
+                                "commitment": "vz3CdukoEwLbgGdy+zOZI/R4W4aZM3N9agERrI2hA1Y=",
+                                "contactId": 1,
+                                "email": "new",
+                                "observationId": 1,
+                                "primaryId": 1,
+                            },
+                            "kind": "ContactObserved",
+                            "position": 2,
+                            "recordedAt": "2026-11-01T12:00:00.000000Z",
                         },
-                        "kind": "ContactObserved",
-                        "position": 2,
-                        "recordedAt": "2026-11-01T12:00:00.000000Z",
-                    },
-                    "observation": {"id": 1, "email": "ann@example.com", "phoneNumber": null},
-                }],
-                "next": "/events?after=2&limit=1",
-            }),
+                        "observation": {"id": 1, "email": "ann@example.com", "phoneNumber": null},
+                    }],
+                    "next": "/events?after=2&limit=1",
+                })),
+                (String = "application/x-ndjson", example = "{\"event\":{\"data\":{\"contactId\":2,\"primaryId\":1},\"kind\":\"ContactLinked\",\"position\":4,\"recordedAt\":\"2026-11-01T12:00:00.000000Z\"},\"observation\":null}\n"),
+                (String = "text/event-stream", example = "id: 4\nevent: ContactLinked\ndata: {\"event\":{\"data\":{\"contactId\":2,\"primaryId\":1},\"kind\":\"ContactLinked\",\"position\":4,\"recordedAt\":\"2026-11-01T12:00:00.000000Z\"},\"observation\":null}\n\n"),
+            ),
         ),
         NoEvents,
     ),
 )]
 pub async fn events(
     State(app): State<Arc<App>>,
-    page: Result<Query<Page>, QueryRejection>,
+    headers: HeaderMap,
+    asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Query(page) = page.map_err(|_| not_a_query())?;
-    let after = number("after", page.after.as_deref(), AFTER_DEFAULT, AFTER)?;
-    let limit = number("limit", page.limit.as_deref(), LIMIT_DEFAULT, LIMIT)?;
-    let rows = ask(WAIT_MAX, app.reader.events(Position::new(after), limit)).await?;
-    paged(&rows, limit)
+    let Query(asked) = asked.map_err(|_| not_a_query())?;
+    let after = Position::new(number("after", asked.after.as_deref(), AFTER_DEFAULT, AFTER)?);
+    let wanted = asked.wanted()?;
+    match form(&headers) {
+        Form::Page => {
+            let limit = number("limit", asked.limit.as_deref(), LIMIT_DEFAULT, LIMIT)?;
+            let head = ask(WAIT_MAX, app.auditor.position()).await?;
+            let page = app.auditor.events(after, head, &wanted, limit);
+            paged(&ask(WAIT_MAX, page).await?, head, &asked, limit)
+        }
+        Form::Lines => {
+            let head = ask(WAIT_MAX, app.auditor.position()).await?;
+            let feed = app.auditor.feed(after, wanted).ok_or_else(too_many)?;
+            Ok(stream::lines(feed, head))
+        }
+        Form::Live => {
+            let after = last_event_id(&headers)?.unwrap_or(after);
+            // So that a client hears of a Postgres that is away before it is promised a stream.
+            ask(WAIT_MAX, app.auditor.position()).await?;
+            let feed = app.auditor.feed(after, wanted).ok_or_else(too_many)?;
+            Ok(stream::live(feed))
+        }
+    }
+}
+
+impl Paging {
+    /// The position to begin after, and the most events to send.
+    pub fn read(paging: Result<Query<Self>, QueryRejection>) -> Result<(Position, i64), Problem> {
+        let Query(paging) = paging.map_err(|_| not_a_query())?;
+        let after = number("after", paging.after.as_deref(), AFTER_DEFAULT, AFTER)?;
+        let limit = number("limit", paging.limit.as_deref(), LIMIT_DEFAULT, LIMIT)?;
+        Ok((Position::new(after), limit))
+    }
+}
+
+/// What can be wrong with a page that is asked for.
+pub fn paging_problems() -> [Problem; 2] {
+    [not_a_number("limit", LIMIT), not_a_query()]
+}
+
+impl Asked {
+    fn wanted(&self) -> Result<Wanted, Problem> {
+        let kind = self.kind.as_deref().map(|kind| known(kind).ok_or_else(not_a_kind));
+        let contact = self.contact.as_deref().map(|text| number("contact", Some(text), 0, CONTACT));
+        Ok(Wanted { kind: kind.transpose()?, contact: contact.transpose()?.map(ContactId::new) })
+    }
+
+    /// The path of a page that begins after a position and wants the same.
+    fn path(&self, after: Position, limit: i64) -> String {
+        let mut path = format!("/events?after={after}&limit={limit}");
+        for (name, value) in [("kind", &self.kind), ("contact", &self.contact)] {
+            if let Some(value) = value {
+                path += &format!("&{name}={value}");
+            }
+        }
+        path
+    }
+}
+
+fn known(kind: &str) -> Option<&'static str> {
+    Fact::KINDS.into_iter().find(|known| *known == kind)
+}
+
+/// The first form named that is known; a page where none is.
+fn form(headers: &HeaderMap) -> Form {
+    let accepted = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    let types = accepted.flat_map(|value| value.split(','));
+    let mut essences = types.map(|range| range.split(';').next().unwrap_or_default().trim());
+    let forms = essences.find_map(|essence| match &*essence.to_ascii_lowercase() {
+        "application/json" => Some(Form::Page),
+        "application/x-ndjson" => Some(Form::Lines),
+        "text/event-stream" => Some(Form::Live),
+        _ => None,
+    });
+    forms.unwrap_or(Form::Page)
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+    let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
+    number(LAST_EVENT_ID, Some(id.to_str().unwrap_or_default()), 0, AFTER)
+        .map(|id| Some(Position::new(id)))
 }
 
 struct NoEvents;
 
 impl IntoResponses for NoEvents {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented([not_a_number("limit", LIMIT), not_a_query(), corrupt(), unanswered()])
+        documented([
+            not_a_number("limit", LIMIT),
+            not_a_kind(),
+            not_a_query(),
+            corrupt(),
+            unanswered(),
+            too_many(),
+        ])
     }
 }
 
@@ -129,28 +236,15 @@ fn number(
     number.ok_or_else(|| not_a_number(name, allowed))
 }
 
-fn paged(rows: &[EventRow], limit: i64) -> Result<Response, Problem> {
-    let is_full = i64::try_from(rows.len()) == Ok(limit);
-    let last = rows.last().filter(|_| is_full).map(|row| row.position);
-    let page = Events {
-        events: rows.iter().map(entry).collect::<Result<_, _>>()?,
-        next: last.map(|last| format!("/events?after={last}&limit={limit}")),
+fn paged(page: &EventPage, head: Position, asked: &Asked, limit: i64) -> Result<Response, Problem> {
+    let is_full = i64::try_from(page.events.len()) == Ok(limit);
+    let goes_on = is_full || page.through < head;
+    let events = Events {
+        events: page.events.iter().map(entry).collect::<Result<_, _>>()?,
+        next: goes_on.then(|| asked.path(page.through, limit)),
     };
-    let body = serde_json::to_vec(&page).expect("a page of events is plain data");
-    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-fn entry(row: &EventRow) -> Result<Entry<'_>, Problem> {
-    let Ok(event) = serde_json::from_str(&row.line) else {
-        tracing::error!(position = row.position.get(), "table event: the line is not JSON");
-        return Err(corrupt());
-    };
-    let observation = row.observation_id.map(|id| Observation {
-        id,
-        email: row.email.as_deref(),
-        phone_number: row.phone_number.as_deref(),
-    });
-    Ok(Entry { event, observation })
+    let body = serde_json::to_vec(&events).expect("a page of events is plain data");
+    Ok(([(CONTENT_TYPE, "application/json"), (VARY, "accept")], body).into_response())
 }
 
 fn not_a_number(name: &'static str, allowed: RangeInclusive<i64>) -> Problem {
@@ -158,23 +252,30 @@ fn not_a_number(name: &'static str, allowed: RangeInclusive<i64>) -> Problem {
     Problem::bad_field(name, format!("a whole number from {least} to {most}"))
 }
 
-fn not_a_query() -> Problem {
-    Problem::bad_request("Send after and limit once each, as in /events?after=0&limit=100.")
+fn not_a_kind() -> Problem {
+    Problem::bad_field("kind", format!("one of {}", Fact::KINDS.join(", ")))
 }
 
-fn corrupt() -> Problem {
-    let detail = "An event in this page was tampered with. Run identity-ledger verify.";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+fn not_a_query() -> Problem {
+    Problem::bad_request("Send each parameter once, as in /events?after=0&limit=100.")
+}
+
+fn too_many() -> Problem {
+    let detail = "Too many streams of events are open. Close one, or ask again later.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::ObservationId;
+    use crate::ledger::EventRow;
     use http_body_util::BodyExt as _;
 
     fn row(position: i64, line: &str, observation_id: Option<i64>) -> EventRow {
         EventRow {
             position: Position::new(position),
+            kind: "ContactObserved".into(),
             line: line.into(),
             observation_id: observation_id.map(ObservationId::new),
             email: observation_id.map(|_| "a@x".into()),
@@ -182,8 +283,10 @@ mod tests {
         }
     }
 
-    async fn page(rows: &[EventRow], limit: i64) -> (u16, String) {
-        let response = paged(rows, limit).into_response();
+    async fn page(events: Vec<EventRow>, through: i64, limit: i64) -> (u16, String) {
+        let page = EventPage { events, through: Position::new(through) };
+        let asked = Asked { after: None, limit: None, kind: None, contact: Some("5".into()) };
+        let response = paged(&page, Position::new(9), &asked, limit).into_response();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.into()).unwrap())
@@ -191,20 +294,38 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_has_each_line_as_it_was_recorded_and_what_was_observed() {
-        let rows = [row(8, r#"{"b":1.0,"a":2e3}"#, None), row(9, "{}", Some(5))];
+        let rows = || vec![row(8, r#"{"b":1.0,"a":2e3}"#, None), row(9, "{}", Some(5))];
         let events = concat!(
             r#"{"events":[{"event":{"b":1.0,"a":2e3},"observation":null},"#,
             r#"{"event":{},"observation":{"id":5,"email":"a@x","phoneNumber":null}}],"next":"#,
         );
-        assert_eq!(page(&rows, 3).await, (200, format!("{events}null}}")));
-        let next = r#""/events?after=9&limit=2"}"#;
-        assert_eq!(page(&rows, 2).await, (200, format!("{events}{next}")));
+        assert_eq!(page(rows(), 9, 3).await, (200, format!("{events}null}}")));
+        let next = r#""/events?after=9&limit=2&contact=5"}"#;
+        assert_eq!(page(rows(), 9, 2).await, (200, format!("{events}{next}")));
+    }
+
+    #[tokio::test]
+    async fn a_page_that_looked_far_for_little_says_where_to_go_on() {
+        let expected = r#"{"events":[],"next":"/events?after=7&limit=2&contact=5"}"#;
+        assert_eq!(page(vec![], 7, 2).await, (200, expected.to_owned()));
     }
 
     #[tokio::test]
     async fn a_line_that_was_tampered_with_is_reported_and_not_passed_on() {
-        let (status, body) = page(&[row(8, "canary", None)], 1).await;
+        let (status, body) = page(vec![row(8, "canary", None)], 9, 1).await;
         assert_eq!(status, 500);
         assert!(body.contains("identity-ledger verify") && !body.contains("canary"), "{body}");
+    }
+
+    #[test]
+    fn the_first_form_that_is_known_is_sent() {
+        let form_of = |accept: &str| {
+            let headers = HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]);
+            form(&headers)
+        };
+        assert!(matches!(form_of("text/html, */*;q=0.8"), Form::Page));
+        assert!(matches!(form_of("text/plain, Application/X-NDJSON;q=1"), Form::Lines));
+        assert!(matches!(form_of("text/event-stream"), Form::Live));
+        assert!(matches!(form(&HeaderMap::new()), Form::Page));
     }
 }

@@ -5,24 +5,33 @@
 //! Never: SQL, a decision about identities, a caller's value in a log, an error or a metric.
 
 mod answer;
+mod body;
 mod connection;
 mod contacts;
 mod docs;
+mod entry;
 mod events;
 mod health;
+mod history;
 mod identify;
 mod ledger;
+mod lookup;
 mod measure;
+mod moment;
 mod problem;
 mod proof;
 mod question;
+mod rule_set;
 mod serve;
+mod stream;
+mod why;
 
 #[cfg(test)]
 mod tests;
 
 pub use serve::serve;
 
+use crate::audit::Auditor;
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::Recorder;
@@ -41,13 +50,17 @@ pub struct App {
     pub reader: Reader,
     /// Of the sealing.
     pub status: Arc<Status>,
+    pub auditor: Auditor,
     pub metrics: Arc<Metrics>,
 }
 
 pub fn router(app: App) -> Router {
     let (documented, openapi) = OpenApiRouter::with_openapi(docs::Api::openapi())
         .routes(routes!(identify::identify))
+        .routes(routes!(lookup::lookup))
         .routes(routes!(contacts::contact))
+        .routes(routes!(history::history))
+        .routes(routes!(why::why))
         .routes(routes!(events::events))
         .routes(routes!(ledger::ledger))
         .routes(routes!(ledger::checkpoint))

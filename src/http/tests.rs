@@ -45,9 +45,11 @@ impl Received {
 /// The service without Postgres: nobody listens at port 1.
 fn without_postgres() -> Router {
     let nowhere = Database::at_url("postgres://x@127.0.0.1:1/x", "ledger".parse().unwrap());
-    let reader = Reader::new(&nowhere.unwrap());
+    let nowhere = nowhere.unwrap();
+    let (reader, auditor) = (Reader::new(&nowhere), Auditor::new(&nowhere));
+    let recorder = Recorder::without_task();
     let status = Arc::new(Status::off());
-    router(App { recorder: Recorder::without_task(), reader, status, metrics: Arc::default() })
+    router(App { recorder, reader, auditor, status, metrics: Arc::default() })
 }
 
 async fn start(router: Router) -> SocketAddr {
@@ -235,13 +237,15 @@ async fn paths_and_queries_that_cannot_be_read_get_a_problem() {
         ("/events?limit=", 400, "limit: expected a whole number from 1 to 1000"),
         ("/events?after=-1", 400, "after: expected a whole number from 0"),
         ("/events?after=canary", 400, "after: expected a whole number from 0"),
-        ("/events?after=1&after=2", 400, "once each"),
         ("/ledger", 503, "out of reach"),
         ("/ledger/checkpoint", 503, "out of reach"),
         ("/ledger/key", 404, "--signing-key"),
         ("/ledger/proof/inclusion?position=canary", 503, "out of reach"),
         ("/ledger/proof/inclusion?size=1&size=2", 400, "once each"),
         ("/ledger/proof/consistency?from=1&from=2", 400, "once each"),
+        ("/events?after=1&after=2", 400, "each parameter once"),
+        ("/events?kind=canary", 400, "kind: expected one of RulesActivated, ContactObserved"),
+        ("/events?contact=0", 400, "contact: expected a whole number from 1"),
     ] {
         let received = get(path).await;
         assert_eq!(received.status, status, "{path}");
@@ -415,6 +419,44 @@ async fn a_request_that_never_ends_does_not_keep_the_service_from_stopping() {
     let started = Instant::now();
     serve(listener, router, sleep(Duration::from_secs(1))).await;
     assert_eq!(started.elapsed().as_secs(), 36);
+}
+
+/// A byte a minute, for ever.
+async fn tick() -> axum::body::Body {
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<&str, std::io::Error>>(1);
+    tokio::spawn(async move {
+        while sender.send(Ok("!")).await.is_ok() {
+            sleep(Duration::from_secs(60)).await;
+        }
+    });
+    axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_lives_for_as_long_as_its_client_takes_it() {
+    let router = Router::new().route("/", axum::routing::get(tick));
+    let mut stream = TcpStream::connect(start(router).await).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let started = Instant::now();
+    let mut bytes = Vec::new();
+    while bytes.iter().filter(|byte| **byte == b'!').count() < 10 {
+        assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
+    }
+    assert_eq!(started.elapsed().as_secs(), 540);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_broken_off_when_the_service_stops() {
+    let router = Router::new().route("/", axum::routing::get(tick));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let started = Instant::now();
+    serve(listener, router, sleep(Duration::from_secs(100))).await;
+    assert_eq!(started.elapsed().as_secs(), 100);
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    assert!(!bytes.ends_with(b"0\r\n\r\n"), "the client can tell that it is not whole");
 }
 
 #[tokio::test]

@@ -142,6 +142,17 @@ impl ContactObserved {
 }
 
 impl Fact {
+    pub const KINDS: [&'static str; 8] = [
+        "RulesActivated",
+        "ContactObserved",
+        "ContactLinked",
+        "PrimaryDemoted",
+        "ContactIntroduced",
+        "ContactRetired",
+        "ContactPromoted",
+        "ObservationMoved",
+    ];
+
     pub fn kind(&self) -> &'static str {
         match self {
             Self::RulesActivated(_) => "RulesActivated",

@@ -18,8 +18,11 @@ mod identities;
 mod key;
 mod links;
 mod observation;
+mod past;
+mod reading;
 mod resolve;
 mod rules;
+mod why;
 
 #[cfg(test)]
 mod rule_change_tests;
@@ -41,5 +44,8 @@ pub use identities::{Contact, Identities, Identity, Link};
 pub use key::Key;
 pub use links::{Filing, Links, Standing};
 pub use observation::{Commitment, Identifiers, Keys, Observation, Salt};
+pub use past::Past;
+pub use reading::reading;
 pub use resolve::{Decision, Known, resolve};
 pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError};
+pub use why::{Chain, Chained, Field, Keyed, Shared, Unlinked, chain, sharing, unlinked};

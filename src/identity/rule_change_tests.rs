@@ -42,6 +42,7 @@ struct Ledger {
     observations: Vec<Identifiers>,
     /// The fold of all facts, rule changes among them.
     folded: Links,
+    past: Past,
     events_len: i64,
 }
 
@@ -52,6 +53,7 @@ impl Ledger {
             census: Census::default(),
             observations: Vec::new(),
             folded: Links::default(),
+            past: Past::default(),
             events_len: 0,
         }
     }
@@ -74,6 +76,7 @@ impl Ledger {
         let commitment = Commitment::to(&identifiers, Salt([0; 16]));
         for fact in decision.facts(commitment) {
             self.folded.apply(fold(&fact), at);
+            self.past.apply(fold(&fact));
         }
         self.observations.push(identifiers);
     }
@@ -89,6 +92,7 @@ impl Ledger {
         assert_eq!(facts.len(), differences.len());
         self.folded.apply(Change::Rules, at);
         facts.iter().for_each(|fact| self.folded.apply(fold(fact), at));
+        facts.iter().for_each(|fact| self.past.apply(fold(fact)));
         self.census = after;
         self.ruling = ruling;
         facts
@@ -181,6 +185,22 @@ proptest! {
         let mut fresh = Ledger::with(ledger.ruling, &ledger.observations.clone());
         prop_assert_eq!(ledger.filings(), fresh.filings());
         prop_assert_eq!(ledger.answers(), fresh.answers());
+    }
+
+    #[test]
+    fn a_past_follows_every_rule_change(first in any_ruling(), history in any_history()) {
+        let mut ledger = Ledger::new(first);
+        for (observations, ruling) in history {
+            observations.into_iter().for_each(|identifiers| ledger.observe(identifiers));
+            ledger.activate(ruling);
+            for id in (1..=ledger.observations.len() as i64).map(ObservationId::new) {
+                let primary = match ledger.folded.filing(id).unwrap() {
+                    Filing::Contact { primary } => primary,
+                    Filing::Under { contact } => ledger.folded.find(contact).unwrap(),
+                };
+                prop_assert_eq!(ledger.past.primary_of(id), Some(primary));
+            }
+        }
     }
 
     #[test]

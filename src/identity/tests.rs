@@ -294,6 +294,31 @@ proptest! {
     }
 
     #[test]
+    fn a_past_is_the_fold_of_what_came_before(
+        all in prop::collection::vec(any_identifiers(), 1..40),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut ledger = Ledger::default();
+        for identifiers in all {
+            ledger.observe(identifiers);
+        }
+        let before = &ledger.events[..cut.index(ledger.events.len())];
+        let (mut past, mut links) = (Past::default(), Links::default());
+        for event in before {
+            past.apply(fold(&event.fact));
+            links.apply(fold(&event.fact), event.recorded_at);
+        }
+        for id in (1..=ledger.observations.len() as i64).map(ObservationId::new) {
+            let expected = match links.filing(id) {
+                None => None,
+                Some(Filing::Contact { primary }) => Some(primary),
+                Some(Filing::Under { contact }) => links.find(contact),
+            };
+            prop_assert_eq!(past.primary_of(id), expected);
+        }
+    }
+
+    #[test]
     fn parsing_never_panics(raw in ".{0,40}") {
         let _ = (Email::parse(&raw), PhoneNumber::parse(&raw), Event::parse(&raw));
     }

@@ -9,7 +9,6 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
-const READERS_MAX: u32 = 8;
 
 const URL_EXPECTED: &str = "DATABASE_URL is not a Postgres URL; it looks like \
     postgres://user:password@host/database";
@@ -121,11 +120,11 @@ impl Database {
         connect(&self.service, Some(settings)).await
     }
 
-    /// Sessions that may read.
-    pub fn readers(&self) -> PgPool {
+    /// Sessions that may read, at most so many at once.
+    pub fn readers(&self, sessions_max: u32) -> PgPool {
         let settings = self.settings(&[&PLAN_SETTINGS, &READER_SETTINGS]);
         PgPoolOptions::new()
-            .max_connections(READERS_MAX)
+            .max_connections(sessions_max)
             .acquire_timeout(CONNECT_WAIT)
             .acquire_slow_threshold(CONNECT_WAIT)
             .after_connect(move |session, _| {

@@ -14,6 +14,22 @@ pub enum Fault {
     Lost(&'static str),
 }
 
+/// Why a question about the ledger has no answer. Its text is safe to log.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    #[error("{0}")]
+    Fault(#[from] Fault),
+    /// What is recorded is not as this binary would have written it.
+    #[error("what is recorded cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl From<sqlx::Error> for Unanswered {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
 impl From<sqlx::Error> for Fault {
     /// Keeps the SQLSTATE alone: messages and details of Postgres can quote values.
     fn from(error: sqlx::Error) -> Self {

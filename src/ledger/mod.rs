@@ -5,6 +5,7 @@
 
 mod copy_out;
 mod database;
+mod events;
 mod fault;
 mod name;
 mod open;
@@ -14,9 +15,13 @@ mod rules;
 
 pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;
-pub use fault::Fault;
+pub use events::{EventRow, Wanted, events_between};
+pub use fault::{Fault, Unanswered};
 pub use name::LedgerName;
 pub use open::{SERVICE_ROLE, grant_to_service, open};
 pub use pages::{EventLine, Paged, Pages, Recorded, last_observation, observations};
-pub use read::{EventRow, events_after, line_at, position};
-pub use rules::{Activation, RulesFault, activations, keep_rules, rules_in_force, rules_of};
+pub use read::{line_at, position};
+pub use rules::{
+    Activation, RulesFault, activations, keep_rules, recorded_rules, rules_documents,
+    rules_in_force, rules_of,
+};

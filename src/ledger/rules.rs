@@ -1,5 +1,6 @@
 //! The rules as the ledger has them: those in force, and all that ever were.
 
+use super::fault::Unanswered;
 use crate::identity::{Event, Fact, Position, Rules, RulesActivated, RulesDigest, Timestamp};
 use anyhow::Context as _;
 use sqlx::{PgConnection, PgExecutor, query, query_scalar};
@@ -94,6 +95,25 @@ pub async fn activations(connection: &mut PgConnection) -> anyhow::Result<Vec<Ac
         });
     }
     Ok(activations)
+}
+
+/// The rules that were recorded under a digest, as this binary makes keys by them: where their
+/// normaliser was of another version then, they have another digest now.
+pub async fn recorded_rules(
+    executor: impl PgExecutor<'_>,
+    digest: &RulesDigest,
+) -> Result<Rules, Unanswered> {
+    let document = query_scalar!("select document from rules where digest = $1", digest.as_str())
+        .fetch_optional(executor)
+        .await?;
+    document
+        .and_then(|document| Rules::parse(&document).ok())
+        .ok_or_else(|| Unanswered::Unreadable(format!("the rules {}", digest.as_str())))
+}
+
+/// The documents of all rules that the ledger ever had, up to a thousand.
+pub async fn rules_documents(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
+    query_scalar!("select document from rules order by digest limit 1000").fetch_all(executor).await
 }
 
 /// Keeps a rules document under its digest, for good.

@@ -1,43 +1,77 @@
 //! Answers questions from committed state, each with one statement.
 
-use super::load::load_by_number;
-use crate::identity::{Answer, ContactId, Position};
-use crate::ledger::{self, Database, EventRow, Fault};
+use super::load::{load, load_by_number};
+use crate::identity::{Answer, ContactId, DEFAULT_RULES, Identifiers, Key, Position, Rules};
+use crate::ledger::{self, Database, Fault, Unanswered};
 use sqlx::PgPool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+const SESSIONS_MAX: u32 = 8;
 
 /// Reads beside the recorder. Cheap to clone; connects when first used.
 #[derive(Clone)]
-pub struct Reader(PgPool);
+pub struct Reader {
+    pool: PgPool,
+    /// Those in force when somebody last looked.
+    rules: Arc<Mutex<Arc<Rules>>>,
+}
 
 impl Reader {
     pub fn new(database: &Database) -> Self {
-        Self(database.readers())
+        let rules = Rules::parse(DEFAULT_RULES).expect("the rules that are shipped can be read");
+        Self { pool: database.readers(SESSIONS_MAX), rules: Arc::new(Mutex::new(rules.into())) }
+    }
+
+    /// The identity that any of these identifiers leads to, and the position it was read at.
+    /// Where they lead to two, both as one, as they would be were this observed.
+    pub async fn lookup(
+        &self,
+        identifiers: &Identifiers,
+    ) -> Result<Option<(Answer, Position)>, Unanswered> {
+        loop {
+            let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let keys = rules.keys(identifiers);
+            let snapshot =
+                load(&self.pool, &linking(&keys.email), &linking(&keys.phone_number)).await?;
+            let digest = &snapshot.head.rules_digest;
+            if digest == rules.digest() {
+                let found = !snapshot.contacts.is_empty();
+                let position = snapshot.head.position;
+                return Ok(found.then(|| (Answer::of(&snapshot.contacts), position)));
+            }
+            // The keys were made by other rules than those in force at the snapshot's position.
+            let rules = ledger::recorded_rules(&self.pool, digest).await?;
+            if rules.digest() != digest {
+                let other = "the rules in force, whose keys another version makes";
+                return Err(Unanswered::Unreadable(other.to_owned()));
+            }
+            *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules.into();
+        }
     }
 
     /// The identity that any observation's number belongs to, and the position it was read at.
     pub async fn identity(&self, id: ContactId) -> Result<Option<(Answer, Position)>, Fault> {
-        let snapshot = load_by_number(&self.0, id).await?;
+        let snapshot = load_by_number(&self.pool, id).await?;
         let position = snapshot.head.position;
         let found = !snapshot.contacts.is_empty();
         Ok(found.then(|| (Answer::of(&snapshot.contacts), position)))
     }
 
-    /// Up to `limit` events after a position, in order.
-    pub async fn events(&self, after: Position, limit: i64) -> Result<Vec<EventRow>, Fault> {
-        Ok(ledger::events_after(&self.0, after, limit).await?)
-    }
-
     /// The position of the last event. Fails while Postgres is away.
     pub async fn position(&self) -> Result<Position, Fault> {
-        Ok(ledger::position(&self.0).await?)
+        Ok(ledger::position(&self.pool).await?)
     }
 
     /// For questions that other rooms answer.
     pub fn sessions(&self) -> &PgPool {
-        &self.0
+        &self.pool
     }
 
     pub async fn close(&self) {
-        self.0.close().await;
+        self.pool.close().await;
     }
+}
+
+fn linking(key: &Option<Key>) -> Vec<&str> {
+    key.iter().filter(|key| key.is_link()).map(Key::as_str).collect()
 }

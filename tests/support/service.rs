@@ -139,8 +139,22 @@ impl Service {
         request.header("content-type", "application/json").body(body).send().await
     }
 
+    pub async fn lookup(&self, seen: &Seen) -> Response {
+        let body = json!({"email": seen.email, "phoneNumber": seen.phone_number});
+        let request = self.client.post(self.url("/lookup")).body(body.to_string());
+        request.header("content-type", "application/json").send().await.unwrap()
+    }
+
     pub async fn get(&self, path: &str) -> Response {
         self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    pub async fn get_with(&self, path: &str, headers: &[(&'static str, String)]) -> Response {
+        let mut request = self.client.get(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        request.send().await.unwrap()
     }
 
     pub async fn get_json(&self, path: &str) -> Value {
@@ -162,6 +176,16 @@ impl Service {
         let response = self.get(&format!("/contacts/{id}")).await;
         assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
         response.json::<Answer>().await.unwrap().contact
+    }
+
+    /// The identity as it was; none where the number was not given by then.
+    pub async fn contact_as_of(&self, id: i64, as_of: &str) -> Option<Contact> {
+        let response = self.get(&format!("/contacts/{id}?as_of={as_of}")).await;
+        if response.status() == StatusCode::NOT_FOUND {
+            return None;
+        }
+        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
+        Some(response.json::<Answer>().await.unwrap().contact)
     }
 
     /// The identities of the first observations, asked a few at a time.

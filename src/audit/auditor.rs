@@ -1,0 +1,98 @@
+//! What auditors ask, answered from committed state.
+
+use super::feed::Feed;
+use crate::identity::{Position, Rules, RulesDigest};
+use crate::ledger::{self, Database, EventRow, Fault, Wanted};
+use sqlx::PgPool;
+use std::collections::HashMap;
+use std::ops::DerefMut;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+
+/// Of their own: a caller never waits for an auditor's connection.
+const SESSIONS_MAX: u32 = 4;
+/// Each holds a few pages of events in memory.
+const FEEDS_MAX: usize = 100;
+/// How old the head may be that those who follow the ledger are told.
+const HEAD_AGE_MAX: Duration = Duration::from_millis(200);
+/// In positions. Where a kind is wanted that is rare, a statement looks no further than this.
+const LOOK_LEN_MAX: i64 = 50_000;
+
+/// Reads history beside the recorder. Cheap to clone; connects when first used.
+#[derive(Clone)]
+pub struct Auditor {
+    pub(super) pool: PgPool,
+    feeds: Arc<Semaphore>,
+    head: Arc<Mutex<Option<(Instant, Position)>>>,
+    /// Read once: what is recorded under a digest never changes.
+    rules: Arc<std::sync::Mutex<HashMap<RulesDigest, Arc<Rules>>>>,
+}
+
+/// Some events in order.
+pub struct EventPage {
+    pub events: Vec<EventRow>,
+    /// All that is wanted up to here is in this page or in one before it.
+    pub through: Position,
+}
+
+impl Auditor {
+    pub fn new(database: &Database) -> Self {
+        Self {
+            pool: database.readers(SESSIONS_MAX),
+            feeds: Arc::new(Semaphore::new(FEEDS_MAX)),
+            head: Arc::default(),
+            rules: Arc::default(),
+        }
+    }
+
+    /// The position of the last event.
+    pub async fn position(&self) -> Result<Position, Fault> {
+        Ok(ledger::position(&self.pool).await?)
+    }
+
+    /// The position of the last event, or of one that was the last 200 ms ago: five statements a
+    /// second for however many who follow the ledger.
+    pub(super) async fn recent_position(&self) -> Result<Position, Fault> {
+        let mut head = self.head.lock().await;
+        if let Some((read_at, position)) = *head
+            && read_at.elapsed() < HEAD_AGE_MAX
+        {
+            return Ok(position);
+        }
+        let position = self.position().await?;
+        *head = Some((Instant::now(), position));
+        Ok(position)
+    }
+
+    /// Up to `limit` wanted events after a position, up to one that the ledger has reached.
+    pub async fn events(
+        &self,
+        after: Position,
+        up_to: Position,
+        wanted: &Wanted,
+        limit: i64,
+    ) -> Result<EventPage, Fault> {
+        let look_len = if wanted.contact.is_some() { i64::MAX } else { LOOK_LEN_MAX };
+        let up_to = up_to.min(Position::new(after.get().saturating_add(look_len)));
+        let events = ledger::events_between(&self.pool, after, up_to, wanted, limit).await?;
+        let is_full = i64::try_from(events.len()) == Ok(limit);
+        let last = events.last().filter(|_| is_full).map(|event| event.position);
+        Ok(EventPage { events, through: last.unwrap_or(up_to.max(after)) })
+    }
+
+    /// The wanted events after a position, page after page. `None` while too many others are fed.
+    pub fn feed(&self, after: Position, wanted: Wanted) -> Option<Feed> {
+        let place = self.feeds.clone().try_acquire_owned().ok()?;
+        Some(Feed::new(self.clone(), after, wanted, place))
+    }
+
+    pub(super) fn rules(&self) -> impl DerefMut<Target = HashMap<RulesDigest, Arc<Rules>>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

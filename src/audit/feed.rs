@@ -1,0 +1,59 @@
+//! The events as they come: to the end of the ledger, or on from there for as long as it lives.
+
+use super::auditor::{Auditor, EventPage};
+use crate::identity::Position;
+use crate::ledger::{EventRow, Fault, Wanted};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
+
+const PAGE_LEN: i64 = 1_000;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Reads on from a position. Each page is one short statement, and none is read before it is
+/// asked for.
+pub struct Feed {
+    auditor: Auditor,
+    position: Position,
+    wanted: Wanted,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Feed {
+    pub(super) fn new(
+        auditor: Auditor,
+        after: Position,
+        wanted: Wanted,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { auditor, position: after, wanted, _place: place }
+    }
+
+    /// All that is wanted up to here has been given.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next events up to a position that the ledger has reached. There may be none before
+    /// `position` is there.
+    pub async fn next(&mut self, up_to: Position) -> Result<Vec<EventRow>, Fault> {
+        let page = self.auditor.events(self.position, up_to, &self.wanted, PAGE_LEN);
+        let EventPage { events, through } = page.await?;
+        self.position = through;
+        Ok(events)
+    }
+
+    /// The next events, at least one: waits for it. Can be given up and called again.
+    pub async fn next_live(&mut self) -> Result<Vec<EventRow>, Fault> {
+        loop {
+            let head = self.auditor.recent_position().await?;
+            while self.position < head {
+                let events = self.next(head).await?;
+                if !events.is_empty() {
+                    return Ok(events);
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Every event that made an identity what it is.
+
+use super::auditor::Auditor;
+use crate::identity::{Event, Fact, ObservationId, Position, RulesActivated, reading};
+use crate::ledger::{EventRow, Unanswered};
+use sqlx::{query, query_file};
+use std::sync::Arc;
+
+/// An event beside what it means.
+pub struct Happened {
+    pub row: EventRow,
+    pub event: Event,
+    /// The rules that were in force then.
+    pub rules: Arc<RulesActivated>,
+    /// In one line.
+    pub reading: String,
+}
+
+impl Auditor {
+    /// Up to `limit` events after a position that made the identity of an observation what it is
+    /// now, in order. `None` for a number that was not given yet.
+    pub async fn history(
+        &self,
+        id: ObservationId,
+        after: Position,
+        limit: i64,
+    ) -> Result<Option<Vec<Happened>>, Unanswered> {
+        let found = query_file!("src/audit/history.sql", id.get(), after.get(), limit);
+        let rows = found.fetch_all(&self.pool).await?.into_iter().map(|row| EventRow {
+            position: Position::new(row.position),
+            kind: row.kind,
+            line: row.line,
+            observation_id: row.observation_id.map(ObservationId::new),
+            email: row.email,
+            phone_number: row.phone_number,
+        });
+        let rows: Vec<_> = rows.collect();
+        if rows.is_empty() && !self.is_observed(id).await? {
+            return Ok(None);
+        }
+        let activated = self.activated().await?;
+        rows.into_iter().map(|row| happened(row, &activated)).collect::<Result<_, _>>().map(Some)
+    }
+
+    async fn is_observed(&self, id: ObservationId) -> Result<bool, sqlx::Error> {
+        let found = query!("select position from observation where id = $1", id.get());
+        Ok(found.fetch_optional(&self.pool).await?.is_some())
+    }
+
+    /// All rules that were ever activated, with the positions.
+    async fn activated(&self) -> Result<Vec<(Position, Arc<RulesActivated>)>, Unanswered> {
+        let lines = query!(
+            "select position, line from event where kind = 'RulesActivated'
+            order by position limit 100000"
+        );
+        let lines = lines.fetch_all(&self.pool).await?.into_iter();
+        let activated =
+            lines.map(|row| match parse(Position::new(row.position), &row.line)?.fact {
+                Fact::RulesActivated(activated) => {
+                    Ok((Position::new(row.position), Arc::new(activated)))
+                }
+                _ => Err(unreadable(Position::new(row.position))),
+            });
+        activated.collect()
+    }
+}
+
+fn happened(
+    row: EventRow,
+    activated: &[(Position, Arc<RulesActivated>)],
+) -> Result<Happened, Unanswered> {
+    let event = parse(row.position, &row.line)?;
+    let before = activated.partition_point(|(position, _)| *position <= row.position);
+    let last = before.checked_sub(1).and_then(|place| activated.get(place));
+    let (_, rules) = last.ok_or_else(|| unreadable(row.position))?;
+    let reading = reading(&event.fact);
+    Ok(Happened { rules: rules.clone(), reading, event, row })
+}
+
+fn parse(position: Position, line: &str) -> Result<Event, Unanswered> {
+    Event::parse(line).map_err(|_| unreadable(position))
+}
+
+fn unreadable(position: Position) -> Unanswered {
+    Unanswered::Unreadable(format!("event {position}"))
+}

@@ -1,0 +1,119 @@
+-- Up to $3 events after position $2 that made the identity of observation $1 what it is, in order:
+-- what its contacts brought and what was filed under them, how they came together, and how those
+-- that were linked to one of them went away.
+with filed as (
+    select coalesce(
+        (select c.id from contact as c where c.id = $1),
+        (
+            select e.contact_id
+            from event as e
+            where e.observation_id = $1 and e.kind in ('ContactRetired', 'ObservationMoved')
+            order by e.position desc
+            limit 1
+        ),
+        (
+            select e.contact_id
+            from observation as o
+            join event as e on e.position = o.position
+            where o.id = $1
+        )
+    ) as contact_id
+),
+leader as (
+    select coalesce(c.linked_id, c.id) as id
+    from filed as f
+    join contact as c on c.id = f.contact_id
+),
+member as (
+    select l.id
+    from leader as l
+    union all
+    select c.id
+    from leader as l
+    join contact as c on c.linked_id = l.id
+),
+decided as (
+    select e.position, e.observation_id, e.kind
+    from member as m
+    join event as e on e.contact_id = m.id
+    where e.kind <> 'ContactObserved'
+),
+came as (
+    select e.position, e.contact_id
+    from member as m
+    join event as e on e.primary_id = m.id
+    where e.kind <> 'ContactObserved'
+),
+went as (
+    select away.position
+    from came as c
+    cross join lateral (
+        (
+            select e.position
+            from event as e
+            where e.contact_id = c.contact_id and e.position > c.position
+                and e.kind <> 'ContactObserved'
+                and e.kind not in ('ContactRetired', 'ObservationMoved')
+            order by e.position
+            limit 1
+        )
+        union all
+        (
+            select e.position
+            from event as e
+            where e.observation_id = c.contact_id and e.position > c.position
+                and e.kind in ('ContactRetired', 'ObservationMoved')
+            order by e.position
+            limit 1
+        )
+    ) as away
+),
+number as (
+    select m.id
+    from member as m
+    union
+    select d.observation_id
+    from decided as d
+    where d.kind in ('ContactRetired', 'ObservationMoved')
+),
+found as (
+    select d.position
+    from decided as d
+    where d.position > $2
+    union
+    select c.position
+    from came as c
+    where c.position > $2
+    union
+    select w.position
+    from went as w
+    where w.position > $2
+    union
+    select o.position
+    from number as n
+    join observation as o on o.id = n.id
+    where o.position > $2
+    union
+    select e.position
+    from number as n
+    join event as e on e.observation_id = n.id
+    where e.kind in ('ContactRetired', 'ObservationMoved') and e.position > $2
+    union
+    select repeated.position
+    from member as m
+    cross join lateral (
+        select e.position
+        from event as e
+        where e.contact_id = m.id and e.position > $2
+            and e.kind = 'ContactObserved' and e.contact_id <> e.observation_id
+        order by e.position
+        limit $3
+    ) as repeated
+)
+select e.position, e.kind, e.line, e.observation_id,
+    o.email as "email?", o.phone_number as "phone_number?"
+from found as f
+join event as e on e.position = f.position
+left join observation as o on o.id = e.observation_id
+order by e.position
+limit $3

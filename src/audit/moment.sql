@@ -1,0 +1,16 @@
+-- The last position whose event was not recorded after the time $1: 0 where there is none. The
+-- times of events never run backwards, so halving finds it, one probe of the primary key a step.
+with recursive search (low, high) as (
+    select 0::bigint, h.position
+    from head as h
+    union all
+    select
+        case when e.recorded_at <= $1 then s.low + (s.high - s.low + 1) / 2 else s.low end,
+        case when e.recorded_at <= $1 then s.high else s.low + (s.high - s.low + 1) / 2 - 1 end
+    from search as s
+    join event as e on e.position = s.low + (s.high - s.low + 1) / 2
+    where s.low < s.high
+)
+select s.low as "position!", $1 > clock_timestamp() as "is_to_come!"
+from search as s
+where s.low = s.high

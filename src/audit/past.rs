@@ -1,0 +1,161 @@
+//! What was known of some observations at a position.
+
+use super::auditor::Auditor;
+use crate::identity::{
+    Answer, ContactId, Email, Event, Fact, Identifiers, ObservationId, Past, PhoneNumber, Position,
+    Rules, RulesActivated, Timestamp, fold,
+};
+use crate::ledger::{self, Unanswered};
+use sqlx::{query_file, query_file_as};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// So many observations that brought nothing new are read to explain a link.
+const REPEATS_LEN_MAX: i64 = 100_000;
+
+/// When something is asked of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    Position(Position),
+    /// The last position whose event was not recorded after it.
+    Time(Timestamp),
+}
+
+impl FromStr for Moment {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let expected = "expected a position, or a time such as 2026-11-01T12:00:00Z";
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            let position = text.parse().map_err(|_| expected)?;
+            return Ok(Self::Position(Position::new(position)));
+        }
+        text.parse().map(Self::Time).map_err(|_| expected)
+    }
+}
+
+/// Some observations as they were at a position, and all that had led to it.
+pub struct Known {
+    pub past: Past,
+    pub observed: BTreeMap<ObservationId, Observed>,
+    /// In order, with the position that each was activated at.
+    pub activated: Vec<(Position, RulesActivated)>,
+}
+
+/// An observation, as it was recorded.
+pub struct Observed {
+    pub position: Position,
+    pub recorded_at: Timestamp,
+    pub identifiers: Option<Identifiers>,
+}
+
+struct Row {
+    position: i64,
+    line: String,
+    email: Option<String>,
+    phone_number: Option<String>,
+}
+
+impl Auditor {
+    /// The position that a moment means. `None` beyond the head, or in time to come.
+    pub async fn position_at(&self, moment: Moment) -> Result<Option<Position>, Unanswered> {
+        match moment {
+            Moment::Position(position) => {
+                let head = self.position().await?;
+                Ok(Some(position).filter(|position| *position <= head))
+            }
+            Moment::Time(time) => {
+                let found = query_file!("src/audit/moment.sql", time).fetch_one(&self.pool).await?;
+                Ok((!found.is_to_come).then_some(Position::new(found.position)))
+            }
+        }
+    }
+
+    /// The identity that an observation belonged to at a position that the ledger has reached, as
+    /// it was answered then. `None` for a number that was not given yet.
+    pub async fn identity_at(
+        &self,
+        id: ObservationId,
+        position: Position,
+    ) -> Result<Option<Answer>, Unanswered> {
+        let known = self.known_at(&[id], position, false).await?;
+        let Some(primary) = known.past.primary_of(id) else { return Ok(None) };
+        let rules = self.rules_of(known.rules_at(position)?).await?;
+        let observed = |contact: ContactId| known.identifiers(contact.into());
+        Ok(Some(known.past.answer(primary, &rules, observed)))
+    }
+
+    /// What was known of these observations and of all that were linked to them, at a position
+    /// that the ledger has reached. On demand with those that brought nothing new.
+    pub(super) async fn known_at(
+        &self,
+        ids: &[ObservationId],
+        position: Position,
+        with_repeats: bool,
+    ) -> Result<Known, Unanswered> {
+        let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
+        let rows = query_file_as!(
+            Row,
+            "src/audit/past.sql",
+            &ids,
+            position.get(),
+            with_repeats,
+            REPEATS_LEN_MAX
+        );
+        let mut known =
+            Known { past: Past::default(), observed: BTreeMap::new(), activated: Vec::new() };
+        for row in rows.fetch_all(&self.pool).await? {
+            known.learn(&row)?;
+        }
+        Ok(known)
+    }
+
+    /// The rules that were activated, as they are recorded.
+    pub(super) async fn rules_of(
+        &self,
+        activated: &RulesActivated,
+    ) -> Result<Arc<Rules>, Unanswered> {
+        let digest = &activated.digest;
+        if let Some(rules) = self.rules().get(digest) {
+            return Ok(rules.clone());
+        }
+        let rules = Arc::new(ledger::recorded_rules(&self.pool, digest).await?);
+        self.rules().insert(digest.clone(), rules.clone());
+        Ok(rules)
+    }
+}
+
+impl Known {
+    /// The rules that were in force at a position.
+    pub fn rules_at(&self, position: Position) -> Result<&RulesActivated, Unanswered> {
+        let before = self.activated.partition_point(|(activated_at, _)| *activated_at <= position);
+        let last = before.checked_sub(1).and_then(|place| self.activated.get(place));
+        last.map(|(_, activated)| activated)
+            .ok_or_else(|| Unanswered::Unreadable(format!("no rules were in force at {position}")))
+    }
+
+    pub fn identifiers(&self, id: ObservationId) -> Option<&Identifiers> {
+        self.observed.get(&id)?.identifiers.as_ref()
+    }
+
+    fn learn(&mut self, row: &Row) -> Result<(), Unanswered> {
+        let unreadable = || Unanswered::Unreadable(format!("event {}", row.position));
+        let event = Event::parse(&row.line).map_err(|_| unreadable())?;
+        self.past.apply(fold(&event.fact));
+        match event.fact {
+            Fact::RulesActivated(activated) => self.activated.push((event.position, activated)),
+            Fact::ContactObserved(observed) => {
+                let identifiers = Identifiers::new(
+                    row.email.as_deref().map(Email::recorded),
+                    row.phone_number.as_deref().map(PhoneNumber::recorded),
+                );
+                let (position, recorded_at) = (event.position, event.recorded_at);
+                let as_recorded = Observed { position, recorded_at, identifiers };
+                self.observed.insert(observed.observation_id, as_recorded);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

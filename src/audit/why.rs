@@ -1,0 +1,130 @@
+//! Why two observations belong to one customer, or why they do not.
+
+use super::auditor::Auditor;
+use super::past::{Known, Observed};
+use crate::identity::{
+    Chain, ContactId, DEFAULT_RULES, E164_RULES, EXACT_RULES, Field, Key, Keyed, ObservationId,
+    Position, Rules, RulesActivated, Unlinked, chain, sharing, unlinked,
+};
+use crate::ledger::{self, Unanswered};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What leads from one observation to another at a position, or what stands between them.
+pub struct Why {
+    pub position: Position,
+    pub rules: Arc<Rules>,
+    /// Of the one that was asked of, then of the other.
+    pub primary_ids: [ContactId; 2],
+    pub outcome: Outcome,
+    known: Known,
+    /// All that belongs to the first of the two primaries.
+    keyed: Keyed,
+}
+
+pub enum Outcome {
+    /// No chain where the position is one within a rule change, whose links are on their way, or
+    /// where it leads through more observations than are read.
+    Linked(Option<Chain>),
+    Apart {
+        never_linking: Vec<Unlinked>,
+        /// Rules that would link them, and how.
+        other_rules: Vec<(Rules, Chain)>,
+    },
+}
+
+impl Auditor {
+    /// Why two observations are linked at a position that the ledger has reached. `None` where one
+    /// of the numbers was not given by then.
+    pub async fn why(
+        &self,
+        ids: [ObservationId; 2],
+        position: Position,
+    ) -> Result<Option<Why>, Unanswered> {
+        let known = self.known_at(&ids, position, true).await?;
+        let [Some(one), Some(other)] = ids.map(|id| known.past.primary_of(id)) else {
+            return Ok(None);
+        };
+        let rules = self.rules_of(known.rules_at(position)?).await?;
+        let keyed = known.keyed(&rules, Some(one));
+        let outcome = if one == other {
+            Outcome::Linked(chain(&keyed, ids[0], ids[1]))
+        } else {
+            Outcome::Apart {
+                never_linking: unlinked(&keyed, &known.keyed(&rules, Some(other))),
+                other_rules: self.linking_rules(&known, &rules, ids).await?,
+            }
+        };
+        Ok(Some(Why { position, rules, primary_ids: [one, other], outcome, known, keyed }))
+    }
+
+    /// All rules that the ledger ever had or the binary is shipped with, other than those then in
+    /// force, under which the two would be linked by what is known of them: what belongs to their
+    /// customers, or has belonged to them.
+    async fn linking_rules(
+        &self,
+        known: &Known,
+        in_force: &Rules,
+        ids: [ObservationId; 2],
+    ) -> Result<Vec<(Rules, Chain)>, Unanswered> {
+        let recorded = ledger::rules_documents(&self.pool).await?;
+        let shipped = [DEFAULT_RULES, EXACT_RULES, E164_RULES].map(str::to_owned);
+        let mut tried = HashSet::from([in_force.digest().clone()]);
+        let all = recorded.into_iter().chain(shipped);
+        let others = all.filter_map(|document| Rules::parse(&document).ok());
+        let linking = others.filter(|rules| tried.insert(rules.digest().clone()));
+        let linking = linking.filter_map(|rules| {
+            let chain = chain(&known.keyed(&rules, None), ids[0], ids[1])?;
+            Some((rules, chain))
+        });
+        Ok(linking.collect())
+    }
+}
+
+impl Why {
+    pub fn is_linked(&self) -> bool {
+        matches!(self.outcome, Outcome::Linked(_))
+    }
+
+    /// As they were activated.
+    pub fn rules_in_force(&self) -> Result<&RulesActivated, Unanswered> {
+        self.known.rules_at(self.position)
+    }
+
+    pub fn observed(&self, id: ObservationId) -> &Observed {
+        &self.known.observed[&id]
+    }
+
+    pub fn is_contact(&self, id: ObservationId) -> bool {
+        self.known.past.is_contact(id)
+    }
+
+    /// The rules that were in force when an observation was recorded.
+    pub fn rules_of(&self, id: ObservationId) -> Result<&RulesActivated, Unanswered> {
+        self.known.rules_at(self.observed(id).position)
+    }
+
+    /// How many contacts share an identifier under these rules: of the one customer, or of all that
+    /// is known of the two.
+    pub fn contacts_len(&self, rules: &Rules, field: Field, key: &Key) -> usize {
+        let under_others;
+        let keyed = if self.is_linked() {
+            &self.keyed
+        } else {
+            under_others = self.known.keyed(rules, None);
+            &under_others
+        };
+        sharing(keyed, field, key).filter(|id| self.is_contact(*id)).count()
+    }
+}
+
+impl Known {
+    /// The observations of a primary by their keys, or all that are known.
+    fn keyed(&self, rules: &Rules, primary: Option<ContactId>) -> Keyed {
+        let is_wanted =
+            |id: &ObservationId| primary.is_none() || self.past.primary_of(*id) == primary;
+        let ids = self.past.observations().filter(is_wanted);
+        let keyed = ids.filter_map(|id| Some((id, rules.keys(self.identifiers(id)?))));
+        keyed.collect()
+    }
+}

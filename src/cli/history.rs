@@ -1,0 +1,44 @@
+//! `identity-ledger history`: a customer's events as a timeline.
+
+use super::config::{DatabaseConfig, HistoryConfig};
+use super::place::Place;
+use crate::audit::{Auditor, Happened};
+use crate::identity::{ObservationId, Position};
+use anyhow::Context as _;
+use chrono::SecondsFormat;
+use std::io::{self, Write, stdout};
+
+const PAGE_LEN: i64 = 1_000;
+
+/// Prints two lines an event: when it happened and what it says, and what was observed.
+pub async fn history(database: DatabaseConfig, config: HistoryConfig) -> anyhow::Result<()> {
+    let place = Place::open(database).await?;
+    let auditor = Auditor::new(&place.database);
+    let id = ObservationId::new(config.id);
+    let mut after = Position::default();
+    loop {
+        let page = auditor.history(id, after, PAGE_LEN).await?;
+        let page = page.with_context(|| format!("no observation has the number {id} yet"))?;
+        page.iter().try_for_each(|happened| print(&mut stdout().lock(), happened))?;
+        match page.last() {
+            Some(last) if page.len() as i64 == PAGE_LEN => after = last.row.position,
+            _ => break,
+        }
+    }
+    auditor.close().await;
+    place.close().await
+}
+
+fn print(out: &mut impl Write, happened: &Happened) -> io::Result<()> {
+    let Happened { row, event, rules, reading } = happened;
+    let time = event.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let rules = format!("rules {} {}", rules.name, rules.version);
+    writeln!(out, "{:>8}  {time}  {rules}  {reading}", row.position.get())?;
+    let observed = [("email", &row.email), ("phoneNumber", &row.phone_number)];
+    for (field, value) in observed {
+        if let Some(value) = value {
+            writeln!(out, "{:>8}  {field} {value}", "")?;
+        }
+    }
+    Ok(())
+}

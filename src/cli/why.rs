@@ -1,0 +1,115 @@
+//! `identity-ledger why`: what leads from one observation to another.
+
+use super::config::{DatabaseConfig, WhyConfig};
+use super::place::Place;
+use crate::audit::{Auditor, Outcome, Why};
+use crate::identity::{
+    Chain, Chained, Email, Field, ObservationId, PhoneNumber, Rules, Shared, Unlinked,
+};
+use anyhow::Context as _;
+use chrono::SecondsFormat;
+
+/// Prints whether the two are linked, and the chain between them or what stands there.
+pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<()> {
+    let place = Place::open(database).await?;
+    let auditor = Auditor::new(&place.database);
+    let position = match config.as_of {
+        None => auditor.position().await?,
+        Some(moment) => auditor
+            .position_at(moment)
+            .await?
+            .context("the ledger has not come that far; ask for an earlier moment")?,
+    };
+    let ids = [config.one, config.other].map(ObservationId::new);
+    let why = auditor.why(ids, position).await?;
+    let why = why.with_context(|| {
+        format!("no observation has the number {} or {} at position {position}", ids[0], ids[1])
+    })?;
+    print(&why, ids)?;
+    auditor.close().await;
+    place.close().await
+}
+
+fn print(why: &Why, [one, other]: [ObservationId; 2]) -> anyhow::Result<()> {
+    let at = format!("at position {}, under the rules {}", why.position, named(&why.rules));
+    let [primary, other_primary] = why.primary_ids;
+    match &why.outcome {
+        Outcome::Linked(chain) => {
+            println!("{one} and {other} are one customer, {primary}, {at}.");
+            match chain {
+                Some(chain) => print_chain(why, &why.rules, chain)?,
+                None => println!("This is within a rule change, whose links are on their way."),
+            }
+        }
+        Outcome::Apart { never_linking, other_rules } => {
+            println!("{one} and {other} are two customers, {primary} and {other_primary}, {at}.");
+            never_linking.iter().for_each(|unlinked| print_unlinked(why, unlinked));
+            for (rules, chain) in other_rules {
+                println!("Under the rules {} they would be one:", named(rules));
+                print_chain(why, rules, chain)?;
+            }
+            if never_linking.is_empty() && other_rules.is_empty() {
+                println!("Nothing that is known of them links them, under any rules.");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print_chain(why: &Why, rules: &Rules, chain: &Chain) -> anyhow::Result<()> {
+    let mut shared = chain.shared.iter();
+    for chained in &chain.observations {
+        print_step(why, chained)?;
+        if let Some(Shared { field, key, is_bridge }) = shared.next() {
+            let contacts_len = why.contacts_len(rules, *field, key);
+            println!(
+                "    shares the {} {}, which {contacts_len} contacts have{}, with",
+                name(*field),
+                key.as_str(),
+                if *is_bridge { " (without it they fall apart)" } else { "" }
+            );
+        }
+    }
+    Ok(())
+}
+
+fn print_step(why: &Why, Chained { id, is_bridge }: &Chained) -> anyhow::Result<()> {
+    let observed = why.observed(*id);
+    let rules = why.rules_of(*id)?;
+    let what = if why.is_contact(*id) { "contact" } else { "observation" };
+    let identifiers = observed.identifiers.as_ref();
+    let email = identifiers.and_then(|it| it.email()).map(Email::as_str);
+    let number = identifiers.and_then(|it| it.phone_number()).map(PhoneNumber::as_str);
+    let values: Vec<_> = [email, number].into_iter().flatten().collect();
+    println!(
+        "  {what} {id}: {} (position {}, {}, rules {} {}){}",
+        values.join(", "),
+        observed.position,
+        observed.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        rules.name,
+        rules.version,
+        if *is_bridge { " (without it they fall apart)" } else { "" }
+    );
+    Ok(())
+}
+
+fn print_unlinked(why: &Why, Unlinked { field, key, observations: [one, other] }: &Unlinked) {
+    let contacts_len = why.contacts_len(&why.rules, *field, key);
+    println!(
+        "Observations {one} and {other} have the {} {}, which links nobody; {contacts_len} \
+         contacts have it.",
+        name(*field),
+        key.as_str()
+    );
+}
+
+fn named(rules: &Rules) -> String {
+    format!("{} {}", rules.name(), rules.version())
+}
+
+fn name(field: Field) -> &'static str {
+    match field {
+        Field::Email => Email::FIELD,
+        Field::PhoneNumber => PhoneNumber::FIELD,
+    }
+}

@@ -1,0 +1,118 @@
+//! `GET /contacts/{id}/history`: every event that made a customer what it is.
+
+use super::App;
+use super::contacts::{not_an_id, not_observed, parse};
+use super::entry::{Entry, entry};
+use super::events::{Paging, paging_problems};
+use super::problem::{Problem, documented};
+use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use super::rule_set::RuleSet;
+use crate::audit::Happened;
+use crate::identity::ContactId;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::openapi::{RefOr, response};
+use utoipa::{IntoResponses, ToSchema};
+
+#[derive(Serialize, ToSchema)]
+struct History<'a> {
+    events: Vec<HistoryEntry<'a>>,
+    /// Where to go on. Null where this page is not full.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct HistoryEntry<'a> {
+    #[serde(flatten)]
+    #[schema(inline)]
+    entry: Entry<'a>,
+    /// Those that were in force then.
+    rules: RuleSet<'a>,
+    /// What happened, in one line. Holds no identifier.
+    reading: &'a str,
+}
+
+/// Every event that made a customer what it is now, in order.
+///
+/// What its contacts brought, observations that brought nothing new included; how its contacts came
+/// together; and how those that were linked to one of them went away, where a rule change took them.
+/// Each page is of the customer as it is then: where it grew between two pages, begin again.
+#[utoipa::path(
+    get,
+    path = "/contacts/{id}/history",
+    tag = "auditors",
+    params(
+        ("id" = i64, Path, minimum = 1, description = "The number of an observation", example = 2),
+        Paging,
+    ),
+    responses(
+        (
+            status = 200,
+            description = "A page of events",
+            body = History,
+            example = json!({
+                "events": [{
+                    "event": {
+                        "data": {"contactId": 2, "primaryId": 1},
+                        "kind": "ContactLinked",
+                        "position": 4,
+                        "recordedAt": "2026-11-01T12:00:00.000000Z",
+                    },
+                    "observation": null,
+                    "rules": {
+                        "name": "default",
+                        "version": 1,
+                        "digest": "c4a1…",
+                    },
+                    "reading": "Contact 2 belongs to contact 1.",
+                }],
+                "next": "/contacts/2/history?after=4&limit=1",
+            }),
+        ),
+        NoHistory,
+    ),
+)]
+pub async fn history(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    paging: Result<Query<Paging>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
+    let (after, limit) = Paging::read(paging)?;
+    let found = ask(WAIT_MAX, app.auditor.history(id.into(), after, limit)).await?;
+    paged(id, &found.ok_or_else(not_observed)?, limit)
+}
+
+struct NoHistory;
+
+impl IntoResponses for NoHistory {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        let others = [not_an_id(), not_observed(), corrupt(), unanswered()];
+        documented(others.into_iter().chain(paging_problems()))
+    }
+}
+
+fn paged(id: ContactId, happened: &[Happened], limit: i64) -> Result<Response, Problem> {
+    let is_full = i64::try_from(happened.len()) == Ok(limit);
+    let last = happened.last().filter(|_| is_full).map(|last| last.row.position);
+    let history = History {
+        events: happened.iter().map(told).collect::<Result<_, _>>()?,
+        next: last.map(|last| format!("/contacts/{id}/history?after={last}&limit={limit}")),
+    };
+    let body = serde_json::to_vec(&history).expect("a history is plain data");
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+fn told(happened: &Happened) -> Result<HistoryEntry<'_>, Problem> {
+    Ok(HistoryEntry {
+        entry: entry(&happened.row)?,
+        rules: happened.rules.as_ref().into(),
+        reading: &happened.reading,
+    })
+}

@@ -1,0 +1,64 @@
+//! `POST /lookup`: the question of `/identify`, with nothing recorded.
+
+use super::App;
+use super::answer::{Identified, answered};
+use super::body::{self, Observed};
+use super::problem::{Problem, documented};
+use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::IntoResponses;
+use utoipa::openapi::{RefOr, response};
+
+/// Everything known of a customer, found by an email, a phone number or both. Records nothing.
+///
+/// Where the email and the phone number belong to two customers, the answer is the one that
+/// `/identify` would give: both as one, led by the older primary. They stay two in the ledger.
+/// What is not known yet is no part of the answer.
+#[utoipa::path(
+    post,
+    path = "/lookup",
+    tag = "callers",
+    request_body(
+        content = Observed,
+        description = "The body of `/identify`.",
+        example = json!({"email": "ann@work.example"}),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The customer",
+            body = Identified,
+            headers(("ledger-position" = i64, description = "Position that the answer holds at")),
+            example = json!({"contact": {
+                "primaryContactId": 1,
+                "emails": ["ann@example.com", "ann@work.example"],
+                "phoneNumbers": ["+49 30 123456"],
+                "secondaryContactIds": [2],
+            }}),
+        ),
+        NotFound,
+    ),
+)]
+pub async fn lookup(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let identifiers = body::identifiers(request).await?;
+    let found = ask(WAIT_MAX, app.reader.lookup(&identifiers)).await?;
+    let (answer, position) = found.ok_or_else(not_known)?;
+    Ok(answered(&answer, position))
+}
+
+struct NotFound;
+
+impl IntoResponses for NotFound {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        documented(body::problems().into_iter().chain([not_known(), corrupt(), unanswered()]))
+    }
+}
+
+fn not_known() -> Problem {
+    let detail = "No customer is known by these identifiers. To make one known, use /identify.";
+    Problem::new(StatusCode::NOT_FOUND, detail)
+}

@@ -1,0 +1,88 @@
+//! `as_of`: the position or the time that something is asked of.
+
+use super::App;
+use super::problem::Problem;
+use super::question::{WAIT_MAX, ask};
+use crate::audit::Moment;
+use crate::identity::Position;
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+const FIELD: &str = "as_of";
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AsOf {
+    /// A position, or a time (RFC 3339), which means the last position whose event was not
+    /// recorded after it. Not given: now.
+    #[param(example = "2026-11-01T12:00:00Z")]
+    as_of: Option<String>,
+}
+
+impl AsOf {
+    /// The position to answer at. `None` where nothing was asked for.
+    pub async fn position(self, app: &App) -> Result<Option<Position>, Problem> {
+        let Some(text) = self.as_of else { return Ok(None) };
+        let moment = parse(&text).ok_or_else(not_a_moment)?;
+        let position = ask(WAIT_MAX, app.auditor.position_at(moment)).await?;
+        position.map(Some).ok_or_else(beyond_the_head)
+    }
+}
+
+/// What axum could not read is a parameter that is there twice.
+pub fn given_once<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+    query.map(|Query(asked)| asked).map_err(|_| not_once())
+}
+
+pub fn problems() -> [Problem; 3] {
+    [not_a_moment(), beyond_the_head(), not_once()]
+}
+
+fn parse(text: &str) -> Option<Moment> {
+    // In a query, a plus that was not escaped is a blank.
+    text.replace(' ', "+").parse().ok()
+}
+
+fn not_a_moment() -> Problem {
+    Problem::bad_field(FIELD, "a position, or a time such as 2026-11-01T12:00:00Z")
+}
+
+fn beyond_the_head() -> Problem {
+    Problem::bad_field(FIELD, "a position that the ledger has reached, or a time that has come")
+}
+
+fn not_once() -> Problem {
+    Problem::bad_request("Send each parameter once.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_position_or_a_time_with_its_zone() {
+        assert_eq!(parse("17"), Some(Moment::Position(Position::new(17))));
+        for time in [
+            "2026-11-01T12:00:00Z",
+            "2026-11-01T13:00:00.000+01:00",
+            "2026-11-01T13:00:00 01:00",
+            "2026-11-01T06:30:00-05:30",
+        ] {
+            let expected = "2026-11-01T12:00:00Z".parse().unwrap();
+            assert_eq!(parse(time), Some(Moment::Time(expected)), "{time}");
+        }
+        for bad in [
+            "",
+            "-1",
+            "1.5",
+            "yesterday",
+            "2026-11-01",
+            "2026-11-01T12:00:00",
+            "9".repeat(20).as_str(),
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! `GET /contacts/{id}/why`: why are two observations one customer, or why are they not?
+
+use super::App;
+use super::contacts::{not_an_id, not_observed, parse};
+use super::moment::{self, AsOf, given_once};
+use super::problem::{Problem, documented};
+use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use super::rule_set::RuleSet;
+use crate::audit::{Outcome, Why};
+use crate::identity::{
+    Chain, ContactId, Email, Field, Identifiers, ObservationId, PhoneNumber, Position, Rules,
+    Shared, Unlinked,
+};
+use crate::ledger::Unanswered;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use chrono::SecondsFormat;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::openapi::{RefOr, response};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Other {
+    /// The number of the other observation.
+    #[param(value_type = i64, minimum = 1, example = 3, required = true)]
+    with: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Explanation<'a> {
+    /// Whether the two belong to one customer.
+    linked: bool,
+    /// The position that this holds at.
+    #[schema(value_type = i64)]
+    position: Position,
+    /// Those in force at that position.
+    rules: RuleSet<'a>,
+    /// The primary of the one that was asked of, then of the other.
+    #[schema(value_type = Vec<i64>)]
+    primary_contact_ids: [ContactId; 2],
+    /// The shortest chain between them, of several the one through the oldest observations. Null
+    /// where they are not linked, and at a position within a rule change, whose links are on their
+    /// way.
+    #[schema(required)]
+    chain: Option<ChainTold<'a>>,
+    /// What stands between them. Null where they are linked.
+    #[schema(required)]
+    apart: Option<Apart<'a>>,
+}
+
+/// Observations, each of which shares an identifier with the next.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Chain)]
+struct ChainTold<'a> {
+    observations: Vec<Step<'a>>,
+    /// One fewer: the first is what the first two observations share.
+    shared: Vec<SharedTold<'a>>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Step<'a> {
+    #[schema(value_type = i64)]
+    id: ObservationId,
+    /// Of its event.
+    #[schema(value_type = i64)]
+    position: Position,
+    recorded_at: String,
+    /// Those in force when it was recorded.
+    rules: RuleSet<'a>,
+    #[schema(required)]
+    email: Option<&'a str>,
+    #[schema(required)]
+    phone_number: Option<&'a str>,
+    /// Whether it is a contact: it brought something new.
+    is_contact: bool,
+    /// Without this observation the two fall apart. Not said of the two themselves.
+    is_bridge: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Shared)]
+struct SharedTold<'a> {
+    /// `email` or `phoneNumber`.
+    field: &'static str,
+    /// The normal form that makes them equal.
+    key: &'a str,
+    /// As the one and the other observation gave it.
+    values: Vec<&'a str>,
+    /// How many contacts share it.
+    contacts: usize,
+    /// Were it to link nobody, the two would fall apart.
+    is_bridge: bool,
+}
+
+/// Both empty: nothing that is known of them links them, under any rules that the ledger ever had
+/// or that come with it. Known of them is what belongs to their customers or has belonged to them.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Apart<'a> {
+    /// Identifiers that both customers have, and that the rules say link nobody.
+    never_linking: Vec<NeverLinking<'a>>,
+    /// Rules under which the two would be one customer, and how.
+    under_other_rules: Vec<UnderOtherRules<'a>>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct NeverLinking<'a> {
+    /// `email` or `phoneNumber`.
+    field: &'static str,
+    key: &'a str,
+    /// The oldest observation of either customer that has it.
+    #[schema(value_type = Vec<i64>)]
+    observation_ids: [ObservationId; 2],
+    /// As these two gave it.
+    values: Vec<&'a str>,
+    /// How many contacts have it, of all that is known of the two.
+    contacts: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+struct UnderOtherRules<'a> {
+    rules: RuleSet<'a>,
+    chain: ChainTold<'a>,
+}
+
+/// Why two observations belong to one customer, or what stands between them.
+#[utoipa::path(
+    get,
+    path = "/contacts/{id}/why",
+    tag = "auditors",
+    params(
+        ("id" = i64, Path, minimum = 1, description = "The number of an observation", example = 1),
+        Other,
+        AsOf,
+    ),
+    responses(
+        (status = 200, description = "The chain between them, or what is missing", body = Explanation),
+        NotExplained,
+    ),
+)]
+pub async fn why(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    other: Result<Query<Other>, QueryRejection>,
+    as_of: Result<Query<AsOf>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
+    let other = given_once(other)?.with;
+    let other = other.as_deref().and_then(parse).ok_or_else(not_another)?;
+    let position = match given_once(as_of)?.position(&app).await? {
+        Some(position) => position,
+        None => ask(WAIT_MAX, app.auditor.position()).await?,
+    };
+    let ids = [id, other].map(ObservationId::from);
+    let found = ask(WAIT_MAX, app.auditor.why(ids, position)).await?;
+    let why = found.ok_or_else(not_observed)?;
+    let body = explained(&why).map_err(|_| corrupt())?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+struct NotExplained;
+
+impl IntoResponses for NotExplained {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        let others = [not_an_id(), not_another(), not_observed(), corrupt(), unanswered()];
+        documented(others.into_iter().chain(moment::problems()))
+    }
+}
+
+fn not_another() -> Problem {
+    Problem::bad_field("with", format!("a whole number from 1 to {}", i64::MAX))
+}
+
+fn explained(why: &Why) -> Result<Vec<u8>, Unanswered> {
+    let (chain, apart) = match &why.outcome {
+        Outcome::Linked(chain) => {
+            let told = chain.as_ref().map(|chain| chain_told(why, &why.rules, chain));
+            (told.transpose()?, None)
+        }
+        Outcome::Apart { never_linking, other_rules } => {
+            let under_other_rules = other_rules.iter().map(|(rules, chain)| {
+                let chain = chain_told(why, rules, chain)?;
+                Ok(UnderOtherRules { rules: rules.into(), chain })
+            });
+            let under_other_rules = under_other_rules.collect::<Result<_, Unanswered>>()?;
+            let never_linking = never_linking.iter().map(|it| never_linking_told(why, it));
+            (None, Some(Apart { never_linking: never_linking.collect(), under_other_rules }))
+        }
+    };
+    let explanation = Explanation {
+        linked: why.is_linked(),
+        position: why.position,
+        rules: why.rules_in_force()?.into(),
+        primary_contact_ids: why.primary_ids,
+        chain,
+        apart,
+    };
+    Ok(serde_json::to_vec(&explanation).expect("an explanation is plain data"))
+}
+
+fn chain_told<'a>(
+    why: &'a Why,
+    rules: &Rules,
+    chain: &'a Chain,
+) -> Result<ChainTold<'a>, Unanswered> {
+    let steps = chain.observations.iter().map(|chained| {
+        let observed = why.observed(chained.id);
+        let identifiers = observed.identifiers.as_ref();
+        Ok(Step {
+            id: chained.id,
+            position: observed.position,
+            recorded_at: observed.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            rules: why.rules_of(chained.id)?.into(),
+            email: identifiers.and_then(|it| value(it, Field::Email)),
+            phone_number: identifiers.and_then(|it| value(it, Field::PhoneNumber)),
+            is_contact: why.is_contact(chained.id),
+            is_bridge: chained.is_bridge,
+        })
+    });
+    let neighbours = chain.observations.windows(2);
+    let shared = chain.shared.iter().zip(neighbours).map(|(shared, neighbours)| {
+        let Shared { field, key, is_bridge } = shared;
+        SharedTold {
+            field: name(*field),
+            key: key.as_str(),
+            values: values(why, neighbours.iter().map(|chained| chained.id), *field),
+            contacts: why.contacts_len(rules, *field, key),
+            is_bridge: *is_bridge,
+        }
+    });
+    Ok(ChainTold {
+        observations: steps.collect::<Result<_, Unanswered>>()?,
+        shared: shared.collect(),
+    })
+}
+
+fn never_linking_told<'a>(why: &'a Why, unlinked: &'a Unlinked) -> NeverLinking<'a> {
+    let Unlinked { field, key, observations } = unlinked;
+    NeverLinking {
+        field: name(*field),
+        key: key.as_str(),
+        observation_ids: *observations,
+        values: values(why, observations.iter().copied(), *field),
+        contacts: why.contacts_len(&why.rules, *field, key),
+    }
+}
+
+fn values(why: &Why, ids: impl Iterator<Item = ObservationId>, field: Field) -> Vec<&str> {
+    ids.filter_map(|id| value(why.observed(id).identifiers.as_ref()?, field)).collect()
+}
+
+fn value(identifiers: &Identifiers, field: Field) -> Option<&str> {
+    match field {
+        Field::Email => identifiers.email().map(Email::as_str),
+        Field::PhoneNumber => identifiers.phone_number().map(PhoneNumber::as_str),
+    }
+}
+
+fn name(field: Field) -> &'static str {
+    match field {
+        Field::Email => Email::FIELD,
+        Field::PhoneNumber => PhoneNumber::FIELD,
+    }
+}

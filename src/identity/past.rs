@@ -1,0 +1,104 @@
+//! Where some observations stood at a moment: the fold of what concerned them up to then.
+
+use super::answer::Answer;
+use super::event::Timestamp;
+use super::fold::Change;
+use super::holders::Holders;
+use super::id::{ContactId, ObservationId};
+use super::identities::Contact;
+use super::links::Standing;
+use super::observation::Identifiers;
+use super::rules::Rules;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Right for every identity of which it was told all that concerns its contacts, whatever else
+/// it was told or not.
+#[derive(Default)]
+pub struct Past {
+    primary_of: BTreeMap<ContactId, ContactId>,
+    /// The contacts of each primary.
+    led_by: BTreeMap<ContactId, BTreeSet<ContactId>>,
+    filed_under: BTreeMap<ObservationId, ContactId>,
+}
+
+impl Past {
+    /// Folds a change in. Changes come in order.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Rules => {}
+            Change::Introduced { contact, primary } => {
+                self.filed_under.insert(contact.into(), contact);
+                self.lead(contact, primary);
+            }
+            Change::Filed { observation, under } => {
+                self.filed_under.insert(observation, under);
+                self.retire(observation.into());
+            }
+            Change::Linked { contact, primary } => self.lead(contact, primary),
+            Change::Promoted { contact } => self.lead(contact, contact),
+            Change::Demoted { contact, primary } => {
+                for contact in self.led_by.remove(&contact).unwrap_or_default() {
+                    self.primary_of.remove(&contact);
+                    self.lead(contact, primary);
+                }
+            }
+        }
+    }
+
+    /// The primary of the identity that an observation belonged to. `None` for a number that was
+    /// not given yet.
+    pub fn primary_of(&self, observation: ObservationId) -> Option<ContactId> {
+        let contact = self.filed_under.get(&observation)?;
+        self.primary_of.get(contact).copied()
+    }
+
+    /// Whether an observation was a contact of its own.
+    pub fn is_contact(&self, observation: ObservationId) -> bool {
+        self.primary_of.contains_key(&observation.into())
+    }
+
+    /// The contacts of a primary, itself included, in order of id.
+    pub fn contacts_of(&self, primary: ContactId) -> impl Iterator<Item = ContactId> {
+        self.led_by.get(&primary).into_iter().flatten().copied()
+    }
+
+    /// The observations that are known here, in order.
+    pub fn observations(&self) -> impl Iterator<Item = ObservationId> {
+        self.filed_under.keys().copied()
+    }
+
+    /// The answer for a primary under rules, given what its contacts brought.
+    pub fn answer<'a>(
+        &self,
+        primary: ContactId,
+        rules: &Rules,
+        observed: impl Fn(ContactId) -> Option<&'a Identifiers>,
+    ) -> Answer {
+        let mut holders = Holders::new();
+        let contacts = self.contacts_of(primary).filter_map(|id| {
+            let identifiers = observed(id)?;
+            let keys = rules.keys(identifiers);
+            let holds = holders.claim(id, &keys);
+            // An answer tells no times.
+            let at = Timestamp::UNIX_EPOCH;
+            let linked_id = Some(primary).filter(|primary| *primary != id);
+            let standing = Standing { id, linked_id, updated_at: at };
+            Some(Contact::new(identifiers, keys, standing, holds, at))
+        });
+        Answer::of(&contacts.collect::<Vec<_>>())
+    }
+
+    fn lead(&mut self, contact: ContactId, primary: ContactId) {
+        self.retire(contact);
+        self.primary_of.insert(contact, primary);
+        self.led_by.entry(primary).or_default().insert(contact);
+    }
+
+    /// Takes a contact, alone, from whom it belonged to.
+    fn retire(&mut self, contact: ContactId) {
+        let Some(former) = self.primary_of.remove(&contact) else { return };
+        if let Some(contacts) = self.led_by.get_mut(&former) {
+            contacts.remove(&contact);
+        }
+    }
+}

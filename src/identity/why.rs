@@ -1,0 +1,324 @@
+//! Why two observations are linked: the shortest chain of identifiers that leads from one to the
+//! other, and what it hangs on.
+
+use super::id::ObservationId;
+use super::key::Key;
+use super::observation::Keys;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Which identifier it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Field {
+    Email,
+    PhoneNumber,
+}
+
+/// Observations, each of which shares an identifier with the next: one identifier fewer than
+/// observations.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Chain {
+    pub observations: Vec<Chained>,
+    pub shared: Vec<Shared>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Chained {
+    pub id: ObservationId,
+    /// Without it the two ends fall apart. Not said of the ends themselves.
+    pub is_bridge: bool,
+}
+
+/// An identifier that two neighbours in a chain share.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shared {
+    pub field: Field,
+    pub key: Key,
+    /// Were it to link nobody, the two ends would fall apart.
+    pub is_bridge: bool,
+}
+
+/// An identifier that two observations have and that never links.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unlinked {
+    pub field: Field,
+    pub key: Key,
+    /// The oldest on either side.
+    pub observations: [ObservationId; 2],
+}
+
+/// Observations by their keys under the same rules.
+pub type Keyed = BTreeMap<ObservationId, Keys>;
+
+/// The shortest chain from one observation to another, of several the one through the oldest.
+/// `None` where none leads there.
+pub fn chain(keyed: &Keyed, from: ObservationId, to: ObservationId) -> Option<Chain> {
+    let graph = Graph::of(keyed);
+    let (from, to) = (graph.place(from)?, graph.place(to)?);
+    let path = graph.shortest_path(from, to)?;
+    let is_bridge = graph.bridges(&path);
+    let mut chain = Chain { observations: Vec::new(), shared: Vec::new() };
+    for (node, is_bridge) in path.into_iter().zip(is_bridge) {
+        match graph.identifier(node) {
+            None => chain.observations.push(Chained { id: graph.ids[node], is_bridge }),
+            Some((field, key)) => {
+                chain.shared.push(Shared { field, key: key.clone(), is_bridge });
+            }
+        }
+    }
+    Some(chain)
+}
+
+/// The identifiers that never link and that observations on both sides have.
+pub fn unlinked(one_side: &Keyed, other_side: &Keyed) -> Vec<Unlinked> {
+    let other = oldest_unlinked(other_side);
+    let shared = oldest_unlinked(one_side).into_iter().filter_map(|((field, key), one)| {
+        let other = *other.get(&(field, key))?;
+        Some(Unlinked { field, key: key.clone(), observations: [one, other] })
+    });
+    shared.collect()
+}
+
+/// The observations that have an identifier, in order.
+pub fn sharing<'a>(
+    keyed: &'a Keyed,
+    field: Field,
+    key: &'a Key,
+) -> impl Iterator<Item = ObservationId> + 'a {
+    let has = move |keys: &Keys| identifiers(keys).any(|(of, other)| of == field && other == key);
+    keyed.iter().filter(move |(_, keys)| has(keys)).map(|(id, _)| *id)
+}
+
+fn oldest_unlinked(keyed: &Keyed) -> BTreeMap<(Field, &Key), ObservationId> {
+    let mut oldest = BTreeMap::new();
+    for (id, keys) in keyed {
+        for (field, key) in identifiers(keys).filter(|(_, key)| !key.is_link()) {
+            oldest.entry((field, key)).or_insert(*id);
+        }
+    }
+    oldest
+}
+
+fn identifiers(keys: &Keys) -> impl Iterator<Item = (Field, &Key)> {
+    let email = keys.email.iter().map(|key| (Field::Email, key));
+    email.chain(keys.phone_number.iter().map(|key| (Field::PhoneNumber, key)))
+}
+
+/// Observations and the identifiers that link, as the nodes of one graph: an observation is a
+/// neighbour of its identifiers. Observations come first, in order of their numbers.
+struct Graph<'a> {
+    ids: Vec<ObservationId>,
+    identifiers: Vec<(Field, &'a Key)>,
+    neighbours: Vec<Vec<usize>>,
+}
+
+impl<'a> Graph<'a> {
+    fn of(keyed: &'a Keyed) -> Self {
+        let ids: Vec<_> = keyed.keys().copied().collect();
+        let mut graph =
+            Self { neighbours: vec![Vec::new(); ids.len()], ids, identifiers: Vec::new() };
+        let mut places = HashMap::new();
+        for (node, keys) in keyed.values().enumerate() {
+            for identifier in identifiers(keys).filter(|(_, key)| key.is_link()) {
+                let place = *places.entry(identifier).or_insert_with(|| {
+                    graph.identifiers.push(identifier);
+                    graph.neighbours.push(Vec::new());
+                    graph.neighbours.len() - 1
+                });
+                graph.neighbours[node].push(place);
+                graph.neighbours[place].push(node);
+            }
+        }
+        graph
+    }
+
+    fn place(&self, id: ObservationId) -> Option<usize> {
+        self.ids.binary_search(&id).ok()
+    }
+
+    /// `None` for a node that is an observation.
+    fn identifier(&self, node: usize) -> Option<(Field, &Key)> {
+        self.identifiers.get(node.checked_sub(self.ids.len())?).copied()
+    }
+
+    /// Breadth first. An identifier's observations are tried from the oldest on.
+    fn shortest_path(&self, from: usize, to: usize) -> Option<Vec<usize>> {
+        let mut came_from = vec![None; self.neighbours.len()];
+        came_from[from] = Some(from);
+        let mut waiting = VecDeque::from([from]);
+        while let Some(node) = waiting.pop_front() {
+            if node == to {
+                return Some(self.walked(&came_from, from, to));
+            }
+            for next in &self.neighbours[node] {
+                if came_from[*next].is_none() {
+                    came_from[*next] = Some(node);
+                    waiting.push_back(*next);
+                }
+            }
+        }
+        None
+    }
+
+    fn walked(&self, came_from: &[Option<usize>], from: usize, to: usize) -> Vec<usize> {
+        let mut path = vec![to];
+        let mut node = to;
+        while node != from {
+            node = came_from[node].expect("every node but the first was come to from another");
+            path.push(node);
+        }
+        path.reverse();
+        path
+    }
+
+    /// Which nodes of a path every other path between its ends takes, too, the ends left out.
+    ///
+    /// Walks the path, and from each of its nodes all that can be reached off it, and keeps how far
+    /// up the path that leads: a node that nothing before it leads beyond is one. Each node and
+    /// neighbour is looked at once.
+    fn bridges(&self, path: &[usize]) -> Vec<bool> {
+        let on_path: HashMap<_, _> = path.iter().copied().zip(0..).collect();
+        let mut seen = vec![false; self.neighbours.len()];
+        let mut furthest = 0;
+        let mut is_bridge = vec![false; path.len()];
+        for (n, node) in path.iter().enumerate() {
+            is_bridge[n] = n > 0 && n + 1 < path.len() && furthest <= n;
+            let mut waiting = vec![*node];
+            while let Some(node) = waiting.pop() {
+                for next in &self.neighbours[node] {
+                    match on_path.get(next) {
+                        Some(place) => furthest = furthest.max(*place),
+                        None if !std::mem::replace(&mut seen[*next], true) => waiting.push(*next),
+                        None => {}
+                    }
+                }
+            }
+        }
+        is_bridge
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `a@x 1 | b@x 1` are observations 1 and 2 by their keys. A key with a `!` never links.
+    fn keyed(text: &str) -> Keyed {
+        let key = |word: &str| match word.strip_prefix('!') {
+            Some(word) => Key::never_links(word),
+            None => Key::links(word),
+        };
+        let keys = |text: &str| {
+            let words: Vec<_> = text.split(' ').collect();
+            let find = |is_email| words.iter().find(|word| word.contains('@') == is_email);
+            Keys {
+                email: find(true).map(|word| key(word)),
+                phone_number: find(false).map(|word| key(word)),
+            }
+        };
+        text.split(" | ").zip(1..).map(|(text, n)| (ObservationId::new(n), keys(text))).collect()
+    }
+
+    /// `1 -a@x- 2` is a chain. What is a bridge has a `=` instead: `1 =a@x= =2= -7- 3`.
+    fn told(chain: Option<Chain>) -> String {
+        let Some(chain) = chain else { return "apart".to_owned() };
+        let mut words = Vec::new();
+        let mut shared = chain.shared.iter();
+        for Chained { id, is_bridge } in &chain.observations {
+            words.push(if *is_bridge { format!("={id}=") } else { id.to_string() });
+            words.extend(shared.next().map(|Shared { key, is_bridge, .. }| match is_bridge {
+                true => format!("={}=", key.as_str()),
+                false => format!("-{}-", key.as_str()),
+            }));
+        }
+        words.join(" ")
+    }
+
+    #[track_caller]
+    fn check(given: &str, from: i64, to: i64, expected: &str) {
+        let chain = chain(&keyed(given), ObservationId::new(from), ObservationId::new(to));
+        assert_eq!(told(chain), expected);
+    }
+
+    #[test]
+    fn a_chain_goes_from_one_shared_identifier_to_the_next() {
+        check("a@x 1 | b@x 1", 1, 2, "1 =1= 2");
+        check("a@x 1 | b@x 1", 2, 1, "2 =1= 1");
+        check("a@x 1 | b@x 1 | b@x 2", 1, 3, "1 =1= =2= =b@x= 3");
+        check("a@x 1", 1, 1, "1");
+    }
+
+    #[test]
+    fn an_observation_that_introduced_nothing_can_be_the_link() {
+        check("a@x 1 | b@x 2 | a@x 2", 1, 2, "1 =a@x= =3= =2= 2");
+    }
+
+    #[test]
+    fn what_can_be_gone_around_is_no_bridge() {
+        check("a@x 1 | a@x 1", 1, 2, "1 -a@x- 2");
+        check("a@x 1 | b@x 2 | a@x 2 | b@x 1", 1, 2, "1 -a@x- 3 -2- 2");
+        check("a@x 1 | a@x 2 | a@x 2 | b@x 2", 1, 4, "1 =a@x= 2 =2= 4");
+    }
+
+    #[test]
+    fn of_two_ways_the_shorter_is_told_and_of_two_short_ones_the_older() {
+        check("a@x 1 | b@x 1 | b@x 2 | c@x 2 | c@x a@x", 1, 3, "1 =1= =2= =b@x= 3");
+        check("a@x 1 | a@x 2 | a@x 2 | 2", 1, 4, "1 =a@x= 2 =2= 4");
+    }
+
+    #[test]
+    fn a_value_that_never_links_leads_nowhere_and_is_told_of_both_sides() {
+        check("!a@x 1 | !a@x 2", 1, 2, "apart");
+        check("a@x | 1", 1, 2, "apart");
+        let all = keyed("!a@x 1 | !a@x 1 | !a@x 2 | b@x 3");
+        let (one, other): (Keyed, Keyed) = all.into_iter().partition(|(id, _)| id.get() < 3);
+        let found = unlinked(&one, &other);
+        let expected = Unlinked {
+            field: Field::Email,
+            key: Key::never_links("a@x"),
+            observations: [ObservationId::new(1), ObservationId::new(3)],
+        };
+        assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn an_email_and_a_phone_number_are_never_one_identifier() {
+        let keys = |email: Option<&str>, number: Option<&str>| Keys {
+            email: email.map(Key::links),
+            phone_number: number.map(Key::links),
+        };
+        let [one, two] = [1, 2].map(ObservationId::new);
+        let keyed = Keyed::from([(one, keys(Some("1"), None)), (two, keys(None, Some("1")))]);
+        assert_eq!(chain(&keyed, one, two), None);
+    }
+
+    /// What is said to be a bridge is one, and nothing else is: tried by taking it away.
+    #[test]
+    fn bridges_are_what_cannot_be_taken_away() {
+        let mut random = fastrand::Rng::with_seed(61);
+        for _ in 0..300 {
+            let text: Vec<_> =
+                (0..12).map(|_| format!("{}@x {}", random.u8(0..7), random.u8(0..7))).collect();
+            let all = keyed(&text.join(" | "));
+            let [from, to] = [1, 12].map(ObservationId::new);
+            let Some(found) = chain(&all, from, to) else { continue };
+            for chained in found.observations.iter().filter(|it| ![from, to].contains(&it.id)) {
+                let mut without = all.clone();
+                without.remove(&chained.id);
+                assert_eq!(chain(&without, from, to).is_none(), chained.is_bridge, "{text:?}");
+            }
+            for shared in &found.shared {
+                let mut without = all.clone();
+                let keep = |key: &Key| *key != shared.key;
+                for keys in without.values_mut() {
+                    match shared.field {
+                        Field::Email => keys.email = keys.email.take().filter(keep),
+                        Field::PhoneNumber => {
+                            keys.phone_number = keys.phone_number.take().filter(keep);
+                        }
+                    }
+                }
+                assert_eq!(chain(&without, from, to).is_none(), shared.is_bridge, "{text:?}");
+            }
+        }
+    }
+}

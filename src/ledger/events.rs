@@ -1,0 +1,110 @@
+//! Reading events in order, all or those that somebody wants.
+
+use crate::identity::{ContactId, ObservationId, Position};
+use sqlx::{PgExecutor, query_as, query_file_as};
+
+/// An event's line, exactly as recorded, with the identifiers of its observation beside it.
+pub struct EventRow {
+    pub position: Position,
+    pub kind: String,
+    pub line: String,
+    pub observation_id: Option<ObservationId>,
+    pub email: Option<String>,
+    pub phone_number: Option<String>,
+}
+
+/// Which events somebody wants: those that meet both, or all.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub kind: Option<&'static str>,
+    /// Those that file an observation under this contact, link it, or link another one to it.
+    pub contact: Option<ContactId>,
+}
+
+struct Row {
+    position: i64,
+    kind: String,
+    line: String,
+    observation_id: Option<i64>,
+    email: Option<String>,
+    phone_number: Option<String>,
+}
+
+/// Up to `limit` wanted events after a position and up to another one, in order.
+///
+/// Positions are in commit order, so a reader that goes on from the last one it has seen
+/// misses none.
+pub async fn events_between(
+    executor: impl PgExecutor<'_>,
+    after: Position,
+    up_to: Position,
+    wanted: &Wanted,
+    limit: i64,
+) -> Result<Vec<EventRow>, sqlx::Error> {
+    let rows = match wanted.contact {
+        Some(contact) => of_contact(executor, after, up_to, contact, wanted.kind, limit).await?,
+        None => in_order(executor, after, up_to, wanted.kind, limit).await?,
+    };
+    Ok(rows.into_iter().map(EventRow::from).collect())
+}
+
+async fn in_order(
+    executor: impl PgExecutor<'_>,
+    after: Position,
+    up_to: Position,
+    kind: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Row>, sqlx::Error> {
+    query_as!(
+        Row,
+        r#"
+        select e.position, e.kind, e.line, e.observation_id,
+            o.email as "email?", o.phone_number as "phone_number?"
+        from event as e
+        left join observation as o on o.id = e.observation_id
+        where e.position > $1 and e.position <= $2 and ($3::text is null or e.kind = $3)
+        order by e.position
+        limit $4
+        "#,
+        after.get(),
+        up_to.get(),
+        kind,
+        limit
+    )
+    .fetch_all(executor)
+    .await
+}
+
+async fn of_contact(
+    executor: impl PgExecutor<'_>,
+    after: Position,
+    up_to: Position,
+    contact: ContactId,
+    kind: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Row>, sqlx::Error> {
+    query_file_as!(
+        Row,
+        "src/ledger/of_contact.sql",
+        after.get(),
+        up_to.get(),
+        contact.get(),
+        kind,
+        limit
+    )
+    .fetch_all(executor)
+    .await
+}
+
+impl From<Row> for EventRow {
+    fn from(row: Row) -> Self {
+        Self {
+            position: Position::new(row.position),
+            kind: row.kind,
+            line: row.line,
+            observation_id: row.observation_id.map(ObservationId::new),
+            email: row.email,
+            phone_number: row.phone_number,
+        }
+    }
+}

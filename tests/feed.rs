@@ -1,0 +1,227 @@
+//! The feed: every event once and in order, in each of its forms, whoever writes meanwhile.
+
+use crate::support::{Seen, Service, TestLedger, random_observations};
+use futures_util::future::join_all;
+use reqwest::Response;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// What a listener of Server-Sent Events has received.
+struct Listener {
+    response: Response,
+    text: String,
+}
+
+#[derive(Debug)]
+struct Received {
+    id: i64,
+    kind: String,
+    entry: Value,
+}
+
+impl Listener {
+    async fn start(service: &Service, path: &str, last_event_id: Option<i64>) -> Self {
+        let mut headers = vec![("accept", "text/event-stream".to_owned())];
+        headers.extend(last_event_id.map(|id| ("last-event-id", id.to_string())));
+        let response = service.get_with(path, &headers).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, text: String::new() }
+    }
+
+    /// The next event; none when the stream has ended.
+    async fn next(&mut self) -> Option<Received> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let received = parse(block);
+                self.text = rest.to_owned();
+                if received.is_some() {
+                    return received;
+                }
+                continue;
+            }
+            let chunk = self.response.chunk().await.ok()??;
+            self.text += std::str::from_utf8(&chunk).unwrap();
+        }
+    }
+
+    /// The positions up to one that is going to come.
+    async fn positions_to(&mut self, last: i64) -> Vec<i64> {
+        let mut positions = Vec::new();
+        while positions.last() != Some(&last) {
+            positions.push(self.next().await.unwrap().id);
+        }
+        positions
+    }
+}
+
+fn parse(block: &str) -> Option<Received> {
+    let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+    let entry: Value = serde_json::from_str(field("data: ")?).unwrap();
+    let received =
+        Received { id: field("id: ")?.parse().unwrap(), kind: field("event: ")?.to_owned(), entry };
+    assert_eq!(received.entry["event"]["position"], received.id);
+    assert_eq!(received.entry["event"]["kind"], *received.kind);
+    Some(received)
+}
+
+async fn lines(service: &Service, path: &str) -> Vec<Value> {
+    let response = service.get_with(path, &[("accept", "application/x-ndjson".into())]).await;
+    assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+    let text = response.text().await.unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn pages(service: &Service, path: &str) -> Vec<Value> {
+    let mut next = Some(path.to_owned());
+    let mut entries = Vec::new();
+    while let Some(path) = next {
+        let mut page = service.get_json(&path).await;
+        entries.append(page["events"].as_array_mut().unwrap());
+        next = page["next"].as_str().map(str::to_owned);
+    }
+    entries
+}
+
+fn positions(entries: &[Value]) -> Vec<i64> {
+    entries.iter().map(|entry| entry["event"]["position"].as_i64().unwrap()).collect()
+}
+
+async fn head(service: &Service) -> i64 {
+    service.get("/contacts/1").await.headers()["ledger-position"].to_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn no_position_is_skipped_or_repeated_while_two_nodes_write() {
+    let ledger = TestLedger::new().await;
+    let nodes = [Service::start(&ledger.url), Service::start(&ledger.url)];
+    let all = random_observations(41, 1500, 400);
+    let mut listeners = [
+        Listener::start(&nodes[0], "/events", None).await,
+        Listener::start(&nodes[1], "/events?after=40", None).await,
+        Listener::start(&nodes[1], "/events?after=7", Some(100)).await,
+    ];
+    let writers = all.chunks(50).enumerate().map(async |(writer, mine)| {
+        for seen in mine {
+            nodes[writer % 2].identify(seen).await;
+        }
+    });
+    let readers = (0..20).map(async |_| {
+        let read = lines(&nodes[0], "/events").await;
+        assert!(positions(&read).into_iter().eq(1..=read.len() as i64), "gap-free from the first");
+    });
+    let write_and_end = async {
+        join_all(writers).await;
+        nodes[0].identify(&Seen::new("last@x", "")).await;
+        head(&nodes[0]).await
+    };
+    let (last, _) = tokio::join!(write_and_end, join_all(readers));
+    for (listener, first) in listeners.iter_mut().zip([1, 41, 101]) {
+        let heard = listener.positions_to(last).await;
+        assert!(heard.into_iter().eq(first..=last), "each once and in order");
+    }
+    let whole = lines(&nodes[1], "/events").await;
+    assert_eq!(whole, pages(&nodes[0], "/events?limit=97").await);
+    assert!(positions(&whole).into_iter().eq(1..=last));
+}
+
+#[tokio::test]
+async fn what_is_recorded_on_any_node_is_heard_on_any_other_at_once() {
+    let ledger = TestLedger::new().await;
+    let nodes = [Service::start(&ledger.url), Service::start(&ledger.url)];
+    let mut listener = Listener::start(&nodes[0], "/events?after=1", None).await;
+    for n in 0..5 {
+        let recorded = Instant::now();
+        nodes[1].identify(&Seen::new(&format!("a{n}@x"), "")).await;
+        assert_eq!(listener.next().await.unwrap().entry["observation"]["id"], n + 1);
+        assert!(recorded.elapsed() < Duration::from_secs(1), "{:?}", recorded.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn every_form_can_be_filtered_by_kind_and_by_contact() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for seen in random_observations(42, 300, 60) {
+        service.identify(&seen).await;
+    }
+    let whole = lines(&service, "/events").await;
+    let is_kind = |kind: &str| {
+        let kind = kind.to_owned();
+        move |entry: &&Value| entry["event"]["kind"] == *kind
+    };
+    let names = |contact: i64| {
+        move |entry: &&Value| {
+            let data = &entry["event"]["data"];
+            let is_observation = entry["event"]["kind"] == "ContactObserved";
+            data["contactId"] == contact
+                || (!is_observation && data["primaryId"] == contact)
+                || (is_observation && data["observationId"] == contact)
+        }
+    };
+    let demotions: Vec<_> = whole.iter().filter(is_kind("PrimaryDemoted")).cloned().collect();
+    let busy = demotions.last().unwrap()["event"]["data"]["primaryId"].as_i64().unwrap();
+    let of_busy: Vec<_> = whole.iter().filter(names(busy)).cloned().collect();
+    let linked_to_busy: Vec<_> = of_busy.iter().filter(is_kind("ContactLinked")).cloned().collect();
+    let repeat = whole.iter().find(|entry| {
+        let data = &entry["event"]["data"];
+        data["observationId"].is_number() && data["observationId"] != data["contactId"]
+    });
+    let repeat = repeat.unwrap()["observation"]["id"].as_i64().unwrap();
+    let of_repeat: Vec<_> = whole.iter().filter(names(repeat)).cloned().collect();
+    assert!(demotions.len() > 5 && linked_to_busy.len() > 1 && of_repeat.len() == 1);
+    for (query, expected) in [
+        ("kind=PrimaryDemoted".to_owned(), demotions),
+        (format!("contact={busy}"), of_busy),
+        (format!("contact={busy}&kind=ContactLinked"), linked_to_busy),
+        (format!("contact={repeat}"), of_repeat),
+        ("contact=999999".to_owned(), vec![]),
+    ] {
+        assert_eq!(lines(&service, &format!("/events?{query}")).await, expected);
+        assert_eq!(pages(&service, &format!("/events?limit=3&{query}")).await, expected);
+        let mut listener = Listener::start(&service, &format!("/events?{query}"), None).await;
+        for entry in expected {
+            assert_eq!(listener.next().await.unwrap().entry, entry);
+        }
+        let silence = timeout(Duration::from_millis(300), listener.next()).await;
+        assert!(silence.is_err(), "nothing more was wanted");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_ends_live_streams_at_once() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for seen in random_observations(43, 100, 400) {
+        service.identify(&seen).await;
+    }
+    let mut listener = Listener::start(&service, "/events", None).await;
+    assert_eq!(listener.next().await.unwrap().id, 1);
+    let stopped = Instant::now();
+    service.signal(Signal::TERM);
+    while listener.next().await.is_some() {}
+    assert!(service.wait().success());
+    assert!(stopped.elapsed() < Duration::from_secs(3), "{:?}", stopped.elapsed());
+}
+
+#[tokio::test]
+async fn live_listeners_are_limited_in_number() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let mut listeners = Vec::new();
+    for _ in 0..100 {
+        listeners.push(Listener::start(&service, "/events", None).await);
+    }
+    let live = [("accept", "text/event-stream".to_owned())];
+    let refused = service.get_with("/events", &live).await;
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(service.get("/events").await.status(), 200, "pages are not streams");
+    service.identify(&Seen::new("a@x", "")).await;
+    for listener in &mut listeners {
+        assert_eq!(listener.positions_to(2).await, [1, 2]);
+    }
+}
