@@ -273,10 +273,11 @@ async fn a_checkpoint_that_only_the_directory_has_is_agreed_with() {
     succeeds(command(&["verify"]).args(&args));
 
     // The same with another history in between: nothing is signed.
-    let rewrite = "
+    let rewrite = r#"
         alter table event disable trigger all;
-        update event set line = replace(line, 'new', 'old') where position = 40;
-    ";
+        update event set line = replace(line, ':"new"', ':"old"')
+        where position = (select min(position) from event where line like '%:"new"%');
+    "#;
     let mut superuser = ledger.superuser().await;
     sqlx::raw_sql(&*format!("{forget}{rewrite}").leak()).execute(&mut superuser).await.unwrap();
     let service = start();

@@ -157,13 +157,12 @@ impl Task {
         if self.flight.is_none() && self.known.is_full() {
             self.forget();
         }
-        self.shared.make_keys(&mut requests);
         // What was read lacks what is known now: nothing is released before this is decided.
-        let mut snapshot = self.read(&requests).await;
+        let mut snapshot = self.read(&mut requests).await;
         if snapshot.as_ref().is_some_and(|snapshot| !self.fits(snapshot)) {
             self.land_and_conclude().await;
             self.redo_next().await;
-            snapshot = self.read(&requests).await;
+            snapshot = self.read(&mut requests).await;
         }
         match snapshot.filter(|snapshot| self.fits(snapshot)) {
             Some(snapshot) => {
@@ -182,7 +181,10 @@ impl Task {
         }
     }
 
-    async fn read(&mut self, requests: &[Request]) -> Option<Snapshot> {
+    /// Reads what the requests touch. Their keys are made by the rules that are followed now: new
+    /// ones may have come since the last time.
+    async fn read(&mut self, requests: &mut [Request]) -> Option<Snapshot> {
+        self.shared.make_keys(requests);
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => self.shared.database.recorder().await.ok()?,
