@@ -10,11 +10,15 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// Growing one of many small tables at a time needs less room than growing a large one.
 const SHARDS_LEN: usize = 256;
 
-/// Which contact holds which key: the oldest that has it. A key stands for itself by 128 bits of
-/// its SHA-256, so two are mistaken for one never (some 2^-80 for ten million of them).
+/// Which contact holds which key: the oldest that has it. A key stands for itself by 88 bits of
+/// its SHA-256: that any two of ten million are mistaken for one has a chance of 10^-13.
 pub struct Holders {
-    shards: Vec<HashMap<KeyHash, ContactId, BuildHasherDefault<AsItIs>>>,
+    shards: Vec<HashMap<KeyHash, Holder, BuildHasherDefault<AsItIs>>>,
 }
+
+/// A contact's id in 40 bits, so that an entry has 16 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Holder([u8; 5]);
 
 /// Which of its keys a contact holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub struct Holds {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct KeyHash([u64; 2]);
+pub(super) struct KeyHash([u8; 11]);
 
 impl Holders {
     pub fn new() -> Self {
@@ -63,11 +67,12 @@ impl Holders {
 
     fn claim_key(&mut self, contact: ContactId, key: Option<(&Key, KeyHash)>) -> bool {
         let Some((_, hash)) = key.filter(|(key, _)| key.is_link()) else { return false };
-        *self.shards[hash.shard()].entry(hash).or_insert(contact) == contact
+        let holder = Holder::from(contact);
+        *self.shards[hash.shard()].entry(hash).or_insert(holder) == holder
     }
 
     fn holder(&self, hash: KeyHash) -> Option<ContactId> {
-        self.shards[hash.shard()].get(&hash).copied()
+        self.shards[hash.shard()].get(&hash).map(|holder| ContactId::from(*holder))
     }
 }
 
@@ -88,20 +93,32 @@ impl KeyHash {
 
     fn of(kind: u8, key: &Key) -> Self {
         let digest = Sha256::new().chain_update([kind]).chain_update(key.as_str()).finalize();
-        let half = |from: usize| {
-            u64::from_le_bytes(digest[from..from + 8].try_into().expect("eight bytes are eight"))
-        };
-        Self([half(0), half(8)])
+        Self(digest[..11].try_into().expect("a digest has more than eleven bytes"))
     }
 
     fn shard(self) -> usize {
-        self.0[1] as usize % SHARDS_LEN
+        usize::from(self.0[10]) % SHARDS_LEN
     }
 }
 
 impl std::hash::Hash for KeyHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0[0]);
+        let first = self.0[..8].try_into().expect("eleven bytes begin with eight");
+        state.write_u64(u64::from_le_bytes(first));
+    }
+}
+
+impl From<ContactId> for Holder {
+    fn from(id: ContactId) -> Self {
+        let [.., a, b, c, d, e] = id.get().to_be_bytes();
+        assert!(id.get() < 1 << 40, "a ledger of a million million observations");
+        Self([a, b, c, d, e])
+    }
+}
+
+impl From<Holder> for ContactId {
+    fn from(Holder([a, b, c, d, e]): Holder) -> Self {
+        Self::new(i64::from_be_bytes([0, 0, 0, a, b, c, d, e]))
     }
 }
 
