@@ -113,14 +113,16 @@ fn body<F: Future<Output = Result<(), BrokenOff>> + Send + 'static>(
     let (sender, receiver) = mpsc::channel(1);
     let writing = write(sender.clone());
     tokio::spawn(async move {
-        let gone = sender.closed();
         tokio::select! {
-            () = gone => {}
-            written = writing => {
-                if let Err(why) = written {
+            biased;
+            () = sender.closed() => {}
+            written = writing => match written {
+                Err(why) if !sender.is_closed() => {
                     tracing::warn!("a stream of events was broken off: {why}");
                 }
-            }
+                // Nobody misses what comes too late for a client that went away.
+                Ok(()) | Err(_) => {}
+            },
         }
     });
     let chunks = ReceiverStream::new(receiver).map(Ok);
