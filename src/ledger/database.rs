@@ -13,6 +13,9 @@ pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const URL_EXPECTED: &str = "DATABASE_URL is not a Postgres URL; it looks like \
     postgres://user:password@host/database";
 
+/// What recorder sessions are called, for operators and for `is_served`.
+pub(super) const RECORDER: &str = "identity-ledger recorder";
+
 const OWNER_SETTINGS: [(&str, &str); 1] = [("application_name", "identity-ledger owner")];
 
 /// Nested loops over indexes are right for every statement here, whatever the statistics say:
@@ -34,7 +37,7 @@ const RECORDER_SETTINGS: [(&str, &str); 8] = [
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "10s"),
-    ("application_name", "identity-ledger recorder"),
+    ("application_name", RECORDER),
 ];
 
 /// A node that hangs loses its session, and with it the lock that makes it the one sealer.

@@ -19,7 +19,7 @@ pub use events::{EventRow, Wanted, events_between};
 pub use fault::{Fault, Unanswered};
 pub use name::LedgerName;
 pub use open::{SERVICE_ROLE, grant_to_service, open};
-pub use pages::{EventLine, Paged, Pages, Recorded, last_observation, observations};
+pub use pages::{EventLine, Paged, Pages, Recorded, is_served, last_observation, observations};
 pub use read::{line_at, position};
 pub use rules::{
     Activation, RulesFault, activations, keep_rules, recorded_rules, rules_documents,

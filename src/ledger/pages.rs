@@ -1,15 +1,21 @@
-//! Long reads of a ledger: many short statements, read ahead of whoever works on the rows.
+//! Long reads of a ledger: many short statements, read ahead of whoever works on the rows where
+//! nobody else needs the machine.
 
-use super::database::Database;
+use super::database::{Database, RECORDER};
 use crate::identity::{Email, Identifiers, ObservationId, PhoneNumber, Timestamp};
-use sqlx::{PgConnection, query, query_as};
-use tokio::sync::mpsc;
+use sqlx::{PgConnection, query, query_as, query_scalar};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
 
 const PAGE_LEN: i64 = 20_000;
 const PAGES_AHEAD: usize = 2;
 
 /// Pages of rows, read by a task of their own. No snapshot is held longer than for one page.
-pub struct Pages<T>(mpsc::Receiver<Result<Vec<T>, sqlx::Error>>);
+pub struct Pages<T> {
+    pages: mpsc::Receiver<Result<Vec<T>, sqlx::Error>>,
+    /// How many more may be read.
+    wanted: Arc<Semaphore>,
+}
 
 /// What can be read in pages, in the order of its numbers.
 pub trait Paged: Sized + Send + 'static {
@@ -46,30 +52,47 @@ struct Row {
 impl<T: Paged> Pages<T> {
     /// The rows after a number, up to and including another.
     pub fn between(database: &Database, after: i64, last: i64) -> Self {
-        let (pages, receiver) = mpsc::channel(PAGES_AHEAD);
-        let database = database.clone();
-        tokio::spawn(async move {
-            if let Err(error) = send(&database, after, last, &pages).await {
-                let _ = pages.send(Err(error)).await;
-            }
-        });
-        Self(receiver)
+        let (sender, pages) = mpsc::channel(PAGES_AHEAD + 1);
+        let wanted = Arc::new(Semaphore::new(0));
+        let reading = read(database.clone(), after, last, sender, wanted.clone());
+        tokio::spawn(reading);
+        Self { pages, wanted }
     }
 
     /// `None` after the last page.
     pub async fn next(&mut self) -> Result<Option<Vec<T>>, sqlx::Error> {
-        self.0.recv().await.transpose()
+        self.wanted.add_permits(1);
+        self.pages.recv().await.transpose()
     }
 }
 
-async fn send<T: Paged>(
+async fn read<T: Paged>(
+    database: Database,
+    after: i64,
+    last: i64,
+    pages: mpsc::Sender<Result<Vec<T>, sqlx::Error>>,
+    wanted: Arc<Semaphore>,
+) {
+    if let Err(error) = try_read(&database, after, last, &pages, &wanted).await {
+        let _ = pages.send(Err(error)).await;
+    }
+}
+
+async fn try_read<T: Paged>(
     database: &Database,
     mut after: i64,
     last: i64,
     pages: &mpsc::Sender<Result<Vec<T>, sqlx::Error>>,
+    wanted: &Semaphore,
 ) -> Result<(), sqlx::Error> {
     let mut owner = database.owner().await?;
+    // Beside a service, reading and working take turns, so that a core is left for its callers.
+    if !is_served(&mut owner).await? {
+        wanted.add_permits(PAGES_AHEAD);
+    }
     loop {
+        let permit = wanted.acquire().await.expect("nobody closes it");
+        permit.forget();
         let page = T::page(&mut owner, after, last).await?;
         let Some(end) = page.last() else { return Ok(()) };
         after = end.number();
@@ -78,6 +101,20 @@ async fn send<T: Paged>(
             return Ok(());
         }
     }
+}
+
+/// Whether a service records in this database. Long work then takes more time, and less of the
+/// machine.
+pub async fn is_served(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    query_scalar!(
+        r#"select exists (
+            select from pg_stat_activity
+            where datname = current_database() and application_name = $1
+        ) as "is!""#,
+        RECORDER
+    )
+    .fetch_one(connection)
+    .await
 }
 
 impl Paged for EventLine {

@@ -1,5 +1,6 @@
 //! The contact table itself: made once, and replaced as a whole by a rebuild.
 
+use crate::ledger::is_served;
 use anyhow::ensure;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
@@ -54,8 +55,13 @@ pub async fn create_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     sign(owner, "contact_next").await
 }
 
-/// Builds the indexes of `contact_next`, once it is full.
+/// Builds the indexes of `contact_next`, once it is full: beside a service with one process.
 pub async fn index_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let processes = if is_served(owner).await? { 0 } else { 2 };
+    let settings = format!(
+        "set maintenance_work_mem = '256MB'; set max_parallel_maintenance_workers = {processes}"
+    );
+    sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *owner).await?;
     sqlx::raw_sql(AssertSqlSafe(next(INDEXES))).execute(&mut *owner).await?;
     query("analyze contact_next").execute(owner).await?;
     Ok(())

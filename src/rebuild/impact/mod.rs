@@ -17,6 +17,7 @@ use sizes::Sizes;
 use sqlx::query;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// What the swap itself takes, and what each event takes on top of it: measured with `make bench`.
 const PAUSE_MIN_MS: u64 = 100;
@@ -197,28 +198,28 @@ async fn compare(
     let side = |rules| Side { rules, census: Census::with_capacity(observations_len) };
     let (mut before, mut after) = (from.map(side), side(to));
     let mut tally = Tally::default();
+    // Both at once, unless a service needs the machine.
+    let one_by_one = ledger::is_served(&mut database.owner().await?).await?;
     let mut pages = Pages::<Recorded>::between(database, 0, last.get());
     progress.begin("resolving observations", last.get());
     while let Some(page) = pages.next().await? {
         let page = Arc::new(page);
-        let decided_after = tokio::task::spawn_blocking({
-            let page = page.clone();
-            move || after.observe(&page)
-        });
-        if let Some(side) = before {
-            let decided_before = tokio::task::spawn_blocking({
-                let page = page.clone();
-                move || side.observe(&page)
-            });
-            let (side, decided) = decided_before.await?;
-            let (other, decided_after) = decided_after.await?;
+        let mut observing = after.observing(page.clone());
+        if one_by_one {
+            observing = tokio::spawn(std::future::ready(observing.await?));
+        }
+        let decided_before = match before {
+            Some(side) => Some(side.observing(page.clone()).await?),
+            None => None,
+        };
+        let (side, decided_after) = observing.await?;
+        after = side;
+        before = decided_before.map(|(side, decided)| {
             for (seen, pair) in page.iter().zip(decided.iter().zip(&decided_after)) {
                 tally.add(seen, pair.0, pair.1);
             }
-            (before, after) = (Some(side), other);
-        } else {
-            (before, after) = (None, decided_after.await?.0);
-        }
+            side
+        });
         progress.at(after.census.links.last().get());
     }
     Ok(Compared {
@@ -229,6 +230,11 @@ async fn compare(
 }
 
 impl Side {
+    /// Begins to resolve a page, on a thread of its own.
+    fn observing(self, page: Arc<Vec<Recorded>>) -> JoinHandle<(Self, Decided)> {
+        tokio::task::spawn_blocking(move || self.observe(&page))
+    }
+
     fn observe(mut self, page: &[Recorded]) -> (Self, Decided) {
         let observe = |seen: &Recorded| {
             let keys = self.rules.keys(&seen.identifiers);
