@@ -1,38 +1,28 @@
 //! Section 7: rebuilding the largest ledger, and changing its rules under load.
 
 use crate::load::{self, Arrivals, Plan};
-use crate::machine::Memory;
-use crate::postgres::{Cloned, Server, execute};
+use crate::postgres::{Cloned, Server, copy_out, execute};
 use crate::ran::latencies_ms;
 use crate::report::{Report, Table};
 use crate::scale::LARGE;
-use crate::service::{self, Service};
+use crate::service::{Service, Took, run};
 use crate::traffic::Traffic;
 use anyhow::{Context as _, ensure};
-use futures_util::TryStreamExt as _;
 use futures_util::future::try_join;
 use hdrhistogram::Histogram;
 use identity_ledger::identity::{Census, EXACT_RULES, Rules};
 use identity_ledger::ledger::{Pages, Recorded};
 use identity_ledger::projection;
 use serde_json::Value;
-use sqlx::{PgConnection, query_scalar};
+use sqlx::query_scalar;
 use std::cell::Cell;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const REQUESTS_PER_SECOND: f64 = 2_000.0;
 /// Measured on its own, so that the pause at the end does not hide in the build before it.
 const SEGMENT: Duration = Duration::from_secs(5);
 const RULES_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
-
-/// What a command took.
-struct Took {
-    seconds: f64,
-    peak_mb: f64,
-    output: String,
-}
 
 pub async fn rules(server: &Server, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
     eprintln!("rules ...");
@@ -45,8 +35,8 @@ pub async fn rules(server: &Server, dir: &Path, report: &mut Report) -> anyhow::
     let resolved = resolve(&cloned).await?;
     server.settle().await?;
     let compared = run(&cloned, &["rules", "diff", RULES_FILE, "--json"]).await?;
-    let contacts = contacts_len(&cloned).await?;
-    let bytes_each = |took: &Took| took.peak_mb * 1e6 / contacts;
+    let contacts_len = cloned.contacts_len().await?;
+    let bytes_each = |took: &Took| took.peak_bytes() / contacts_len;
     report.tables.push(Table {
         title: "7 rebuild and diff, 5 million contacts",
         columns: vec!["", "s", "x the floor", "peak MB", "bytes a contact"],
@@ -66,11 +56,6 @@ pub async fn rules(server: &Server, dir: &Path, report: &mut Report) -> anyhow::
 
 fn costs(took: &Took, floor: f64, bytes_each: f64) -> Vec<f64> {
     vec![took.seconds, took.seconds / floor, took.peak_mb, bytes_each]
-}
-
-async fn contacts_len(cloned: &Cloned) -> anyhow::Result<f64> {
-    let count = "select count(*)::double precision from contact";
-    Ok(query_scalar(count).fetch_one(&mut cloned.database.owner().await?).await?)
 }
 
 /// COPY of the events and observations out, COPY of the contact rows into an empty table, and its
@@ -95,13 +80,6 @@ async fn floor(cloned: &Cloned) -> anyhow::Result<f64> {
     Ok(seconds)
 }
 
-async fn copy_out(owner: &mut PgConnection, table: &str) -> anyhow::Result<()> {
-    let statement = format!("copy {table} to stdout");
-    let mut rows = owner.copy_out_raw(&statement).await?;
-    while rows.try_next().await?.is_some() {}
-    Ok(())
-}
-
 /// Reads all observations, page by page, and resolves them in memory by one rule set.
 async fn resolve(cloned: &Cloned) -> anyhow::Result<f64> {
     let since = Instant::now();
@@ -115,24 +93,6 @@ async fn resolve(cloned: &Cloned) -> anyhow::Result<f64> {
     }
     ensure!(!census.links.is_empty(), "there are observations");
     Ok(since.elapsed().as_secs_f64())
-}
-
-/// Runs a command of the binary to its end.
-async fn run(cloned: &Cloned, args: &[&str]) -> anyhow::Result<Took> {
-    eprintln!("  {} ...", args.join(" "));
-    let since = Instant::now();
-    let mut command = service::command(args);
-    command.args(["--database-url", &cloned.url]).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let mut child = command.spawn()?;
-    let mut peak_mb = 0.0_f64;
-    while child.try_wait()?.is_none() {
-        peak_mb = peak_mb.max(Memory::of(child.id()).peak_mb);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let seconds = since.elapsed().as_secs_f64();
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "{} failed", args.join(" "));
-    Ok(Took { seconds, peak_mb, output: String::from_utf8_lossy(&output.stdout).into_owned() })
 }
 
 /// Puts other rules in force while requests come at a steady rate.
@@ -222,7 +182,7 @@ async fn segment(service: &Service, traffic: &Traffic) -> anyhow::Result<Segment
 }
 
 fn merged(segments: &[Segment]) -> anyhow::Result<(Histogram<u64>, u64)> {
-    let mut all = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+    let mut all = load::latencies()?;
     for segment in segments {
         all.add(&segment.outcome.ordinary_us)?;
     }

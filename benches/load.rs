@@ -64,8 +64,7 @@ pub async fn run<T>(
     }
     let start = Instant::now();
     let begin = start + plan.warm_up;
-    let histogram = || Histogram::new_with_bounds(1, 60_000_000, 3);
-    let outcome = Outcome { ordinary_us: histogram()?, big_us: histogram()?, errors: 0 };
+    let outcome = Outcome { ordinary_us: latencies()?, big_us: latencies()?, errors: 0 };
     let run = Run {
         plan,
         begin,
@@ -86,6 +85,26 @@ pub async fn run<T>(
     // All connections are one task, which tokio would interrupt after a few of them.
     let (_, (before, after)) = unconstrained(try_join(try_join_all(callers), probes)).await?;
     Ok((run.outcome.into_inner(), before, after))
+}
+
+/// Asks one question after another over one connection. Each must be answered 200.
+pub async fn ask<'a>(
+    address: SocketAddr,
+    paths: impl IntoIterator<Item = &'a String>,
+) -> anyhow::Result<Histogram<u64>> {
+    let mut connection = Connection::open(address).await?;
+    let mut latencies_us = latencies()?;
+    for path in paths {
+        let asked = Instant::now();
+        ensure!(connection.get(path).await?, "GET {path} was not answered 200");
+        latencies_us.saturating_record(asked.elapsed().as_micros() as u64);
+    }
+    Ok(latencies_us)
+}
+
+/// Up to a minute, in microseconds.
+pub fn latencies() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
 }
 
 impl Run<'_> {
@@ -145,6 +164,17 @@ impl Connection {
     /// Whether the service answered 200.
     async fn identify(&mut self, seen: Seen) -> anyhow::Result<bool> {
         self.write_request(seen)?;
+        self.exchange().await
+    }
+
+    /// Whether the service answered 200.
+    async fn get(&mut self, path: &str) -> anyhow::Result<bool> {
+        self.request.clear();
+        write!(self.request, "GET {path} HTTP/1.1\r\nhost: ledger\r\n\r\n")?;
+        self.exchange().await
+    }
+
+    async fn exchange(&mut self) -> anyhow::Result<bool> {
         self.stream.write_all(&self.request).await?;
         self.response.clear();
         loop {

@@ -7,6 +7,7 @@ mod generate;
 mod history;
 mod load;
 mod machine;
+mod past;
 mod postgres;
 mod proof;
 mod ran;
@@ -24,8 +25,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-const SECTIONS: [&str; 8] =
-    ["line", "ceiling", "identify", "growth", "big", "memory", "rules", "proof"];
+const SECTIONS: [&str; 9] =
+    ["line", "ceiling", "identify", "growth", "big", "memory", "rules", "proof", "past"];
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -94,6 +95,9 @@ async fn bench() -> anyhow::Result<()> {
     if wants("proof") {
         proof::sealing(&server, &dir, &mut report).await?;
         proof::verifying(&server, &dir, &mut report).await?;
+    }
+    if wants("past") {
+        past::past(&server, &dir, &mut report).await?;
     }
     server.drop_run().await?;
     report.publish(&dir.join("report.json"))

@@ -2,6 +2,7 @@
 
 use crate::machine;
 use anyhow::{Context as _, ensure};
+use futures_util::TryStreamExt as _;
 use identity_ledger::ledger::{self, Database, LedgerName};
 use identity_ledger::postgres::{Chosen, PrivatePostgres};
 use sha2::{Digest as _, Sha256};
@@ -171,6 +172,21 @@ impl Server {
         }
         Ok(())
     }
+}
+
+impl Cloned {
+    pub async fn contacts_len(&self) -> anyhow::Result<f64> {
+        let count = "select count(*)::double precision from contact";
+        Ok(query_scalar(count).fetch_one(&mut self.database.owner().await?).await?)
+    }
+}
+
+/// Sends the rows of a table, or of a query in parentheses, to nobody.
+pub async fn copy_out(owner: &mut PgConnection, rows: &str) -> anyhow::Result<()> {
+    let statement = format!("copy {rows} to stdout");
+    let mut rows = owner.copy_out_raw(&statement).await?;
+    while rows.try_next().await?.is_some() {}
+    Ok(())
 }
 
 pub async fn execute(connection: &mut PgConnection, statement: &str) -> anyhow::Result<()> {

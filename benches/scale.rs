@@ -4,7 +4,7 @@ use crate::generate;
 use crate::postgres::{Cloned, Server};
 use crate::ran::{Trial, latencies_ms, report_runs};
 use crate::report::{Report, Table};
-use crate::service;
+use crate::service::{Took, run};
 use crate::traffic::{BLOCK_CUSTOMERS_LEN, Traffic};
 use sqlx::query_as;
 use std::path::Path;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 /// A ledger of about 10,000 contacts a block.
 pub struct Size {
-    label: &'static str,
+    pub label: &'static str,
     name: &'static str,
     blocks_len: u64,
 }
 
-const SMALL: Size = Size { label: "10 thousand", name: "10k", blocks_len: 1 };
+pub const SMALL: Size = Size { label: "10 thousand", name: "10k", blocks_len: 1 };
 const MEDIUM: Size = Size { label: "1 million", name: "1m", blocks_len: 100 };
 pub const LARGE: Size = Size { label: "5 million", name: "5m", blocks_len: 500 };
 
@@ -114,9 +114,8 @@ async fn make(new: &Cloned, blocks_len: u64, big_len: u64) -> anyhow::Result<()>
     let since = Instant::now();
     generate::fill(new, blocks_len, big_len).await?;
     let made_s = since.elapsed().as_secs_f64();
-    let verified = service::verify(&new.url, &[])?;
-    let verified_s = since.elapsed().as_secs_f64() - made_s;
-    eprintln!("  made in {made_s:.1} s, verified in {verified_s:.1} s: {verified}");
+    let Took { seconds: verified_s, output, .. } = run(new, &["verify"]).await?;
+    eprintln!("  made in {made_s:.1} s, verified in {verified_s:.1} s: {output}");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The service as its users start it: the release binary, in a process of its own.
 
+use crate::machine::Memory;
+use crate::postgres::Cloned;
 use anyhow::{Context as _, ensure};
 use reqwest::StatusCode;
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,6 +21,13 @@ pub struct Service {
     pub address: SocketAddr,
     /// From the start of the process until it was ready.
     pub ready_after: Duration,
+}
+
+/// What a command took.
+pub struct Took {
+    pub seconds: f64,
+    pub peak_mb: f64,
+    pub output: String,
 }
 
 /// How many batches there were, and of how many observations. NaN where nobody counts them.
@@ -95,12 +104,29 @@ impl Drop for Service {
     }
 }
 
-/// Runs `identity-ledger verify`, and returns what it says.
-pub fn verify(url: &str, flags: &[String]) -> anyhow::Result<String> {
-    let mut verify = command(&["verify", "--database-url", url]);
-    let output = verify.args(flags).stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "the ledger is not what it should be");
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+impl Took {
+    pub fn peak_bytes(&self) -> f64 {
+        self.peak_mb * f64::from(1 << 20)
+    }
+}
+
+/// Runs a command of the binary to its end.
+pub async fn run(cloned: &Cloned, args: &[&str]) -> anyhow::Result<Took> {
+    eprintln!("  {} ...", args.join(" "));
+    let since = Instant::now();
+    let mut command = command(args);
+    command.args(["--database-url", &cloned.url]).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut child = command.spawn()?;
+    let mut peak_mb = 0.0_f64;
+    while child.try_wait()?.is_none() {
+        peak_mb = peak_mb.max(Memory::of(child.id()).peak_mb);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let seconds = since.elapsed().as_secs_f64();
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{} failed", args.join(" "));
+    let output = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(Took { seconds, peak_mb, output })
 }
 
 /// The binary with nothing of our own environment that could configure it.
