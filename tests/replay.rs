@@ -23,7 +23,8 @@ blocked = ["0301005"]
 async fn put_in_force(ledger: &TestLedger, document: &str) {
     let rules = Rules::parse(document).unwrap();
     let (activated_by, reason) = ("a test".to_owned(), "to see".to_owned());
-    let order = Order { rules, document: document.to_owned(), activated_by, reason };
+    let from = ledger.rules_digest().await;
+    let order = Order { from, rules, document: document.to_owned(), activated_by, reason };
     activate(&ledger.database, order).await.unwrap();
 }
 

@@ -35,8 +35,9 @@ format = "digits"
 blocked = ["0301005"]
 "#;
 
-fn order(document: &str) -> Order {
+async fn order(ledger: &TestLedger, document: &str) -> Order {
     Order {
+        from: ledger.rules_digest().await,
         rules: Rules::parse(document).unwrap(),
         document: document.to_owned(),
         activated_by: "a test".to_owned(),
@@ -45,7 +46,7 @@ fn order(document: &str) -> Order {
 }
 
 async fn put_in_force(ledger: &TestLedger, document: &str) -> Option<Activated> {
-    activate(&ledger.database, order(document)).await.unwrap()
+    activate(&ledger.database, order(ledger, document).await).await.unwrap()
 }
 
 /// As `random_observations`, in many spellings.
@@ -184,7 +185,8 @@ async fn whoever_comes_second_hears_how_far_the_first_one_is() {
     let mut teller = ledger.owner().await;
     let name = "set application_name = 'ledger: writing contacts 43 %'";
     query(name).execute(&mut teller).await.unwrap();
-    let error = activate(&ledger.database, order(EXACT_RULES)).await.err().unwrap().to_string();
+    let error = activate(&ledger.database, order(&ledger, EXACT_RULES).await).await;
+    let error = error.err().unwrap().to_string();
     assert!(error.contains("writing contacts 43 %"), "{error}");
 }
 
@@ -300,4 +302,66 @@ fn a_fault_in_a_rules_file_is_told_with_file_line_and_what_is_allowed() {
     assert!(error.contains("wrong.toml:") && error.contains("insensitive"), "{error}");
     let missing = refuses(&mut command(&["rules", "check", "no-such-file.toml"]));
     assert!(missing.contains("no-such-file.toml"), "{missing}");
+}
+
+/// Waits until a session waits for a lock on a table.
+async fn until_waited_for(ledger: &TestLedger, table: &str) {
+    let waited_for = "select exists (
+        select from pg_locks where relation = to_regclass($1) and not granted
+    )";
+    let mut owner = ledger.owner().await;
+    while !query_scalar::<_, bool>(waited_for).bind(table).fetch_one(&mut owner).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_verification_that_rules_change_beside_finds_nothing_wrong() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    put_in_force(&ledger, EXACT_RULES).await;
+    for email in ["Ann@x.org", "ann@x.org"] {
+        service.identify(&Seen::new(email, "")).await;
+    }
+    let mut superuser = ledger.superuser().await;
+    let hold = "begin; lock table tile in access exclusive mode";
+    sqlx::raw_sql(hold).execute(&mut superuser).await.unwrap();
+    let change = async {
+        until_waited_for(&ledger, "tile").await;
+        put_in_force(&ledger, DEFAULT_RULES).await;
+        query("rollback").execute(&mut superuser).await.unwrap();
+    };
+    let (verified, ()) = tokio::join!(verify(&ledger.database), change);
+    verified.unwrap();
+}
+
+#[tokio::test]
+async fn an_activation_that_has_to_try_again_forgets_nothing() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    put_in_force(&ledger, EXACT_RULES).await;
+    for (email, number) in [("Ann@x", "1"), ("ann@x", "2")] {
+        service.identify(&Seen::new(email, number)).await;
+    }
+    // A reader keeps the swap from being done, and the old rules link what the new ones do.
+    let mut reader = ledger.owner().await;
+    let hold = "begin; lock table contact in access share mode";
+    sqlx::raw_sql(hold).execute(&mut reader).await.unwrap();
+    let observe = async {
+        until_waited_for(&ledger, "contact").await;
+        service.identify(&Seen::new("Ann@x", "2")).await;
+        query("rollback").execute(&mut reader).await.unwrap();
+    };
+    let (activated, ()) = tokio::join!(put_in_force(&ledger, DEFAULT_RULES), observe);
+    assert!(activated.is_some());
+    verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_shown_of_other_rules_is_not_activated() {
+    let ledger = TestLedger::new().await;
+    let shown = order(&ledger, OTHER_RULES).await;
+    put_in_force(&ledger, EXACT_RULES).await;
+    let error = activate(&ledger.database, shown).await.err().unwrap().to_string();
+    assert!(error.contains("meanwhile"), "{error}");
 }

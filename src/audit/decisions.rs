@@ -2,7 +2,7 @@
 
 use super::difference::Difference;
 use crate::identity::{
-    Census, Differences, Event, Fact, Identifiers, Links, Position, Rules, fold,
+    Census, Differences, Event, Fact, Holders, Identifiers, Links, Position, Rules, fold,
 };
 use crate::ledger::{Database, Pages, Recorded};
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ pub struct Decisions {
     pub position: Position,
     /// The rules then in force. `None` where this binary would make other keys by them.
     rules: Option<Rules>,
-    pub census: Census,
+    census: Census,
     /// What has been decided and must come next.
     expected: VecDeque<Fact>,
     /// Observations whose decisions were made again, and those where that could not be.
@@ -83,6 +83,14 @@ impl Decisions {
         (self.rules, self.census) = (rules, census);
         self.fold(event);
         Ok(())
+    }
+
+    /// Who holds which key, if these are the rules that it was found by.
+    pub fn holders_by(&mut self, rules: &Rules) -> Holders {
+        match &self.rules {
+            Some(own) if own == rules => std::mem::take(&mut self.census.holders),
+            _ => Holders::new(),
+        }
     }
 
     /// Checks that all has come that was to come.

@@ -1,6 +1,5 @@
 //! Folds the whole ledger and compares it with the contact table, while requests run.
 
-use super::decisions::Decisions;
 use super::walk::{Trust, Walked, walk};
 use crate::identity::{
     Contact, ContactId, Email, Holders, Identifiers, Link, PhoneNumber, Position, Rules, Timestamp,
@@ -53,12 +52,14 @@ pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
 
 /// Checks everything. Fails with the first difference.
 pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Verified> {
-    let (walked, Decisions { links, position, census, .. }) = walk(database, trust).await?;
+    let (walked, mut decisions) = walk(database, trust).await?;
     let mut owner = database.owner().await?;
     let mut progress = Progress::new();
-    let replay = Replay { links, position };
     let rules = ledger::rules_in_force(&mut owner).await?;
-    let mut verification = Verification { owner, rules, replay, holders: census.holders };
+    // They may have changed since the walk began.
+    let holders = decisions.holders_by(&rules);
+    let replay = Replay { links: decisions.links, position: decisions.position };
+    let mut verification = Verification { owner, rules, replay, holders };
     loop {
         if let Some(contacts_len) = verification.compare(&mut progress).await? {
             let position = verification.replay.position;

@@ -131,6 +131,9 @@ pub enum RulesCommand {
     Check {
         /// The rules file; docs/rules.md says what can be in it.
         file: PathBuf,
+
+        #[command(flatten)]
+        output: Output,
     },
     /// Show what a rules file would do to every identity. Changes nothing.
     Diff(RulesDiff),

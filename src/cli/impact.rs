@@ -18,10 +18,12 @@ pub fn print(impact: &Impact) {
     print_keys(impact);
     print_sizes(impact);
     print_growing(&impact.growing);
-    println!(
-        "\nActivating this appends {} events; callers wait about {} ms.",
-        impact.events, impact.pause_ms
-    );
+    if impact.is_none() {
+        println!("\nThese are the rules in force: there is nothing to activate.");
+    } else {
+        let Impact { events, pause_ms, .. } = impact;
+        println!("\nActivating this appends {events} events; callers wait about {pause_ms} ms.");
+    }
 }
 
 fn short(digest: &str) -> &str {
@@ -52,6 +54,9 @@ fn print_changed(what: &str, changed: &Changed) {
 }
 
 fn print_sizes(impact: &Impact) {
+    if impact.sizes.is_empty() {
+        return;
+    }
     println!("\ncontacts of an identity    before     after");
     for bucket in &impact.sizes {
         let range = match bucket.from == bucket.to {

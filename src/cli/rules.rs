@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead as _, BufWriter, IsTerminal as _, Write as _};
 use std::path::Path;
+use tokio::sync::oneshot;
 
 pub async fn run(database: DatabaseConfig, command: RulesCommand) -> anyhow::Result<()> {
     match command {
-        RulesCommand::Check { file } => check(&file),
+        RulesCommand::Check { file, output } => check(&file, &output),
         RulesCommand::Show(output) => show(database, &output).await,
         RulesCommand::List(output) => list(database, &output).await,
         RulesCommand::Diff(command) => diff(database, command).await,
@@ -23,8 +24,18 @@ pub async fn run(database: DatabaseConfig, command: RulesCommand) -> anyhow::Res
     }
 }
 
-fn check(file: &Path) -> anyhow::Result<()> {
+fn check(file: &Path, output: &Output) -> anyhow::Result<()> {
     let (rules, _) = read(file)?;
+    if output.json {
+        let described = json!({
+            "name": rules.name(),
+            "version": rules.version(),
+            "digest": rules.digest().as_str(),
+            "normaliser": rules.normaliser().unwrap_or_default(),
+        });
+        println!("{described:#}");
+        return Ok(());
+    }
     println!("{}: rules {} version {}", file.display(), rules.name(), rules.version());
     println!("digest {}", rules.digest().as_str());
     if let Some(normaliser) = rules.normaliser() {
@@ -101,6 +112,12 @@ fn time(at: Timestamp) -> String {
 
 async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()> {
     let (rules, _) = read(&command.file)?;
+    // Made first: what cannot be written should not be computed.
+    let remap = command
+        .remap
+        .as_deref()
+        .map(|file| File::create(file).with_context(|| format!("cannot write {}", file.display())));
+    let remap = remap.transpose()?;
     let place = Place::open(database).await?;
     let impact = rebuild::impact(&place.database, rules).await?;
     if command.output.json {
@@ -108,9 +125,8 @@ async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()
     } else {
         impact::print(&impact);
     }
-    if let Some(file) = &command.remap {
-        write_remap(file, &impact.remap)
-            .with_context(|| format!("cannot write {}", file.display()))?;
+    if let Some(file) = remap {
+        write_remap(file, &impact.remap).context("cannot write the remap file")?;
     }
     place.close().await?;
     within(&impact, &command.limits.limits())
@@ -122,8 +138,8 @@ fn within(impact: &Impact, limits: &Limits) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_remap(file: &Path, remap: &Remap) -> std::io::Result<()> {
-    let mut file = BufWriter::new(File::create(file)?);
+fn write_remap(file: File, remap: &Remap) -> std::io::Result<()> {
+    let mut file = BufWriter::new(file);
     writeln!(file, "contact_id,old_primary_id,new_primary_id")?;
     for [contact, old, new] in remap.entries() {
         writeln!(file, "{contact},{old},{new}")?;
@@ -133,39 +149,56 @@ fn write_remap(file: &Path, remap: &Remap) -> std::io::Result<()> {
 
 async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow::Result<()> {
     let (rules, document) = read(&command.file)?;
-    let is_asked = !command.yes;
-    ensure!(
-        !is_asked || std::io::stdin().is_terminal(),
-        "nobody is here to ask: give --yes to activate the rules without asking"
-    );
     let place = Place::open(database).await?;
-    let impact = rebuild::impact(&place.database, rules.clone()).await?;
-    if impact.is_none() {
-        eprintln!("these rules are in force already; nothing was changed");
+    rebuild::check_turn(&place.database).await?;
+    let in_force = activations(&place).await?.pop().context("the ledger has no rules")?;
+    if in_force.rules.digest == *rules.digest() {
+        nothing_changed(&command.output);
         return place.close().await;
     }
+    ensure!(
+        command.yes || std::io::stdin().is_terminal(),
+        "nobody is here to ask: give --yes to activate the rules without asking"
+    );
+    let impact = rebuild::impact(&place.database, rules.clone()).await?;
     if !command.output.json {
         impact::print(&impact);
     }
     within(&impact, &command.limits.limits())?;
+    let from = impact.from.digest.clone();
     // It holds two whole ledgers, which the activation makes again.
     drop(impact);
-    if is_asked && !confirmed()? {
+    if !command.yes && !confirmed().await? {
         place.close().await?;
         bail!("not confirmed; nothing was changed");
     }
-    let order = Order { rules, document, activated_by: command.by, reason: command.reason };
+    let RulesActivation { by: activated_by, reason, output, .. } = command;
+    let order = Order { from, rules, document, activated_by, reason };
     match rebuild::activate(&place.database, order).await? {
-        Some(activated) => print_activated(&activated, &command.output),
-        None => eprintln!("these rules are in force already; nothing was changed"),
+        Some(activated) => print_activated(&activated, &output),
+        None => nothing_changed(&output),
     }
     place.close().await
 }
 
-fn confirmed() -> anyhow::Result<bool> {
+fn nothing_changed(output: &Output) {
+    if output.json {
+        println!("{:#}", json!({"activated": false}));
+    } else {
+        println!("these rules are in force already; nothing was changed");
+    }
+}
+
+/// Asks on a thread that nobody waits for at the end: Ctrl-C is heard meanwhile.
+async fn confirmed() -> anyhow::Result<bool> {
     eprint!("Activate these rules? [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
+    let (sender, answer) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        let _ = sender.send(read.map(|_| answer));
+    });
+    let answer = answer.await??;
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
@@ -173,6 +206,7 @@ fn print_activated(activated: &Activated, output: &Output) {
     let pause_ms = activated.pause.as_millis();
     if output.json {
         let described = json!({
+            "activated": true,
             "position": activated.position.get(),
             "events": activated.events_len,
             "contacts": activated.contacts_len,

@@ -16,7 +16,18 @@ const URL_EXPECTED: &str = "DATABASE_URL is not a Postgres URL; it looks like \
 /// What recorder sessions are called, for operators and for `is_served`.
 pub(super) const RECORDER: &str = "identity-ledger recorder";
 
-const OWNER_SETTINGS: [(&str, &str); 1] = [("application_name", "identity-ledger owner")];
+/// Beside the swap of the contact table nobody can append: a command that hangs in the middle of it
+/// must lose its session, too.
+const OWNER_SETTINGS: [(&str, &str); 7] = [
+    ("application_name", "identity-ledger owner"),
+    // Rule changes append, too, and what is appended is durable.
+    ("synchronous_commit", "on"),
+    ("idle_in_transaction_session_timeout", "5s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "10s"),
+];
 
 /// Nested loops over indexes are right for every statement here, whatever the statistics say:
 /// without them a plan made on an empty table scans the same table when it has grown.

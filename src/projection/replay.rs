@@ -17,9 +17,17 @@ pub struct Replay {
 impl Replay {
     /// Folds all that is in the ledger now.
     pub async fn whole(database: &Database, progress: &mut Progress) -> anyhow::Result<Self> {
-        let mut owner = database.owner().await?;
-        let head = ledger::position(&mut owner).await?;
-        let observations_len = ledger::last_observation(&mut owner).await?.get();
+        let head = ledger::position(&mut database.owner().await?).await?;
+        Self::up_to(database, head, progress).await
+    }
+
+    /// Folds all events up to a position that the ledger has reached.
+    pub async fn up_to(
+        database: &Database,
+        head: Position,
+        progress: &mut Progress,
+    ) -> anyhow::Result<Self> {
+        let observations_len = ledger::last_observation(&mut database.owner().await?).await?.get();
         let links = Links::with_capacity(usize::try_from(observations_len)?);
         let mut replay = Self { links, position: Position::default() };
         let mut pages = Pages::<EventLine>::between(database, 0, head.get());

@@ -8,7 +8,7 @@ use crate::identity::{
 };
 use crate::ledger::{self, Database, Paged as _, Pages, Recorded};
 use crate::projection::Replay;
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use sqlx::{Connection as _, PgConnection, query};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ const CHUNK_LEN: usize = 20_000;
 
 /// Rules that are to be put in force, by whom and why.
 pub struct Order {
+    /// The digest of the rules that they are to follow: what was shown beforehand was of these.
+    pub from: String,
     pub rules: Rules,
     /// As the rules file says it.
     pub document: String,
@@ -31,7 +33,7 @@ pub struct Activated {
     /// With that one.
     pub events_len: usize,
     pub contacts_len: usize,
-    /// For so long nobody could append.
+    /// For so long nobody could append, all attempts together.
     pub pause: Duration,
 }
 
@@ -48,9 +50,14 @@ struct Shift {
 /// at a time. Until the end everything is as it was.
 pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Option<Activated>> {
     let mut turn = Turn::take(database).await?;
-    if in_force(&mut turn.owner).await? == order.rules.digest().as_str() {
+    let from = in_force(&mut turn.owner).await?;
+    if from == order.rules.digest().as_str() {
         return Ok(None);
     }
+    ensure!(
+        from == order.from,
+        "other rules have been put in force meanwhile; look at what the change would do now"
+    );
     let before = Replay::whole(database, &mut turn.progress).await?;
     let last = before.links.last();
     let after = Census::with_capacity(usize::try_from(last.get())?);
@@ -78,27 +85,27 @@ async fn swap_in(
     shift: &mut Shift,
     order: &Order,
 ) -> anyhow::Result<Activated> {
+    turn.progress.begin("catching up", 1);
+    let mut pause = Duration::ZERO;
     for _ in 0..swap::ATTEMPTS {
-        while shift.catch_up(turn).await?.1 > swap::GAP_LEN_MAX {}
+        swap::catch_up(async || Ok(shift.catch_up(turn).await?.1)).await?;
         shift.before.links.compress_all();
         shift.after.links.compress_all();
         let since = Instant::now();
         if swap::begin(&mut turn.owner).await? {
             let (changed, _) = shift.catch_up(turn).await?;
             let (position, events_len) = shift.append(&mut turn.owner, order).await?;
-            if swap::commit(&mut turn.owner, database).await? {
+            let swapped = swap::commit(&mut turn.owner, database).await?;
+            pause += since.elapsed();
+            if swapped {
                 let contacts_len = shift.after.links.len();
-                return Ok(Activated {
-                    position,
-                    events_len,
-                    contacts_len,
-                    pause: since.elapsed(),
-                });
+                return Ok(Activated { position, events_len, contacts_len, pause });
             }
             // What was written under the locks is gone with them.
             next::rewrite(&mut turn.owner, &changed, |seen| shift.row(seen)).await?;
         }
-        tokio::time::sleep(swap::PAUSE).await;
+        // Whoever waited has at least as long to go on.
+        tokio::time::sleep(swap::PAUSE.max(since.elapsed())).await;
     }
     bail!(swap::GIVEN_UP)
 }
@@ -196,12 +203,10 @@ impl Shift {
     ) -> anyhow::Result<()> {
         let mut dates: Vec<_> = differences.relinked().map(|id| (id.get(), at)).collect();
         // Some that were different when they were written have become the same.
-        for id in std::mem::take(&mut self.undated) {
-            if self.is_unchanged(id) {
-                let standing = self.before.links.standing(id);
+        for id in &self.undated {
+            if self.is_unchanged(*id) {
+                let standing = self.before.links.standing(*id);
                 dates.extend(standing.map(|standing| (id.get(), standing.updated_at)));
-            } else {
-                self.undated.push(id);
             }
         }
         for chunk in dates.chunks(CHUNK_LEN) {

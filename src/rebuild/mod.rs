@@ -35,6 +35,12 @@ struct Fold {
     holders: Holders,
 }
 
+/// Fails where a rebuild or an activation is running, and says how far that is.
+pub async fn check_turn(database: &Database) -> anyhow::Result<()> {
+    Turn::take(database).await?.owner.close().await?;
+    Ok(())
+}
+
 /// Rebuilds the contact table. One rebuild or activation runs at a time.
 pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
     let mut turn = Turn::take(database).await?;
@@ -50,8 +56,9 @@ pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
 }
 
 async fn swap_in(turn: &mut Turn, database: &Database, fold: &mut Fold) -> anyhow::Result<()> {
+    turn.progress.begin("catching up", 1);
     for _ in 0..swap::ATTEMPTS {
-        while fold.catch_up(turn).await?.1 > swap::GAP_LEN_MAX {}
+        swap::catch_up(async || Ok(fold.catch_up(turn).await?.1)).await?;
         if swap::begin(&mut turn.owner).await? {
             let (changed, _) = fold.catch_up(turn).await?;
             if swap::commit(&mut turn.owner, database).await? {

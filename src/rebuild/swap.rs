@@ -6,11 +6,27 @@ use sqlx::{PgConnection, query};
 use std::time::Duration;
 
 /// The swap folds what is still missing under its locks, so that should be little.
-pub const GAP_LEN_MAX: i64 = 500;
+const GAP_LEN_MAX: i64 = 500;
 pub const ATTEMPTS: usize = 100;
 pub const PAUSE: Duration = Duration::from_millis(100);
 pub const GIVEN_UP: &str = "the contact table is being read without a pause, so nothing was \
     changed; end the long query and try again";
+
+/// Catches up with what is written meanwhile: until little is missing, or until it does not become
+/// less.
+pub async fn catch_up(
+    mut catch_up: impl AsyncFnMut() -> anyhow::Result<i64>,
+) -> anyhow::Result<()> {
+    let mut gap_len = catch_up().await?;
+    while gap_len > GAP_LEN_MAX {
+        let next_len = catch_up().await?;
+        if next_len >= gap_len {
+            break;
+        }
+        gap_len = next_len;
+    }
+    Ok(())
+}
 
 /// Begins a transaction that nobody can append beside. `false` where somebody is in the way; then
 /// the transaction has ended.
@@ -22,8 +38,12 @@ pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::raw_sql("begin; select pg_advisory_xact_lock(hashtext('identity-ledger'))")
         .execute(&mut *owner)
         .await?;
+    // Looks whether a reader is in the way before anything is written that would be in vain.
     let lock = "
         set local lock_timeout = '300ms';
+        savepoint readers;
+        lock table contact in access exclusive mode;
+        rollback to readers;
         lock table contact in exclusive mode;
         select position from head for update;
     ";

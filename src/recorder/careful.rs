@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 /// How long a lost append is looked for before its callers hear that nobody knows.
 const SETTLE_WAIT: Duration = Duration::from_secs(8);
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
-/// How long requests wait while nobody can append, as at the end of an activation that changes
-/// much. Callers wait a little longer.
-const LOCK_WAIT: Duration = Duration::from_secs(25);
+/// For how long an append is tried again that has waited in vain because nobody can append, as at
+/// the end of an activation that changes much. With the tries themselves, which take ten seconds
+/// each, that is as long as callers wait.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// The SQLSTATE of a statement that was cancelled, be it for having waited too long.
 const CANCELLED: &str = "57014";
 
@@ -76,7 +77,10 @@ impl CarefulPath {
     /// Ends a batch whose append was sent and not answered.
     pub async fn settle(&mut self, shared: &Shared, batch: Batch) {
         match settle(shared, &batch).await {
-            Ok((_, true)) => batch.answer(),
+            Ok((_, true)) => {
+                shared.measure(&batch);
+                batch.answer();
+            }
             Ok((_, false)) => self.record(shared, batch.requests, false).await,
             Err(failure) => self.refuse(batch.requests, &failure),
         }
@@ -113,12 +117,14 @@ async fn attempt(
     requests: &mut Vec<Request>,
     mut lost_race: bool,
 ) -> Result<PgConnection, Failure> {
+    let mut is_locked = false;
     loop {
         shared.make_keys(requests);
         // Whoever lost a race takes the lock before it reads, or a busier node could keep
         // it from ever getting its turn.
-        if lost_race {
+        if lost_race && !is_locked {
             within(lock(&mut connection)).await?;
+            is_locked = true;
         }
         let snapshot = load(&mut connection, &Identities::default(), requests).await?;
         if !shared.has_rules_of(&snapshot) {

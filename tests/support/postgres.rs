@@ -3,7 +3,7 @@
 use identity_ledger::ledger::{self, Database, LedgerName};
 use identity_ledger::postgres::{Chosen, PrivatePostgres};
 use rustix::process::Pid;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -43,6 +43,12 @@ impl TestLedger {
     /// A session of the role that owns the ledger and serves it.
     pub async fn owner(&self) -> PgConnection {
         self.database.owner().await.unwrap()
+    }
+
+    /// The digest of the rules in force.
+    pub async fn rules_digest(&self) -> String {
+        let digest = query_scalar("select rules_digest from head");
+        digest.fetch_one(&mut self.owner().await).await.unwrap()
     }
 
     /// A session that no grant binds.

@@ -3,6 +3,8 @@
 use crate::identity::{Decision, Email, Key, Keys, Matched, PhoneNumber};
 use crate::ledger::Recorded;
 use serde::Serialize;
+use std::collections::HashSet;
+use std::hash::BuildHasher as _;
 
 const EXAMPLES_LEN_MAX: usize = 5;
 
@@ -40,9 +42,13 @@ pub struct KeysOfKind {
 
 #[derive(Debug, Default, Serialize)]
 pub struct Changed {
+    /// How many keys, each counted once for each that it becomes.
     pub count: usize,
     /// The first few.
     pub examples: Vec<Example>,
+    /// Hashes of those that were counted.
+    #[serde(skip)]
+    counted: HashSet<u64>,
 }
 
 /// A value as received, with its normal forms.
@@ -95,12 +101,11 @@ impl GainedAndLost {
 }
 
 impl KeysOfKind {
-    /// Counts a key where it is seen first.
     fn add(&mut self, value: &str, before: Judged<'_>, after: Judged<'_>) {
-        let (Some((Matched::New, was)), Some((_, is))) = (before, after) else { return };
-        if !is.is_link() {
+        let (Some((_, was)), Some((_, is))) = (before, after) else { return };
+        if was.is_link() && !is.is_link() {
             self.newly_blocked.add(value, was, is);
-        } else if was != is {
+        } else if was.is_link() && was != is {
             self.changed.add(value, was, is);
         }
     }
@@ -108,6 +113,9 @@ impl KeysOfKind {
 
 impl Changed {
     fn add(&mut self, value: &str, before: &Key, after: &Key) {
+        if !self.counted.insert(self.counted.hasher().hash_one((before, after))) {
+            return;
+        }
         self.count += 1;
         if self.examples.len() < EXAMPLES_LEN_MAX {
             self.examples.push(Example {

@@ -11,6 +11,7 @@ use crate::identity::{Census, Decision, Differences, Keys, Links, ObservationId,
 use crate::ledger::{self, Database, Pages, Recorded, RulesFault};
 use crate::progress::Progress;
 use crate::projection::Replay;
+use anyhow::ensure;
 use keys::Tally;
 use serde::Serialize;
 use sizes::Sizes;
@@ -43,7 +44,8 @@ pub struct Impact {
     pub largest_after: Largest,
     /// The identities that grow most, the one that grows most first.
     pub growing: Vec<Growth>,
-    /// How many events an activation would append, `RulesActivated` among them.
+    /// How many events an activation would append, `RulesActivated` among them. None where these are
+    /// the rules in force.
     pub events: usize,
     /// For how long callers would wait, about.
     pub pause_ms: u64,
@@ -118,14 +120,21 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     let last = ObservationId::new(head.observation_id);
     let mut progress = Progress::new();
     let from = match ledger::rules_in_force(&mut owner).await {
-        Ok(in_force) => Some(in_force),
+        Ok(in_force) => {
+            let digest = in_force.digest().as_str();
+            ensure!(digest == head.digest, "the rules have changed meanwhile; run this again");
+            Some(in_force)
+        }
         Err(RulesFault::Database(error)) => return Err(error.into()),
         Err(RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. }) => None,
     };
     let has_keys = from.is_some();
     let folded = match from {
         Some(_) => None,
-        None => Some(Replay::whole(database, &mut progress).await?.links),
+        None => {
+            let head = Position::new(head.position);
+            Some(Replay::up_to(database, head, &mut progress).await?.links)
+        }
     };
     let compared = compare(database, last, from, rules.clone(), &mut progress).await?;
     let mut before = folded.unwrap_or(compared.before);
@@ -135,7 +144,10 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     let differences = Differences::between(&before, &after);
     let sizes = Sizes::of(&before, &after);
     let growing = bridges::growing(&mut owner, &sizes, &before, &after, &rules).await?;
-    let events = differences.len() + 1;
+    let events = match head.digest == rules.digest().as_str() {
+        true => 0,
+        false => differences.len() + 1,
+    };
     let moved = differences.relinked().count() - differences.introduced_len();
     let retired = differences.retired_len();
     Ok(Impact {
@@ -166,9 +178,16 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
         largest_after: sizes.largest_after(),
         growing,
         events,
-        pause_ms: PAUSE_MIN_MS + events as u64 * PAUSE_PER_EVENT_US / 1000,
+        pause_ms: pause_ms(events),
         remap: Remap { before, after },
     })
+}
+
+fn pause_ms(events: usize) -> u64 {
+    match events {
+        0 => 0,
+        _ => PAUSE_MIN_MS + events as u64 * PAUSE_PER_EVENT_US / 1000,
+    }
 }
 
 #[derive(Default)]

@@ -160,3 +160,38 @@ fn several(of: &Links, other: &Links) -> usize {
     }
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Sizes;
+    use crate::identity::{Change, ContactId, Links, Timestamp};
+
+    /// Contacts 1, 2, 3, ... with the primary of each.
+    fn links(primaries: &[i64]) -> Links {
+        let mut links = Links::default();
+        for (primary, id) in primaries.iter().zip(1..) {
+            let (contact, primary) = (ContactId::new(id), ContactId::new(*primary));
+            links.apply(Change::Introduced { contact, primary }, Timestamp::UNIX_EPOCH);
+        }
+        links
+    }
+
+    #[test]
+    fn sizes_say_who_grows_merges_and_splits() {
+        let (before, after) = (links(&[1, 1, 3, 3, 5]), links(&[1, 1, 1, 4, 1]));
+        let sizes = Sizes::of(&before, &after);
+        let identities = sizes.identities();
+        assert_eq!((identities.before, identities.after), (3, 2));
+        assert_eq!((identities.merged, identities.split), (1, 1));
+        let buckets: Vec<_> = sizes
+            .buckets()
+            .into_iter()
+            .map(|bucket| (bucket.from, bucket.to, bucket.before, bucket.after))
+            .collect();
+        assert_eq!(buckets, [(1, 1, 1, 1), (2, 2, 2, 0), (3, 4, 0, 1)]);
+        assert_eq!((sizes.largest_before().contacts, sizes.largest_after().contacts), (2, 4));
+        let growing = sizes.growing(&before);
+        assert_eq!(growing.len(), 1);
+        assert_eq!((growing[0].primary_contact_id, growing[0].contacts_before), (1, 2));
+    }
+}
