@@ -48,16 +48,16 @@ async fn a_damaged_table_is_named_and_a_rebuild_repairs_it() {
         ("update contact set linked_id = 2 where id = 1", "contact 1: linked_id "),
         ("update contact set created_at = now() where id = 1", "contact 1: created_at "),
         ("update contact set updated_at = now() where id = 1", "contact 1: updated_at "),
-        ("delete from contact where id = 1", "contact 1 is missing"),
+        ("delete from contact where id = 1", "expected contact 1, found none"),
         (
             "insert into contact (id, created_at, updated_at) values (0, now(), now())",
-            "contact 0 is",
+            "expected no contact 0",
         ),
         (
             "insert into contact (id, created_at, updated_at) values (999, now(), now())",
-            "contact 999 is",
+            "expected no contact 999",
         ),
-        ("truncate contact", "contact 1 is missing"),
+        ("truncate contact", "expected contact 1, found none"),
     ] {
         query(AssertSqlSafe(damage)).execute(&mut owner).await.unwrap();
         let error = format!("{:#}", verify(&ledger.database).await.err().expect(damage));

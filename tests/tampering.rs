@@ -163,9 +163,30 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
             "{what}: {failure}"
         );
     }
+    for (tampering, part, expected) in [
+        ("update head set observation_id = observation_id + 10", "head", "observation_id"),
+        ("update head set recorded_at = recorded_at + interval '1 day'", "head", "recorded_at"),
+        ("update contact set deleted_at = now() where id = 1", "contact", "contact 1: deleted_at"),
+        (
+            "alter table rules disable trigger all;
+            update rules set document = replace(document, 'insensitive', 'sensitive')",
+            "rules",
+            "default version 1",
+        ),
+        (
+            "alter table rules disable trigger all; update rules set version = version + 1",
+            "rules",
+            "default version 1",
+        ),
+    ] {
+        let failure = sealed.failure_after(tampering).await;
+        assert_eq!(failure["part"], part, "{failure}");
+        assert!(failure["expected"].as_str().unwrap().contains(expected), "{failure}");
+    }
     let failure =
         sealed.failure_after("update contact set email = 'canary@x.org' where id = 1").await;
-    assert!(failure["found"].as_str().unwrap().contains("contact 1: email is not"), "{failure}");
+    assert_eq!((&failure["position"], &failure["part"]), (&2.into(), &"contact".into()));
+    assert!(failure["expected"].as_str().unwrap().contains("contact 1: email as"), "{failure}");
     let said = sealed.with_outside(&["verify"], &sealed.ledger).output().unwrap();
     assert!(said.status.success(), "and what nobody has touched is right");
 }

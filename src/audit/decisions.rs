@@ -1,10 +1,9 @@
 //! Decisions, made again from the observations.
 
 use super::difference::Difference;
-use crate::identity::{
-    Census, Differences, Event, Fact, Holders, Identifiers, Links, Position, Rules, fold,
-};
+use crate::identity::{Census, Differences, Event, Fact, Holders, Identifiers, Rules};
 use crate::ledger::{Database, Pages, Recorded};
+use crate::projection::Replay;
 use std::collections::VecDeque;
 
 const PART: &str = "decision";
@@ -13,9 +12,7 @@ const PART: &str = "decision";
 #[derive(Default)]
 pub struct Decisions {
     /// The fold of the events.
-    pub links: Links,
-    /// Of the last event that was checked.
-    pub position: Position,
+    pub replay: Replay,
     /// The rules then in force. `None` where this binary would make other keys by them.
     rules: Option<Rules>,
     census: Census,
@@ -51,7 +48,7 @@ impl Decisions {
             (_, Some(_)) => return Err(differs(event, "no such decision", told(fact))),
             (_, None) => {}
         }
-        self.fold(event);
+        self.replay.apply(event);
         Ok(())
     }
 
@@ -66,7 +63,7 @@ impl Decisions {
         if !self.expected.is_empty() {
             self.take_expected(event)?;
         }
-        let last = self.links.last().get();
+        let last = self.replay.links.last().get();
         let mut census = Census::with_capacity(usize::try_from(last)?);
         if let Some(rules) = &rules {
             let mut pages = Pages::<Recorded>::between(database, 0, last);
@@ -75,13 +72,13 @@ impl Decisions {
                     census.observe(seen.id, &rules.keys(&seen.identifiers), seen.observed_at);
                 }
             }
-            self.links.compress_all();
+            self.replay.links.compress_all();
             census.links.compress_all();
-            let differences = Differences::between(&self.links, &census.links);
-            self.expected.extend(differences.facts(&self.links, &census.links));
+            let differences = Differences::between(&self.replay.links, &census.links);
+            self.expected.extend(differences.facts(&self.replay.links, &census.links));
         }
         (self.rules, self.census) = (rules, census);
-        self.fold(event);
+        self.replay.apply(event);
         Ok(())
     }
 
@@ -97,7 +94,7 @@ impl Decisions {
     pub fn end(&self) -> Result<(), Difference> {
         match self.expected.front() {
             Some(fact) => {
-                let position = self.position.next().get();
+                let position = self.replay.position.next().get();
                 Err(Difference::at(position, PART, told(fact), "the end of the ledger"))
             }
             None => Ok(()),
@@ -110,11 +107,6 @@ impl Decisions {
             Some(expected) => Err(differs(event, told(&expected), told(&event.fact))),
             None => Ok(()),
         }
-    }
-
-    fn fold(&mut self, event: &Event) {
-        self.links.apply(fold(&event.fact), event.recorded_at);
-        self.position = event.position;
     }
 }
 

@@ -1,13 +1,16 @@
 //! Folds the whole ledger and compares it with the contact table, while requests run.
 
+use super::difference::Difference;
 use super::walk::{Trust, Walked, walk};
 use crate::identity::{
-    Contact, ContactId, Email, Holders, Identifiers, Link, PhoneNumber, Position, Rules, Timestamp,
+    Contact, ContactId, Email, Holders, Identifiers, Link, PhoneNumber, Position, Rules,
+    RulesDigest, Timestamp,
 };
 use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::projection::{Replay, key};
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
+use chrono::SecondsFormat;
 use sqlx::{PgConnection, query_as};
 
 const CHUNK_LEN: i64 = 5_000;
@@ -30,6 +33,10 @@ struct Verification {
 struct Row {
     position: i64,
     rules_digest: String,
+    observation_id: i64,
+    recorded_at: Timestamp,
+    deleted_at: Option<Timestamp>,
+    observed_position: Option<i64>,
     id: Option<i64>,
     linked_id: Option<i64>,
     created_at: Option<Timestamp>,
@@ -58,8 +65,7 @@ pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Ve
     let rules = ledger::rules_in_force(&mut owner).await?;
     // They may have changed since the walk began.
     let holders = decisions.holders_by(&rules);
-    let replay = Replay { links: decisions.links, position: decisions.position };
-    let mut verification = Verification { owner, rules, replay, holders };
+    let mut verification = Verification { owner, rules, replay: decisions.replay, holders };
     loop {
         if let Some(contacts_len) = verification.compare(&mut progress).await? {
             let position = verification.replay.position;
@@ -82,6 +88,7 @@ impl Verification {
             let rows = self.chunk(after).await?;
             let first = rows.first().context("the head is missing")?;
             self.replay.catch_up(&mut self.owner, Position::new(first.position)).await?;
+            self.check_head(first)?;
             if first.rules_digest != self.rules.digest().as_str() {
                 return Ok(None);
             }
@@ -92,9 +99,10 @@ impl Verification {
                 _ => ContactId::new(i64::MAX),
             };
             let expected: Vec<_> = self.replay.links.between(after, last).collect();
-            for (id, _) in &found {
-                let is_expected = expected.binary_search(&ContactId::new(*id)).is_ok();
-                ensure!(is_expected, "contact {id} is in the contact table and not in the events");
+            for (id, row) in &found {
+                if expected.binary_search(&ContactId::new(*id)).is_err() {
+                    return Err(row.differs(format!("no contact {id}"), "one").into());
+                }
             }
             for (n, id) in expected.iter().enumerate() {
                 self.compare_contact(*id, found.get(n).map(|(_, row)| *row))?;
@@ -108,10 +116,32 @@ impl Verification {
         }
     }
 
+    /// The head says where the events end, and which rules they have put in force.
+    fn check_head(&self, head: &Row) -> Result<(), Difference> {
+        let Replay { links, position, recorded_at, rules_digest } = &self.replay;
+        let rules = rules_digest.as_ref().map(RulesDigest::as_str).unwrap_or_default();
+        let members = [
+            ("rules_digest", rules.to_owned(), head.rules_digest.clone()),
+            ("observation_id", links.last().to_string(), head.observation_id.to_string()),
+            ("recorded_at", time(*recorded_at), time(head.recorded_at)),
+        ];
+        for (member, expected, found) in members {
+            if expected != found {
+                let (expected, found) =
+                    (format!("{member} {expected}"), format!("{member} {found}"));
+                return Err(Difference::at(position.get(), "head", expected, found));
+            }
+        }
+        Ok(())
+    }
+
     fn compare_contact(&mut self, id: ContactId, row: Option<&Row>) -> anyhow::Result<()> {
         let standing = self.replay.links.standing(id).context("a contact that was just listed")?;
-        let row = row.filter(|row| row.id == Some(id.get()));
-        let row = row.with_context(|| format!("contact {id} is missing from the contact table"))?;
+        let Some(row) = row.filter(|row| row.id == Some(id.get())) else {
+            let expected = format!("contact {id}");
+            let (position, part) = (None, "contact");
+            return Err(Difference { position, part, expected, found: "none".to_owned() }.into());
+        };
         let observed = Identifiers::new(
             row.observed_email.as_deref().map(Email::recorded),
             row.observed_phone_number.as_deref().map(PhoneNumber::recorded),
@@ -122,23 +152,7 @@ impl Verification {
         let keys = self.rules.keys(&observed);
         let holds = self.holders.claim(id, &keys);
         let expected = Contact::new(&observed, keys, standing, holds, observed_at);
-        let found = row.contact(id);
-        let columns = [
-            ("linked_id", expected.link == found.link),
-            ("email", expected.email == found.email),
-            ("phone_number", expected.phone_number == found.phone_number),
-            ("email_key", expected.email_key == found.email_key),
-            ("phone_key", expected.phone_key == found.phone_key),
-            ("created_at", expected.created_at == found.created_at),
-            ("updated_at", expected.updated_at == found.updated_at),
-        ];
-        for (column, equal) in columns {
-            ensure!(
-                equal,
-                "contact {id}: {column} is not what the events up to {} say",
-                self.replay.position
-            );
-        }
+        row.compare(&expected, &row.contact(id))?;
         Ok(())
     }
 
@@ -146,15 +160,15 @@ impl Verification {
         query_as!(
             Row,
             r#"
-            select h.position, h.rules_digest,
-                c.id as "id?", c.linked_id, c.created_at as "created_at?",
+            select h.position, h.rules_digest, h.observation_id, h.recorded_at,
+                c.deleted_at, o.position as "observed_position?", c.id as "id?", c.linked_id, c.created_at as "created_at?",
                 c.updated_at as "updated_at?", c.email, c.phone_number, c.email_key, c.phone_key,
                 c.unlinked_email, c.unlinked_phone,
                 o.observed_at as "observed_at?", o.email as observed_email,
                 o.phone_number as observed_phone_number
             from head as h
             left join (
-                select id, linked_id, created_at, updated_at,
+                select id, linked_id, created_at, updated_at, deleted_at,
                     email, phone_number, email_key, phone_key,
                     unlinked_email, unlinked_phone
                 from contact
@@ -174,6 +188,41 @@ impl Verification {
 }
 
 impl Row {
+    /// Compares column by column. Says nothing of what is personal.
+    fn compare(&self, expected: &Contact, found: &Contact) -> Result<(), Difference> {
+        let id = expected.id;
+        let personal = |column, equal: bool| {
+            (column, equal, "as it was observed".to_owned(), "another".to_owned())
+        };
+        let linked = |contact: &Contact| {
+            contact.linked_id().map_or_else(|| "null".to_owned(), |id| id.to_string())
+        };
+        let is_deleted = self.deleted_at.is_some();
+        let columns = [
+            ("linked_id", expected.link == found.link, linked(expected), linked(found)),
+            personal("email", expected.email == found.email),
+            personal("phone_number", expected.phone_number == found.phone_number),
+            personal("email_key", expected.email_key == found.email_key),
+            personal("phone_key", expected.phone_key == found.phone_key),
+            dated("created_at", expected.created_at, found.created_at),
+            dated("updated_at", expected.updated_at, found.updated_at),
+            ("deleted_at", !is_deleted, "null".to_owned(), "a time".to_owned()),
+        ];
+        for (column, equal, expected, found) in columns {
+            if !equal {
+                let expected = format!("contact {id}: {column} {expected}");
+                return Err(self.differs(expected, format!("{column} {found}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// At the event that observed the contact.
+    fn differs(&self, expected: String, found: impl ToString) -> Difference {
+        let (position, part) = (self.observed_position, "contact");
+        Difference { position, part, expected, found: found.to_string() }
+    }
+
     fn contact(&self, id: ContactId) -> Contact {
         Contact {
             id,
@@ -188,4 +237,16 @@ impl Row {
             updated_at: self.updated_at.unwrap_or_default(),
         }
     }
+}
+
+fn dated(
+    column: &'static str,
+    expected: Timestamp,
+    found: Timestamp,
+) -> (&'static str, bool, String, String) {
+    (column, expected == found, time(expected), time(found))
+}
+
+fn time(at: Timestamp) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

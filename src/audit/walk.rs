@@ -5,8 +5,8 @@ use super::decisions::Decisions;
 use super::difference::Difference;
 use super::lines::{self, CheckedLines, check_time};
 use super::tree::{StoredPart, TreeCheck, check_tile};
-use crate::identity::{Event, Fact, Identifiers, Timestamp};
-use crate::ledger::{self, CopiedRows, Database};
+use crate::identity::{Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
+use crate::ledger::{self, CopiedRows, Database, RulesFault};
 use crate::progress::Progress;
 use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, VerifierKeys};
 use anyhow::Context as _;
@@ -135,6 +135,30 @@ impl Walk {
         Ok(())
     }
 
+    /// The rules that an event activated; `None` where they need another normaliser.
+    async fn rules_of(
+        &self,
+        event: &Event,
+        activated: &RulesActivated,
+    ) -> anyhow::Result<Option<Rules>> {
+        let differs = |found: String| {
+            let RulesActivated { name, version, digest, .. } = activated;
+            let expected = format!("{name} version {version} of digest {}", digest.as_str());
+            Difference::at(event.position.get(), "rules", expected, found)
+        };
+        match ledger::rules_of(&self.sessions, &activated.digest).await {
+            Ok(rules)
+                if (rules.name(), rules.version()) == (&activated.name, activated.version) =>
+            {
+                Ok(Some(rules))
+            }
+            Ok(_) => Err(differs("another name or version".to_owned()).into()),
+            Err(RulesFault::OtherNormaliser { .. }) => Ok(None),
+            Err(RulesFault::Unreadable(_)) => Err(differs("another document".to_owned()).into()),
+            Err(RulesFault::Database(error)) => Err(error.into()),
+        }
+    }
+
     async fn decide_again(
         &self,
         decisions: &mut Decisions,
@@ -145,7 +169,7 @@ impl Walk {
         for event in &events {
             match &event.fact {
                 Fact::RulesActivated(activated) => {
-                    let rules = ledger::rules_of(&self.sessions, &activated.digest).await?;
+                    let rules = self.rules_of(event, activated).await?;
                     decisions.activate(&self.database, event, rules).await?;
                 }
                 Fact::ContactObserved(_) => decisions.check(event, identifiers.next())?,

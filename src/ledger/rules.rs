@@ -10,7 +10,11 @@ use sqlx::{PgConnection, PgExecutor, query, query_scalar};
 pub enum RulesFault {
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    #[error("this binary cannot read the rules in force ({0}); use the one that activated them")]
+    /// The document is not one of this digest, or has what only another version knows.
+    #[error(
+        "this binary cannot read the document of the rules {0}: \
+         use the one that activated them, or run identity-ledger verify"
+    )]
     Unreadable(String),
     /// The document is the same and the keys would be others.
     #[error(
@@ -40,32 +44,46 @@ pub async fn rules_in_force(executor: impl PgExecutor<'_>) -> Result<Rules, Rule
     )
     .fetch_one(executor)
     .await?;
-    let unreadable = |_| RulesFault::Unreadable(recorded.digest.clone());
-    let rules = Rules::parse(&recorded.document).map_err(unreadable)?;
-    if rules.digest().as_str() != recorded.digest {
+    here(&recorded.digest, &recorded.document, &recorded.normaliser)
+}
+
+/// The rules of a digest, if this binary decides by them as the one did that recorded them.
+pub async fn rules_of(
+    executor: impl PgExecutor<'_>,
+    digest: &RulesDigest,
+) -> Result<Rules, RulesFault> {
+    let unreadable = || RulesFault::Unreadable(digest.as_str().to_owned());
+    let recorded = query!(
+        "select name, version, document, normaliser from rules where digest = $1",
+        digest.as_str()
+    )
+    .fetch_optional(executor)
+    .await?
+    .ok_or_else(unreadable)?;
+    let rules = here(digest.as_str(), &recorded.document, &recorded.normaliser)?;
+    let is_named = rules.name() == recorded.name && rules.version() == recorded.version;
+    if is_named { Ok(rules) } else { Err(unreadable()) }
+}
+
+/// What was recorded under a digest must have it.
+fn here(digest: &str, document: &str, normaliser: &str) -> Result<Rules, RulesFault> {
+    let unreadable = || RulesFault::Unreadable(digest.to_owned());
+    let then = Rules::recorded(document, normaliser).map_err(|_| unreadable())?;
+    let now = Rules::parse(document).map_err(|_| unreadable())?;
+    if then.digest().as_str() != digest {
+        return Err(unreadable());
+    }
+    if now.normaliser() != then.normaliser() {
         return Err(RulesFault::OtherNormaliser {
-            in_force: named(&recorded.normaliser),
-            here: named(rules.normaliser().unwrap_or_default()),
+            in_force: named(normaliser),
+            here: named(now.normaliser().unwrap_or_default()),
         });
     }
-    Ok(rules)
+    Ok(now)
 }
 
 fn named(normaliser: &str) -> String {
     if normaliser.is_empty() { "no library".to_owned() } else { normaliser.to_owned() }
-}
-
-/// The rules of a digest; `None` where this binary would make other keys by them.
-pub async fn rules_of(
-    executor: impl PgExecutor<'_>,
-    digest: &RulesDigest,
-) -> anyhow::Result<Option<Rules>> {
-    let document = query_scalar!("select document from rules where digest = $1", digest.as_str());
-    let document = document
-        .fetch_optional(executor)
-        .await?
-        .with_context(|| format!("the document of the rules {} is missing", digest.as_str()))?;
-    Ok(Rules::parse(&document).ok().filter(|rules| rules.digest() == digest))
 }
 
 /// All rules that were ever put in force, the first ones first.
@@ -97,18 +115,21 @@ pub async fn activations(connection: &mut PgConnection) -> anyhow::Result<Vec<Ac
     Ok(activations)
 }
 
-/// The rules that were recorded under a digest, as this binary makes keys by them: where their
-/// normaliser was of another version then, they have another digest now.
+/// The rules that were recorded under a digest, as this binary makes keys by them: its normaliser
+/// may be of another version than the one then.
 pub async fn recorded_rules(
     executor: impl PgExecutor<'_>,
     digest: &RulesDigest,
 ) -> Result<Rules, Unanswered> {
-    let document = query_scalar!("select document from rules where digest = $1", digest.as_str())
-        .fetch_optional(executor)
-        .await?;
-    document
-        .and_then(|document| Rules::parse(&document).ok())
-        .ok_or_else(|| Unanswered::Unreadable(format!("the rules {}", digest.as_str())))
+    let recorded =
+        query!("select document, normaliser from rules where digest = $1", digest.as_str())
+            .fetch_optional(executor)
+            .await?;
+    let unreadable = || Unanswered::Unreadable(format!("the rules {}", digest.as_str()));
+    let recorded = recorded.ok_or_else(unreadable)?;
+    let then = Rules::recorded(&recorded.document, &recorded.normaliser);
+    let is_right = then.is_ok_and(|then| then.digest() == digest);
+    Rules::parse(&recorded.document).ok().filter(|_| is_right).ok_or_else(unreadable)
 }
 
 /// The documents of all rules that the ledger ever had, up to a thousand.

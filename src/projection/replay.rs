@@ -1,6 +1,6 @@
 //! The whole ledger, folded again from its first event, page by page.
 
-use crate::identity::{ContactId, Event, Links, Position, fold};
+use crate::identity::{ContactId, Event, Fact, Links, Position, RulesDigest, Timestamp, fold};
 use crate::ledger::{self, Database, EventLine, Paged as _, Pages};
 use crate::progress::Progress;
 use anyhow::{Context as _, ensure};
@@ -12,6 +12,9 @@ pub struct Replay {
     pub links: Links,
     /// Of the last event that was folded.
     pub position: Position,
+    pub recorded_at: Timestamp,
+    /// Of the last rules that were activated.
+    pub rules_digest: Option<RulesDigest>,
 }
 
 impl Replay {
@@ -29,7 +32,7 @@ impl Replay {
     ) -> anyhow::Result<Self> {
         let observations_len = ledger::last_observation(&mut database.owner().await?).await?.get();
         let links = Links::with_capacity(usize::try_from(observations_len)?);
-        let mut replay = Self { links, position: Position::default() };
+        let mut replay = Self { links, ..Self::default() };
         let mut pages = Pages::<EventLine>::between(database, 0, head.get());
         progress.begin("folding events", head.get());
         while let Some(page) = pages.next().await? {
@@ -66,12 +69,20 @@ impl Replay {
             let expected = self.position.next();
             let event = Event::parse(&line).with_context(|| format!("event {expected}"))?;
             ensure!(event.position == expected, "event {expected} is missing");
-            let change = fold(&event.fact);
-            self.links.apply(change, event.recorded_at);
-            changed.extend(change.contact());
-            self.position = expected;
+            changed.extend(self.apply(&event));
         }
         Ok(changed)
+    }
+
+    /// Folds the next event; returns the contact that changed.
+    pub fn apply(&mut self, event: &Event) -> Option<ContactId> {
+        let change = fold(&event.fact);
+        self.links.apply(change, event.recorded_at);
+        (self.position, self.recorded_at) = (event.position, event.recorded_at);
+        if let Fact::RulesActivated(activated) = &event.fact {
+            self.rules_digest = Some(activated.digest.clone());
+        }
+        change.contact()
     }
 
     fn has_reached(&self, position: Position) -> anyhow::Result<()> {

@@ -51,7 +51,7 @@ pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
     next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| fold.row(seen)).await?;
     swap_in(&mut turn, database, &mut fold).await?;
     turn.owner.close().await?;
-    let Replay { links, position } = fold.replay;
+    let Replay { links, position, .. } = fold.replay;
     Ok(Rebuilt { position, contacts_len: links.len() })
 }
 

@@ -47,20 +47,32 @@ pub struct Rules {
 impl Rules {
     /// Reads a rules file. What it does not know, it refuses.
     pub fn parse(document: &str) -> Result<Self, RulesError> {
-        let mut document = Document::parse(document)?;
+        let document = Document::parse(document)?;
         let normaliser = normaliser::of(&document);
+        Ok(Self::of(document, normaliser))
+    }
+
+    /// Reads a document that was recorded, with the normaliser that its keys were made by then.
+    /// The digest is that of both; the keys are made by what is here.
+    pub fn recorded(document: &str, normaliser: &str) -> Result<Self, RulesError> {
+        let document = Document::parse(document)?;
+        let normaliser = Some(normaliser.to_owned()).filter(|text| !text.is_empty());
+        Ok(Self::of(document, normaliser))
+    }
+
+    fn of(mut document: Document, normaliser: Option<String>) -> Self {
         let email = EmailKeys::new(&document.email);
         let phone = PhoneKeys::new(&document.phone);
         document.email.blocked = email.blocked();
         document.phone.blocked = phone.blocked();
-        Ok(Self {
+        Self {
             digest: RulesDigest::of(&document, normaliser.as_deref()),
             name: document.name.into(),
             version: document.version.into(),
             normaliser,
             email,
             phone,
-        })
+        }
     }
 
     pub fn name(&self) -> &str {
