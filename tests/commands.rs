@@ -136,6 +136,48 @@ async fn a_database_newer_than_the_binary_is_refused() {
     }
 }
 
+/// Every command that only looks, `export` as it creates no ledger either.
+const LOOKS: [&[&str]; 4] = [&["history", "1"], &["why", "1", "2"], &["verify"], &["export", "to"]];
+
+#[tokio::test]
+async fn commands_that_look_create_no_ledger() {
+    let ledger = TestLedger::new().await;
+    let dir = scratch_dir();
+    for args in LOOKS {
+        let mut there = command(args);
+        there.args(["--database-url", &ledger.url, "--ledger", "shop"]).current_dir(&dir);
+        let said = refuses(&mut there);
+        assert_eq!(said, "error: there is no ledger shop in this database; serve creates one\n");
+        let said = refuses(command(args).current_dir(&dir));
+        assert!(said.contains("no ledger ledger in .identity-ledger; serve creates one"), "{said}");
+    }
+    let made = "select exists (select from pg_namespace where nspname = 'shop')";
+    assert!(!query_scalar::<_, bool>(made).fetch_one(&mut ledger.owner().await).await.unwrap());
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+    // The private server is there, and another ledger on it.
+    succeeds(command(&["rebuild"]).current_dir(&dir));
+    let mut there = command(&["verify", "--ledger", "shop"]);
+    assert!(refuses(there.current_dir(&dir)).contains("no ledger shop in this database"));
+    succeeds(command(&["verify"]).current_dir(&dir));
+}
+
+#[tokio::test]
+async fn commands_that_look_migrate_nothing() {
+    let ledger = TestLedger::new().await;
+    let mut owner = ledger.owner().await;
+    let last = "delete from _sqlx_migrations
+        where version = (select max(version) from _sqlx_migrations)";
+    query(last).execute(&mut owner).await.unwrap();
+    let len = "select count(*) from _sqlx_migrations";
+    let before: i64 = query_scalar(len).fetch_one(&mut owner).await.unwrap();
+    for args in LOOKS {
+        let said = refuses(command(args).args(["--database-url", &ledger.url]));
+        assert!(said.contains("older than this binary") && said.contains("migrate it"), "{said}");
+    }
+    let after: i64 = query_scalar(len).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(after, before);
+}
+
 #[test]
 fn bad_values_are_refused_by_name() {
     let dir = scratch_dir();
@@ -192,12 +234,13 @@ async fn flags_win_over_variables_and_listen_over_port() {
     Service::spawn(serve().env("LISTEN", &taken).args(["--listen", "127.0.0.1:0"]));
 
     let flags = ["--database-url", &ledger.url, "--ledger", "shop", "--log-format", "text"];
-    let (before, after) = ([&flags[..], &["verify"]].concat(), [&["verify"], &flags[..]].concat());
+    let (before, after) =
+        ([&flags[..], &["rebuild"]].concat(), [&["rebuild"], &flags[..]].concat());
     for args in [before, after] {
-        let mut verify = command(&args);
-        verify.env("DATABASE_URL", "postgres://shop@127.0.0.1:1/shop");
-        verify.env("LEDGER", "other").env("LOG_FORMAT", "json");
-        succeeds(&mut verify);
+        let mut rebuild = command(&args);
+        rebuild.env("DATABASE_URL", "postgres://shop@127.0.0.1:1/shop");
+        rebuild.env("LEDGER", "other").env("LOG_FORMAT", "json");
+        succeeds(&mut rebuild);
     }
     let made = query_scalar("select nspname::text from pg_namespace where nspname in ($1, $2)");
     let made: Vec<String> =
@@ -218,7 +261,7 @@ fn empty_variables_count_as_not_set() {
         command.current_dir(&dir);
         command
     };
-    succeeds(&mut empty(&["verify"]));
+    succeeds(&mut empty(&["rebuild"]));
     assert!(dir.path().join(".identity-ledger").is_dir());
     // Where this fails, somebody else listens there, and that will do.
     let _listener = TcpListener::bind("127.0.0.1:10000");

@@ -108,14 +108,14 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     assert_eq!(said, "error: SIGTERM before this was done; run it again\n");
     assert_eq!(postmaster(&data_dir), None);
 
-    succeeds(&mut on(&data_dir, "verify"));
+    succeeds(&mut on(&data_dir, "rebuild"));
 }
 
 #[tokio::test]
 async fn every_command_works_with_and_without_the_service() {
     let dir = scratch_dir();
     let data_dir = dir.path().join("data");
-    for verb in ["verify", "rebuild"] {
+    for verb in ["rebuild", "verify"] {
         succeeds(&mut on(&data_dir, verb));
         assert_eq!(postmaster(&data_dir), None, "{verb} left Postgres behind");
     }
@@ -250,7 +250,7 @@ fn a_chosen_directory_that_postgres_cannot_enter_is_refused() {
     }
     let dir = closed_dir();
     for data_dir in [dir.path().join("data"), dir.path().join("more/data")] {
-        let said = refuses(&mut on(&data_dir, "verify"));
+        let said = refuses(&mut on(&data_dir, "rebuild"));
         assert!(said.contains(&format!("cannot enter {}", dir.path().display())), "{said}");
         assert!(said.contains("choose another --data-dir"), "{said}");
     }

@@ -123,6 +123,56 @@ async fn an_interrupted_rebuild_leaves_nothing_that_the_next_one_minds() {
 }
 
 #[tokio::test]
+async fn who_may_read_the_table_may_read_the_new_one() {
+    let (ledger, _service) = filled(10, 10, 5).await;
+    let mut owner = ledger.owner().await;
+    let grants = "
+        grant select on contact to public;
+        grant select, update on contact to pg_monitor with grant option;
+        grant update (email, phone_number) on contact to pg_read_all_data;
+    ";
+    sqlx::raw_sql(grants).execute(&mut owner).await.unwrap();
+    let granted = "
+        select array_agg(concat_ws(' ', attname, acl) order by attname, acl::text)
+        from (
+            select null::name as attname, unnest(relacl) as acl
+            from pg_class
+            where oid = 'contact'::regclass
+            union all
+            select attname, unnest(attacl) from pg_attribute where attrelid = 'contact'::regclass
+        ) as granted";
+    let before: Vec<String> = query_scalar(granted).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(before.len(), 5);
+    rebuild(&ledger.database).await.unwrap();
+    let after: Vec<String> = query_scalar(granted).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn what_depends_on_the_table_is_named_before_the_work_is_done() {
+    let (ledger, _service) = filled(11, 10, 5).await;
+    let mut owner = ledger.owner().await;
+    let dependents = "
+        create view customer as select id, email from contact;
+        create table note (contact_id bigint constraint of_whom references contact);
+        create function whole() returns setof contact language sql as 'select * from contact';
+        -- These go with the table.
+        alter table contact add constraint positive check (id > 0);
+        create index by_email on contact (lower(email));
+    ";
+    sqlx::raw_sql(dependents).execute(&mut owner).await.unwrap();
+    let error = rebuild(&ledger.database).await.err().unwrap().to_string();
+    let named = "(constraint of_whom on table note, function whole(), view customer)";
+    assert!(error.contains(named) && error.contains("create them again after"), "{error}");
+    let next = "select to_regclass('contact_next') is null";
+    assert!(query_scalar::<_, bool>(next).fetch_one(&mut owner).await.unwrap());
+    let drop = "drop view customer; drop table note; drop function whole()";
+    sqlx::raw_sql(drop).execute(&mut owner).await.unwrap();
+    rebuild(&ledger.database).await.unwrap();
+    verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
 async fn one_rebuild_runs_at_a_time() {
     let (ledger, _service) = filled(9, 10, 5).await;
     let mut owner = ledger.owner().await;

@@ -255,7 +255,7 @@ pub struct DatabaseConfig {
     #[arg(long, global = true, env, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// The ledger's name: the Postgres schema it lives in, created when missing.
+    /// The ledger's name: the Postgres schema it lives in, which serve creates.
     #[arg(long, global = true, env, value_name = "NAME", default_value = "ledger")]
     pub ledger: LedgerName,
 }

@@ -12,7 +12,7 @@ const PAGE_LEN: i64 = 1_000;
 
 /// Prints two lines an event: when it happened and what it says, and what was observed.
 pub async fn history(database: DatabaseConfig, config: HistoryConfig) -> anyhow::Result<()> {
-    let place = Place::open(database).await?;
+    let place = Place::open_existing(database).await?;
     let auditor = Auditor::new(&place.database);
     let id = ObservationId::new(config.id);
     let mut after = Position::default();

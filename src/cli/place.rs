@@ -5,7 +5,7 @@ use crate::ledger::{self, Database};
 use crate::postgres::PrivatePostgres;
 use crate::projection;
 use crate::seal::{CheckpointDir, Seal, SigningKey, key};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -23,6 +23,22 @@ impl Place {
     pub async fn open(config: DatabaseConfig) -> anyhow::Result<Self> {
         let place = Self::reach(config).await?;
         ledger::open(&place.database).await?;
+        Ok(place)
+    }
+
+    /// As `open`, for what only looks: fails where the ledger is missing or of another version.
+    pub async fn open_existing(config: DatabaseConfig) -> anyhow::Result<Self> {
+        if config.database_url.is_none() {
+            let (data_dir, chosen) = config.data_dir();
+            ensure!(
+                PrivatePostgres::is_made(&data_dir, chosen),
+                "there is no ledger {} in {}; serve creates one",
+                config.ledger.as_str(),
+                data_dir.display()
+            );
+        }
+        let place = Self::reach(config).await?;
+        ledger::check(&place.database).await?;
         Ok(place)
     }
 

@@ -46,7 +46,7 @@ async fn ledger(
     database: DatabaseConfig,
     config: &VerifyConfig,
 ) -> anyhow::Result<(String, Value)> {
-    let place = Place::open(database).await?;
+    let place = Place::open_existing(database).await?;
     place.check_projection().await?;
     let keys = match &config.key {
         Some(file) => Some(read_keys(file)?),

@@ -11,7 +11,7 @@ use chrono::SecondsFormat;
 
 /// Prints whether the two are linked, and the chain between them or what stands there.
 pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<()> {
-    let place = Place::open(database).await?;
+    let place = Place::open_existing(database).await?;
     let auditor = Auditor::new(&place.database);
     let position = match config.as_of {
         None => auditor.position().await?,

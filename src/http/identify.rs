@@ -4,6 +4,7 @@ use super::App;
 use super::answer::{Identified, answered};
 use super::body::{self, Observed};
 use super::problem::{InLedger, Problem, documented};
+use super::question::other_rules;
 use crate::recorder::NotRecorded;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -74,11 +75,7 @@ impl From<NotRecorded> for Problem {
             }
             NotRecorded::TimedOut => unavailable("It waited too long for its turn. Send it again.")
                 .recorded(InLedger::No),
-            NotRecorded::OtherRules => unavailable(
-                "This service cannot decide by the rules in force. Run identity-ledger rules \
-                 activate, or a service of the version that activated them.",
-            )
-            .recorded(InLedger::No),
+            NotRecorded::OtherRules => other_rules().recorded(InLedger::No),
             NotRecorded::OutcomeUnknown => {
                 let detail = "Postgres went away while this was being recorded. Send it again: \
                     if it was recorded, it brings nothing new.";

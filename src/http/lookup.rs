@@ -4,7 +4,7 @@ use super::App;
 use super::answer::{Identified, answered};
 use super::body::{self, Observed};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use super::question::{WAIT_MAX, ask, corrupt, other_rules, unanswered};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -54,7 +54,8 @@ struct NotFound;
 
 impl IntoResponses for NotFound {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented(body::problems().into_iter().chain([not_known(), corrupt(), unanswered()]))
+        let unanswered = [not_known(), corrupt(), unanswered(), other_rules()];
+        documented(body::problems().into_iter().chain(unanswered))
     }
 }
 

@@ -23,11 +23,18 @@ pub async fn ask<T, E: Into<Unanswered>>(
     Err(match why {
         Unanswered::Fault(_) => unanswered(),
         Unanswered::Unreadable(_) => corrupt(),
+        Unanswered::OtherRules => other_rules(),
     })
 }
 
 pub fn unanswered() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Postgres is out of reach. Ask again.")
+}
+
+pub fn other_rules() -> Problem {
+    let detail = "This service cannot decide by the rules in force. Run identity-ledger rules \
+        activate, or a service of the version that activated them.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
 pub fn corrupt() -> Problem {

@@ -22,6 +22,9 @@ pub enum Unanswered {
     /// What is recorded is not as this binary would have written it.
     #[error("what is recorded cannot be read: {0}")]
     Unreadable(String),
+    /// The rules in force have keys that this binary would make otherwise.
+    #[error("the rules in force make other keys than this binary")]
+    OtherRules,
 }
 
 impl From<sqlx::Error> for Unanswered {

@@ -4,9 +4,9 @@ use super::database::{CONNECT_WAIT, Database};
 use super::rules::keep_rules;
 use crate::identity::{DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated};
 use crate::projection;
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use chrono::{DateTime, Utc};
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_scalar};
 
 /// The role that the service logs in as on the private server.
@@ -20,9 +20,7 @@ static MIGRATOR: Migrator = sqlx::migrate!();
 ///
 /// Every error is one line that says what to do.
 pub async fn open(database: &Database) -> anyhow::Result<()> {
-    let checked = tokio::time::timeout(CONNECT_WAIT, check_server(database)).await;
-    checked.unwrap_or_else(|_| Err(not_reached(database, sqlx::Error::PoolTimedOut)))?;
-    let mut owner = database.owner().await.map_err(|error| not_reached(database, error))?;
+    let mut owner = checked_server(database).await?;
     // Two services may start at once on a new database.
     query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
     create_schema(&mut owner, database).await?;
@@ -35,6 +33,36 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     }
     owner.close().await?;
     Ok(())
+}
+
+/// Fails where the ledger is missing, or its tables are not of this version. Changes nothing.
+pub async fn check(database: &Database) -> anyhow::Result<()> {
+    let mut owner = checked_server(database).await?;
+    let name = database.ledger().as_str();
+    let missing = || format!("there is no ledger {name} in this database; serve creates one");
+    let exists =
+        query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#);
+    ensure!(exists.fetch_one(&mut owner).await?, missing());
+    let applied = owner.list_applied_migrations("_sqlx_migrations").await?;
+    let applied: Vec<_> = applied.iter().map(|migration| migration.version).collect();
+    if let Some(version) = applied.iter().find(|version| !MIGRATOR.version_exists(**version)) {
+        return Err(newer(*version));
+    }
+    ensure!(
+        MIGRATOR.iter().all(|migration| applied.contains(&migration.version)),
+        "the ledger {name} is older than this binary; run identity-ledger serve or rebuild of \
+         this version, which migrate it"
+    );
+    let head = query_scalar!("select position from head").fetch_optional(&mut owner).await?;
+    head.with_context(missing)?;
+    owner.close().await?;
+    Ok(())
+}
+
+async fn checked_server(database: &Database) -> anyhow::Result<PgConnection> {
+    let checked = tokio::time::timeout(CONNECT_WAIT, check_server(database)).await;
+    checked.unwrap_or_else(|_| Err(not_reached(database, sqlx::Error::PoolTimedOut)))?;
+    database.owner().await.map_err(|error| not_reached(database, error))
 }
 
 /// Looks before anything is changed, by statements that are not prepared: behind a pooler
@@ -60,7 +88,7 @@ fn not_reached(database: &Database, error: sqlx::Error) -> anyhow::Error {
         error => format!("cannot reach Postgres ({error})"),
     };
     let hint = if database.has_service_role() { "try again" } else { "check DATABASE_URL" };
-    anyhow::anyhow!("{what}; {hint}")
+    anyhow!("{what}; {hint}")
 }
 
 async fn check_version(session: &mut PgConnection) -> anyhow::Result<()> {
@@ -119,12 +147,16 @@ async fn create_schema(owner: &mut PgConnection, database: &Database) -> anyhow:
 async fn migrate(owner: &mut PgConnection) -> anyhow::Result<()> {
     match MIGRATOR.run(owner).await {
         Ok(()) => Ok(()),
-        Err(MigrateError::VersionMissing(version)) => bail!(
-            "the database is newer than this binary (it has migration {version}); \
-             use the identity-ledger that made it, or a newer one"
-        ),
+        Err(MigrateError::VersionMissing(version)) => Err(newer(version)),
         Err(error) => Err(error).context("cannot migrate the ledger's tables"),
     }
+}
+
+fn newer(version: i64) -> anyhow::Error {
+    anyhow!(
+        "the database is newer than this binary (it has migration {version}); \
+         use the identity-ledger that made it, or a newer one"
+    )
 }
 
 /// `RulesActivated` stands at position 1 of every ledger.

@@ -13,6 +13,9 @@ use super::user::{ServerUser, make_dir};
 /// file of a data directory, and its owner is who runs the server.
 pub const GATE: &str = "gate";
 
+/// The database itself, which is there once it is complete.
+pub const DATABASE: &str = "postgres";
+
 const SOCKET: &str = ".s.PGSQL.5432";
 const SOCKET_PATH_LEN_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
 const FALLBACK_PARENT: &str = "/var/lib/identity-ledger";
@@ -60,6 +63,14 @@ pub fn prepare(wanted: &Path, chosen: Chosen) -> anyhow::Result<(PathBuf, Server
         user.give(&path).with_context(cannot_make)?;
     }
     Ok((path, user))
+}
+
+/// Whether `prepare` would return a directory that has a database. Makes nothing.
+pub fn has_database(wanted: &Path, chosen: Chosen) -> bool {
+    let Ok(path) = canonical(wanted) else { return false };
+    let fallback = Path::new(FALLBACK_PARENT).join(short_digest(&path));
+    let has_one = |dir: &Path| dir.join(DATABASE).exists();
+    has_one(&path) || (chosen == Chosen::Default && has_one(&fallback))
 }
 
 /// Where the socket of `data_dir` goes. Everybody who uses the directory gets the same answer.

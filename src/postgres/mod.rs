@@ -33,6 +33,11 @@ pub struct PrivatePostgres {
 }
 
 impl PrivatePostgres {
+    /// Whether there is a database in `data_dir` already. Makes nothing.
+    pub fn is_made(data_dir: &Path, chosen: Chosen) -> bool {
+        directory::has_database(data_dir, chosen)
+    }
+
     /// Finds, initialises and starts the server of `data_dir`, or joins it where it already runs.
     /// Blocks until the server takes connections, which after a crash can take minutes.
     pub fn lease(data_dir: &Path, chosen: Chosen) -> anyhow::Result<Self> {

@@ -26,7 +26,7 @@ pub struct Server {
 
 impl Server {
     pub fn of(data_dir: PathBuf, user: ServerUser) -> anyhow::Result<Self> {
-        let database = data_dir.join("postgres");
+        let database = data_dir.join(directory::DATABASE);
         let binaries = binaries::find(&database)?;
         let socket_dir = directory::socket_dir(&data_dir);
         user.make_private_dir(&socket_dir)?;

@@ -42,8 +42,7 @@ impl Reader {
             // The keys were made by other rules than those in force at the snapshot's position.
             let rules = ledger::recorded_rules(&self.pool, digest).await?;
             if rules.digest() != digest {
-                let other = "the rules in force, whose keys another version makes";
-                return Err(Unanswered::Unreadable(other.to_owned()));
+                return Err(Unanswered::OtherRules);
             }
             *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules.into();
         }

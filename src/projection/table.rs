@@ -48,11 +48,51 @@ fn definition() -> String {
     format!("identity-ledger definition {hex}")
 }
 
-/// Makes the empty table `contact_next`, in place of what an interrupted rebuild left.
-pub async fn create_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// Makes the empty table `contact_next`, in place of what an interrupted rebuild left. Fails where
+/// something that others made would be in the way of the swap.
+pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
+    let dependents = dependents(owner).await?;
+    ensure!(
+        dependents.is_empty(),
+        "the contact table cannot be replaced under what depends on it ({}): drop them and create \
+         them again after the rebuild",
+        dependents.join(", ")
+    );
     sqlx::raw_sql("drop table if exists contact_next").execute(&mut *owner).await?;
     sqlx::raw_sql(AssertSqlSafe(next(TABLE))).execute(&mut *owner).await?;
-    sign(owner, "contact_next").await
+    sign(owner, "contact_next").await?;
+    Ok(())
+}
+
+/// What keeps `contact` from being dropped: views, foreign keys, functions of its row type.
+async fn dependents(owner: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    // What depends on the table automatically, too, such as its own checks, goes with it.
+    query_scalar!(
+        r#"select distinct coalesce(
+            pg_describe_object('pg_class'::regclass, view.ev_class, 0),
+            pg_describe_object(d.classid, d.objid, 0)
+        ) as "name!"
+        from pg_class as c
+        join pg_type as t on t.oid = c.reltype
+        join pg_depend as d on (d.refclassid, d.refobjid) in (
+            ('pg_class'::regclass, c.oid), ('pg_type'::regclass, t.oid),
+            ('pg_type'::regclass, t.typarray)
+        )
+        left join pg_rewrite as view
+        on d.classid = 'pg_rewrite'::regclass and view.oid = d.objid
+        where c.oid = to_regclass('contact')
+        and d.deptype = 'n'
+        and not exists (
+            select from pg_depend as own
+            where (own.classid, own.objid) = (d.classid, d.objid)
+            and (own.refclassid, own.refobjid) = ('pg_class'::regclass, c.oid)
+            and own.deptype in ('a', 'i')
+        )
+        order by 1
+        limit 100"#
+    )
+    .fetch_all(owner)
+    .await
 }
 
 /// Builds the indexes of `contact_next`, once it is full: beside a service with one process.
@@ -68,7 +108,9 @@ pub async fn index_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 /// Puts `contact_next` in the place of `contact`, under the caller's locks on `contact` and `head`.
+/// Whoever was granted something on `contact` keeps it.
 pub async fn swap_in_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(include_str!("keep_grants.sql")).execute(&mut *owner).await?;
     sqlx::raw_sql(
         "
         drop table contact;

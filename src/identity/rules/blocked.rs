@@ -96,6 +96,9 @@ impl Visitor<'_> for Entry {
         let fault = match Pattern::new(entry) {
             Ok(_) if is_glob(entry) || (self.is_value)(entry) => return Ok(entry.to_owned()),
             Ok(_) => format!("invalid blocked value {entry:?}, expected {}", self.expected),
+            Err(_) if entry.contains("**") => {
+                format!("invalid glob {entry:?}: ** is not allowed; use *")
+            }
             Err(error) => format!(
                 "invalid glob {entry:?} ({}), expected * for any characters, ? for one, \
                  [abc] or [!abc] for one of some, and [*] for a * itself",

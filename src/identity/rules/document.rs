@@ -21,7 +21,7 @@ pub struct Document {
 /// Members stand in alphabetical order, and those with their default value are left out: this
 /// JSON is the digest's input. `case` is always there.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table [email] that says at least `case`")]
 pub struct EmailRules {
     #[serde(default, deserialize_with = "blocked::emails", skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<String>,
@@ -38,7 +38,7 @@ pub struct EmailRules {
 
 /// As `EmailRules`; here `format` is always there.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table [phone] that says at least `format`")]
 pub struct PhoneRules {
     #[serde(default, deserialize_with = "blocked::numbers", skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<String>,
@@ -118,7 +118,12 @@ pub struct Region(country::Id);
 impl Document {
     pub fn parse(text: &str) -> Result<Self, RulesError> {
         let mut document: Self = toml::from_str(text).map_err(|error| {
-            let message = [error.message(), allowed(error.message())].concat();
+            let complaint = error.message();
+            // The one integer. Serde would name the type that it is read as.
+            let message = match complaint.strip_suffix("expected i64") {
+                Some(wrong) => format!("{wrong}expected a whole number from 1"),
+                None => [complaint, allowed(complaint)].concat(),
+            };
             RulesError::at(text, error.span(), &message)
         })?;
         let phone = &mut document.phone;

@@ -319,6 +319,10 @@ fn a_fault_is_told_with_its_line_and_what_is_allowed() {
     check("links=true", phone, 3, &["`case`", "`domain-only`"]);
     check("case='sensitive'; blocked=[; 'a@x',; 'nobody']", phone, 7, &["nobody", "an email"]);
     check("case='sensitive'; blocked=['a[']", phone, 5, &["invalid glob \"a[\"", "[abc]"]);
+    for glob in ["a**@x", "***"] {
+        let blocked = format!("case='sensitive'; blocked=['{glob}']");
+        check(&blocked, phone, 5, &[&format!("{glob:?}: ** is not allowed; use *")]);
+    }
     check("case='sensitive'; blocked=[3]", phone, 5, &["integer `3`", "a string"]);
     check(email, "format='e164'; default_region='XX'", 7, &["\"XX\"", "ISO 3166"]);
     check(email, "format='e164'; default_region='001'", 7, &["\"001\"", "ISO 3166"]);
@@ -335,6 +339,15 @@ fn a_document_has_a_name_a_version_and_both_tables() {
     assert!(with("version=1").contains("missing field `name`"));
     assert!(with("name='n'").contains("missing field `version`, expected a whole number"));
     assert!(with("name='n'\nversion=0").starts_with("line 2: invalid `version` 0, expected"));
+    for wrong in ["'1'", "1.0", "true", "[1]"] {
+        let said = with(&format!("name='n'\nversion={wrong}"));
+        assert!(said.starts_with("line 2: invalid type: "), "{said}");
+        assert!(said.ends_with(", expected a whole number from 1"), "{said}");
+    }
+    assert!(
+        refused("name='n'\nversion=1\nemail=1")
+            .ends_with("expected a table [email] that says at least `case`")
+    );
     assert!(with("name='n'\nversion=3000000000").starts_with("line 2: "));
     assert!(with("name=''\nversion=1").starts_with("line 1: invalid `name`, expected"));
     assert!(with("name=\"a\\nb\"\nversion=1").starts_with("line 1: "));
