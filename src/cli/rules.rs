@@ -45,7 +45,7 @@ fn check(file: &Path, output: &Output) -> anyhow::Result<()> {
 }
 
 async fn show(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
-    let place = Place::open(database).await?;
+    let place = Place::open_existing(database).await?;
     let activations = activations(&place).await?;
     let in_force = activations.last().context("the ledger has no rules; run verify")?;
     if output.json {
@@ -62,7 +62,7 @@ async fn show(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
 }
 
 async fn list(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
-    let place = Place::open(database).await?;
+    let place = Place::open_existing(database).await?;
     let activations = activations(&place).await?;
     if output.json {
         let all: Vec<_> = activations.iter().map(described).collect();
@@ -118,7 +118,7 @@ async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()
         .as_deref()
         .map(|file| File::create(file).with_context(|| format!("cannot write {}", file.display())));
     let remap = remap.transpose()?;
-    let place = Place::open(database).await?;
+    let place = Place::open_existing(database).await?;
     let impact = rebuild::impact(&place.database, rules).await?;
     if command.output.json {
         println!("{}", serde_json::to_string_pretty(&impact)?);
