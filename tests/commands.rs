@@ -137,7 +137,16 @@ async fn a_database_newer_than_the_binary_is_refused() {
 }
 
 /// Every command that only looks, `export` as it creates no ledger either.
-const LOOKS: [&[&str]; 4] = [&["history", "1"], &["why", "1", "2"], &["verify"], &["export", "to"]];
+const LOOKS: [&[&str]; 7] = [
+    &["history", "1"],
+    &["why", "1", "2"],
+    &["verify"],
+    &["export", "to"],
+    &["rules", "show"],
+    &["rules", "list"],
+    &["rules", "diff", RULES_FILE],
+];
+const RULES_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
 
 #[tokio::test]
 async fn commands_that_look_create_no_ledger() {

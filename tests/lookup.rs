@@ -85,12 +85,7 @@ async fn rules_whose_keys_another_version_makes_are_not_tampering() {
     let service = Service::start(&ledger.url);
     let seen = Seen::new("a@x", "1");
     service.identify(&seen).await;
-    let foreign = "
-        insert into rules (digest, name, version, document, normaliser)
-        select 'of another version', name, version, document, 'phonenumber 0.0.1' from rules;
-        update head set rules_digest = 'of another version';
-    ";
-    sqlx::raw_sql(foreign).execute(&mut ledger.superuser().await).await.unwrap();
+    ledger.put_foreign_rules_in_force().await;
     let (status, problem) = told(&service, &seen).await;
     assert_eq!(status, 503, "{problem}");
     let identified: Value = service.try_identify(&seen).await.unwrap().json().await.unwrap();

@@ -195,13 +195,7 @@ async fn a_service_with_another_normaliser_does_not_decide_until_rules_are_activ
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     service.identify(&Seen::new("a@x.org", "")).await;
-    let mut superuser = ledger.superuser().await;
-    let foreign = "
-        insert into rules (digest, name, version, document, normaliser)
-        select 'of another version', name, version, document, 'phonenumber 0.0.1' from rules;
-        update head set rules_digest = 'of another version';
-    ";
-    sqlx::raw_sql(foreign).execute(&mut superuser).await.unwrap();
+    ledger.put_foreign_rules_in_force().await;
     for node in [&service, &Service::start(&ledger.url)] {
         let response = node.try_identify(&Seen::new("b@x.org", "")).await.unwrap();
         assert_eq!(response.status(), 503);

@@ -1,6 +1,7 @@
 //! One throwaway server for all tests, and a database of its own for each.
 
-use identity_ledger::ledger::{self, Database, LedgerName};
+use identity_ledger::identity::{DEFAULT_RULES, Rules};
+use identity_ledger::ledger::{self, Database, LedgerName, keep_rules};
 use identity_ledger::postgres::{Chosen, PrivatePostgres};
 use rustix::process::Pid;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
@@ -49,6 +50,19 @@ impl TestLedger {
     pub async fn rules_digest(&self) -> String {
         let digest = query_scalar("select rules_digest from head");
         digest.fetch_one(&mut self.owner().await).await.unwrap()
+    }
+
+    /// As an activation by a version whose library makes other keys.
+    pub async fn put_foreign_rules_in_force(&self) {
+        let normaliser = "phonenumber 0.0.1";
+        let rules = Rules::recorded(DEFAULT_RULES, normaliser).unwrap();
+        let mut owner = self.owner().await;
+        keep_rules(&mut owner, &rules, DEFAULT_RULES).await.unwrap();
+        query("update head set rules_digest = $1")
+            .bind(rules.digest().as_str())
+            .execute(&mut owner)
+            .await
+            .unwrap();
     }
 
     /// A session that no grant binds.
