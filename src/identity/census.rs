@@ -2,9 +2,8 @@
 
 use super::event::{Matched, Timestamp};
 use super::fold::Change;
-use super::holders::{Holders, KeyHash};
+use super::holders::{HashedKey, Holders, KeyHash};
 use super::id::{ContactId, ObservationId};
-use super::key::Key;
 use super::links::Links;
 use super::observation::Keys;
 use super::resolve::{Decision, Known, resolve};
@@ -28,6 +27,7 @@ impl Census {
 
     /// Resolves the next observation, and folds what was decided.
     pub fn observe(&mut self, id: ObservationId, keys: &Keys, at: Timestamp) -> Decision {
+        let keys = &HashedKey::of_all(keys);
         let decision = resolve(self, id, keys);
         for change in decision.changes().into_iter().flatten() {
             self.links.apply(change, at);
@@ -36,20 +36,18 @@ impl Census {
             }
         }
         if decision.introduces() {
-            self.holders.claim(decision.contact_id, keys);
+            self.holders.claim_hashed(decision.contact_id, keys);
             self.note_unlinked(&decision, keys);
         }
         decision
     }
 
-    fn note_unlinked(&mut self, decision: &Decision, keys: &Keys) {
-        let email = decision.email.zip(keys.email.as_ref());
-        let phone = decision.phone_number.zip(keys.phone_number.as_ref());
-        let email = email.map(|(matched, key)| (matched, KeyHash::of_email(key)));
-        let phone = phone.map(|(matched, key)| (matched, KeyHash::of_phone(key)));
-        for (matched, hash) in [email, phone].into_iter().flatten() {
+    fn note_unlinked(&mut self, decision: &Decision, keys: &Keys<HashedKey>) {
+        let email = decision.email.zip(keys.email);
+        let phone_number = decision.phone_number.zip(keys.phone_number);
+        for (matched, key) in [email, phone_number].into_iter().flatten() {
             if matched == Matched::NeverLinks {
-                self.unlinked.entry(decision.primary_id).or_default().push(hash);
+                self.unlinked.entry(decision.primary_id).or_default().push(key.hash);
             }
         }
     }
@@ -60,29 +58,35 @@ impl Census {
         }
     }
 
-    fn shows(&self, primary: ContactId, hash: KeyHash) -> bool {
-        self.unlinked.get(&primary).is_some_and(|values| values.contains(&hash))
+    fn shows(&self, primary: ContactId, key: &HashedKey) -> bool {
+        self.unlinked.get(&primary).is_some_and(|values| values.contains(&key.hash))
     }
 }
 
 impl Known for Census {
-    fn email_holder(&self, key: &Key) -> Option<ContactId> {
-        self.holders.email_holder(key)
+    type Key = HashedKey;
+
+    fn is_link(key: &HashedKey) -> bool {
+        key.is_link
     }
 
-    fn phone_holder(&self, key: &Key) -> Option<ContactId> {
-        self.holders.phone_holder(key)
+    fn email_holder(&self, key: &HashedKey) -> Option<ContactId> {
+        self.holders.holder(key)
+    }
+
+    fn phone_holder(&self, key: &HashedKey) -> Option<ContactId> {
+        self.holders.holder(key)
     }
 
     fn primary_of(&mut self, contact: ContactId) -> ContactId {
         self.links.find(contact).expect("a holder is a contact")
     }
 
-    fn shows_email(&self, primary: ContactId, key: &Key) -> bool {
-        self.shows(primary, KeyHash::of_email(key))
+    fn shows_email(&self, primary: ContactId, key: &HashedKey) -> bool {
+        self.shows(primary, key)
     }
 
-    fn shows_phone(&self, primary: ContactId, key: &Key) -> bool {
-        self.shows(primary, KeyHash::of_phone(key))
+    fn shows_phone(&self, primary: ContactId, key: &HashedKey) -> bool {
+        self.shows(primary, key)
     }
 }

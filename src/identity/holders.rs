@@ -30,6 +30,13 @@ pub struct Holds {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyHash([u8; 11]);
 
+/// What stands for a key here.
+#[derive(Clone, Copy)]
+pub struct HashedKey {
+    pub(super) hash: KeyHash,
+    pub(super) is_link: bool,
+}
+
 impl Holders {
     pub fn new() -> Self {
         Self { shards: (0..SHARDS_LEN).map(|_| HashMap::default()).collect() }
@@ -44,35 +51,28 @@ impl Holders {
         self.len() == 0
     }
 
-    pub fn email_holder(&self, key: &Key) -> Option<ContactId> {
-        self.holder(KeyHash::of_email(key))
-    }
-
-    pub fn phone_holder(&self, key: &Key) -> Option<ContactId> {
-        self.holder(KeyHash::of_phone(key))
-    }
-
     /// Gives a contact the keys that nobody holds yet, and says what it holds then. Contacts come
     /// in order of id; one that comes again is told the same again.
     pub fn claim(&mut self, contact: ContactId, keys: &Keys) -> Holds {
+        self.claim_hashed(contact, &HashedKey::of_all(keys))
+    }
+
+    pub(super) fn claim_hashed(&mut self, contact: ContactId, keys: &Keys<HashedKey>) -> Holds {
         Holds {
-            email: self
-                .claim_key(contact, keys.email.as_ref().map(|key| (key, KeyHash::of_email(key)))),
-            phone: self.claim_key(
-                contact,
-                keys.phone_number.as_ref().map(|key| (key, KeyHash::of_phone(key))),
-            ),
+            email: self.claim_key(contact, keys.email.as_ref()),
+            phone: self.claim_key(contact, keys.phone_number.as_ref()),
         }
     }
 
-    fn claim_key(&mut self, contact: ContactId, key: Option<(&Key, KeyHash)>) -> bool {
-        let Some((_, hash)) = key.filter(|(key, _)| key.is_link()) else { return false };
+    fn claim_key(&mut self, contact: ContactId, key: Option<&HashedKey>) -> bool {
+        let Some(HashedKey { hash, .. }) = key.filter(|key| key.is_link) else { return false };
         let holder = Holder::from(contact);
-        *self.shards[hash.shard()].entry(hash).or_insert(holder) == holder
+        *self.shards[hash.shard()].entry(*hash).or_insert(holder) == holder
     }
 
-    fn holder(&self, hash: KeyHash) -> Option<ContactId> {
-        self.shards[hash.shard()].get(&hash).map(|holder| ContactId::from(*holder))
+    pub(super) fn holder(&self, key: &HashedKey) -> Option<ContactId> {
+        let holder = self.shards[key.hash.shard()].get(&key.hash);
+        holder.map(|holder| ContactId::from(*holder))
     }
 }
 
@@ -82,15 +82,21 @@ impl Default for Holders {
     }
 }
 
+impl HashedKey {
+    /// Emails and phone numbers never have the same hash.
+    pub fn of_all(keys: &Keys) -> Keys<Self> {
+        Keys {
+            email: keys.email.as_ref().map(|key| Self::of(b'e', key)),
+            phone_number: keys.phone_number.as_ref().map(|key| Self::of(b'p', key)),
+        }
+    }
+
+    fn of(kind: u8, key: &Key) -> Self {
+        Self { hash: KeyHash::of(kind, key), is_link: key.is_link() }
+    }
+}
+
 impl KeyHash {
-    pub fn of_email(key: &Key) -> Self {
-        Self::of(b'e', key)
-    }
-
-    pub fn of_phone(key: &Key) -> Self {
-        Self::of(b'p', key)
-    }
-
     fn of(kind: u8, key: &Key) -> Self {
         let digest = Sha256::new().chain_update([kind]).chain_update(key.as_str()).finalize();
         Self(digest[..11].try_into().expect("a digest has more than eleven bytes"))

@@ -105,6 +105,12 @@ impl Identity {
 
 /// Panics for a contact that is not here: identities are whole, so a holder's primary is.
 impl Known for Identities {
+    type Key = Key;
+
+    fn is_link(key: &Key) -> bool {
+        key.is_link()
+    }
+
     fn email_holder(&self, key: &Key) -> Option<ContactId> {
         self.email_holder.get(key).copied()
     }

@@ -15,11 +15,12 @@ pub struct Identifiers {
     phone_number: Option<PhoneNumber>,
 }
 
-/// The normal forms of the identifiers under the rules; what is absent has none.
+/// The normal forms of the identifiers under the rules, or what stands for them; what is absent
+/// has none.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Keys {
-    pub email: Option<Key>,
-    pub phone_number: Option<Key>,
+pub struct Keys<K = Key> {
+    pub email: Option<K>,
+    pub phone_number: Option<K>,
 }
 
 /// An observation as the resolver and the fold see it.

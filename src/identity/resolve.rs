@@ -3,21 +3,24 @@
 use super::event::{ContactLinked, ContactObserved, Fact, Matched, PrimaryDemoted};
 use super::fold::{Change, filed};
 use super::id::{ContactId, ObservationId};
-use super::key::Key;
 use super::observation::{Commitment, Keys};
 
 /// What the resolver asks of the contacts so far. Identities are known as wholes or not at all.
 pub trait Known {
+    /// A key, or what stands for it here.
+    type Key;
+    /// Whether a key links the contacts that have it.
+    fn is_link(key: &Self::Key) -> bool;
     /// The oldest contact that has an email with this key.
-    fn email_holder(&self, key: &Key) -> Option<ContactId>;
+    fn email_holder(&self, key: &Self::Key) -> Option<ContactId>;
     /// The oldest contact that has a phone number with this key.
-    fn phone_holder(&self, key: &Key) -> Option<ContactId>;
+    fn phone_holder(&self, key: &Self::Key) -> Option<ContactId>;
     /// The primary of a contact that is known. May put its own books in order.
     fn primary_of(&mut self, contact: ContactId) -> ContactId;
     /// Whether an identity has an email with this key, which never links.
-    fn shows_email(&self, primary: ContactId, key: &Key) -> bool;
+    fn shows_email(&self, primary: ContactId, key: &Self::Key) -> bool;
     /// Whether an identity has a phone number with this key, which never links.
-    fn shows_phone(&self, primary: ContactId, key: &Key) -> bool;
+    fn shows_phone(&self, primary: ContactId, key: &Self::Key) -> bool;
 }
 
 /// What an observation means: where it is filed, and what follows from it.
@@ -45,17 +48,19 @@ enum Consequence {
 ///
 /// A value that never links is news unless the identity shows it already. An observation of
 /// which nothing links is a new primary each time.
-pub fn resolve(known: &mut impl Known, id: ObservationId, keys: &Keys) -> Decision {
-    let email = keys.email.as_ref().map(|key| matched(key, known.email_holder(key)));
-    let phone_number = keys.phone_number.as_ref().map(|key| matched(key, known.phone_holder(key)));
+pub fn resolve<K: Known>(known: &mut K, id: ObservationId, keys: &Keys<K::Key>) -> Decision {
+    let matched_email = |key| matched::<K>(key, known.email_holder(key));
+    let email = keys.email.as_ref().map(matched_email);
+    let matched_phone = |key| matched::<K>(key, known.phone_holder(key));
+    let phone_number = keys.phone_number.as_ref().map(matched_phone);
     let holders = [email, phone_number].map(holder);
     let primaries = holders.map(|holder| holder.map(|holder| known.primary_of(holder)));
 
     let own = ContactId::from(id);
     let oldest_holder = holders.into_iter().flatten().min();
     let primary_id = primaries.into_iter().flatten().min().unwrap_or(own);
-    let shows_email = |key: &Key| known.shows_email(primary_id, key);
-    let shows_phone = |key: &Key| known.shows_phone(primary_id, key);
+    let shows_email = |key: &K::Key| known.shows_email(primary_id, key);
+    let shows_phone = |key: &K::Key| known.shows_phone(primary_id, key);
     let brings_news = is_news(email, keys.email.as_ref(), shows_email)
         || is_news(phone_number, keys.phone_number.as_ref(), shows_phone);
     let consequence = match (holders, primaries) {
@@ -75,9 +80,9 @@ pub fn resolve(known: &mut impl Known, id: ObservationId, keys: &Keys) -> Decisi
     }
 }
 
-fn matched(key: &Key, holder: Option<ContactId>) -> Matched {
+fn matched<K: Known>(key: &K::Key, holder: Option<ContactId>) -> Matched {
     match holder {
-        _ if !key.is_link() => Matched::NeverLinks,
+        _ if !K::is_link(key) => Matched::NeverLinks,
         Some(holder) => Matched::HeldBy(holder),
         None => Matched::New,
     }
@@ -90,7 +95,7 @@ fn holder(matched: Option<Matched>) -> Option<ContactId> {
     }
 }
 
-fn is_news(matched: Option<Matched>, key: Option<&Key>, shows: impl Fn(&Key) -> bool) -> bool {
+fn is_news<T>(matched: Option<Matched>, key: Option<&T>, shows: impl Fn(&T) -> bool) -> bool {
     match matched {
         Some(Matched::New) => true,
         Some(Matched::NeverLinks) => key.is_some_and(|key| !shows(key)),

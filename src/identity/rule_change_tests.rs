@@ -1,5 +1,6 @@
 //! Laws of rule changes, on random ledgers and random sequences of rule sets.
 
+use super::holders::HashedKey;
 use super::*;
 use proptest::prelude::*;
 
@@ -232,6 +233,7 @@ proptest! {
             let id = ObservationId::new(n as i64 + 1);
             let Some(Filing::Under { contact }) = ledger.folded.filing(id) else { continue };
             let keys = ledger.ruling.keys(identifiers);
+            let keys = HashedKey::of_all(&keys);
             let by_email = keys.email.and_then(|key| ledger.census.email_holder(&key));
             let by_phone = keys.phone_number.and_then(|key| ledger.census.phone_holder(&key));
             let primary = ledger.folded.find(contact);
