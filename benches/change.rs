@@ -136,6 +136,8 @@ async fn activation(
     let (during, errors) = merged(&building)?;
     let (around_pause, pause_errors) = merged(&pausing)?;
     service.stop()?;
+    // The laws of a rule change, on a large ledger: every decision is made again, and compared.
+    eprintln!("{}", run(cloned, &["verify"]).await?.output.trim());
     let allowed_ms = 500.0 + 0.025 * events;
     let row = |label: &str, histogram: &Histogram<u64>, errors: u64| {
         let latencies = latencies_ms(histogram).into_iter();
