@@ -85,16 +85,17 @@ impl Growing {
             Some(tree) => tree,
             None => self.resume(session).await?,
         };
-        loop {
-            let head = in_time(ledger::position(&mut *session)).await?.get().cast_unsigned();
-            self.check_length(tree.size(), head)?;
+        // Read once: under load the head moves on all the time, and whoever looks again after each
+        // step signs as fast as it can.
+        let head = in_time(ledger::position(&mut *session)).await?.get().cast_unsigned();
+        self.check_length(tree.size(), head)?;
+        while tree.size() < head {
             at(tree.size(), head);
-            if tree.size() == head {
-                self.tree = Some(tree);
-                return Ok(());
-            }
             tree = self.step(session, tree, head).await?;
         }
+        at(head, head);
+        self.tree = Some(tree);
+        Ok(())
     }
 
     /// The tree that was stored last. Refuses it where it contradicts anything that was signed.
