@@ -192,11 +192,14 @@ impl Growing {
         tiles: Vec<Tile>,
     ) -> Result<(), Trouble> {
         let checkpoint = Checkpoint::sign(&self.seal.key, sealed);
-        if let Some(outside) = self.seal.outside.clone() {
-            write(outside, checkpoint.clone()).await?;
+        let other = Fault::Lost("another sealer was at work");
+        if let Some(outside) = self.seal.outside.clone()
+            && !write(outside, checkpoint.clone()).await?
+        {
+            return Err(other.into());
         }
         let stored = in_time(store::append(session, from, &checkpoint, tiles)).await?;
-        stored.ok_or(Fault::Lost("another sealer was at work"))?;
+        stored.ok_or(other)?;
         self.seen = Some(sealed);
         Ok(())
     }
@@ -210,7 +213,7 @@ async fn in_time<T>(step: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
     }
 }
 
-async fn write(outside: CheckpointDir, checkpoint: Checkpoint) -> Result<(), Trouble> {
+async fn write(outside: CheckpointDir, checkpoint: Checkpoint) -> Result<bool, Trouble> {
     let written = tokio::task::spawn_blocking(move || outside.write(&checkpoint)).await;
     Ok(written.expect("writing a file does not panic")?)
 }
