@@ -64,6 +64,13 @@ pub enum Trouble {
     Missing(u64),
 }
 
+impl Trouble {
+    /// Whether it was found by reading lines, perhaps all of them, and is there to stay.
+    pub fn is_in_lines(&self) -> bool {
+        matches!(self, Self::Differs { .. } | Self::Missing(_))
+    }
+}
+
 impl Growing {
     pub fn new(seal: Seal) -> Self {
         Self { seal, tree: None, seen: None, ahead: Vec::new() }
