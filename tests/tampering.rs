@@ -1,6 +1,8 @@
 //! Whatever a superuser changes, `verify` names it, and where it is.
 
-use crate::support::{Service, SigningKey, TestLedger, command, random_observations, until};
+use crate::support::{
+    Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds, until,
+};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, query_scalar};
@@ -98,6 +100,16 @@ fn later(head: i64) -> String {
     )
 }
 
+/// Changes an event of the kind that is in no observation: only the tree knows better.
+fn relinked(position: i64) -> String {
+    format!(
+        "update event
+        set line = replace(line, '\"primaryId\":' || primary_id, '\"primaryId\":' || primary_id + 1),
+            primary_id = primary_id + 1
+        where position = {position}"
+    )
+}
+
 #[tokio::test]
 async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
     let sealed = Sealed::new().await;
@@ -116,13 +128,6 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         update event set position = 40 where position = 41;
         update event set position = 41 where position = -1;
     ";
-    // Of the kind that is in no observation: only the tree knows better.
-    let relink = format!(
-        "update event
-        set line = replace(line, '\"primaryId\":' || primary_id, '\"primaryId\":' || primary_id + 1),
-            primary_id = primary_id + 1
-        where position = {linked}"
-    );
     let cut = format!(
         "delete from event where position = {head};
         delete from observation where position = {head};
@@ -134,7 +139,7 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         ("a byte of a line", "update event set line = replace(line, 'position', 'Position') where position = 40".into(), 40, "line"),
         ("a digit of a line", "update event set line = regexp_replace(line, '\"position\":40', '\"position\":41') where position = 40".into(), 40, "line"),
         ("a blank in a line", "update event set line = line || ' ' where position = 40".into(), 40, "line"),
-        ("a line and its columns", relink, linked, "line"),
+        ("a line and its columns", relinked(linked), linked, "line"),
         ("a column", "update event set contact_id = contact_id + 1 where position = 40".into(), 40, "column contact_id"),
         ("an empty column", "update event set primary_id = null where position = 40".into(), 40, "column primary_id"),
         ("the kind", "update event set kind = 'canary' where position = 40".into(), 40, "column kind"),
@@ -189,6 +194,31 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
     assert!(failure["expected"].as_str().unwrap().contains("contact 1: email as"), "{failure}");
     let said = sealed.with_outside(&["verify"], &sealed.ledger).output().unwrap();
     assert!(said.status.success(), "and what nobody has touched is right");
+}
+
+/// The checkpoint that tells comes a page of verify's later.
+#[tokio::test]
+async fn a_changed_line_is_told_from_a_changed_tile_however_far_the_checkpoint_is() {
+    let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+    let service = Service::start(&ledger.url);
+    let all = random_observations(4, 8_200, 2_000);
+    join_all(all.chunks(256).map(async |mine| {
+        for seen in mine {
+            service.identify(seen).await;
+        }
+    }))
+    .await;
+    assert!(service.stop().success());
+    succeeds(command(&["export"]).arg(key.dir().join("export")).args(key.args(&ledger)));
+    let mut superuser = ledger.superuser().await;
+    assert!(number(&mut superuser, "select min(size) from checkpoint").await > 8_192);
+
+    let linked = "select min(position) from event where kind = 'ContactLinked' and position > 270";
+    let linked = number(&mut superuser, linked).await;
+    let tamper = format!("alter table event disable trigger all; {}", relinked(linked));
+    sqlx::raw_sql(AssertSqlSafe(tamper)).execute(&mut superuser).await.unwrap();
+    let said = refuses(command(&["verify"]).args(key.args(&ledger)));
+    assert!(said.contains(&format!("event {linked}: line: ")), "{said}");
 }
 
 #[tokio::test]

@@ -121,16 +121,33 @@ impl Walk {
         let mut progress = Progress::of("checking events", self.head);
         let begins = (0..self.head).step_by(PAGE_LEN as usize);
         let mut pages = stream::iter(begins.map(|after| self.page(after))).buffered(PAGES_AT_ONCE);
+        let mut undecided = Vec::new();
         while let Some(page) = pages.next().await {
             let mut page = page?;
             let end = page.end;
             let events = std::mem::take(&mut page.lines.events);
             let identifiers = std::mem::take(&mut page.identifiers);
             steps.page(page, self.sealed.cast_unsigned())?;
-            let upper = std::mem::take(&mut steps.upper);
-            self.check_tiles(&upper).await?;
-            self.decide_again(decisions, events, identifiers).await?;
+            undecided.push((events, identifiers));
+            // Else the tile would be blamed, or a decision, where a line was changed.
+            if !steps.tree.is_undecided() {
+                self.check_rest(steps, decisions, &mut undecided).await?;
+            }
             progress.at(end);
+        }
+        self.check_rest(steps, decisions, &mut undecided).await
+    }
+
+    /// Checks what follows from lines that are right.
+    async fn check_rest(
+        &self,
+        steps: &mut Steps,
+        decisions: &mut Decisions,
+        undecided: &mut Vec<(Vec<Event>, Vec<Identifiers>)>,
+    ) -> anyhow::Result<()> {
+        self.check_tiles(&std::mem::take(&mut steps.upper)).await?;
+        for (events, identifiers) in undecided.drain(..) {
+            self.decide_again(decisions, events, identifiers).await?;
         }
         Ok(())
     }
