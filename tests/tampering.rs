@@ -1,7 +1,7 @@
 //! Whatever a superuser changes, `verify` names it, and where it is.
 
 use crate::support::{
-    Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds, until,
+    Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds, until,
 };
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -194,6 +194,33 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
     assert!(failure["expected"].as_str().unwrap().contains("contact 1: email as"), "{failure}");
     let said = sealed.with_outside(&["verify"], &sealed.ledger).output().unwrap();
     assert!(said.status.success(), "and what nobody has touched is right");
+}
+
+#[tokio::test]
+async fn a_checkpoint_outside_that_is_not_there_is_not_passed_over() {
+    let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+    record(&ledger, &key, 5).await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("one.more@x.org", "")).await;
+    assert!(service.stop().success());
+    let dir = key.dir().join("typo");
+    let verify = |args: &[&str]| {
+        let mut verify = command(&["verify"]);
+        verify.args(key.args(&ledger)).args(args);
+        verify
+    };
+    let said = refuses(&mut verify(&["--checkpoint-dir", dir.to_str().unwrap()]));
+    assert!(said.contains("there is no checkpoint"), "{said}");
+
+    let dir = key.dir().to_str().unwrap();
+    let said = succeeds(&mut verify(&["--checkpoint-dir", dir]));
+    assert!(said.contains("verified: 1 events continue the checkpoint outside"), "{said}");
+    for (args, expected) in
+        [(&["--json", "--checkpoint-dir", dir][..], 1.into()), (&["--json"], Value::Null)]
+    {
+        let facts: Value = serde_json::from_str(&succeeds(&mut verify(args))).unwrap();
+        assert_eq!(facts["afterOutside"], expected);
+    }
 }
 
 /// The checkpoint that tells comes a page of verify's later.

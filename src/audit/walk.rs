@@ -35,6 +35,8 @@ pub struct Walked {
     pub checkpoints_len: usize,
     /// Events under the last checkpoint.
     pub sealed: i64,
+    /// Events under the checkpoint that is kept outside, where one was to be looked at.
+    pub outside: Option<i64>,
     /// Observations that need another version of a normaliser.
     pub not_remade_len: i64,
 }
@@ -69,12 +71,12 @@ struct Steps {
 /// Checks lines, columns, tree, checkpoints, signatures, commitments and decisions. Fails with the
 /// first [`Difference`]; else returns what the events say, too.
 pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, Decisions)> {
-    let outside = trust.outside.map(|it| it.read(trust.keys.as_ref())).transpose()?.flatten();
+    let outside = trust.outside.map(|dir| kept_outside(&dir, trust.keys.as_ref())).transpose()?;
     let sessions = database.readers(SESSIONS_MAX);
     let sealed = seal::last_checkpoint(&sessions).await?.map_or(0, |last| last.size);
     // Read last: all that was signed is in the ledger by now.
     let head = ledger::position(&sessions).await?.get();
-    let outside = outside.map(|it| ("checkpoint outside", it.head));
+    let outside = outside.map(|head| ("checkpoint outside", head));
     check_end(head, sealed, outside)?;
     let walk = Walk { database: database.clone(), sessions, head, sealed };
     let mut steps = Steps {
@@ -94,9 +96,19 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         observations_len: steps.observations_len,
         checkpoints_len: steps.tree.checkpoints_len,
         sealed,
+        outside: outside.map(|(_, head)| head.size.cast_signed()),
         not_remade_len: decisions.not_remade_len,
     };
     Ok((walked, decisions))
+}
+
+/// A sealer begins with none, but where nothing is kept, nothing would be compared.
+fn kept_outside(dir: &CheckpointDir, keys: Option<&VerifierKeys>) -> anyhow::Result<TreeHead> {
+    let kept = dir.read(keys)?.with_context(|| {
+        let file = dir.file().display();
+        format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")
+    })?;
+    Ok(kept.head)
 }
 
 /// Nothing that was signed may be gone.

@@ -28,6 +28,10 @@ impl CheckpointDir {
         Self { file: dir.join(format!("{}.checkpoint", ledger.as_str())) }
     }
 
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// The checkpoint that was written last, none before the first. Signatures count where keys
     /// are given.
     pub fn read(&self, keys: Option<&VerifierKeys>) -> Result<Option<Checkpoint>, OutsideError> {
