@@ -135,7 +135,7 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
             observation_id = (select max(id) from observation)"
     );
     #[rustfmt::skip]
-    let cases: [(&str, String, i64, &str); 23] = [
+    let cases: [(&str, String, i64, &str); 27] = [
         ("a byte of a line", "update event set line = replace(line, 'position', 'Position') where position = 40".into(), 40, "line"),
         ("a digit of a line", "update event set line = regexp_replace(line, '\"position\":40', '\"position\":41') where position = 40".into(), 40, "line"),
         ("a blank in a line", "update event set line = line || ' ' where position = 40".into(), 40, "line"),
@@ -157,6 +157,10 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         ("a tile", "update tile set hashes = set_byte(hashes, 32 * 39 + 7, get_byte(hashes, 32 * 39 + 7) # 1) where level = 0 and index = 0".into(), 40, "tile"),
         ("an upper tile", "update tile set hashes = set_byte(hashes, 0, get_byte(hashes, 0) # 1) where level = 1".into(), 1, "tile"),
         ("the last tile", "delete from tile where level = 0 and index = 1".into(), 257, "tile"),
+        ("a tile where none belongs", "insert into tile select 3, 77, hashes from tile where level = 0 and index = 0".into(), (77 << 32) + 1, "tile"),
+        ("a tile of nothing where none belongs", "insert into tile values (1, 5, '')".into(), (5 << 16) + 1, "tile"),
+        ("a filled tile that goes on", "update tile set hashes = hashes || hashes where level = 0 and index = 0".into(), 1, "tile"),
+        ("the last tile that goes on", "update tile set hashes = hashes || hashes where level = 1".into(), 1, "tile"),
         ("the root of a checkpoint", format!("update checkpoint set root = set_byte(root, 0, get_byte(root, 0) # 1) where size = {head}"), head, "checkpoint"),
         ("a checkpoint that nobody signed", format!("update checkpoint set note = replace(note, E'\\n{head}\\n', E'\\n{beyond}\\n'), size = {beyond} where size = {head}"), beyond, "checkpoint"),
     ];

@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, VerifierKeys};
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
-use sqlx::{PgPool, query_scalar};
+use sqlx::{PgPool, query, query_scalar};
 
 /// In events: whole tiles.
 const PAGE_LEN: i64 = 32 * TILE_WIDTH as i64;
@@ -273,19 +273,7 @@ impl Walk {
         if let Some(position) = event.fetch_optional(&self.sessions).await? {
             return Err(Difference::at(position, "position", "no event", "one").into());
         }
-        let tile = query_scalar!(
-            r#"
-            select c.size as "size!"
-            from (select coalesce(max(size), 0) as size from checkpoint) as c
-            join tile as t on t.level = 0 and t.index >= c.size / 256
-            where t.index * 256 + octet_length(t.hashes) / 32 > c.size
-            limit 1
-            "#
-        );
-        if let Some(size) = tile.fetch_optional(&self.sessions).await? {
-            let found = "a tile that goes on";
-            return Err(Difference::at(size + 1, "tile", "none after the last checkpoint", found))?;
-        }
+        self.check_places_of_tiles().await?;
         let observation = query_scalar!(
             r#"
             (select id as "id!" from observation where id < 1 order by id limit 1)
@@ -306,6 +294,40 @@ impl Walk {
             return Err(Difference { position: None, part, expected, found }.into());
         }
         Ok(())
+    }
+
+    /// Each tile that is stored must be one of the tree of the last checkpoint, and as wide: what
+    /// the lines make is compared, but not what is stored beside or behind it.
+    async fn check_places_of_tiles(&self) -> anyhow::Result<()> {
+        let tile = query!(
+            r#"
+            select t.level, t.index, octet_length(t.hashes) as "found!", e.len as "expected!"
+            from (select coalesce(max(size), 0) as size from checkpoint) as c
+            cross join tile as t
+            cross join lateral (
+                select case
+                    when t.level between 0 and 7 and t.index >= 0
+                    then 32 * least(256, greatest(0, (c.size >> 8 * t.level) - t.index::numeric * 256))
+                    else 0
+                end::bigint as len
+            ) as e
+            where octet_length(t.hashes) <> e.len or e.len = 0
+            order by t.level, t.index
+            limit 1
+            "#
+        );
+        let Some(tile) = tile.fetch_optional(&self.sessions).await? else { return Ok(()) };
+        let len = u32::try_from(tile.level + 1).ok().and_then(|level| 256_i64.checked_pow(level));
+        let before = len.and_then(|len| tile.index.checked_mul(len));
+        Err(Difference {
+            position: before.and_then(|before| before.checked_add(1)),
+            part: "tile",
+            expected: format!(
+                "{} bytes at level {}, index {}",
+                tile.expected, tile.level, tile.index
+            ),
+            found: format!("{} bytes", tile.found),
+        })?
     }
 }
 
