@@ -135,7 +135,7 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
             observation_id = (select max(id) from observation)"
     );
     #[rustfmt::skip]
-    let cases: [(&str, String, i64, &str); 27] = [
+    let cases: [(&str, String, i64, &str); 28] = [
         ("a byte of a line", "update event set line = replace(line, 'position', 'Position') where position = 40".into(), 40, "line"),
         ("a digit of a line", "update event set line = regexp_replace(line, '\"position\":40', '\"position\":41') where position = 40".into(), 40, "line"),
         ("a blank in a line", "update event set line = line || ' ' where position = 40".into(), 40, "line"),
@@ -152,6 +152,7 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         ("one more", format!("insert into event (position, recorded_at, kind, line) values ({beyond}, now(), 'canary', 'canary')"), beyond, "position"),
         ("one before all", "insert into event (position, recorded_at, kind, line) values (0, now(), 'canary', 'canary')".into(), 0, "position"),
         ("an email", "update observation set email = 'canary@x.org' where id = 30".into(), at_30, "observation"),
+        ("an email and a later line", format!("update observation set email = 'canary@x.org' where id = 30; update event set line = line || ' ' where position = {head}"), at_30, "observation"),
         ("a salt", "update observation set salt = set_byte(salt, 0, get_byte(salt, 0) # 1) where id = 30".into(), at_30, "observation"),
         ("an observation deleted", "delete from observation where id = 30".into(), at_30, "observation"),
         ("a tile", "update tile set hashes = set_byte(hashes, 32 * 39 + 7, get_byte(hashes, 32 * 39 + 7) # 1) where level = 0 and index = 0".into(), 40, "tile"),

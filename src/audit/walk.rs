@@ -219,7 +219,7 @@ impl Walk {
             lines::COLUMNS
         );
         let events = ledger::copy_out(&mut session, &events).await?;
-        let lines = blocking(move || check_lines(after, end, &events)).await?;
+        let (lines, wrong) = blocking(move || Ok(check_lines(after, end, &events))).await?;
         let mut identifiers = Vec::new();
         if let Some((first, last)) = lines.observed.first().zip(lines.observed.last()) {
             let (first, last) = (first.id, last.id);
@@ -233,6 +233,10 @@ impl Walk {
             let rows = ledger::copy_out(&mut session, &observations).await?;
             let observed = lines.observed.clone();
             identifiers = blocking(move || commitments::check_rows(&observed, &rows)).await?;
+        }
+        // Only now: what is wrong with an observation before it comes first.
+        if let Some(wrong) = wrong {
+            return Err(wrong.into());
         }
         let sealed_end = self.sealed.min(end).cast_unsigned();
         let width = TILE_WIDTH as u64;
@@ -366,16 +370,20 @@ impl Steps {
     }
 }
 
-fn check_lines(after: i64, end: i64, rows: &CopiedRows) -> Result<CheckedLines, Difference> {
+/// Takes lines up to the first that is wrong, and tells what is wrong with that.
+fn check_lines(after: i64, end: i64, rows: &CopiedRows) -> (CheckedLines, Option<Difference>) {
     let mut lines = CheckedLines::default();
     let mut rows = rows.iter();
     for position in after + 1..=end {
-        let Some(mut row) = rows.next() else {
-            return Err(Difference::at(position, "position", "an event", "none"));
+        let taken = match rows.next() {
+            None => Err(Difference::at(position, "position", "an event", "none")),
+            Some(mut row) => lines.push_row(position, &mut row),
         };
-        lines.push_row(position, &mut row)?;
+        if let Err(wrong) = taken {
+            return (lines, Some(wrong));
+        }
     }
-    Ok(lines)
+    (lines, None)
 }
 
 /// On a thread of its own, for it takes long.
