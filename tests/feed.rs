@@ -115,7 +115,9 @@ async fn no_position_is_skipped_or_repeated_while_two_nodes_write() {
         }
     });
     let readers = (0..20).map(async |_| {
+        let before = head(&nodes[0]).await;
         let read = lines(&nodes[0], "/events").await;
+        assert!(read.len() as i64 >= before, "up to the head at least");
         assert!(positions(&read).into_iter().eq(1..=read.len() as i64), "gap-free from the first");
     });
     let write_and_end = async {
