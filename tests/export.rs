@@ -231,6 +231,20 @@ async fn a_folder_of_another_ledger_is_left_alone() {
     assert_eq!(exports.read("events.ndjson"), events);
 }
 
+#[tokio::test]
+async fn an_older_ledger_does_not_take_the_place_of_a_newer_checkpoint() {
+    let exports = Exports::new().await;
+    let earlier = exports.ledger.copy().await;
+    exports.record(2).await;
+    succeeds(&mut exports.export(&[]));
+    let checkpoint = exports.read("checkpoint");
+    fs::remove_file(exports.file("events.ndjson")).unwrap();
+    let mut export = command(&["export"]);
+    let said = refuses(export.arg(&exports.dir).args(exports.key.args(&earlier)));
+    assert!(said.contains("gone back in time"), "{said}");
+    assert_eq!(exports.read("checkpoint"), checkpoint);
+}
+
 /// Without a key there is nothing to sign with: all is written, and it is said what it is worth.
 #[tokio::test]
 async fn a_ledger_that_was_never_sealed_is_exported_whole() {

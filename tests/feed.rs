@@ -99,6 +99,11 @@ async fn no_position_is_skipped_or_repeated_while_two_nodes_write() {
     let ledger = TestLedger::new().await;
     let nodes = [Service::start(&ledger.url), Service::start(&ledger.url)];
     let all = random_observations(41, 1500, 400);
+    // So that there is something to go on from.
+    let (first, all) = all.split_at(100);
+    for seen in first {
+        nodes[0].identify(seen).await;
+    }
     let mut listeners = [
         Listener::start(&nodes[0], "/events", None).await,
         Listener::start(&nodes[1], "/events?after=40", None).await,
@@ -110,7 +115,9 @@ async fn no_position_is_skipped_or_repeated_while_two_nodes_write() {
         }
     });
     let readers = (0..20).map(async |_| {
+        let before = head(&nodes[0]).await;
         let read = lines(&nodes[0], "/events").await;
+        assert!(read.len() as i64 >= before, "up to the head at least");
         assert!(positions(&read).into_iter().eq(1..=read.len() as i64), "gap-free from the first");
     });
     let write_and_end = async {
@@ -189,6 +196,34 @@ async fn every_form_can_be_filtered_by_kind_and_by_contact() {
         let silence = timeout(Duration::from_millis(300), listener.next()).await;
         assert!(silence.is_err(), "nothing more was wanted");
     }
+}
+
+#[tokio::test]
+async fn a_stream_begins_within_the_ledger() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let refused = async |path: &str, accept: &str, last_event_id: &str| {
+        let headers = [("accept", accept.to_owned()), ("last-event-id", last_event_id.to_owned())];
+        let response = service.get_with(path, &headers).await;
+        assert_eq!(response.status(), 400, "{path}");
+        let problem: Value = response.json().await.unwrap();
+        problem["field"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(refused("/events?after=2", "application/x-ndjson", "").await, "after");
+    assert_eq!(refused("/events?after=2", "text/event-stream", "").await, "after");
+    assert_eq!(refused("/events?after=1", "text/event-stream", "2").await, "last-event-id");
+    assert_eq!(lines(&service, "/events?after=1").await, [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn a_page_leads_to_the_next_however_its_numbers_were_written() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("a@x", "1")).await;
+    service.identify(&Seen::new("a@x", "2")).await;
+    let whole = pages(&service, "/events?contact=1").await;
+    assert_eq!(pages(&service, "/events?limit=%2B1&contact=%2B1").await, whole);
+    assert!(whole.len() > 1);
 }
 
 #[tokio::test]

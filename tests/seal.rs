@@ -144,6 +144,30 @@ async fn without_a_key_nothing_is_sealed_and_the_ledger_says_so() {
     }
 }
 
+#[tokio::test]
+async fn under_load_a_checkpoint_is_signed_a_few_times_a_second() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let service = Service::start_with(&key.args(&ledger));
+    let (before, _) = sealed(&service).await;
+    let begun = Instant::now();
+    let all = random_observations(50, 16_000, 4_000);
+    join_all(all.chunks(1_000).map(async |mine| {
+        let mut mine = mine.iter();
+        while begun.elapsed() < Duration::from_secs(3) {
+            service.identify(mine.next().unwrap()).await;
+        }
+    }))
+    .await;
+    let signed: i64 = query_scalar("select count(*) from checkpoint where size > $1")
+        .bind(before)
+        .fetch_one(&mut ledger.owner().await)
+        .await
+        .unwrap();
+    let looks = (begun.elapsed().as_millis() / 400) as i64;
+    assert!((2..=looks + 2).contains(&signed), "{signed} checkpoints in {looks} looks");
+}
+
 /// While both record, and when the one that seals goes away.
 #[tokio::test]
 async fn of_two_nodes_one_seals_and_the_other_takes_over() {

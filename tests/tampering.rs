@@ -1,6 +1,8 @@
 //! Whatever a superuser changes, `verify` names it, and where it is.
 
-use crate::support::{Service, SigningKey, TestLedger, command, random_observations, until};
+use crate::support::{
+    Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds, until,
+};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, query_scalar};
@@ -98,6 +100,16 @@ fn later(head: i64) -> String {
     )
 }
 
+/// Changes an event of the kind that is in no observation: only the tree knows better.
+fn relinked(position: i64) -> String {
+    format!(
+        "update event
+        set line = replace(line, '\"primaryId\":' || primary_id, '\"primaryId\":' || primary_id + 1),
+            primary_id = primary_id + 1
+        where position = {position}"
+    )
+}
+
 #[tokio::test]
 async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
     let sealed = Sealed::new().await;
@@ -116,13 +128,6 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         update event set position = 40 where position = 41;
         update event set position = 41 where position = -1;
     ";
-    // Of the kind that is in no observation: only the tree knows better.
-    let relink = format!(
-        "update event
-        set line = replace(line, '\"primaryId\":' || primary_id, '\"primaryId\":' || primary_id + 1),
-            primary_id = primary_id + 1
-        where position = {linked}"
-    );
     let cut = format!(
         "delete from event where position = {head};
         delete from observation where position = {head};
@@ -130,11 +135,11 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
             observation_id = (select max(id) from observation)"
     );
     #[rustfmt::skip]
-    let cases: [(&str, String, i64, &str); 23] = [
+    let cases: [(&str, String, i64, &str); 28] = [
         ("a byte of a line", "update event set line = replace(line, 'position', 'Position') where position = 40".into(), 40, "line"),
         ("a digit of a line", "update event set line = regexp_replace(line, '\"position\":40', '\"position\":41') where position = 40".into(), 40, "line"),
         ("a blank in a line", "update event set line = line || ' ' where position = 40".into(), 40, "line"),
-        ("a line and its columns", relink, linked, "line"),
+        ("a line and its columns", relinked(linked), linked, "line"),
         ("a column", "update event set contact_id = contact_id + 1 where position = 40".into(), 40, "column contact_id"),
         ("an empty column", "update event set primary_id = null where position = 40".into(), 40, "column primary_id"),
         ("the kind", "update event set kind = 'canary' where position = 40".into(), 40, "column kind"),
@@ -147,11 +152,16 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         ("one more", format!("insert into event (position, recorded_at, kind, line) values ({beyond}, now(), 'canary', 'canary')"), beyond, "position"),
         ("one before all", "insert into event (position, recorded_at, kind, line) values (0, now(), 'canary', 'canary')".into(), 0, "position"),
         ("an email", "update observation set email = 'canary@x.org' where id = 30".into(), at_30, "observation"),
+        ("an email and a later line", format!("update observation set email = 'canary@x.org' where id = 30; update event set line = line || ' ' where position = {head}"), at_30, "observation"),
         ("a salt", "update observation set salt = set_byte(salt, 0, get_byte(salt, 0) # 1) where id = 30".into(), at_30, "observation"),
         ("an observation deleted", "delete from observation where id = 30".into(), at_30, "observation"),
         ("a tile", "update tile set hashes = set_byte(hashes, 32 * 39 + 7, get_byte(hashes, 32 * 39 + 7) # 1) where level = 0 and index = 0".into(), 40, "tile"),
         ("an upper tile", "update tile set hashes = set_byte(hashes, 0, get_byte(hashes, 0) # 1) where level = 1".into(), 1, "tile"),
         ("the last tile", "delete from tile where level = 0 and index = 1".into(), 257, "tile"),
+        ("a tile where none belongs", "insert into tile select 3, 77, hashes from tile where level = 0 and index = 0".into(), (77 << 32) + 1, "tile"),
+        ("a tile of nothing where none belongs", "insert into tile values (1, 5, '')".into(), (5 << 16) + 1, "tile"),
+        ("a filled tile that goes on", "update tile set hashes = hashes || hashes where level = 0 and index = 0".into(), 1, "tile"),
+        ("the last tile that goes on", "update tile set hashes = hashes || hashes where level = 1".into(), 1, "tile"),
         ("the root of a checkpoint", format!("update checkpoint set root = set_byte(root, 0, get_byte(root, 0) # 1) where size = {head}"), head, "checkpoint"),
         ("a checkpoint that nobody signed", format!("update checkpoint set note = replace(note, E'\\n{head}\\n', E'\\n{beyond}\\n'), size = {beyond} where size = {head}"), beyond, "checkpoint"),
     ];
@@ -189,6 +199,58 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
     assert!(failure["expected"].as_str().unwrap().contains("contact 1: email as"), "{failure}");
     let said = sealed.with_outside(&["verify"], &sealed.ledger).output().unwrap();
     assert!(said.status.success(), "and what nobody has touched is right");
+}
+
+#[tokio::test]
+async fn a_checkpoint_outside_that_is_not_there_is_not_passed_over() {
+    let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+    record(&ledger, &key, 5).await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("one.more@x.org", "")).await;
+    assert!(service.stop().success());
+    let dir = key.dir().join("typo");
+    let verify = |args: &[&str]| {
+        let mut verify = command(&["verify"]);
+        verify.args(key.args(&ledger)).args(args);
+        verify
+    };
+    let said = refuses(&mut verify(&["--checkpoint-dir", dir.to_str().unwrap()]));
+    assert!(said.contains("there is no checkpoint"), "{said}");
+
+    let dir = key.dir().to_str().unwrap();
+    let said = succeeds(&mut verify(&["--checkpoint-dir", dir]));
+    assert!(said.contains("verified: 1 events continue the checkpoint outside"), "{said}");
+    for (args, expected) in
+        [(&["--json", "--checkpoint-dir", dir][..], 1.into()), (&["--json"], Value::Null)]
+    {
+        let facts: Value = serde_json::from_str(&succeeds(&mut verify(args))).unwrap();
+        assert_eq!(facts["afterOutside"], expected);
+    }
+}
+
+/// The checkpoint that tells comes a page of verify's later.
+#[tokio::test]
+async fn a_changed_line_is_told_from_a_changed_tile_however_far_the_checkpoint_is() {
+    let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+    let service = Service::start(&ledger.url);
+    let all = random_observations(4, 8_200, 2_000);
+    join_all(all.chunks(256).map(async |mine| {
+        for seen in mine {
+            service.identify(seen).await;
+        }
+    }))
+    .await;
+    assert!(service.stop().success());
+    succeeds(command(&["export"]).arg(key.dir().join("export")).args(key.args(&ledger)));
+    let mut superuser = ledger.superuser().await;
+    assert!(number(&mut superuser, "select min(size) from checkpoint").await > 8_192);
+
+    let linked = "select min(position) from event where kind = 'ContactLinked' and position > 270";
+    let linked = number(&mut superuser, linked).await;
+    let tamper = format!("alter table event disable trigger all; {}", relinked(linked));
+    sqlx::raw_sql(AssertSqlSafe(tamper)).execute(&mut superuser).await.unwrap();
+    let said = refuses(command(&["verify"]).args(key.args(&ledger)));
+    assert!(said.contains(&format!("event {linked}: line: ")), "{said}");
 }
 
 #[tokio::test]

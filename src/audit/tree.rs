@@ -43,6 +43,12 @@ impl TreeCheck {
         &self.tree
     }
 
+    /// Whether some line does not have the hash in its tile, and no checkpoint has told yet which
+    /// of the two was changed.
+    pub fn is_undecided(&self) -> bool {
+        self.suspect.is_some()
+    }
+
     /// Appends the next events. Returns the tiles that they filled.
     pub fn extend(
         &mut self,

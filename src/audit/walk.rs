@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, VerifierKeys};
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
-use sqlx::{PgPool, query_scalar};
+use sqlx::{PgPool, query, query_scalar};
 
 /// In events: whole tiles.
 const PAGE_LEN: i64 = 32 * TILE_WIDTH as i64;
@@ -35,6 +35,8 @@ pub struct Walked {
     pub checkpoints_len: usize,
     /// Events under the last checkpoint.
     pub sealed: i64,
+    /// Events under the checkpoint that is kept outside, where one was to be looked at.
+    pub outside: Option<i64>,
     /// Observations that need another version of a normaliser.
     pub not_remade_len: i64,
 }
@@ -69,12 +71,12 @@ struct Steps {
 /// Checks lines, columns, tree, checkpoints, signatures, commitments and decisions. Fails with the
 /// first [`Difference`]; else returns what the events say, too.
 pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, Decisions)> {
-    let outside = trust.outside.map(|it| it.read(trust.keys.as_ref())).transpose()?.flatten();
+    let outside = trust.outside.map(|dir| kept_outside(&dir, trust.keys.as_ref())).transpose()?;
     let sessions = database.readers(SESSIONS_MAX);
     let sealed = seal::last_checkpoint(&sessions).await?.map_or(0, |last| last.size);
     // Read last: all that was signed is in the ledger by now.
     let head = ledger::position(&sessions).await?.get();
-    let outside = outside.map(|it| ("checkpoint outside", it.head));
+    let outside = outside.map(|head| ("checkpoint outside", head));
     check_end(head, sealed, outside)?;
     let walk = Walk { database: database.clone(), sessions, head, sealed };
     let mut steps = Steps {
@@ -94,9 +96,19 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         observations_len: steps.observations_len,
         checkpoints_len: steps.tree.checkpoints_len,
         sealed,
+        outside: outside.map(|(_, head)| head.size.cast_signed()),
         not_remade_len: decisions.not_remade_len,
     };
     Ok((walked, decisions))
+}
+
+/// A sealer begins with none, but where nothing is kept, nothing would be compared.
+fn kept_outside(dir: &CheckpointDir, keys: Option<&VerifierKeys>) -> anyhow::Result<TreeHead> {
+    let kept = dir.read(keys)?.with_context(|| {
+        let file = dir.file().display();
+        format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")
+    })?;
+    Ok(kept.head)
 }
 
 /// Nothing that was signed may be gone.
@@ -121,16 +133,33 @@ impl Walk {
         let mut progress = Progress::of("checking events", self.head);
         let begins = (0..self.head).step_by(PAGE_LEN as usize);
         let mut pages = stream::iter(begins.map(|after| self.page(after))).buffered(PAGES_AT_ONCE);
+        let mut undecided = Vec::new();
         while let Some(page) = pages.next().await {
             let mut page = page?;
             let end = page.end;
             let events = std::mem::take(&mut page.lines.events);
             let identifiers = std::mem::take(&mut page.identifiers);
             steps.page(page, self.sealed.cast_unsigned())?;
-            let upper = std::mem::take(&mut steps.upper);
-            self.check_tiles(&upper).await?;
-            self.decide_again(decisions, events, identifiers).await?;
+            undecided.push((events, identifiers));
+            // Else the tile would be blamed, or a decision, where a line was changed.
+            if !steps.tree.is_undecided() {
+                self.check_rest(steps, decisions, &mut undecided).await?;
+            }
             progress.at(end);
+        }
+        self.check_rest(steps, decisions, &mut undecided).await
+    }
+
+    /// Checks what follows from lines that are right.
+    async fn check_rest(
+        &self,
+        steps: &mut Steps,
+        decisions: &mut Decisions,
+        undecided: &mut Vec<(Vec<Event>, Vec<Identifiers>)>,
+    ) -> anyhow::Result<()> {
+        self.check_tiles(&std::mem::take(&mut steps.upper)).await?;
+        for (events, identifiers) in undecided.drain(..) {
+            self.decide_again(decisions, events, identifiers).await?;
         }
         Ok(())
     }
@@ -190,7 +219,7 @@ impl Walk {
             lines::COLUMNS
         );
         let events = ledger::copy_out(&mut session, &events).await?;
-        let lines = blocking(move || check_lines(after, end, &events)).await?;
+        let (lines, wrong) = blocking(move || Ok(check_lines(after, end, &events))).await?;
         let mut identifiers = Vec::new();
         if let Some((first, last)) = lines.observed.first().zip(lines.observed.last()) {
             let (first, last) = (first.id, last.id);
@@ -204,6 +233,10 @@ impl Walk {
             let rows = ledger::copy_out(&mut session, &observations).await?;
             let observed = lines.observed.clone();
             identifiers = blocking(move || commitments::check_rows(&observed, &rows)).await?;
+        }
+        // Only now: what is wrong with an observation before it comes first.
+        if let Some(wrong) = wrong {
+            return Err(wrong.into());
         }
         let sealed_end = self.sealed.min(end).cast_unsigned();
         let width = TILE_WIDTH as u64;
@@ -244,19 +277,7 @@ impl Walk {
         if let Some(position) = event.fetch_optional(&self.sessions).await? {
             return Err(Difference::at(position, "position", "no event", "one").into());
         }
-        let tile = query_scalar!(
-            r#"
-            select c.size as "size!"
-            from (select coalesce(max(size), 0) as size from checkpoint) as c
-            join tile as t on t.level = 0 and t.index >= c.size / 256
-            where t.index * 256 + octet_length(t.hashes) / 32 > c.size
-            limit 1
-            "#
-        );
-        if let Some(size) = tile.fetch_optional(&self.sessions).await? {
-            let found = "a tile that goes on";
-            return Err(Difference::at(size + 1, "tile", "none after the last checkpoint", found))?;
-        }
+        self.check_places_of_tiles().await?;
         let observation = query_scalar!(
             r#"
             (select id as "id!" from observation where id < 1 order by id limit 1)
@@ -277,6 +298,40 @@ impl Walk {
             return Err(Difference { position: None, part, expected, found }.into());
         }
         Ok(())
+    }
+
+    /// Each tile that is stored must be one of the tree of the last checkpoint, and as wide: what
+    /// the lines make is compared, but not what is stored beside or behind it.
+    async fn check_places_of_tiles(&self) -> anyhow::Result<()> {
+        let tile = query!(
+            r#"
+            select t.level, t.index, octet_length(t.hashes) as "found!", e.len as "expected!"
+            from (select coalesce(max(size), 0) as size from checkpoint) as c
+            cross join tile as t
+            cross join lateral (
+                select case
+                    when t.level between 0 and 7 and t.index >= 0
+                    then 32 * least(256, greatest(0, (c.size >> 8 * t.level) - t.index::numeric * 256))
+                    else 0
+                end::bigint as len
+            ) as e
+            where octet_length(t.hashes) <> e.len or e.len = 0
+            order by t.level, t.index
+            limit 1
+            "#
+        );
+        let Some(tile) = tile.fetch_optional(&self.sessions).await? else { return Ok(()) };
+        let len = u32::try_from(tile.level + 1).ok().and_then(|level| 256_i64.checked_pow(level));
+        let before = len.and_then(|len| tile.index.checked_mul(len));
+        Err(Difference {
+            position: before.and_then(|before| before.checked_add(1)),
+            part: "tile",
+            expected: format!(
+                "{} bytes at level {}, index {}",
+                tile.expected, tile.level, tile.index
+            ),
+            found: format!("{} bytes", tile.found),
+        })?
     }
 }
 
@@ -315,16 +370,20 @@ impl Steps {
     }
 }
 
-fn check_lines(after: i64, end: i64, rows: &CopiedRows) -> Result<CheckedLines, Difference> {
+/// Takes lines up to the first that is wrong, and tells what is wrong with that.
+fn check_lines(after: i64, end: i64, rows: &CopiedRows) -> (CheckedLines, Option<Difference>) {
     let mut lines = CheckedLines::default();
     let mut rows = rows.iter();
     for position in after + 1..=end {
-        let Some(mut row) = rows.next() else {
-            return Err(Difference::at(position, "position", "an event", "none"));
+        let taken = match rows.next() {
+            None => Err(Difference::at(position, "position", "an event", "none")),
+            Some(mut row) => lines.push_row(position, &mut row),
         };
-        lines.push_row(position, &mut row)?;
+        if let Err(wrong) = taken {
+            return (lines, Some(wrong));
+        }
     }
-    Ok(lines)
+    (lines, None)
 }
 
 /// On a thread of its own, for it takes long.

@@ -47,8 +47,8 @@ pub enum Command {
     /// Show, check, compare and activate matching rules.
     #[command(subcommand)]
     Rules(RulesCommand),
-    /// Check everything: lines, tree, signatures, commitments, and that the contact table is what
-    /// the events say; exit 1 at the first difference.
+    /// Check everything: lines, tree, signatures, commitments, every decision made again, and that
+    /// the contact table is what the events say; exit 1 at the first difference.
     Verify(VerifyConfig),
     /// Write the ledger to a folder, for whoever checks it without this service.
     Export(ExportConfig),

@@ -19,6 +19,7 @@ use crate::seal::key;
 use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig};
 use place::Place;
 use signals::Signal;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -33,6 +34,8 @@ pub fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(run(command, database)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has read enough, as `head` does.
+        Err(error) if is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => failed(&log, &error),
     }
 }
@@ -89,6 +92,12 @@ fn new_key(database: &DatabaseConfig, file: &Path, name: Option<String>) -> anyh
     let name = name.unwrap_or_else(|| key::default_name(&database.ledger));
     println!("{}", key::create(file, &name)?);
     Ok(())
+}
+
+/// Whether nobody reads stdout any more. Errors of connections are of other types.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn failed(log: &LogConfig, error: &anyhow::Error) -> ExitCode {

@@ -69,6 +69,11 @@ async fn ledger(
         walked.checkpoints_len,
         signatures,
     );
+    let after_outside = walked.outside.map(|size| walked.events_len - size);
+    let words = match after_outside {
+        None => words,
+        Some(len) => format!("{words}\nverified: {len} events continue the checkpoint outside"),
+    };
     let words = match walked.not_remade_len {
         0 => words,
         len => format!(
@@ -84,6 +89,7 @@ async fn ledger(
         "observations": walked.observations_len,
         "checkpoints": walked.checkpoints_len,
         "sealed": walked.sealed,
+        "afterOutside": after_outside,
         "signaturesChecked": has_keys,
     });
     Ok((words, facts))

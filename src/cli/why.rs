@@ -8,6 +8,7 @@ use crate::identity::{
 };
 use anyhow::Context as _;
 use chrono::SecondsFormat;
+use std::io::{self, Write, stdout};
 
 /// Prints whether the two are linked, and the chain between them or what stands there.
 pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<()> {
@@ -25,55 +26,70 @@ pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<
     let why = why.with_context(|| {
         format!("no observation has the number {} or {} at position {position}", ids[0], ids[1])
     })?;
-    print(&why, ids)?;
+    print(&mut stdout().lock(), &why, ids)?;
     auditor.close().await;
     place.close().await
 }
 
-fn print(why: &Why, [one, other]: [ObservationId; 2]) -> anyhow::Result<()> {
+fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> anyhow::Result<()> {
     let at = format!("at position {}, under the rules {}", why.position, named(&why.rules));
     let [primary, other_primary] = why.primary_ids;
     match &why.outcome {
         Outcome::Linked(chain) => {
-            println!("{one} and {other} are one customer, {primary}, {at}.");
+            writeln!(out, "{one} and {other} are one customer, {primary}, {at}.")?;
             match chain {
-                Some(chain) => print_chain(why, &why.rules, chain)?,
-                None => println!("This is within a rule change, whose links are on their way."),
+                Some(chain) => print_chain(out, why, &why.rules, chain)?,
+                None => {
+                    writeln!(out, "This is within a rule change, whose links are on their way.")?
+                }
             }
         }
         Outcome::Apart { never_linking, other_rules } => {
-            println!("{one} and {other} are two customers, {primary} and {other_primary}, {at}.");
-            never_linking.iter().for_each(|unlinked| print_unlinked(why, unlinked));
+            writeln!(
+                out,
+                "{one} and {other} are two customers, {primary} and {other_primary}, {at}."
+            )?;
+            never_linking.iter().try_for_each(|unlinked| print_unlinked(out, why, unlinked))?;
             for (rules, chain) in other_rules {
-                println!("Under the rules {} they would be one:", named(rules));
-                print_chain(why, rules, chain)?;
+                writeln!(out, "Under the rules {} they would be one:", named(rules))?;
+                print_chain(out, why, rules, chain)?;
             }
             if never_linking.is_empty() && other_rules.is_empty() {
-                println!("Nothing that is known of them links them, under any rules.");
+                writeln!(out, "Nothing that is known of them links them, under any rules.")?;
             }
         }
     }
     Ok(())
 }
 
-fn print_chain(why: &Why, rules: &Rules, chain: &Chain) -> anyhow::Result<()> {
+fn print_chain(
+    out: &mut impl Write,
+    why: &Why,
+    rules: &Rules,
+    chain: &Chain,
+) -> anyhow::Result<()> {
     let mut shared = chain.shared.iter();
     for chained in &chain.observations {
-        print_step(why, chained)?;
+        print_step(out, why, chained)?;
         if let Some(Shared { field, key, is_bridge }) = shared.next() {
             let contacts_len = why.contacts_len(rules, *field, key);
-            println!(
+            writeln!(
+                out,
                 "    shares the {} {}, which {contacts_len} contacts have{}, with",
                 name(*field),
                 key.as_str(),
                 if *is_bridge { " (without it they fall apart)" } else { "" }
-            );
+            )?;
         }
     }
     Ok(())
 }
 
-fn print_step(why: &Why, Chained { id, is_bridge }: &Chained) -> anyhow::Result<()> {
+fn print_step(
+    out: &mut impl Write,
+    why: &Why,
+    Chained { id, is_bridge }: &Chained,
+) -> anyhow::Result<()> {
     let observed = why.observed(*id);
     let rules = why.rules_of(*id)?;
     let what = if why.is_contact(*id) { "contact" } else { "observation" };
@@ -81,7 +97,8 @@ fn print_step(why: &Why, Chained { id, is_bridge }: &Chained) -> anyhow::Result<
     let email = identifiers.and_then(|it| it.email()).map(Email::as_str);
     let number = identifiers.and_then(|it| it.phone_number()).map(PhoneNumber::as_str);
     let values: Vec<_> = [email, number].into_iter().flatten().collect();
-    println!(
+    writeln!(
+        out,
         "  {what} {id}: {} (position {}, {}, rules {} {}){}",
         values.join(", "),
         observed.position,
@@ -89,18 +106,23 @@ fn print_step(why: &Why, Chained { id, is_bridge }: &Chained) -> anyhow::Result<
         rules.name,
         rules.version,
         if *is_bridge { " (without it they fall apart)" } else { "" }
-    );
+    )?;
     Ok(())
 }
 
-fn print_unlinked(why: &Why, Unlinked { field, key, observations: [one, other] }: &Unlinked) {
+fn print_unlinked(
+    out: &mut impl Write,
+    why: &Why,
+    Unlinked { field, key, observations: [one, other] }: &Unlinked,
+) -> io::Result<()> {
     let contacts_len = why.contacts_len(&why.rules, *field, key);
-    println!(
+    writeln!(
+        out,
         "Observations {one} and {other} have the {} {}, which links nobody; {contacts_len} \
          contacts have it.",
         name(*field),
         key.as_str()
-    );
+    )
 }
 
 fn named(rules: &Rules) -> String {

@@ -14,7 +14,7 @@ pub use observation::ObservationLine;
 use crate::files;
 use crate::ledger::{self, CopiedRow, Database};
 use crate::progress::Progress;
-use crate::seal::{self, Checkpoint, VerifierKeys};
+use crate::seal::{self, Checkpoint, StoredCheckpoint, TreeHead, VerifierKeys};
 use anyhow::{Context as _, ensure};
 use lines::LinesFile;
 use serde_json::Value;
@@ -56,6 +56,7 @@ pub async fn export(
     if let Some((last, keys)) = last.as_ref().zip(keys) {
         Checkpoint::read(&last.note, keys).context("the last checkpoint does not count")?;
     }
+    check_kept(&dir.join(CHECKPOINT), last.as_ref())?;
     let size = last.as_ref().map_or(head, |last| last.size);
     std::fs::create_dir_all(dir.join(RULES_DIR))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
@@ -73,6 +74,26 @@ pub async fn export(
         files::replace(&dir.join(CHECKPOINT), last.note.as_bytes(), files::PUBLIC)?;
     }
     Ok(Exported { events_len: size, is_sealed: last.is_some(), beyond: head - size })
+}
+
+/// What was exported before may be older than the ledger, never newer. Whose signature it has does
+/// not matter here: whoever could put another one there could as well take it away.
+fn check_kept(file: &Path, last: Option<&StoredCheckpoint>) -> anyhow::Result<()> {
+    let note = files::read_if_any(file);
+    let note = note.with_context(|| format!("cannot read {}", file.display()))?;
+    let Some(note) = note else { return Ok(()) };
+    let kept = Checkpoint::read_by(&note, None);
+    let kept = kept.with_context(|| format!("{} is no checkpoint", file.display()))?.head;
+    let last = last.and_then(StoredCheckpoint::head);
+    let continues = |last: TreeHead| last.size > kept.size || last == kept;
+    ensure!(
+        last.is_some_and(continues),
+        "{} covers {} events, and the ledger's checkpoint does not continue it: the database has \
+         gone back in time, or this is the folder of another ledger",
+        file.display(),
+        kept.size
+    );
+    Ok(())
 }
 
 impl Export {

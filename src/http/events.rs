@@ -135,21 +135,29 @@ pub async fn events(
             let limit = number("limit", asked.limit.as_deref(), LIMIT_DEFAULT, LIMIT)?;
             let head = ask(WAIT_MAX, app.auditor.position()).await?;
             let page = app.auditor.events(after, head, &wanted, limit);
-            paged(&ask(WAIT_MAX, page).await?, head, &asked, limit)
+            paged(&ask(WAIT_MAX, page).await?, head, &wanted, limit)
         }
         Form::Lines => {
-            let head = ask(WAIT_MAX, app.auditor.position()).await?;
+            let head = head_from(&app, "after", after).await?;
             let feed = app.auditor.feed(after, wanted).ok_or_else(too_many)?;
             Ok(stream::lines(feed, head))
         }
         Form::Live => {
-            let after = last_event_id(&headers)?.unwrap_or(after);
-            // So that a client hears of a Postgres that is away before it is promised a stream.
-            ask(WAIT_MAX, app.auditor.position()).await?;
+            let last = last_event_id(&headers)?;
+            let (name, after) = last.map_or(("after", after), |last| (LAST_EVENT_ID, last));
+            // Also, a client hears of a Postgres that is away before it is promised a stream.
+            head_from(&app, name, after).await?;
             let feed = app.auditor.feed(after, wanted).ok_or_else(too_many)?;
             Ok(stream::live(feed))
         }
     }
+}
+
+/// The head, for a stream that begins no later: any other would wait in silence, perhaps for
+/// events that were lost with a part of the ledger.
+async fn head_from(app: &App, name: &'static str, after: Position) -> Result<Position, Problem> {
+    let head = ask(WAIT_MAX, app.auditor.position()).await?;
+    if after > head { Err(beyond_the_head(name)) } else { Ok(head) }
 }
 
 impl Paging {
@@ -173,17 +181,18 @@ impl Asked {
         let contact = self.contact.as_deref().map(|text| number("contact", Some(text), 0, CONTACT));
         Ok(Wanted { kind: kind.transpose()?, contact: contact.transpose()?.map(ContactId::new) })
     }
+}
 
-    /// The path of a page that begins after a position and wants the same.
-    fn path(&self, after: Position, limit: i64) -> String {
-        let mut path = format!("/events?after={after}&limit={limit}");
-        for (name, value) in [("kind", &self.kind), ("contact", &self.contact)] {
-            if let Some(value) = value {
-                path += &format!("&{name}={value}");
-            }
-        }
-        path
+/// The path of a page that begins after a position.
+fn path(after: Position, limit: i64, wanted: &Wanted) -> String {
+    let mut path = format!("/events?after={after}&limit={limit}");
+    if let Some(kind) = wanted.kind {
+        path += &format!("&kind={kind}");
     }
+    if let Some(contact) = wanted.contact {
+        path += &format!("&contact={contact}");
+    }
+    path
 }
 
 fn known(kind: &str) -> Option<&'static str> {
@@ -216,6 +225,7 @@ impl IntoResponses for NoEvents {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
         documented([
             not_a_number("limit", LIMIT),
+            beyond_the_head("after"),
             not_a_kind(),
             not_a_query(),
             corrupt(),
@@ -236,12 +246,17 @@ fn number(
     number.ok_or_else(|| not_a_number(name, allowed))
 }
 
-fn paged(page: &EventPage, head: Position, asked: &Asked, limit: i64) -> Result<Response, Problem> {
+fn paged(
+    page: &EventPage,
+    head: Position,
+    wanted: &Wanted,
+    limit: i64,
+) -> Result<Response, Problem> {
     let is_full = i64::try_from(page.events.len()) == Ok(limit);
     let goes_on = is_full || page.through < head;
     let events = Events {
         events: page.events.iter().map(entry).collect::<Result<_, _>>()?,
-        next: goes_on.then(|| asked.path(page.through, limit)),
+        next: goes_on.then(|| path(page.through, limit, wanted)),
     };
     let body = serde_json::to_vec(&events).expect("a page of events is plain data");
     Ok(([(CONTENT_TYPE, "application/json"), (VARY, "accept")], body).into_response())
@@ -250,6 +265,10 @@ fn paged(page: &EventPage, head: Position, asked: &Asked, limit: i64) -> Result<
 fn not_a_number(name: &'static str, allowed: RangeInclusive<i64>) -> Problem {
     let (least, most) = allowed.into_inner();
     Problem::bad_field(name, format!("a whole number from {least} to {most}"))
+}
+
+fn beyond_the_head(name: &'static str) -> Problem {
+    Problem::bad_field(name, "a position that the ledger has reached")
 }
 
 fn not_a_kind() -> Problem {
@@ -285,8 +304,8 @@ mod tests {
 
     async fn page(events: Vec<EventRow>, through: i64, limit: i64) -> (u16, String) {
         let page = EventPage { events, through: Position::new(through) };
-        let asked = Asked { after: None, limit: None, kind: None, contact: Some("5".into()) };
-        let response = paged(&page, Position::new(9), &asked, limit).into_response();
+        let wanted = Wanted { kind: None, contact: Some(ContactId::new(5)) };
+        let response = paged(&page, Position::new(9), &wanted, limit).into_response();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.into()).unwrap())

@@ -64,6 +64,13 @@ pub enum Trouble {
     Missing(u64),
 }
 
+impl Trouble {
+    /// Whether it was found by reading lines, perhaps all of them, and is there to stay.
+    pub fn is_in_lines(&self) -> bool {
+        matches!(self, Self::Differs { .. } | Self::Missing(_))
+    }
+}
+
 impl Growing {
     pub fn new(seal: Seal) -> Self {
         Self { seal, tree: None, seen: None, ahead: Vec::new() }
@@ -85,16 +92,17 @@ impl Growing {
             Some(tree) => tree,
             None => self.resume(session).await?,
         };
-        loop {
-            let head = in_time(ledger::position(&mut *session)).await?.get().cast_unsigned();
-            self.check_length(tree.size(), head)?;
+        // Read once: under load the head moves on all the time, and whoever looks again after each
+        // step signs as fast as it can.
+        let head = in_time(ledger::position(&mut *session)).await?.get().cast_unsigned();
+        self.check_length(tree.size(), head)?;
+        while tree.size() < head {
             at(tree.size(), head);
-            if tree.size() == head {
-                self.tree = Some(tree);
-                return Ok(());
-            }
             tree = self.step(session, tree, head).await?;
         }
+        at(head, head);
+        self.tree = Some(tree);
+        Ok(())
     }
 
     /// The tree that was stored last. Refuses it where it contradicts anything that was signed.
@@ -191,11 +199,14 @@ impl Growing {
         tiles: Vec<Tile>,
     ) -> Result<(), Trouble> {
         let checkpoint = Checkpoint::sign(&self.seal.key, sealed);
-        if let Some(outside) = self.seal.outside.clone() {
-            write(outside, checkpoint.clone()).await?;
+        let other = Fault::Lost("another sealer was at work");
+        if let Some(outside) = self.seal.outside.clone()
+            && !write(outside, checkpoint.clone()).await?
+        {
+            return Err(other.into());
         }
         let stored = in_time(store::append(session, from, &checkpoint, tiles)).await?;
-        stored.ok_or(Fault::Lost("another sealer was at work"))?;
+        stored.ok_or(other)?;
         self.seen = Some(sealed);
         Ok(())
     }
@@ -209,7 +220,7 @@ async fn in_time<T>(step: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
     }
 }
 
-async fn write(outside: CheckpointDir, checkpoint: Checkpoint) -> Result<(), Trouble> {
+async fn write(outside: CheckpointDir, checkpoint: Checkpoint) -> Result<bool, Trouble> {
     let written = tokio::task::spawn_blocking(move || outside.write(&checkpoint)).await;
     Ok(written.expect("writing a file does not panic")?)
 }

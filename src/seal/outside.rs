@@ -28,6 +28,10 @@ impl CheckpointDir {
         Self { file: dir.join(format!("{}.checkpoint", ledger.as_str())) }
     }
 
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// The checkpoint that was written last, none before the first. Signatures count where keys
     /// are given.
     pub fn read(&self, keys: Option<&VerifierKeys>) -> Result<Option<Checkpoint>, OutsideError> {
@@ -37,14 +41,19 @@ impl CheckpointDir {
         note.map(read).transpose().map_err(|error| OutsideError::NotOurs(self.file.clone(), error))
     }
 
-    /// Durable when it returns.
-    pub fn write(&self, checkpoint: &Checkpoint) -> Result<(), OutsideError> {
+    /// Durable when it returns. Where the file covers more events already, writes nothing and
+    /// returns false: the next sealer has begun, and what it signed must not be forgotten.
+    pub fn write(&self, checkpoint: &Checkpoint) -> Result<bool, OutsideError> {
+        if self.read(None)?.is_some_and(|kept| kept.head.size > checkpoint.head.size) {
+            return Ok(false);
+        }
         let write = || {
             if let Some(dir) = self.file.parent() {
                 std::fs::create_dir_all(dir)?;
             }
             files::replace(&self.file, checkpoint.note.as_bytes(), files::PUBLIC)
         };
-        write().map_err(|error| OutsideError::Io(self.file.clone(), error))
+        write().map_err(|error| OutsideError::Io(self.file.clone(), error))?;
+        Ok(true)
     }
 }

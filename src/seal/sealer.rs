@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// From the begin of one look at the head to the next. A checkpoint follows within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
+/// Events may have to be read again from the last checkpoint on to see that they still differ.
+const LOOK_EVERY_WHERE_LINES_DIFFER: Duration = Duration::from_secs(60);
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 /// For the last events of a service that stops.
 const LAST_SEAL_WAIT: Duration = Duration::from_secs(5);
@@ -95,31 +97,36 @@ impl Task {
         let mut stopped = self.stopped.clone();
         loop {
             let begun = Instant::now();
-            tokio::select! {
+            let pause = tokio::select! {
                 looked = self.look(&mut session) => looked?,
                 // It has much to catch up on, and the next one goes on from where it is.
                 () = stopped_for_long(&mut stopped) => return Ok(()),
-            }
-            if self.wait_until(begun + LOOK_EVERY).await {
+            };
+            if self.wait_until(begun + pause).await {
                 let last = timeout(LAST_SEAL_WAIT, self.look(&mut session)).await;
-                return last.unwrap_or(Ok(()));
+                return last.map_or(Ok(()), |looked| looked.map(drop));
             }
         }
     }
 
-    /// Seals what is new. Where it refuses, it keeps the lock: no other node may sign instead.
-    async fn look(&mut self, session: &mut PgConnection) -> Result<(), Fault> {
+    /// Seals what is new. Returns how long after it began to look again. Where it refuses, it
+    /// keeps the lock: no other node may sign instead.
+    async fn look(&mut self, session: &mut PgConnection) -> Result<Duration, Fault> {
         let metrics = &self.metrics;
         let measure = |size, head| metrics.sealed(size, head);
         match self.growing.seal(session, measure).await {
-            Ok(()) => self.turn(Sealing::Active),
-            Err(Trouble::Fault(fault)) => return Err(fault),
+            Ok(()) => {
+                self.turn(Sealing::Active);
+                Ok(LOOK_EVERY)
+            }
+            Err(Trouble::Fault(fault)) => Err(fault),
             Err(trouble) => {
                 self.growing.forget();
                 self.turn(Sealing::Refused(trouble.to_string()));
+                let is_in_lines = trouble.is_in_lines();
+                Ok(if is_in_lines { LOOK_EVERY_WHERE_LINES_DIFFER } else { LOOK_EVERY })
             }
         }
-        Ok(())
     }
 
     /// Says so once.

@@ -1,5 +1,8 @@
 //! The tree against another implementation of RFC 6962.
 
+use super::checkpoint::Checkpoint;
+use super::key;
+use super::outside::CheckpointDir;
 use super::proof::{Question, Tiles, TreeHead};
 use super::tree::{Tree, edge_of};
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
@@ -57,6 +60,20 @@ fn roots_are_right_at_every_size_around_a_full_tile() {
     for size in (1..=20).chain(250..=260).chain(505..=520).chain([65_537]) {
         let (tree, _) = grown(size, 100_000);
         assert_eq!(tree.root().0, **oracle(size).root().as_bytes(), "size {size}");
+    }
+}
+
+#[test]
+fn the_checkpoint_outside_never_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    key::create(&file, "ledger.test/shop").unwrap();
+    let key = key::SigningKey::read(&file).unwrap();
+    let sign = |size| Checkpoint::sign(&key, TreeHead { size, root: grown(size, size).0.root() });
+    let outside = CheckpointDir::new(dir.path(), &"shop".parse().unwrap());
+    for (size, is_written, kept) in [(4, true, 4), (3, false, 4), (5, true, 5)] {
+        assert_eq!(outside.write(&sign(size)).unwrap(), is_written);
+        assert_eq!(outside.read(None).unwrap().unwrap().head.size, kept);
     }
 }
 
