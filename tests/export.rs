@@ -5,6 +5,8 @@ use crate::support::{
     succeeds,
 };
 use futures_util::future::join_all;
+use identity_ledger::identity::{EXACT_RULES, Rules};
+use identity_ledger::rebuild::{Order, activate};
 use serde_json::Value;
 use std::fs;
 use std::io::Write as _;
@@ -263,4 +265,44 @@ async fn a_ledger_that_was_never_sealed_is_exported_whole() {
     let export = export.each_ref().map(String::as_str);
     succeeds(command(&export).args(key.args(&ledger)));
     assert!(dir.path().join("sealed/checkpoint").exists());
+}
+
+#[tokio::test]
+async fn decisions_are_made_again_offline_across_a_rule_change() {
+    let exports = Exports::new().await;
+    let ledger = &exports.ledger;
+    let order = Order {
+        from: ledger.rules_digest().await,
+        rules: Rules::parse(EXACT_RULES).unwrap(),
+        document: EXACT_RULES.to_owned(),
+        activated_by: "a test".to_owned(),
+        reason: "to see".to_owned(),
+    };
+    activate(&ledger.database, order).await.unwrap();
+    exports.record(3).await;
+    succeeds(&mut exports.export(&["--observations"]));
+    succeeds(&mut exports.verify(&[]));
+}
+
+#[tokio::test]
+async fn a_decision_that_was_forged_before_it_was_sealed_is_named_offline() {
+    let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+    let dir = key.dir().join("export");
+    fs::write(key.dir().join("key"), &key.verifier_key).unwrap();
+    let exports = Exports { ledger, key, dir };
+    let service = Service::start(&exports.ledger.url);
+    for (email, number) in [("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "")] {
+        service.identify(&Seen::new(email, number)).await;
+    }
+    let forge = r#"
+        alter table event disable trigger append_only;
+        update event
+        set line = replace(replace(line, '"heldBy":1', '"heldBy":2'), '"contactId":1', '"contactId":2'),
+            contact_id = 2
+        where position = 4;
+    "#;
+    sqlx::raw_sql(forge).execute(&mut exports.ledger.superuser().await).await.unwrap();
+    succeeds(&mut exports.export(&["--observations"]));
+    let error = refuses(&mut exports.verify(&[]));
+    assert!(error.contains("event 4: decision: expected ContactObserved"), "{error}");
 }

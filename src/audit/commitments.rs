@@ -49,8 +49,8 @@ fn check_row(observed: &Observed, row: &mut CopiedRow<'_>) -> Result<Identifiers
     identifiers(&kept).ok_or_else(|| missing(observed))
 }
 
-/// Checks that a line of an export is the observation.
-pub fn check_line(observed: &Observed, line: Option<&str>) -> Result<(), Difference> {
+/// Checks that a line of an export is the observation, and returns what it holds.
+pub fn check_line(observed: &Observed, line: Option<&str>) -> Result<Identifiers, Difference> {
     let line = line.ok_or_else(|| missing(observed))?;
     let Ok(line) = serde_json::from_str::<ObservationLine>(line) else {
         return Err(Difference::at(observed.position, PART, "a line of JSON", "other text"));
@@ -62,7 +62,15 @@ pub fn check_line(observed: &Observed, line: Option<&str>) -> Result<(), Differe
         phone_number: line.phone_number.as_deref(),
         salt: &BASE64_STANDARD.decode(&line.salt).unwrap_or_default(),
     };
-    check(observed, &kept)
+    check(observed, &kept)?;
+    identifiers(&kept).ok_or_else(|| missing(observed))
+}
+
+/// What a line of an export holds that was checked before.
+pub fn read_line(line: &str) -> Option<Identifiers> {
+    let line: ObservationLine = serde_json::from_str(line).ok()?;
+    let email = line.email.as_deref().map(Email::recorded);
+    Identifiers::new(email, line.phone_number.as_deref().map(PhoneNumber::recorded))
 }
 
 fn check(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {

@@ -2,7 +2,6 @@
 
 use super::difference::Difference;
 use crate::identity::{Census, Differences, Event, Fact, Holders, Identifiers, Rules};
-use crate::ledger::{Database, Pages, Recorded};
 use crate::projection::Replay;
 use std::collections::VecDeque;
 
@@ -52,32 +51,30 @@ impl Decisions {
         Ok(())
     }
 
+    /// How many observations a census must hold before the next event is checked.
+    pub fn observations_len(&self) -> i64 {
+        self.replay.links.last().get()
+    }
+
     /// Takes a change of rules: from here on the differences that it makes must come, and then
-    /// decisions by the new rules. `rules` is `None` where this binary cannot decide by them.
-    pub async fn activate(
+    /// decisions by the new rules. They come with a census of all observations so far; `None` where
+    /// this binary cannot decide by them.
+    pub fn activate(
         &mut self,
-        database: &Database,
         event: &Event,
-        rules: Option<Rules>,
-    ) -> anyhow::Result<()> {
+        decided: Option<(Rules, Census)>,
+    ) -> Result<(), Difference> {
         if !self.expected.is_empty() {
             self.take_expected(event)?;
         }
-        let last = self.replay.links.last().get();
-        let mut census = Census::with_capacity(usize::try_from(last)?);
-        if let Some(rules) = &rules {
-            let mut pages = Pages::<Recorded>::between(database, 0, last);
-            while let Some(page) = pages.next().await? {
-                for seen in page {
-                    census.observe(seen.id, &rules.keys(&seen.identifiers), seen.observed_at);
-                }
-            }
+        let (rules, mut census) = decided.unzip();
+        if let Some(census) = &mut census {
             self.replay.links.compress_all();
             census.links.compress_all();
             let differences = Differences::between(&self.replay.links, &census.links);
             self.expected.extend(differences.facts(&self.replay.links, &census.links));
         }
-        (self.rules, self.census) = (rules, census);
+        (self.rules, self.census) = (rules, census.unwrap_or_default());
         self.replay.apply(event);
         Ok(())
     }

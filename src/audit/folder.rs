@@ -1,11 +1,12 @@
 //! An export against itself, its checkpoint and a key, without any database.
 
 use super::commitments;
+use super::decisions::Decisions;
 use super::difference::Difference;
 use super::lines::{CheckedLines, Observed};
 use super::tree::{StoredPart, TreeCheck};
 use crate::export::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR, whole_lines};
-use crate::identity::{Rules, RulesDigest};
+use crate::identity::{Census, Event, Fact, Identifiers, ObservationId, Rules, RulesDigest};
 use crate::progress::Progress;
 use crate::seal::{Checkpoint, TreeHead, VerifierKeys};
 use anyhow::{Context as _, ensure};
@@ -18,7 +19,7 @@ const PAGE_LEN: usize = 8_192;
 /// What was found to be right.
 pub struct VerifiedFolder {
     pub events_len: u64,
-    /// None where the export was made without them.
+    /// None where the export was made without them. Their decisions were made again.
     pub observations_len: Option<u64>,
 }
 
@@ -28,6 +29,8 @@ struct Folder<'a> {
     lines: CheckedLines,
     observations: Option<Box<dyn Iterator<Item = anyhow::Result<String>>>>,
     observations_len: u64,
+    events: Vec<Event>,
+    decisions: Decisions,
     signed: Vec<(&'static str, TreeHead)>,
 }
 
@@ -58,6 +61,8 @@ pub fn verify_folder(
         lines: CheckedLines::default(),
         observations: observations.map(|lines| Box::new(lines) as Box<_>),
         observations_len: 0,
+        events: Vec::new(),
+        decisions: Decisions::default(),
         signed,
     };
     folder.events(last.size)?;
@@ -84,7 +89,8 @@ impl Folder<'_> {
                 "{EVENTS} goes on after what the checkpoint covers: an export was interrupted, so \
                  run it again"
             );
-            self.lines.push(position, &line)?;
+            let event = self.lines.push(position, &line)?;
+            self.events.push(event);
             if self.lines.leaves.len() == PAGE_LEN {
                 self.page()?;
                 progress.at(position);
@@ -102,36 +108,62 @@ impl Folder<'_> {
             let found = "more".to_owned();
             return Err(Difference { position: None, part, expected, found }.into());
         }
-        Ok(())
+        Ok(self.decisions.end()?)
     }
 
     fn page(&mut self) -> anyhow::Result<()> {
         let leaves = std::mem::take(&mut self.lines.leaves);
         self.tree.extend(&leaves, &StoredPart::default(), &self.signed)?;
-        for observed in std::mem::take(&mut self.lines.observed) {
-            self.observation(&observed)?;
-        }
-        for (position, digest) in std::mem::take(&mut self.lines.activated) {
-            self.rules(position, &digest)?;
+        let mut observed = std::mem::take(&mut self.lines.observed).into_iter();
+        self.lines.activated.clear();
+        for event in std::mem::take(&mut self.events) {
+            match &event.fact {
+                Fact::RulesActivated(activated) => self.activated(&event, &activated.digest)?,
+                Fact::ContactObserved(_) => {
+                    let observed = observed.next().context("an observation was just listed")?;
+                    if let Some(identifiers) = self.observation(&observed)? {
+                        self.decisions.check(&event, Some(&identifiers))?;
+                    }
+                }
+                _ if self.observations.is_some() => self.decisions.check(&event, None)?,
+                _ => {}
+            }
         }
         Ok(())
     }
 
-    fn observation(&mut self, observed: &Observed) -> anyhow::Result<()> {
+    /// `None` where the export was made without observations.
+    fn observation(&mut self, observed: &Observed) -> anyhow::Result<Option<Identifiers>> {
         self.observations_len += 1;
-        let Some(lines) = &mut self.observations else { return Ok(()) };
+        let Some(lines) = &mut self.observations else { return Ok(None) };
         let line = lines.next().transpose()?;
-        Ok(commitments::check_line(observed, line.as_deref())?)
+        Ok(Some(commitments::check_line(observed, line.as_deref())?))
     }
 
-    fn rules(&self, position: i64, digest: &RulesDigest) -> anyhow::Result<()> {
+    fn activated(&mut self, event: &Event, digest: &RulesDigest) -> anyhow::Result<()> {
+        let rules = self.rules(event.position.get(), digest)?;
+        if self.observations.is_none() {
+            return Ok(());
+        }
+        let last = self.decisions.observations_len();
+        let mut census = Census::with_capacity(usize::try_from(last)?);
+        let lines = whole_lines(&self.dir.join(OBSERVATIONS))?;
+        for (line, id) in lines.zip(1..=last) {
+            let identifiers = commitments::read_line(&line?).context("it was read before")?;
+            let keys = rules.keys(&identifiers);
+            census.observe(ObservationId::new(id), &keys, event.recorded_at);
+        }
+        Ok(self.decisions.activate(event, Some((rules, census)))?)
+    }
+
+    fn rules(&self, position: i64, digest: &RulesDigest) -> anyhow::Result<Rules> {
         let file = self.dir.join(RULES_DIR).join(format!("{}.toml", digest.as_str()));
         let document = read_to_string(&file).unwrap_or_default();
         let found = Rules::parse(&document).ok();
-        let found = found.as_ref().map_or("none", |rules| rules.digest().as_str());
-        if found != digest.as_str() {
-            return Err(Difference::at(position, "rules", digest.as_str(), found).into());
+        let of = found.as_ref().map_or("none", |rules| rules.digest().as_str()).to_owned();
+        match found.filter(|rules| rules.digest() == digest) {
+            Some(rules) => Ok(rules),
+            None => Err(Difference::at(position, "rules", digest.as_str(), of).into()),
         }
-        Ok(())
     }
 }

@@ -5,8 +5,8 @@ use super::decisions::Decisions;
 use super::difference::Difference;
 use super::lines::{self, CheckedLines, check_time};
 use super::tree::{StoredPart, TreeCheck, check_tile};
-use crate::identity::{Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
-use crate::ledger::{self, CopiedRows, Database, RulesFault};
+use crate::identity::{Census, Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
+use crate::ledger::{self, CopiedRows, Database, Pages, Recorded, RulesFault};
 use crate::progress::Progress;
 use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, VerifierKeys};
 use anyhow::Context as _;
@@ -188,6 +188,18 @@ impl Walk {
         }
     }
 
+    /// What the first observations are by these rules.
+    async fn census(&self, rules: Rules, last: i64) -> anyhow::Result<(Rules, Census)> {
+        let mut census = Census::with_capacity(usize::try_from(last)?);
+        let mut pages = Pages::<Recorded>::between(&self.database, 0, last);
+        while let Some(page) = pages.next().await? {
+            for seen in page {
+                census.observe(seen.id, &rules.keys(&seen.identifiers), seen.observed_at);
+            }
+        }
+        Ok((rules, census))
+    }
+
     async fn decide_again(
         &self,
         decisions: &mut Decisions,
@@ -199,7 +211,13 @@ impl Walk {
             match &event.fact {
                 Fact::RulesActivated(activated) => {
                     let rules = self.rules_of(event, activated).await?;
-                    decisions.activate(&self.database, event, rules).await?;
+                    let decided = match rules {
+                        Some(rules) => {
+                            Some(self.census(rules, decisions.observations_len()).await?)
+                        }
+                        None => None,
+                    };
+                    decisions.activate(event, decided)?;
                 }
                 Fact::ContactObserved(_) => decisions.check(event, identifiers.next())?,
                 _ => decisions.check(event, None)?,
