@@ -6,6 +6,9 @@ use crate::progress::Progress;
 use crate::projection::{self, held, unlinked};
 use sqlx::{PgConnection, query, query_scalar};
 
+/// In observations. What is copied at once is flushed at once, and a caller's commit waits for it.
+const COPY_LEN: usize = 2_000;
+
 /// Says which row an observation has in the contact table: none where it is no contact.
 pub trait Row: FnMut(&Recorded) -> Option<Contact> + Send {}
 
@@ -23,7 +26,9 @@ pub async fn fill(
     let mut pages = Pages::<Recorded>::between(database, 0, last.get());
     progress.begin("writing contacts", last.get());
     while let Some(page) = pages.next().await? {
-        copy(owner, &page, &mut row).await?;
+        for chunk in page.chunks(COPY_LEN) {
+            copy(owner, chunk, &mut row).await?;
+        }
         progress.at(page.last().map_or(0, |observation| observation.id.get()));
     }
     progress.begin("building indexes", 1);
