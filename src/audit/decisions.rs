@@ -1,7 +1,9 @@
 //! Decisions, made again from the observations.
 
 use super::difference::Difference;
-use crate::identity::{Census, Differences, Event, Fact, Holders, Identifiers, Rules};
+use crate::identity::{
+    Census, Differences, Event, Fact, Holders, Identifiers, ObservationId, Rules,
+};
 use crate::projection::Replay;
 use std::collections::VecDeque;
 
@@ -51,9 +53,9 @@ impl Decisions {
         Ok(())
     }
 
-    /// How many observations a census must hold before the next event is checked.
-    pub fn observations_len(&self) -> i64 {
-        self.replay.links.last().get()
+    /// The last observation that was checked.
+    pub fn last_observation(&self) -> ObservationId {
+        self.replay.links.last()
     }
 
     /// Takes a change of rules: from here on the differences that it makes must come, and then

@@ -115,7 +115,6 @@ impl Folder<'_> {
         let leaves = std::mem::take(&mut self.lines.leaves);
         self.tree.extend(&leaves, &StoredPart::default(), &self.signed)?;
         let mut observed = std::mem::take(&mut self.lines.observed).into_iter();
-        self.lines.activated.clear();
         for event in std::mem::take(&mut self.events) {
             match &event.fact {
                 Fact::RulesActivated(activated) => self.activated(&event, &activated.digest)?,
@@ -145,7 +144,7 @@ impl Folder<'_> {
         if self.observations.is_none() {
             return Ok(());
         }
-        let last = self.decisions.observations_len();
+        let last = self.decisions.last_observation().get();
         let mut census = Census::with_capacity(usize::try_from(last)?);
         let lines = whole_lines(&self.dir.join(OBSERVATIONS))?;
         for (line, id) in lines.zip(1..=last) {

@@ -1,7 +1,7 @@
 //! Lines by themselves, and against the columns that are copies of them.
 
 use super::difference::Difference;
-use crate::identity::{Commitment, Event, Fact, RulesDigest, Timestamp};
+use crate::identity::{Commitment, Event, Fact, Timestamp};
 use crate::ledger::CopiedRow;
 use crate::seal::Hash;
 use tlog_tiles::record_hash;
@@ -18,7 +18,6 @@ pub const COLUMNS: &str =
 pub struct CheckedLines {
     pub leaves: Vec<Hash>,
     pub observed: Vec<Observed>,
-    pub activated: Vec<(i64, RulesDigest)>,
     pub events: Vec<Event>,
     pub times: Option<(Timestamp, Timestamp)>,
 }
@@ -48,15 +47,13 @@ impl CheckedLines {
         }
         self.push_time(position, event.recorded_at)?;
         self.leaves.push(record_hash(line.as_bytes()));
-        match &event.fact {
-            Fact::ContactObserved(observed) => self.observed.push(Observed {
+        if let Fact::ContactObserved(observed) = &event.fact {
+            self.observed.push(Observed {
                 position,
                 id: observed.observation_id.get(),
                 recorded_at: event.recorded_at,
                 commitment: observed.commitment,
-            }),
-            Fact::RulesActivated(rules) => self.activated.push((position, rules.digest.clone())),
-            _ => {}
+            });
         }
         Ok(event)
     }

@@ -5,9 +5,10 @@ use super::decisions::Decisions;
 use super::difference::Difference;
 use super::lines::{self, CheckedLines, check_time};
 use super::tree::{StoredPart, TreeCheck, check_tile};
-use crate::identity::{Census, Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
-use crate::ledger::{self, CopiedRows, Database, Pages, Recorded, RulesFault};
+use crate::identity::{Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
+use crate::ledger::{self, CopiedRows, Database, RulesFault};
 use crate::progress::Progress;
+use crate::projection::resolved;
 use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, VerifierKeys};
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
@@ -188,18 +189,6 @@ impl Walk {
         }
     }
 
-    /// What the first observations are by these rules.
-    async fn census(&self, rules: Rules, last: i64) -> anyhow::Result<(Rules, Census)> {
-        let mut census = Census::with_capacity(usize::try_from(last)?);
-        let mut pages = Pages::<Recorded>::between(&self.database, 0, last);
-        while let Some(page) = pages.next().await? {
-            for seen in page {
-                census.observe(seen.id, &rules.keys(&seen.identifiers), seen.observed_at);
-            }
-        }
-        Ok((rules, census))
-    }
-
     async fn decide_again(
         &self,
         decisions: &mut Decisions,
@@ -213,7 +202,9 @@ impl Walk {
                     let rules = self.rules_of(event, activated).await?;
                     let decided = match rules {
                         Some(rules) => {
-                            Some(self.census(rules, decisions.observations_len()).await?)
+                            let last = decisions.last_observation();
+                            let census = resolved(&self.database, &rules, last, |_| ()).await?;
+                            Some((rules, census))
                         }
                         None => None,
                     };

@@ -2,6 +2,8 @@
 
 use super::App;
 use super::entry::{Entry, entry};
+use super::json::json;
+use super::number::{not_a_number, number};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::stream;
@@ -10,7 +12,7 @@ use crate::identity::{ContactId, Fact, Position};
 use crate::ledger::Wanted;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::header::{ACCEPT, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -128,11 +130,11 @@ pub async fn events(
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(asked) = asked.map_err(|_| not_a_query())?;
-    let after = Position::new(number("after", asked.after.as_deref(), AFTER_DEFAULT, AFTER)?);
+    let after = Position::new(number("after", asked.after.as_deref(), Some(AFTER_DEFAULT), AFTER)?);
     let wanted = asked.wanted()?;
     match form(&headers) {
         Form::Page => {
-            let limit = number("limit", asked.limit.as_deref(), LIMIT_DEFAULT, LIMIT)?;
+            let limit = number("limit", asked.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
             let head = ask(WAIT_MAX, app.auditor.position()).await?;
             let page = app.auditor.events(after, head, &wanted, limit);
             paged(&ask(WAIT_MAX, page).await?, head, &wanted, limit)
@@ -164,8 +166,8 @@ impl Paging {
     /// The position to begin after, and the most events to send.
     pub fn read(paging: Result<Query<Self>, QueryRejection>) -> Result<(Position, i64), Problem> {
         let Query(paging) = paging.map_err(|_| not_a_query())?;
-        let after = number("after", paging.after.as_deref(), AFTER_DEFAULT, AFTER)?;
-        let limit = number("limit", paging.limit.as_deref(), LIMIT_DEFAULT, LIMIT)?;
+        let after = number("after", paging.after.as_deref(), Some(AFTER_DEFAULT), AFTER)?;
+        let limit = number("limit", paging.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
         Ok((Position::new(after), limit))
     }
 }
@@ -178,7 +180,8 @@ pub fn paging_problems() -> [Problem; 2] {
 impl Asked {
     fn wanted(&self) -> Result<Wanted, Problem> {
         let kind = self.kind.as_deref().map(|kind| known(kind).ok_or_else(not_a_kind));
-        let contact = self.contact.as_deref().map(|text| number("contact", Some(text), 0, CONTACT));
+        let contact =
+            self.contact.as_deref().map(|text| number("contact", Some(text), None, CONTACT));
         Ok(Wanted { kind: kind.transpose()?, contact: contact.transpose()?.map(ContactId::new) })
     }
 }
@@ -215,7 +218,7 @@ fn form(headers: &HeaderMap) -> Form {
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
-    number(LAST_EVENT_ID, Some(id.to_str().unwrap_or_default()), 0, AFTER)
+    number(LAST_EVENT_ID, Some(id.to_str().unwrap_or_default()), None, AFTER)
         .map(|id| Some(Position::new(id)))
 }
 
@@ -235,17 +238,6 @@ impl IntoResponses for NoEvents {
     }
 }
 
-fn number(
-    name: &'static str,
-    text: Option<&str>,
-    default: i64,
-    allowed: RangeInclusive<i64>,
-) -> Result<i64, Problem> {
-    let Some(text) = text else { return Ok(default) };
-    let number = text.parse().ok().filter(|number| allowed.contains(number));
-    number.ok_or_else(|| not_a_number(name, allowed))
-}
-
 fn paged(
     page: &EventPage,
     head: Position,
@@ -258,13 +250,7 @@ fn paged(
         events: page.events.iter().map(entry).collect::<Result<_, _>>()?,
         next: goes_on.then(|| path(page.through, limit, wanted)),
     };
-    let body = serde_json::to_vec(&events).expect("a page of events is plain data");
-    Ok(([(CONTENT_TYPE, "application/json"), (VARY, "accept")], body).into_response())
-}
-
-fn not_a_number(name: &'static str, allowed: RangeInclusive<i64>) -> Problem {
-    let (least, most) = allowed.into_inner();
-    Problem::bad_field(name, format!("a whole number from {least} to {most}"))
+    Ok(([(VARY, "accept")], json(&events)).into_response())
 }
 
 fn beyond_the_head(name: &'static str) -> Problem {

@@ -4,6 +4,7 @@ use super::App;
 use super::contacts::{not_an_id, not_observed, parse};
 use super::entry::{Entry, entry};
 use super::events::{Paging, paging_problems};
+use super::json::json;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
@@ -11,8 +12,7 @@ use crate::audit::Happened;
 use crate::identity::ContactId;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -105,8 +105,7 @@ fn paged(id: ContactId, happened: &[Happened], limit: i64) -> Result<Response, P
         events: happened.iter().map(told).collect::<Result<_, _>>()?,
         next: last.map(|last| format!("/contacts/{id}/history?after={last}&limit={limit}")),
     };
-    let body = serde_json::to_vec(&history).expect("a history is plain data");
-    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+    Ok(json(&history))
 }
 
 fn told(happened: &Happened) -> Result<HistoryEntry<'_>, Problem> {

@@ -1,6 +1,7 @@
 //! `GET /ledger`, its last checkpoint and its key: what anybody needs to hold us to it.
 
 use super::App;
+use super::json::json;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::identity::Timestamp;
@@ -84,9 +85,7 @@ struct LastCheckpoint {
 )]
 pub async fn ledger(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let summary = ask(WAIT_MAX, seal::summary(app.reader.sessions())).await?;
-    let body = serde_json::to_vec(&told(summary, app.status.sealing()));
-    let body = body.expect("a ledger in short is plain data");
-    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+    Ok(json(&told(summary, app.status.sealing())))
 }
 
 fn told(summary: Summary, sealing: Sealing) -> Ledger {

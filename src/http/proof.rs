@@ -1,7 +1,9 @@
 //! `GET /ledger/proof/inclusion` and `/ledger/proof/consistency`: Merkle proofs of RFC 6962.
 
 use super::App;
+use super::json::json;
 use super::ledger::{last_checkpoint, not_sealed};
+use super::number::{not_a_number, number};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::ledger::Fault;
@@ -9,8 +11,7 @@ use crate::seal::{self, NoProof, Question, StoredCheckpoint};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,13 +95,13 @@ pub async fn inclusion(
 ) -> Result<Response, Problem> {
     let Query(which) = which.map_err(|_| not_an_event())?;
     let last = last_checkpoint(&app).await?;
-    let size = number("size", which.size.as_deref(), Some(last.size), last.size)?;
-    let position = number("position", which.position.as_deref(), None, size)?;
+    let size = number("size", which.size.as_deref(), Some(last.size), 1..=last.size)?;
+    let position = number("position", which.position.as_deref(), None, 1..=size)?;
     let leaf_index = position - 1;
     let question =
         Question::Inclusion { index: leaf_index.cast_unsigned(), size: size.cast_unsigned() };
     let hashes = prove(&app, &last, question).await?;
-    Ok(told(&Inclusion { leaf_index, size, hashes }))
+    Ok(json(&Inclusion { leaf_index, size, hashes }))
 }
 
 /// That the tree of some size begins with the earlier one: that nothing was rewritten between.
@@ -129,11 +130,11 @@ pub async fn consistency(
 ) -> Result<Response, Problem> {
     let Query(which) = which.map_err(|_| not_trees())?;
     let last = last_checkpoint(&app).await?;
-    let to = number("to", which.to.as_deref(), Some(last.size), last.size)?;
-    let from = number("from", which.from.as_deref(), None, to)?;
+    let to = number("to", which.to.as_deref(), Some(last.size), 1..=last.size)?;
+    let from = number("from", which.from.as_deref(), None, 1..=to)?;
     let question = Question::Consistency { from: from.cast_unsigned(), to: to.cast_unsigned() };
     let hashes = prove(&app, &last, question).await?;
-    Ok(told(&Consistency { from, to, hashes }))
+    Ok(json(&Consistency { from, to, hashes }))
 }
 
 async fn prove(
@@ -155,27 +156,11 @@ async fn prove(
     Ok(hashes.iter().map(ToString::to_string).collect())
 }
 
-fn told(proof: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(proof).expect("a proof is plain data");
-    ([(CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-fn number(
-    name: &'static str,
-    text: Option<&str>,
-    default: Option<i64>,
-    most: i64,
-) -> Result<i64, Problem> {
-    let number = text.map_or(default, |text| text.parse().ok());
-    let number = number.filter(|number| (1..=most).contains(number));
-    number.ok_or_else(|| out_of_range(name, most))
-}
-
 struct NoInclusion;
 
 impl IntoResponses for NoInclusion {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let invalid = [out_of_range("position", 1040), not_an_event()];
+        let invalid = [not_a_number("position", 1..=1040), not_an_event()];
         documented(invalid.into_iter().chain([not_sealed(), tampered(), unanswered()]))
     }
 }
@@ -184,13 +169,9 @@ struct NoConsistency;
 
 impl IntoResponses for NoConsistency {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let invalid = [out_of_range("from", 1040), not_trees()];
+        let invalid = [not_a_number("from", 1..=1040), not_trees()];
         documented(invalid.into_iter().chain([not_sealed(), tampered(), unanswered()]))
     }
-}
-
-fn out_of_range(name: &'static str, most: i64) -> Problem {
-    Problem::bad_field(name, format!("a whole number from 1 to {most}"))
 }
 
 fn not_an_event() -> Problem {

@@ -2,6 +2,7 @@
 
 use super::App;
 use super::contacts::{not_an_id, not_observed, parse};
+use super::json::json;
 use super::moment::{self, AsOf, given_once};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
@@ -14,8 +15,7 @@ use crate::identity::{
 use crate::ledger::Unanswered;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -163,8 +163,7 @@ pub async fn why(
     let ids = [id, other].map(ObservationId::from);
     let found = ask(WAIT_MAX, app.auditor.why(ids, position)).await?;
     let why = found.ok_or_else(not_observed)?;
-    let body = explained(&why).map_err(|_| corrupt())?;
-    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+    explained(&why).map_err(|_| corrupt())
 }
 
 struct NotExplained;
@@ -180,7 +179,7 @@ fn not_another() -> Problem {
     Problem::bad_field("with", format!("a whole number from 1 to {}", i64::MAX))
 }
 
-fn explained(why: &Why) -> Result<Vec<u8>, Unanswered> {
+fn explained(why: &Why) -> Result<Response, Unanswered> {
     let (chain, apart) = match &why.outcome {
         Outcome::Linked(chain) => {
             let told = chain.as_ref().map(|chain| chain_told(why, &why.rules, chain));
@@ -204,7 +203,7 @@ fn explained(why: &Why) -> Result<Vec<u8>, Unanswered> {
         chain,
         apart,
     };
-    Ok(serde_json::to_vec(&explanation).expect("an explanation is plain data"))
+    Ok(json(&explanation))
 }
 
 fn chain_told<'a>(

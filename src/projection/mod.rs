@@ -6,9 +6,11 @@
 mod load;
 mod reader;
 mod replay;
+mod resolved;
 mod table;
 
 pub use load::{Head, Snapshot, held, key, load, unlinked};
 pub use reader::Reader;
 pub use replay::Replay;
+pub use resolved::resolved;
 pub use table::{check_definition, create_missing, create_next, index_next, swap_in_next};

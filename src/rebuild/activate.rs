@@ -3,11 +3,11 @@
 use super::turn::Turn;
 use super::{next, row, swap};
 use crate::identity::{
-    Census, Change, Contact, ContactId, Differences, Event, Fact, Position, Rules, RulesActivated,
-    Timestamp,
+    Census, Change, Contact, ContactId, Differences, Event, Fact, ObservationId, Position, Rules,
+    RulesActivated, Timestamp,
 };
-use crate::ledger::{self, Database, Paged as _, Pages, Recorded};
-use crate::projection::Replay;
+use crate::ledger::{self, Database, Paged as _, Recorded};
+use crate::projection::{Replay, resolved};
 use anyhow::{bail, ensure};
 use sqlx::{Connection as _, PgConnection, query};
 use std::time::{Duration, Instant};
@@ -60,14 +60,10 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
     );
     let before = Replay::whole(database, &mut turn.progress).await?;
     let last = before.links.last();
-    let after = Census::with_capacity(usize::try_from(last.get())?);
-    let mut shift = Shift { rules: order.rules.clone(), before, after, undated: Vec::new() };
-    let mut pages = Pages::<Recorded>::between(database, 0, last.get());
     turn.progress.begin("resolving observations", last.get());
-    while let Some(page) = pages.next().await? {
-        shift.observe(&page);
-        turn.progress.at(shift.after.links.last().get());
-    }
+    let tell = |id: ObservationId| turn.progress.at(id.get());
+    let after = resolved(database, &order.rules, last, tell).await?;
+    let mut shift = Shift { rules: order.rules.clone(), before, after, undated: Vec::new() };
     shift.after.links.compress_all();
     next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| shift.row(seen)).await?;
     let activated = swap_in(&mut turn, database, &mut shift, &order).await?;

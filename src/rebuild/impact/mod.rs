@@ -266,11 +266,6 @@ impl Side {
 }
 
 impl Impact {
-    /// The position as the ledger counts it.
-    pub fn position(&self) -> Position {
-        Position::new(self.position)
-    }
-
     /// Whether the rules are those in force.
     pub fn is_none(&self) -> bool {
         self.from.digest == self.to.digest
