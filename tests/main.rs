@@ -22,3 +22,4 @@ mod rules;
 mod seal;
 mod tampering;
 mod two_nodes;
+mod upgrade;

@@ -25,6 +25,7 @@ impl Auditor {
         after: Position,
         limit: i64,
     ) -> Result<Option<Vec<Happened>>, Unanswered> {
+        self.position().await?;
         let found = query_file!("src/audit/history.sql", id.get(), after.get(), limit);
         let rows = found.fetch_all(&self.pool).await?.into_iter().map(|row| EventRow {
             position: Position::new(row.position),

@@ -8,9 +8,18 @@ with recursive search (low, high) as (
         case when e.recorded_at <= $1 then s.low + (s.high - s.low + 1) / 2 else s.low end,
         case when e.recorded_at <= $1 then s.high else s.low + (s.high - s.low + 1) / 2 - 1 end
     from search as s
-    join event as e on e.position = s.low + (s.high - s.low + 1) / 2
+    -- Where a loss was accepted, positions have a gap.
+    cross join lateral (
+        select e.recorded_at
+        from event as e
+        where e.position >= s.low + (s.high - s.low + 1) / 2
+        order by e.position
+        limit 1
+    ) as e
     where s.low < s.high
 )
-select s.low as "position!", $1 > clock_timestamp() as "is_to_come!"
+select s.low as "position!", $1 > clock_timestamp() as "is_to_come!",
+    h.schema_version as "schema_version: ThisVersion"
 from search as s
+cross join head as h
 where s.low = s.high

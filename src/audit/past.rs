@@ -5,7 +5,7 @@ use crate::identity::{
     Answer, ContactId, Email, Event, Fact, Identifiers, ObservationId, Past, PhoneNumber, Position,
     Rules, RulesActivated, Timestamp, fold,
 };
-use crate::ledger::{self, Unanswered};
+use crate::ledger::{self, ThisVersion, Unanswered};
 use sqlx::{query_file, query_file_as};
 use std::collections::BTreeMap;
 use std::str::FromStr;

@@ -67,8 +67,8 @@ struct NoContact;
 
 impl IntoResponses for NoContact {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_observed(), corrupt(), unanswered()];
-        documented(others.into_iter().chain(moment::problems()))
+        let others = [not_an_id(), not_observed(), corrupt()];
+        documented(others.into_iter().chain(unanswered()).chain(moment::problems()))
     }
 }
 

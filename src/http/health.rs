@@ -25,7 +25,7 @@ pub async fn live() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], r#"{"status":"live"}"#)
 }
 
-/// Whether the service can answer: Postgres is within reach.
+/// Whether the service can answer: Postgres is within reach, and of this version.
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -44,6 +44,6 @@ struct NotReady;
 
 impl IntoResponses for NotReady {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented([unanswered()])
+        documented(unanswered())
     }
 }

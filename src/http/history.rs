@@ -93,8 +93,8 @@ struct NoHistory;
 
 impl IntoResponses for NoHistory {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_observed(), corrupt(), unanswered()];
-        documented(others.into_iter().chain(paging_problems()))
+        let others = [not_an_id(), not_observed(), corrupt()];
+        documented(others.into_iter().chain(unanswered()).chain(paging_problems()))
     }
 }
 

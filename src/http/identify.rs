@@ -4,7 +4,7 @@ use super::App;
 use super::answer::{Identified, answered};
 use super::body::{self, Observed};
 use super::problem::{InLedger, Problem, documented};
-use super::question::other_rules;
+use super::question::{other_rules, other_version};
 use crate::recorder::NotRecorded;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -58,6 +58,7 @@ impl IntoResponses for NotIdentified {
             NotRecorded::QueueFull.into(),
             NotRecorded::OutcomeUnknown.into(),
             NotRecorded::OtherRules.into(),
+            NotRecorded::OtherVersion.into(),
         ];
         documented(body::problems().into_iter().chain(not_recorded))
     }
@@ -76,6 +77,7 @@ impl From<NotRecorded> for Problem {
             NotRecorded::TimedOut => unavailable("It waited too long for its turn. Send it again.")
                 .recorded(InLedger::No),
             NotRecorded::OtherRules => other_rules().recorded(InLedger::No),
+            NotRecorded::OtherVersion => other_version().recorded(InLedger::No),
             NotRecorded::OutcomeUnknown => {
                 let detail = "Postgres went away while this was being recorded. Send it again: \
                     if it was recorded, it brings nothing new.";

@@ -167,7 +167,7 @@ struct OutOfReach;
 
 impl IntoResponses for OutOfReach {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented([unanswered()])
+        documented(unanswered())
     }
 }
 
@@ -175,7 +175,7 @@ struct NotSealed;
 
 impl IntoResponses for NotSealed {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented([not_sealed(), unanswered()])
+        documented([not_sealed()].into_iter().chain(unanswered()))
     }
 }
 

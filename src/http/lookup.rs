@@ -54,8 +54,8 @@ struct NotFound;
 
 impl IntoResponses for NotFound {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let unanswered = [not_known(), corrupt(), unanswered(), other_rules()];
-        documented(body::problems().into_iter().chain(unanswered))
+        let others = [not_known(), corrupt(), other_rules()];
+        documented(body::problems().into_iter().chain(others).chain(unanswered()))
     }
 }
 

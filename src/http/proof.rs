@@ -161,7 +161,7 @@ struct NoInclusion;
 impl IntoResponses for NoInclusion {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
         let invalid = [not_a_number("position", 1..=1040), not_an_event()];
-        documented(invalid.into_iter().chain([not_sealed(), tampered(), unanswered()]))
+        documented(invalid.into_iter().chain([not_sealed(), tampered()]).chain(unanswered()))
     }
 }
 
@@ -170,7 +170,7 @@ struct NoConsistency;
 impl IntoResponses for NoConsistency {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
         let invalid = [not_a_number("from", 1..=1040), not_trees()];
-        documented(invalid.into_iter().chain([not_sealed(), tampered(), unanswered()]))
+        documented(invalid.into_iter().chain([not_sealed(), tampered()]).chain(unanswered()))
     }
 }
 

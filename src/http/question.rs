@@ -3,10 +3,14 @@
 use super::problem::Problem;
 use crate::ledger::{Fault, Unanswered};
 use axum::http::StatusCode;
+use std::sync::Once;
 use std::time::Duration;
 use tokio::time::timeout;
 
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// It lasts until the node is restarted, and every question meets it.
+static OTHER_VERSION_TOLD: Once = Once::new();
 
 /// The answer, or the problem to send when there is none within `wait_max`. Logs the latter.
 pub async fn ask<T, E: Into<Unanswered>>(
@@ -19,16 +23,31 @@ pub async fn ask<T, E: Into<Unanswered>>(
         Ok(Err(error)) => error.into(),
         Err(_) => Fault::Lost("no answer in time").into(),
     };
+    if let Unanswered::Fault(Fault::OtherVersion(other)) = why {
+        OTHER_VERSION_TOLD.call_once(|| tracing::error!("no question is answered: {other}"));
+        return Err(other_version());
+    }
     tracing::warn!("a question was not answered: {why}");
     Err(match why {
-        Unanswered::Fault(_) => unanswered(),
+        Unanswered::Fault(_) => out_of_reach(),
         Unanswered::Unreadable(_) => corrupt(),
         Unanswered::OtherRules => other_rules(),
     })
 }
 
-pub fn unanswered() -> Problem {
+/// What every question may be answered with.
+pub fn unanswered() -> [Problem; 2] {
+    [out_of_reach(), other_version()]
+}
+
+fn out_of_reach() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Postgres is out of reach. Ask again.")
+}
+
+pub fn other_version() -> Problem {
+    let detail = "This node is of another version than the database. Upgrade the node, or restart \
+        it where it is the newer one.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
 pub fn other_rules() -> Problem {

@@ -170,8 +170,8 @@ struct NotExplained;
 
 impl IntoResponses for NotExplained {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_another(), not_observed(), corrupt(), unanswered()];
-        documented(others.into_iter().chain(moment::problems()))
+        let others = [not_an_id(), not_another(), not_observed(), corrupt()];
+        documented(others.into_iter().chain(unanswered()).chain(moment::problems()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a failed statement means for whoever sent it.
 
+use super::schema::OtherVersion;
+
 /// A database error, by what is known of its effect. Its text is safe to log.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -12,6 +14,9 @@ pub enum Fault {
     /// The connection is gone; what had been sent may have had its effect, or may yet have it.
     #[error("the connection to Postgres was lost ({0})")]
     Lost(&'static str),
+    /// The statement has had no effect, and will have none before the node is upgraded.
+    #[error("{0}")]
+    OtherVersion(OtherVersion),
 }
 
 /// Why a question about the ledger has no answer. Its text is safe to log.
@@ -37,6 +42,9 @@ impl From<sqlx::Error> for Fault {
     /// Keeps the SQLSTATE alone: messages and details of Postgres can quote values.
     fn from(error: sqlx::Error) -> Self {
         let sqlx::Error::Database(error) = &error else {
+            if let Some(other) = other_version(&error) {
+                return Self::OtherVersion(other);
+            }
             return Self::Lost(match error {
                 sqlx::Error::Io(_) => "input/output",
                 sqlx::Error::Tls(_) => "TLS",
@@ -53,4 +61,9 @@ impl From<sqlx::Error> for Fault {
             _ => Self::Refused(code),
         }
     }
+}
+
+fn other_version(error: &sqlx::Error) -> Option<OtherVersion> {
+    let sqlx::Error::ColumnDecode { source, .. } = error else { return None };
+    source.downcast_ref().copied()
 }

@@ -12,6 +12,7 @@ mod open;
 mod pages;
 mod read;
 mod rules;
+mod schema;
 
 pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;
@@ -25,3 +26,4 @@ pub use rules::{
     Activation, RulesFault, activations, keep_rules, recorded_rules, rules_documents,
     rules_in_force, rules_of,
 };
+pub use schema::{OtherVersion, ThisVersion, schema_version};

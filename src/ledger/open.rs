@@ -2,19 +2,17 @@
 
 use super::database::{CONNECT_WAIT, Database};
 use super::rules::keep_rules;
+use super::schema::{self, MIGRATOR};
 use crate::identity::{DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated};
 use crate::projection;
 use anyhow::{Context as _, anyhow, ensure};
 use chrono::{DateTime, Utc};
-use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_scalar};
 
 /// The role that the service logs in as on the private server.
 pub const SERVICE_ROLE: &str = "identity_ledger";
 
 const SERVER_VERSION_MIN: i32 = 14;
-
-static MIGRATOR: Migrator = sqlx::migrate!();
 
 /// Makes the ledger ready for appending and reading; creates it where it is missing.
 ///
@@ -24,7 +22,7 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     // Two services may start at once on a new database.
     query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
     create_schema(&mut owner, database).await?;
-    migrate(&mut owner).await?;
+    schema::migrate(&mut owner).await?;
     write_first_event(&mut owner).await?;
     projection::create_missing(&mut owner).await?;
     if database.has_service_role() {
@@ -40,13 +38,10 @@ pub async fn check(database: &Database) -> anyhow::Result<()> {
     let mut owner = checked_server(database).await?;
     let name = database.ledger().as_str();
     let missing = || format!("there is no ledger {name} in this database; serve creates one");
-    let exists =
-        query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#);
-    ensure!(exists.fetch_one(&mut owner).await?, missing());
-    let applied = owner.list_applied_migrations("_sqlx_migrations").await?;
-    let applied: Vec<_> = applied.iter().map(|migration| migration.version).collect();
-    if let Some(version) = applied.iter().find(|version| !MIGRATOR.version_exists(**version)) {
-        return Err(newer(*version));
+    let applied = schema::applied(&mut owner).await?.with_context(missing)?;
+    let is_unknown = |version: &&i64| !MIGRATOR.version_exists(**version);
+    if let Some(version) = applied.iter().find(is_unknown) {
+        return Err(schema::newer(*version));
     }
     ensure!(
         MIGRATOR.iter().all(|migration| applied.contains(&migration.version)),
@@ -144,21 +139,6 @@ async fn create_schema(owner: &mut PgConnection, database: &Database) -> anyhow:
     Ok(())
 }
 
-async fn migrate(owner: &mut PgConnection) -> anyhow::Result<()> {
-    match MIGRATOR.run(owner).await {
-        Ok(()) => Ok(()),
-        Err(MigrateError::VersionMissing(version)) => Err(newer(version)),
-        Err(error) => Err(error).context("cannot migrate the ledger's tables"),
-    }
-}
-
-fn newer(version: i64) -> anyhow::Error {
-    anyhow!(
-        "the database is newer than this binary (it has migration {version}); \
-         use the identity-ledger that made it, or a newer one"
-    )
-}
-
 /// `RulesActivated` stands at position 1 of every ledger.
 async fn write_first_event(owner: &mut PgConnection) -> anyhow::Result<()> {
     let mut tx = owner.begin().await?;
@@ -190,11 +170,12 @@ async fn write_first_event(owner: &mut PgConnection) -> anyhow::Result<()> {
     .execute(&mut *tx)
     .await?;
     query!(
-        "insert into head (position, observation_id, recorded_at, rules_digest)
-        values ($1, 0, $2, $3)",
+        "insert into head (position, observation_id, recorded_at, rules_digest, schema_version)
+        values ($1, 0, $2, $3, $4)",
         event.position.get(),
         now,
-        rules.digest().as_str()
+        rules.digest().as_str(),
+        schema::schema_version()
     )
     .execute(&mut *tx)
     .await?;

@@ -1,11 +1,14 @@
 //! Reading the ledger back.
 
+use super::schema::ThisVersion;
 use crate::identity::Position;
-use sqlx::{PgExecutor, query_scalar};
+use sqlx::{PgExecutor, query, query_scalar};
 
-/// The position of the last event.
+/// The position of the last event. Fails where the tables are of another version.
 pub async fn position(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
-    query_scalar!("select position from head").fetch_one(executor).await.map(Position::new)
+    let head =
+        query!(r#"select position, schema_version as "schema_version: ThisVersion" from head"#);
+    Ok(Position::new(head.fetch_one(executor).await?.position))
 }
 
 /// The line of one event, if the ledger reaches that far.

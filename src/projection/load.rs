@@ -4,6 +4,7 @@ use crate::identity::{
     Contact, ContactId, Email, Key, Link, ObservationId, PhoneNumber, Position, RulesDigest,
     Timestamp,
 };
+use crate::ledger::ThisVersion;
 use sqlx::{PgExecutor, query_file_as};
 
 /// The end of the ledger.
@@ -31,6 +32,8 @@ struct Row {
     recorded_at: Timestamp,
     rules_digest: String,
     now: Timestamp,
+    #[expect(dead_code, reason = "that it could be decoded is all that it says")]
+    schema_version: ThisVersion,
     id: Option<i64>,
     linked_id: Option<i64>,
     created_at: Option<Timestamp>,

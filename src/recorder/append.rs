@@ -2,11 +2,12 @@
 
 use super::decide::Batch;
 use crate::identity::{ContactId, Email, PhoneNumber};
+use crate::ledger::schema_version;
 use crate::projection::{held, unlinked};
 use sqlx::{PgExecutor, query_file_scalar};
 
-/// Appends a closed batch, unless the head has moved since it was decided: then nothing is
-/// written, and `false` comes back. Sending a batch twice appends it once.
+/// Appends a closed batch, unless the head has moved since it was decided, or the tables have
+/// changed: then nothing is written, and `false` comes back. Sending a batch twice appends it once.
 pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool, sqlx::Error> {
     let facts = || batch.events.iter().map(|event| &event.fact);
     let kinds: Vec<&str> = facts().map(|fact| fact.kind()).collect();
@@ -66,6 +67,7 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
         &demoted_to,
         new_unlinked_emails as _,
         new_unlinked_phones as _,
+        schema_version(),
     );
     Ok(moved.fetch_optional(executor).await?.is_some())
 }

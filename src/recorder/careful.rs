@@ -197,7 +197,7 @@ async fn settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, bool), 
         match try_settle(shared, batch).await {
             Ok(settled) => return Ok(settled),
             Err(Fault::Data(_)) => return Err(Failure::OutcomeUnknown),
-            Err(Fault::Lost(_) | Fault::Refused(_)) => tokio::time::sleep(SETTLE_PAUSE).await,
+            Err(_) => tokio::time::sleep(SETTLE_PAUSE).await,
         }
     }
     Err(Failure::OutcomeUnknown)
@@ -217,6 +217,7 @@ impl Failure {
     fn told(&self) -> NotRecorded {
         match self {
             Self::Fault(Fault::Data(_)) => NotRecorded::Refused,
+            Self::Fault(Fault::OtherVersion(_)) => NotRecorded::OtherVersion,
             Self::Fault(_) => NotRecorded::Unreachable,
             Self::Rules(_) => NotRecorded::OtherRules,
             Self::OutcomeUnknown => NotRecorded::OutcomeUnknown,

@@ -39,6 +39,9 @@ pub enum NotRecorded {
     /// The rules in force are not what this binary would make of them.
     #[error("this service cannot decide by the rules in force")]
     OtherRules,
+    /// The tables are of another version than this binary.
+    #[error("this service is of another version than the database")]
+    OtherVersion,
     /// Alone of its batch, Postgres refused what it carried.
     #[error("the ledger refused this observation")]
     Refused,

@@ -307,7 +307,7 @@ async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, mut batch: Batch
         }
         Ok(false) => return Landing::failed(Some(writer), batch, Trouble::LostRace),
         Err(Fault::Lost(_)) => Trouble::LostConnection,
-        Err(Fault::Data(_) | Fault::Refused(_)) => Trouble::NotAppended,
+        Err(_) => Trouble::NotAppended,
     };
     Landing::failed(None, batch, trouble)
 }

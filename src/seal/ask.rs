@@ -3,7 +3,7 @@
 use super::proof::{Question, TilesDiffer};
 use super::store::{StoredCheckpoint, last_checkpoint, tiles};
 use crate::identity::Timestamp;
-use crate::ledger::Fault;
+use crate::ledger::{self, Fault, ThisVersion};
 use sqlx::{PgPool, query_as};
 use tlog_tiles::Hash;
 
@@ -16,6 +16,8 @@ pub struct Summary {
     /// Of the last checkpoint, if anything was sealed yet.
     pub size: Option<i64>,
     pub signed_at: Option<Timestamp>,
+    #[expect(dead_code, reason = "that it could be decoded is all that it says")]
+    schema_version: ThisVersion,
 }
 
 /// Why there are no hashes.
@@ -32,7 +34,8 @@ pub async fn summary(sessions: &PgPool) -> Result<Summary, Fault> {
         Summary,
         r#"
         select h.position, r.name as rules_name, r.version as rules_version,
-            r.digest as rules_digest, c.size as "size?", c.signed_at as "signed_at?"
+            r.digest as rules_digest, c.size as "size?", c.signed_at as "signed_at?",
+            h.schema_version as "schema_version: ThisVersion"
         from head as h
         join rules as r on r.digest = h.rules_digest
         left join lateral (
@@ -47,6 +50,8 @@ pub async fn summary(sessions: &PgPool) -> Result<Summary, Fault> {
 }
 
 pub async fn checkpoint(sessions: &PgPool) -> Result<Option<StoredCheckpoint>, Fault> {
+    // Only a node of the database's own version knows what it has there.
+    ledger::position(sessions).await?;
     Ok(last_checkpoint(sessions).await?)
 }
 

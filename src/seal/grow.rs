@@ -199,7 +199,7 @@ impl Growing {
         tiles: Vec<Tile>,
     ) -> Result<(), Trouble> {
         let checkpoint = Checkpoint::sign(&self.seal.key, sealed);
-        let other = Fault::Lost("another sealer was at work");
+        let other = Fault::Lost("another sealer was at work, or the tables have changed");
         if let Some(outside) = self.seal.outside.clone()
             && !write(outside, checkpoint.clone()).await?
         {

@@ -4,6 +4,7 @@ use super::checkpoint::Checkpoint;
 use super::proof::{Tiles, TreeHead};
 use super::tree::{HASH_LEN, Tile, TileId};
 use crate::identity::Timestamp;
+use crate::ledger::schema_version;
 use sqlx::{PgConnection, PgExecutor, query, query_as, query_scalar};
 use std::collections::BTreeSet;
 use tlog_tiles::Hash;
@@ -83,7 +84,8 @@ pub async fn tiles(
 }
 
 /// Stores a checkpoint and the tiles that it needs beyond those of the one before, of size `from`.
-/// Where another checkpoint is the last one, stores nothing, and `None` comes back.
+/// Where another checkpoint is the last one, or the tables have changed, stores nothing, and `None`
+/// comes back.
 pub async fn append(
     executor: impl PgExecutor<'_>,
     from: u64,
@@ -98,6 +100,7 @@ pub async fn append(
             insert into checkpoint (size, root, note, signed_at)
             select $1, $2, $3, clock_timestamp()
             where coalesce((select max(size) from checkpoint), 0) = $4::bigint
+                and exists (select from head where schema_version = $8)
             returning signed_at
         ),
         stored as (
@@ -117,7 +120,8 @@ pub async fn append(
         from.cast_signed(),
         &levels,
         &indexes,
-        &hashes
+        &hashes,
+        schema_version()
     )
     .fetch_optional(executor)
     .await

@@ -1,0 +1,123 @@
+//! The version of the tables, and what brings them to that of this binary.
+
+use anyhow::{Context as _, anyhow, bail};
+use sqlx::error::BoxDynError;
+use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
+use sqlx::postgres::{PgTypeInfo, PgValueRef};
+use sqlx::{Connection as _, Decode, PgConnection, Postgres, Type, query, query_scalar};
+use std::time::Duration;
+
+pub const MIGRATOR: Migrator = sqlx::migrate!();
+
+const MIGRATIONS: &str = "_sqlx_migrations";
+const LOCK_ATTEMPTS: usize = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the head says of the version of the tables. A row with another one than this binary's
+/// cannot be decoded: whoever reads the head in one statement with something else relies on that.
+#[derive(Clone, Copy, Debug)]
+pub struct ThisVersion;
+
+/// The tables have changed under a running node, or it was started beside a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the database is of version {found} and this node knows {}: upgrade the node, or restart it \
+     where it is the newer one",
+    schema_version()
+)]
+pub struct OtherVersion {
+    found: i64,
+}
+
+/// The version of the tables that this binary knows.
+pub fn schema_version() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+impl Type<Postgres> for ThisVersion {
+    fn type_info() -> PgTypeInfo {
+        i64::type_info()
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for ThisVersion {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        let found = <i64 as Decode<Postgres>>::decode(value)?;
+        if found == schema_version() { Ok(Self) } else { Err(OtherVersion { found }.into()) }
+    }
+}
+
+/// Brings the tables to the version of this binary, all of it in one transaction. Nobody appends or
+/// reads meanwhile.
+pub(super) async fn migrate(owner: &mut PgConnection) -> anyhow::Result<()> {
+    // Where nothing is missing nobody has to wait.
+    if applied(owner).await? == Some(versions()) {
+        return Ok(());
+    }
+    for _ in 0..LOCK_ATTEMPTS {
+        let mut tx = owner.begin().await?;
+        if lock(&mut tx).await? {
+            run(&mut tx).await?;
+            return Ok(tx.commit().await?);
+        }
+        tx.rollback().await?;
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+    bail!("the tables are being read without a pause; end the long query and try again")
+}
+
+/// The migrations that were applied, in order; none where there is no ledger.
+pub(super) async fn applied(owner: &mut PgConnection) -> anyhow::Result<Option<Vec<i64>>> {
+    let exists =
+        query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#);
+    if !exists.fetch_one(&mut *owner).await? {
+        return Ok(None);
+    }
+    let applied = owner.list_applied_migrations(MIGRATIONS).await?;
+    Ok(Some(applied.iter().map(|migration| migration.version).collect()))
+}
+
+/// In the order that an append and a swap of the contact table do. Gives up sooner than Postgres
+/// looks for a deadlock, which it might end by refusing an append.
+async fn lock(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let lock = "
+        set local lock_timeout = '300ms';
+        do $$
+        begin
+            if to_regclass('contact') is not null then
+                lock table contact in access exclusive mode;
+            end if;
+            if to_regclass('head') is not null then
+                lock table head in access exclusive mode;
+            end if;
+        end
+        $$;
+        set local lock_timeout = 0;
+    ";
+    match sqlx::raw_sql(lock).execute(owner).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn run(owner: &mut PgConnection) -> anyhow::Result<()> {
+    match MIGRATOR.run(&mut *owner).await {
+        Ok(()) => {}
+        Err(MigrateError::VersionMissing(version)) => return Err(newer(version)),
+        Err(error) => return Err(error).context("cannot migrate the ledger's tables"),
+    }
+    query!("update head set schema_version = $1", schema_version()).execute(owner).await?;
+    Ok(())
+}
+
+fn versions() -> Vec<i64> {
+    MIGRATOR.iter().map(|migration| migration.version).collect()
+}
+
+pub(super) fn newer(version: i64) -> anyhow::Error {
+    anyhow!(
+        "the database is newer than this binary (it has migration {version}); \
+         use the identity-ledger that made it, or a newer one"
+    )
+}

@@ -1,0 +1,135 @@
+//! Nodes of two versions beside one another corrupt nothing, and say which of them is too old.
+
+use crate::support::{
+    Seen, Service, SigningKey, TestLedger, command, random_observations, succeeds,
+};
+use futures_util::future::join_all;
+use identity_ledger::ledger::schema_version;
+use serde_json::Value;
+use sqlx::migrate::Migrator;
+use sqlx::{query, query_scalar};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+static MIGRATOR: Migrator = sqlx::migrate!();
+
+const QUESTIONS: [&str; 13] = [
+    "/health/ready",
+    "/contacts/1",
+    "/contacts/1?as_of=3",
+    "/contacts/1?as_of=2026-11-01T12:00:00Z",
+    "/contacts/1/history",
+    "/contacts/1/why?with=2",
+    "/events",
+    "/events?kind=ContactObserved&contact=1",
+    "/ledger",
+    "/ledger/checkpoint",
+    "/ledger/proof/inclusion?position=1",
+    "/ledger/proof/consistency?from=1",
+    // Not "nobody has this number": a node that is too old does not know.
+    "/contacts/1000000",
+];
+
+async fn change_version(ledger: &TestLedger, by: i64) {
+    let change = query("update head set schema_version = schema_version + $1").bind(by);
+    change.execute(&mut ledger.owner().await).await.unwrap();
+}
+
+async fn head(ledger: &TestLedger) -> i64 {
+    let head = query_scalar("select position from head");
+    head.fetch_one(&mut ledger.owner().await).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_node_older_than_the_database_says_so_and_touches_nothing() {
+    let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+    let service = Service::start_with(&key.args(&ledger));
+    let all = random_observations(1, 20_000, 4_000);
+    let (is_raised, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let callers = join_all(all.chunks(1_000).map(async |mine| {
+        for seen in mine.iter().take_while(|_| !is_over.load(Ordering::SeqCst)) {
+            let was_raised = is_raised.load(Ordering::SeqCst);
+            let response = service.try_identify(seen).await.unwrap();
+            match response.status().as_u16() {
+                200 => assert!(!was_raised, "a node that is too old has recorded something"),
+                503 => {
+                    let problem: Value = response.json().await.unwrap();
+                    assert_eq!(problem["recorded"], "no", "{problem}");
+                    let detail = problem["detail"].as_str().unwrap();
+                    assert!(detail.contains("Upgrade the node"), "{detail}");
+                }
+                status => panic!("{status}"),
+            }
+        }
+    }));
+    let upgrade = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        change_version(&ledger, 1).await;
+        is_raised.store(true, Ordering::SeqCst);
+        let before = head(&ledger).await;
+        for question in QUESTIONS {
+            let response = service.get(question).await;
+            assert_eq!(response.status(), 503, "{question}");
+            let problem: Value = response.json().await.unwrap();
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("Upgrade the node"), "{question}: {detail}");
+        }
+        assert_eq!(service.lookup(&all[0]).await.status(), 503);
+        assert_eq!(service.get("/health/live").await.status(), 200);
+        is_over.store(true, Ordering::SeqCst);
+        before
+    };
+    let (_, before) = tokio::join!(callers, upgrade);
+    assert!(before > 100 && head(&ledger).await == before, "nothing more was appended");
+    let log = service.log();
+    for told in ["no question is answered", "not recorded"] {
+        assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
+    }
+
+    change_version(&ledger, -1).await;
+    service.identify(&Seen::new("again@x.org", "")).await;
+    assert!(service.stop().success());
+    succeeds(command(&["verify"]).args(key.args(&ledger)));
+}
+
+/// One that is older, and waits for nobody but those who read its tables right now.
+#[tokio::test]
+async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {
+    let ledger = TestLedger::new().await;
+    let mut owner = ledger.owner().await;
+    sqlx::raw_sql("create schema older; set search_path = older")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let versions: Vec<_> = MIGRATOR.iter().map(|migration| migration.version).collect();
+    let [.., before, last] = versions[..] else { panic!("there are several") };
+    assert_eq!(last, schema_version());
+    MIGRATOR.run_to(before, &mut owner).await.unwrap();
+    let first_event = "
+        insert into rules (digest, name, version, document, normaliser)
+        select digest, name, version, document, normaliser from ledger.rules;
+        insert into event (position, recorded_at, kind, line)
+        select position, recorded_at, kind, line from ledger.event;
+        insert into head (position, observation_id, recorded_at, rules_digest)
+        select position, observation_id, recorded_at, rules_digest from ledger.head;
+        begin;
+        select position from head;
+    ";
+    sqlx::raw_sql(first_event).execute(&mut owner).await.unwrap();
+
+    let args = ["--database-url", &ledger.url, "--ledger", "older"];
+    let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+    let starting = tokio::task::spawn_blocking({
+        let args = args.map(str::to_owned);
+        move || Service::spawn(serve.args(args))
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!starting.is_finished(), "somebody reads the tables");
+    sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
+    let service = starting.await.unwrap();
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    let found = query_scalar::<_, i64>("select schema_version from older.head");
+    assert_eq!(found.fetch_one(&mut owner).await.unwrap(), last);
+    assert!(service.stop().success());
+    succeeds(command(&["verify"]).args(args));
+}
