@@ -49,9 +49,10 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
             let events = format!("{text}, {number}, {text}, {number}, {number}");
             let observations = format!("{text}, {text}, {}, {number}", many("'x'::bytea"));
             let contacts = format!("{number}, {number}, {text}, {text}, {text}, {text}");
+            let retries = format!("{}, {number}", many("gen_random_uuid()"));
             let append = format!(
                 "append(1, 0, now(), {events}, {observations}, {contacts}, {number}, {number}, \
-                 {text}, {text}, 1)"
+                 {text}, {text}, {retries}, 1)"
             );
             check(&mut session, &append).await;
         }

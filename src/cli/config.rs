@@ -270,6 +270,11 @@ pub struct ServeConfig {
     #[arg(long)]
     no_auth: bool,
 
+    /// For how many hours a retry is known by its Idempotency-Key.
+    #[arg(long, env, value_name = "HOURS", default_value = "24")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=8_760))]
+    idempotency_hours: u64,
+
     #[command(flatten)]
     pub seal: SealConfig,
 }
@@ -368,6 +373,11 @@ impl ServeConfig {
              or give --no-auth where something else keeps strangers out"
         );
         Ok(address)
+    }
+
+    /// For how long a retry is known by its key.
+    pub fn retries_kept_for(&self) -> Duration {
+        Duration::from_secs(self.idempotency_hours * 3_600)
     }
 }
 

@@ -35,7 +35,10 @@ pub async fn serve(
     };
     let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);
-    let (recorder, mut task) = recorder::start(place.database.clone(), metrics.clone()).await?;
+    let kept_for = config.retries_kept_for();
+    let (recorder, mut task) =
+        recorder::start(place.database.clone(), metrics.clone(), kept_for).await?;
+    let expiring = tokio::spawn(recorder::expire(place.database.clone(), kept_for));
     let (sealer, status) = match place.seal(&config.seal)? {
         Some(seal) => {
             let (sealer, status) = seal::start(seal, metrics.clone());
@@ -65,6 +68,7 @@ pub async fn serve(
     }
     // The last handle went with the router: the recorder drains its queue and ends.
     task.await.context("the recorder panicked")?;
+    expiring.abort();
     if let Some(sealer) = sealer {
         sealer.stop().await;
     }

@@ -13,6 +13,7 @@ mod entry;
 mod events;
 mod health;
 mod history;
+mod idempotency;
 mod identify;
 mod json;
 mod ledger;

@@ -1,12 +1,12 @@
 -- Appends a batch, if the head still stands where the batch was decided and the tables are of the
--- version $23; else does nothing and returns no row. One statement, so that it commits in its own round trip and no
--- transaction ever waits for a client.
+-- version $25; else does nothing and returns no row. One statement, so that it commits in its own
+-- round trip and no transaction ever waits for a client.
 with moved_head as (
     update head
     set position = $1::bigint + cardinality($6::text[]),
         observation_id = $2::bigint + cardinality($11::bytea[]),
         recorded_at = $3
-    where position = $1::bigint and schema_version = $23::bigint
+    where position = $1::bigint and schema_version = $25::bigint
     returning position
 ),
 appended as (
@@ -37,6 +37,14 @@ introduced as (
     ) as c (
         id, linked_id, email, phone_number, email_key, phone_key, unlinked_email, unlinked_phone
     )
+),
+retried as (
+    insert into idempotency (key, observation_id)
+    select r.key, r.observation_id
+    from moved_head
+    cross join unnest($23::uuid[], $24::bigint[]) as r (key, observation_id)
+    -- Where the key was there, its time was over.
+    on conflict (key) do update set observation_id = excluded.observation_id
 ),
 demoted as (
     select d.id, d.primary_id
