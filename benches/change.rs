@@ -88,7 +88,8 @@ async fn resolve(cloned: &Cloned) -> anyhow::Result<f64> {
     let mut census = Census::default();
     while let Some(page) = pages.next().await? {
         for seen in page {
-            census.observe(seen.id, &rules.keys(&seen.identifiers), seen.observed_at);
+            let identifiers = seen.identifiers.context("nothing was erased here")?;
+            census.observe(seen.id, &rules.keys(&identifiers), seen.observed_at);
         }
     }
     ensure!(!census.links.is_empty(), "there are observations");

@@ -41,6 +41,7 @@ impl Sealed {
         let copy = self.ledger.copy().await;
         let off = "
             alter table event disable trigger all;
+            alter table observation disable trigger all;
             alter table checkpoint disable trigger all;
         ";
         let tamper = AssertSqlSafe(format!("{off} {tampering}"));

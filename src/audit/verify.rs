@@ -98,7 +98,7 @@ impl Verification {
                 Some((id, _)) if !is_last => ContactId::new(*id),
                 _ => ContactId::new(i64::MAX),
             };
-            let expected: Vec<_> = self.replay.links.between(after, last).collect();
+            let expected: Vec<_> = self.replay.links.rows_between(after, last).collect();
             for (id, row) in &found {
                 if expected.binary_search(&ContactId::new(*id)).is_err() {
                     return Err(row.differs(format!("no contact {id}"), "one").into());
@@ -136,24 +136,32 @@ impl Verification {
     }
 
     fn compare_contact(&mut self, id: ContactId, row: Option<&Row>) -> anyhow::Result<()> {
-        let standing = self.replay.links.standing(id).context("a contact that was just listed")?;
         let Some(row) = row.filter(|row| row.id == Some(id.get())) else {
             let expected = format!("contact {id}");
             let (position, part) = (None, "contact");
             return Err(Difference { position, part, expected, found: "none".to_owned() }.into());
         };
+        let expected = self.expected(id, row);
+        let expected = expected.with_context(|| format!("observation {id} is missing"))?;
+        row.compare(&expected, &row.contact(id))?;
+        Ok(())
+    }
+
+    /// The contact or tombstone that the events make of an observation.
+    fn expected(&mut self, id: ContactId, row: &Row) -> Option<Contact> {
+        let links = &mut self.replay.links;
+        let observed_at = row.observed_at?;
+        if let Some(standing) = links.tombstone(id) {
+            return Some(Contact::tombstone(standing, observed_at));
+        }
+        let standing = links.standing(id)?;
         let observed = Identifiers::new(
             row.observed_email.as_deref().map(Email::recorded),
             row.observed_phone_number.as_deref().map(PhoneNumber::recorded),
-        );
-        let observed = observed.with_context(|| format!("observation {id} is missing"))?;
-        let observed_at =
-            row.observed_at.with_context(|| format!("observation {id} is missing"))?;
+        )?;
         let keys = self.rules.keys(&observed);
         let holds = self.holders.claim(id, &keys);
-        let expected = Contact::new(&observed, keys, standing, holds, observed_at);
-        row.compare(&expected, &row.contact(id))?;
-        Ok(())
+        Some(Contact::new(&observed, keys, standing, holds, observed_at))
     }
 
     async fn chunk(&mut self, after: ContactId) -> Result<Vec<Row>, sqlx::Error> {
@@ -197,7 +205,7 @@ impl Row {
         let linked = |contact: &Contact| {
             contact.linked_id().map_or_else(|| "null".to_owned(), |id| id.to_string())
         };
-        let is_deleted = self.deleted_at.is_some();
+        let deleted = |contact: &Contact| contact.deleted_at.map_or("null".to_owned(), time);
         let columns = [
             ("linked_id", expected.link == found.link, linked(expected), linked(found)),
             personal("email", expected.email == found.email),
@@ -206,7 +214,12 @@ impl Row {
             personal("phone_key", expected.phone_key == found.phone_key),
             dated("created_at", expected.created_at, found.created_at),
             dated("updated_at", expected.updated_at, found.updated_at),
-            ("deleted_at", !is_deleted, "null".to_owned(), "a time".to_owned()),
+            (
+                "deleted_at",
+                expected.deleted_at == found.deleted_at,
+                deleted(expected),
+                deleted(found),
+            ),
         ];
         for (column, equal, expected, found) in columns {
             if !equal {
@@ -235,6 +248,7 @@ impl Row {
                 .map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),
             created_at: self.created_at.unwrap_or_default(),
             updated_at: self.updated_at.unwrap_or_default(),
+            deleted_at: self.deleted_at,
         }
     }
 }

@@ -42,6 +42,11 @@ impl Census {
         decision
     }
 
+    /// Leaves out an observation that was erased: the others are decided as if it had never been.
+    pub fn leave_out(&mut self, id: ObservationId) {
+        self.links.leave_out(id);
+    }
+
     fn note_unlinked(&mut self, decision: &Decision, keys: &Keys<HashedKey>) {
         let email = decision.email.zip(keys.email);
         let phone_number = decision.phone_number.zip(keys.phone_number);

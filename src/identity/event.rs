@@ -2,6 +2,7 @@
 
 use super::id::{ContactId, ObservationId, Position};
 use super::observation::Commitment;
+use super::reason::ReasonCode;
 use super::rules::RulesDigest;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize, Serializer};
@@ -32,6 +33,7 @@ pub enum Fact {
     ContactRetired(ContactRetired),
     ContactPromoted(ContactPromoted),
     ObservationMoved(ObservationMoved),
+    ContactErased(ContactErased),
 }
 
 /// These rules are in force from here on.
@@ -129,6 +131,19 @@ pub struct ObservationMoved {
     pub primary_id: ContactId,
 }
 
+/// An identity was forgotten, by whoever is named: the personal data of these observations is gone.
+/// They are all that were filed under its contacts, these included, in order of their numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContactErased {
+    /// The primary.
+    pub contact_id: ContactId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased_by: Option<String>,
+    pub observation_ids: Vec<ObservationId>,
+    pub reason: ReasonCode,
+}
+
 /// A line that is not an event, or not written as this ledger writes it.
 #[derive(Debug, thiserror::Error)]
 #[error("not an event: {0}")]
@@ -142,7 +157,7 @@ impl ContactObserved {
 }
 
 impl Fact {
-    pub const KINDS: [&'static str; 8] = [
+    pub const KINDS: [&'static str; 9] = [
         "RulesActivated",
         "ContactObserved",
         "ContactLinked",
@@ -151,6 +166,7 @@ impl Fact {
         "ContactRetired",
         "ContactPromoted",
         "ObservationMoved",
+        "ContactErased",
     ];
 
     pub fn kind(&self) -> &'static str {
@@ -163,6 +179,7 @@ impl Fact {
             Self::ContactRetired(_) => "ContactRetired",
             Self::ContactPromoted(_) => "ContactPromoted",
             Self::ObservationMoved(_) => "ObservationMoved",
+            Self::ContactErased(_) => "ContactErased",
         }
     }
 
@@ -177,12 +194,16 @@ impl Fact {
             Self::ContactRetired(retired) => Some(retired.contact_id),
             Self::ContactPromoted(promoted) => Some(promoted.contact_id),
             Self::ObservationMoved(moved) => Some(moved.contact_id),
+            Self::ContactErased(erased) => Some(erased.contact_id),
         }
     }
 
     pub fn observation_id(&self) -> Option<ObservationId> {
         match self {
-            Self::RulesActivated(_) | Self::ContactLinked(_) | Self::ContactPromoted(_) => None,
+            Self::RulesActivated(_)
+            | Self::ContactLinked(_)
+            | Self::ContactPromoted(_)
+            | Self::ContactErased(_) => None,
             Self::ContactObserved(observed) => Some(observed.observation_id),
             Self::PrimaryDemoted(demoted) => demoted.observation_id,
             Self::ContactIntroduced(introduced) => Some(introduced.contact_id.into()),
@@ -191,7 +212,7 @@ impl Fact {
         }
     }
 
-    /// The primary that leads the contact from here on.
+    /// The primary that leads the contact from here on, or that was forgotten with it.
     pub fn primary_id(&self) -> Option<ContactId> {
         match self {
             Self::RulesActivated(_) => None,
@@ -202,6 +223,7 @@ impl Fact {
             Self::ContactRetired(retired) => Some(retired.primary_id),
             Self::ContactPromoted(promoted) => Some(promoted.contact_id),
             Self::ObservationMoved(moved) => Some(moved.primary_id),
+            Self::ContactErased(erased) => Some(erased.contact_id),
         }
     }
 }
@@ -252,6 +274,7 @@ impl Event {
             "ContactRetired" => Fact::ContactRetired(serde_json::from_str(data)?),
             "ContactPromoted" => Fact::ContactPromoted(serde_json::from_str(data)?),
             "ObservationMoved" => Fact::ObservationMoved(serde_json::from_str(data)?),
+            "ContactErased" => Fact::ContactErased(serde_json::from_str(data)?),
             _ => return Err(CorruptLine(serde::de::Error::custom("unknown kind"))),
         };
         Ok(Self { position: read.position, recorded_at: read.recorded_at, fact })
@@ -269,6 +292,7 @@ impl Serialize for Fact {
             Self::ContactRetired(data) => data.serialize(serializer),
             Self::ContactPromoted(data) => data.serialize(serializer),
             Self::ObservationMoved(data) => data.serialize(serializer),
+            Self::ContactErased(data) => data.serialize(serializer),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::id::{ContactId, ObservationId};
 
 /// What an event changes. Everything that keeps contacts, in memory or in a table, applies these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum Change<'a> {
     /// From here on keys are made by other rules. The changes that follow say all that this does
     /// to links; which contact holds a key is to be found anew.
     Rules,
@@ -19,23 +19,27 @@ pub enum Change {
     Demoted { contact: ContactId, primary: ContactId },
     /// A secondary leads an identity. It moves alone.
     Promoted { contact: ContactId },
+    /// The identity of a primary is forgotten: all observations that were filed under its contacts.
+    Erased { primary: ContactId, observations: &'a [ObservationId] },
 }
 
-impl Change {
-    /// The contact whose row is another one for it; a demoted primary's secondaries change, too.
+impl Change<'_> {
+    /// The contact whose row is another one for it; the secondaries of a primary that is demoted or
+    /// erased change, too.
     pub fn contact(&self) -> Option<ContactId> {
         match *self {
             Self::Rules | Self::Filed { .. } => None,
             Self::Introduced { contact, .. }
             | Self::Linked { contact, .. }
             | Self::Demoted { contact, .. }
-            | Self::Promoted { contact } => Some(contact),
+            | Self::Promoted { contact }
+            | Self::Erased { primary: contact, .. } => Some(contact),
         }
     }
 }
 
 /// Folds one fact. Decides nothing: the fact has decided.
-pub fn fold(fact: &Fact) -> Change {
+pub fn fold(fact: &Fact) -> Change<'_> {
     match fact {
         Fact::RulesActivated(_) => Change::Rules,
         Fact::ContactObserved(observed) => filed(observed.observation_id, observed.contact_id),
@@ -51,11 +55,14 @@ pub fn fold(fact: &Fact) -> Change {
         Fact::ContactRetired(retired) => filed(retired.observation_id, retired.contact_id),
         Fact::ContactPromoted(promoted) => Change::Promoted { contact: promoted.contact_id },
         Fact::ObservationMoved(moved) => filed(moved.observation_id, moved.contact_id),
+        Fact::ContactErased(erased) => {
+            Change::Erased { primary: erased.contact_id, observations: &erased.observation_ids }
+        }
     }
 }
 
 /// An observation that is filed under itself is a contact, a primary for now.
-pub(super) fn filed(observation: ObservationId, under: ContactId) -> Change {
+pub(super) fn filed(observation: ObservationId, under: ContactId) -> Change<'static> {
     if under == ContactId::from(observation) {
         return Change::Introduced { contact: under, primary: under };
     }

@@ -26,6 +26,8 @@ pub struct Contact {
     pub link: Link,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// Since when it is a tombstone, which has no values and no keys.
+    pub deleted_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +67,25 @@ impl Contact {
             phone_number: identifiers.phone_number().cloned(),
             email_key: keys.email.filter(|key| holds.email || !key.is_link()),
             phone_key: keys.phone_number.filter(|key| holds.phone || !key.is_link()),
-            link: standing.linked_id.map_or(Link::Primary, |of| Link::Secondary { of }),
+            link: standing.link(),
             created_at,
             updated_at: standing.updated_at,
+            deleted_at: None,
+        }
+    }
+
+    /// What is left of a contact that was erased, which stands where it stood then.
+    pub fn tombstone(standing: Standing, created_at: Timestamp) -> Self {
+        Self {
+            id: standing.id,
+            email: None,
+            phone_number: None,
+            email_key: None,
+            phone_key: None,
+            link: standing.link(),
+            created_at,
+            updated_at: standing.updated_at,
+            deleted_at: Some(standing.updated_at),
         }
     }
 
@@ -192,7 +210,8 @@ impl Identities {
         }
     }
 
-    /// Folds an event in, which is no rule change: identities are known under one rule set.
+    /// Folds an event in, which is no rule change and no erasure: those move the head, and identities
+    /// are known anew.
     /// `observation` is the one that the event concerns.
     pub fn apply(&mut self, event: &Event, observation: &Observation) {
         let at = event.recorded_at;
@@ -207,8 +226,8 @@ impl Identities {
             Change::Linked { contact, primary } | Change::Demoted { contact, primary } => {
                 self.relink(contact, primary, at);
             }
-            Change::Rules | Change::Promoted { .. } => {
-                unreachable!("a rule change makes identities known anew")
+            Change::Rules | Change::Promoted { .. } | Change::Erased { .. } => {
+                unreachable!("a rule change or an erasure makes identities known anew")
             }
         }
     }

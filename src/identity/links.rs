@@ -3,6 +3,7 @@
 use super::event::Timestamp;
 use super::fold::Change;
 use super::id::{ContactId, ObservationId};
+use super::identities::Link;
 use chrono::DateTime;
 
 /// All observations of a ledger: a contact points to the primary that it was linked to, which
@@ -19,13 +20,25 @@ pub struct Links {
 struct Entry {
     /// Itself for a primary.
     above: ContactId,
-    /// When the entry got its place. In microseconds.
+    /// When the entry got its place, or was erased. In microseconds.
     since_us: i64,
-    is_contact: bool,
+    kind: Kind,
 }
 
-/// What fills a gap in the numbers.
-const NOBODY: Entry = Entry { above: ContactId::new(0), since_us: 0, is_contact: false };
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A gap in the numbers.
+    Nobody,
+    Contact,
+    /// Filed under a contact.
+    Filed,
+    /// Was a contact when it was erased, and stays where it stood.
+    Tombstone,
+    /// Was filed under a contact when it was erased.
+    Erased,
+}
+
+const NOBODY: Entry = Entry { above: ContactId::new(0), since_us: 0, kind: Kind::Nobody };
 
 /// Where an observation stands at the end of what was folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +49,7 @@ pub enum Filing {
     Under { contact: ContactId },
 }
 
-/// Where a contact stands at the end of what was folded.
+/// Where a contact stands at the end of what was folded; an erased one, where it stood then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub id: ContactId,
@@ -50,7 +63,7 @@ impl Links {
         Self { entries: Vec::with_capacity(observations_len), contacts_len: 0 }
     }
 
-    /// How many contacts there are.
+    /// How many contacts there are, tombstones left out.
     pub fn len(&self) -> usize {
         self.contacts_len
     }
@@ -65,52 +78,54 @@ impl Links {
     }
 
     /// Folds a change in.
-    pub fn apply(&mut self, change: Change, at: Timestamp) {
+    pub fn apply(&mut self, change: Change<'_>, at: Timestamp) {
         let since_us = at.timestamp_micros();
+        let is_contact = |above| Entry { above, since_us, kind: Kind::Contact };
         match change {
             // What is to move alone must not take along whoever still points to it.
             Change::Rules => self.compress_all(),
-            Change::Introduced { contact, primary } => {
-                self.put(contact, Entry { above: primary, since_us, is_contact: true });
-            }
+            Change::Introduced { contact, primary }
+            | Change::Linked { contact, primary }
+            | Change::Demoted { contact, primary } => self.put(contact, is_contact(primary)),
             Change::Filed { observation, under } => {
-                let entry = Entry { above: under, since_us, is_contact: false };
-                self.put(observation.into(), entry);
+                self.put(observation.into(), Entry { above: under, since_us, kind: Kind::Filed });
             }
-            Change::Linked { contact, primary } | Change::Demoted { contact, primary } => {
-                self.put(contact, Entry { above: primary, since_us, is_contact: true });
-            }
-            Change::Promoted { contact } => {
-                self.put(contact, Entry { above: contact, since_us, is_contact: true });
-            }
+            Change::Promoted { contact } => self.put(contact, is_contact(contact)),
+            Change::Erased { observations, .. } => self.erase(observations, since_us),
         }
+    }
+
+    /// Leaves out an observation that was erased before: its number was given, to nobody.
+    pub fn leave_out(&mut self, observation: ObservationId) {
+        self.put(observation.into(), NOBODY);
     }
 
     /// `None` for a number that is no contact.
     pub fn standing(&mut self, id: ContactId) -> Option<Standing> {
-        let primary = self.find(id)?;
-        let since_us = self.entries[place(id)].since_us;
-        Some(Standing {
-            id,
-            linked_id: Some(primary).filter(|primary| *primary != id),
-            updated_at: DateTime::from_timestamp_micros(since_us)
-                .expect("a time that was recorded is a time"),
-        })
+        self.find(id)?;
+        self.entry(id).map(|entry| entry.standing(id))
     }
 
-    /// `None` for a number that was not given yet.
+    /// Where a contact stood when it was erased, and when that was; `None` for any other number.
+    pub fn tombstone(&self, id: ContactId) -> Option<Standing> {
+        let entry = self.entry(id).filter(|entry| entry.kind == Kind::Tombstone)?;
+        Some(entry.standing(id))
+    }
+
+    /// `None` for a number that was not given yet, or erased.
     pub fn filing(&self, observation: ObservationId) -> Option<Filing> {
         let id = ContactId::from(observation);
-        let entry = self.entry(id).filter(|entry| entry.above != NOBODY.above)?;
-        Some(match entry.is_contact {
-            true => Filing::Contact { primary: self.root(id).0 },
-            false => Filing::Under { contact: entry.above },
-        })
+        let entry = self.entry(id)?;
+        match entry.kind {
+            Kind::Contact => Some(Filing::Contact { primary: self.root(id).0 }),
+            Kind::Filed => Some(Filing::Under { contact: entry.above }),
+            Kind::Nobody | Kind::Tombstone | Kind::Erased => None,
+        }
     }
 
     /// The primary of a contact; `None` for a number that is no contact. Quick where compressed.
     pub fn contact_primary(&self, id: ContactId) -> Option<ContactId> {
-        self.entry(id).filter(|entry| entry.is_contact)?;
+        self.entry(id).filter(|entry| entry.kind == Kind::Contact)?;
         Some(self.root(id).0)
     }
 
@@ -124,17 +139,39 @@ impl Links {
 
     /// As `contact_primary`, and makes the next question quicker.
     pub fn find(&mut self, id: ContactId) -> Option<ContactId> {
-        self.entry(id).filter(|entry| entry.is_contact)?;
+        self.entry(id).filter(|entry| entry.kind == Kind::Contact)?;
         let (root, since_us) = self.root(id);
         self.compress(id, root, since_us);
         Some(root)
     }
 
-    /// The contacts after a given one, up to and including another, in order of id.
-    pub fn between(&self, after: ContactId, last: ContactId) -> impl Iterator<Item = ContactId> {
+    /// The contacts, in order of id.
+    pub fn contacts(&self) -> impl Iterator<Item = ContactId> {
+        let ids = (1..=self.last().get()).map(ContactId::new);
+        ids.filter(|id| self.entries[place(*id)].kind == Kind::Contact)
+    }
+
+    /// The contacts and tombstones after a given one, up to and including another, in order of id.
+    pub fn rows_between(
+        &self,
+        after: ContactId,
+        last: ContactId,
+    ) -> impl Iterator<Item = ContactId> {
         let end = last.get().min(self.last().get());
         let ids = (after.get().max(0) + 1..=end).map(ContactId::new);
-        ids.filter(|id| self.entries[place(*id)].is_contact)
+        ids.filter(|id| matches!(self.entries[place(*id)].kind, Kind::Contact | Kind::Tombstone))
+    }
+
+    /// The first observation that is left over where its identity was erased. There is none unless
+    /// an erasure was recorded wrongly.
+    pub fn left_over(&self) -> Option<ObservationId> {
+        let is_erased = |entry: &Entry| matches!(entry.kind, Kind::Tombstone | Kind::Erased);
+        let is_left_over = |id: &ContactId| {
+            let entry = &self.entries[place(*id)];
+            let is_here = matches!(entry.kind, Kind::Contact | Kind::Filed);
+            is_here && self.entry(self.root(*id).0).is_none_or(is_erased)
+        };
+        (1..=self.last().get()).map(ContactId::new).find(is_left_over).map(ObservationId::from)
     }
 
     /// Points every contact straight to its primary, so that the next questions are quick.
@@ -155,8 +192,23 @@ impl Links {
             self.entries.resize(place + 1, NOBODY);
         }
         let former = std::mem::replace(&mut self.entries[place], entry);
-        self.contacts_len += usize::from(entry.is_contact);
-        self.contacts_len -= usize::from(former.is_contact);
+        self.contacts_len += usize::from(entry.kind == Kind::Contact);
+        self.contacts_len -= usize::from(former.kind == Kind::Contact);
+    }
+
+    fn erase(&mut self, observations: &[ObservationId], since_us: i64) {
+        let ids = || observations.iter().map(|id| ContactId::from(*id));
+        // All of them point straight to their primary by then: it is gone for those who come later.
+        ids().for_each(|id| _ = self.find(id));
+        for id in ids() {
+            let Some(entry) = self.entry(id) else { continue };
+            let kind = match entry.kind {
+                Kind::Contact => Kind::Tombstone,
+                Kind::Filed => Kind::Erased,
+                Kind::Nobody | Kind::Tombstone | Kind::Erased => continue,
+            };
+            self.put(id, Entry { above: entry.above, since_us, kind });
+        }
     }
 
     /// The primary above a contact, and since when: the last link on the way up is the youngest,
@@ -183,6 +235,23 @@ impl Links {
             entry.since_us = since_us;
             id = above;
         }
+    }
+}
+
+impl Entry {
+    fn standing(&self, id: ContactId) -> Standing {
+        Standing {
+            id,
+            linked_id: Some(self.above).filter(|primary| *primary != id),
+            updated_at: DateTime::from_timestamp_micros(self.since_us)
+                .expect("a time that was recorded is a time"),
+        }
+    }
+}
+
+impl Standing {
+    pub fn link(&self) -> Link {
+        self.linked_id.map_or(Link::Primary, |of| Link::Secondary { of })
     }
 }
 

@@ -20,6 +20,7 @@ mod links;
 mod observation;
 mod past;
 mod reading;
+mod reason;
 mod resolve;
 mod rules;
 mod why;
@@ -33,8 +34,9 @@ pub use answer::Answer;
 pub use census::Census;
 pub use differences::Differences;
 pub use event::{
-    ContactIntroduced, ContactLinked, ContactObserved, ContactPromoted, ContactRetired,
-    CorruptLine, Event, Fact, Matched, ObservationMoved, PrimaryDemoted, RulesActivated, Timestamp,
+    ContactErased, ContactIntroduced, ContactLinked, ContactObserved, ContactPromoted,
+    ContactRetired, CorruptLine, Event, Fact, Matched, ObservationMoved, PrimaryDemoted,
+    RulesActivated, Timestamp,
 };
 pub use fold::{Change, fold};
 pub use holders::{Holders, Holds};
@@ -46,6 +48,7 @@ pub use links::{Filing, Links, Standing};
 pub use observation::{Commitment, Identifiers, Keys, Observation, Salt};
 pub use past::Past;
 pub use reading::reading;
+pub use reason::{NoReasonCode, ReasonCode};
 pub use resolve::{Decision, Known, resolve};
 pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError};
 pub use why::{Chain, Chained, Field, Keyed, Shared, Unlinked, chain, sharing, unlinked};

@@ -23,7 +23,7 @@ pub struct Past {
 
 impl Past {
     /// Folds a change in. Changes come in order.
-    pub fn apply(&mut self, change: Change) {
+    pub fn apply(&mut self, change: Change<'_>) {
         match change {
             Change::Rules => {}
             Change::Introduced { contact, primary } => {
@@ -42,11 +42,17 @@ impl Past {
                     self.lead(contact, primary);
                 }
             }
+            Change::Erased { observations, .. } => {
+                for observation in observations {
+                    self.filed_under.remove(observation);
+                    self.retire((*observation).into());
+                }
+            }
         }
     }
 
     /// The primary of the identity that an observation belonged to. `None` for a number that was
-    /// not given yet.
+    /// not given yet, or erased.
     pub fn primary_of(&self, observation: ObservationId) -> Option<ContactId> {
         let contact = self.filed_under.get(&observation)?;
         self.primary_of.get(contact).copied()
@@ -67,7 +73,8 @@ impl Past {
         self.filed_under.keys().copied()
     }
 
-    /// The answer for a primary under rules, given what its contacts brought.
+    /// The answer for a primary under rules, given what its contacts brought. One that was erased
+    /// since then shows its number alone.
     pub fn answer<'a>(
         &self,
         primary: ContactId,
@@ -75,15 +82,15 @@ impl Past {
         observed: impl Fn(ContactId) -> Option<&'a Identifiers>,
     ) -> Answer {
         let mut holders = Holders::new();
-        let contacts = self.contacts_of(primary).filter_map(|id| {
-            let identifiers = observed(id)?;
-            let keys = rules.keys(identifiers);
-            let holds = holders.claim(id, &keys);
+        let contacts = self.contacts_of(primary).map(|id| {
             // An answer tells no times.
             let at = Timestamp::UNIX_EPOCH;
             let linked_id = Some(primary).filter(|primary| *primary != id);
             let standing = Standing { id, linked_id, updated_at: at };
-            Some(Contact::new(identifiers, keys, standing, holds, at))
+            let Some(identifiers) = observed(id) else { return Contact::tombstone(standing, at) };
+            let keys = rules.keys(identifiers);
+            let holds = holders.claim(id, &keys);
+            Contact::new(identifiers, keys, standing, holds, at)
         });
         Answer::of(&contacts.collect::<Vec<_>>())
     }

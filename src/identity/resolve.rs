@@ -147,7 +147,7 @@ impl Decision {
     }
 
     /// What `facts` fold into.
-    pub fn changes(&self) -> [Option<Change>; 2] {
+    pub fn changes(&self) -> [Option<Change<'static>>; 2] {
         let follows = self.consequence.map(|consequence| match consequence {
             Consequence::Linked => {
                 Change::Linked { contact: self.contact_id, primary: self.primary_id }

@@ -121,8 +121,7 @@ impl Ledger {
 
     fn contacts(&mut self) -> Vec<Contact> {
         let mut holders = Holders::new();
-        let ids: Vec<_> =
-            self.folded.between(ContactId::new(0), ContactId::new(i64::MAX)).collect();
+        let ids: Vec<_> = self.folded.contacts().collect();
         let contact = |id: ContactId| {
             let standing = self.folded.standing(id).unwrap();
             let identifiers = &self.observations[id.get() as usize - 1];

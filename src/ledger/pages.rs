@@ -35,11 +35,12 @@ pub struct EventLine {
     pub line: String,
 }
 
-/// An observation as it was recorded.
+/// An observation as it was recorded, or what is left of it.
 pub struct Recorded {
     pub id: ObservationId,
     pub observed_at: Timestamp,
-    pub identifiers: Identifiers,
+    /// `None` where it was erased.
+    pub identifiers: Option<Identifiers>,
 }
 
 struct Row {
@@ -189,8 +190,7 @@ impl Row {
         let identifiers = Identifiers::new(
             self.email.as_deref().map(Email::recorded),
             self.phone_number.as_deref().map(PhoneNumber::recorded),
-        )
-        .expect("the observation table has a row only for what had an identifier");
+        );
         Recorded { id: ObservationId::new(self.id), observed_at: self.observed_at, identifiers }
     }
 }

@@ -38,6 +38,7 @@ struct Row {
     linked_id: Option<i64>,
     created_at: Option<Timestamp>,
     updated_at: Option<Timestamp>,
+    deleted_at: Option<Timestamp>,
     email: Option<String>,
     phone_number: Option<String>,
     email_key: Option<String>,
@@ -92,6 +93,7 @@ fn contact(row: Row) -> Option<Contact> {
         link: row.linked_id.map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),
         created_at: row.created_at?,
         updated_at: row.updated_at?,
+        deleted_at: row.deleted_at,
     })
 }
 

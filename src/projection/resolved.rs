@@ -15,7 +15,10 @@ pub async fn resolved(
     let mut pages = Pages::<Recorded>::between(database, 0, last.get());
     while let Some(page) = pages.next().await? {
         for seen in page {
-            census.observe(seen.id, &rules.keys(&seen.identifiers), seen.observed_at);
+            match &seen.identifiers {
+                Some(known) => _ = census.observe(seen.id, &rules.keys(known), seen.observed_at),
+                None => census.leave_out(seen.id),
+            }
         }
         tell(census.links.last());
     }

@@ -1,7 +1,7 @@
 //! Puts rules in force for all of history: one short transaction after a long preparation.
 
 use super::turn::Turn;
-use super::{next, row, swap};
+use super::{next, row, swap, tombstone};
 use crate::identity::{
     Census, Change, Contact, ContactId, Differences, Event, Fact, ObservationId, Position, Rules,
     RulesActivated, Timestamp,
@@ -111,7 +111,11 @@ impl Shift {
     fn observe(&mut self, observations: &[Recorded]) -> Vec<ContactId> {
         let mut changed = Vec::new();
         for seen in observations {
-            let keys = self.rules.keys(&seen.identifiers);
+            let Some(identifiers) = &seen.identifiers else {
+                self.after.leave_out(seen.id);
+                continue;
+            };
+            let keys = self.rules.keys(identifiers);
             let decision = self.after.observe(seen.id, &keys, seen.observed_at);
             let changes = decision.changes().into_iter().flatten();
             changed.extend(changes.filter_map(|change| Change::contact(&change)));
@@ -122,7 +126,10 @@ impl Shift {
     /// A contact that the rules change leave alone was last changed by what the events say; the
     /// others are changed by the rules, at a time that is not known yet.
     fn row(&mut self, seen: &Recorded) -> Option<Contact> {
-        let mut contact = row(&mut self.after.links, &mut self.after.holders, &self.rules, seen)?;
+        let Census { links, holders, .. } = &mut self.after;
+        let Some(mut contact) = row(links, holders, &self.rules, seen) else {
+            return tombstone(&self.before.links, seen);
+        };
         if self.is_unchanged(contact.id) {
             contact.updated_at = self.before.links.standing(contact.id)?.updated_at;
         } else {

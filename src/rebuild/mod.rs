@@ -74,7 +74,8 @@ async fn swap_in(turn: &mut Turn, database: &Database, fold: &mut Fold) -> anyho
 
 impl Fold {
     fn row(&mut self, seen: &Recorded) -> Option<Contact> {
-        row(&mut self.replay.links, &mut self.holders, &self.rules, seen)
+        let links = &mut self.replay.links;
+        row(links, &mut self.holders, &self.rules, seen).or_else(|| tombstone(links, seen))
     }
 
     /// Brings `contact_next` up to the head; returns what changed and how many events that took.
@@ -87,15 +88,23 @@ impl Fold {
     }
 }
 
-/// The row of an observation that is a contact, by where it stands and by the rules.
+/// The row of an observation that is a contact, by where it stands and by the rules. Where it was
+/// erased there is nothing to make it of.
 fn row(
     links: &mut Links,
     holders: &mut Holders,
     rules: &Rules,
     seen: &Recorded,
 ) -> Option<Contact> {
+    let identifiers = seen.identifiers.as_ref()?;
     let standing = links.standing(seen.id.into())?;
-    let keys = rules.keys(&seen.identifiers);
+    let keys = rules.keys(identifiers);
     let holds = holders.claim(standing.id, &keys);
-    Some(Contact::new(&seen.identifiers, keys, standing, holds, seen.observed_at))
+    Some(Contact::new(identifiers, keys, standing, holds, seen.observed_at))
+}
+
+/// The row that is left of a contact that was erased, by what the events say.
+fn tombstone(links: &Links, seen: &Recorded) -> Option<Contact> {
+    let standing = links.tombstone(seen.id.into())?;
+    Some(Contact::tombstone(standing, seen.observed_at))
 }

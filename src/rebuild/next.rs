@@ -9,7 +9,8 @@ use sqlx::{PgConnection, query, query_scalar};
 /// In observations. What is copied at once is flushed at once, and a caller's commit waits for it.
 const COPY_LEN: usize = 2_000;
 
-/// Says which row an observation has in the contact table: none where it is no contact.
+/// Says which row an observation has in the contact table: none where it is no contact and was none
+/// when it was erased.
 pub trait Row: FnMut(&Recorded) -> Option<Contact> + Send {}
 
 impl<F: FnMut(&Recorded) -> Option<Contact> + Send> Row for F {}
@@ -66,7 +67,7 @@ async fn copy(
         .copy_in_raw(
             "copy contact_next (
                 id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key,
-                unlinked_email, unlinked_phone
+                unlinked_email, unlinked_phone, deleted_at
             ) from stdin",
         )
         .await?;
@@ -88,6 +89,7 @@ fn write_row(text: &mut String, contact: &Contact) {
         held(contact.phone_key.as_ref()).map(escaped),
         unlinked(contact.email_key.as_ref()).map(escaped),
         unlinked(contact.phone_key.as_ref()).map(escaped),
+        contact.deleted_at.map(|at| at.to_rfc3339()),
     ];
     for (n, column) in columns.iter().enumerate() {
         if n > 0 {

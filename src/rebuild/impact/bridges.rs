@@ -49,7 +49,8 @@ async fn bridge(
     for chunk in members.chunks(CHUNK_LEN) {
         for seen in ledger::observations(&mut *owner, chunk).await? {
             let Some(former) = before.resolve(seen.id) else { continue };
-            let keys = rules.keys(&seen.identifiers);
+            let Some(identifiers) = &seen.identifiers else { continue };
+            let keys = rules.keys(identifiers);
             let email = keys.email.map(|key| ("email", key));
             let phone_number = keys.phone_number.map(|key| ("phoneNumber", key));
             for key in [email, phone_number].into_iter().flatten() {

@@ -1,7 +1,6 @@
 //! What a rule change does to keys, and to the links they make.
 
-use crate::identity::{Decision, Email, Key, Keys, Matched, PhoneNumber};
-use crate::ledger::Recorded;
+use crate::identity::{Decision, Email, Identifiers, Key, Keys, Matched, PhoneNumber};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::hash::BuildHasher as _;
@@ -70,13 +69,13 @@ pub struct Tally {
 type Judged<'a> = Option<(Matched, &'a Key)>;
 
 impl Tally {
-    pub fn add(&mut self, seen: &Recorded, before: &(Keys, Decision), after: &(Keys, Decision)) {
-        if let Some(value) = seen.identifiers.email().map(Email::as_str) {
+    pub fn add(&mut self, seen: &Identifiers, before: &(Keys, Decision), after: &(Keys, Decision)) {
+        if let Some(value) = seen.email().map(Email::as_str) {
             let (was, is) = (email(before), email(after));
             self.links.email.add(was, is);
             self.keys.email.add(value, was, is);
         }
-        if let Some(value) = seen.identifiers.phone_number().map(PhoneNumber::as_str) {
+        if let Some(value) = seen.phone_number().map(PhoneNumber::as_str) {
             let (was, is) = (phone_number(before), phone_number(after));
             self.links.phone_number.add(was, is);
             self.keys.phone_number.add(value, was, is);

@@ -203,6 +203,7 @@ struct Side {
     census: Census,
 }
 
+/// Of each observation that was not erased.
 type Decided = Vec<(Keys, Decision)>;
 
 /// Resolves all observations by both rule sets, at once.
@@ -234,7 +235,8 @@ async fn compare(
         let (side, decided_after) = observing.await?;
         after = side;
         before = decided_before.map(|(side, decided)| {
-            for (seen, pair) in page.iter().zip(decided.iter().zip(&decided_after)) {
+            let seen = page.iter().filter_map(|seen| seen.identifiers.as_ref());
+            for (seen, pair) in seen.zip(decided.iter().zip(&decided_after)) {
                 tally.add(seen, pair.0, pair.1);
             }
             side
@@ -256,11 +258,15 @@ impl Side {
 
     fn observe(mut self, page: &[Recorded]) -> (Self, Decided) {
         let observe = |seen: &Recorded| {
-            let keys = self.rules.keys(&seen.identifiers);
+            let Some(identifiers) = &seen.identifiers else {
+                self.census.leave_out(seen.id);
+                return None;
+            };
+            let keys = self.rules.keys(identifiers);
             let decision = self.census.observe(seen.id, &keys, seen.observed_at);
-            (keys, decision)
+            Some((keys, decision))
         };
-        let decided = page.iter().map(observe).collect();
+        let decided = page.iter().filter_map(observe).collect();
         (self, decided)
     }
 }

@@ -125,7 +125,7 @@ impl Sizes {
 
 fn sizes(links: &Links) -> Vec<u32> {
     let mut sizes = vec![0; links.last().get() as usize + 1];
-    for id in links.between(ContactId::new(0), ContactId::new(i64::MAX)) {
+    for id in links.contacts() {
         if let Some(primary) = links.contact_primary(id) {
             sizes[primary.get() as usize] += 1;
         }
@@ -145,7 +145,7 @@ fn several(of: &Links, other: &Links) -> usize {
     const SEVERAL: i64 = -1;
     let mut seen = vec![UNSEEN; of.last().get() as usize + 1];
     let mut count = 0;
-    for id in of.between(ContactId::new(0), ContactId::new(i64::MAX)) {
+    for id in of.contacts() {
         let (Some(primary), Some(there)) = (of.contact_primary(id), other.contact_primary(id))
         else {
             continue;

@@ -1,0 +1,81 @@
+//! Why a person was forgotten, as a code that cannot hold personal data.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+const LEN_MAX: usize = 40;
+/// Enough for `gdpr-art-17` and a year, too few for a phone number.
+const DIGITS_MAX: usize = 4;
+
+/// A short code such as `customer-request`. An event keeps it for ever, so it has no room for a
+/// name, an email or a phone number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ReasonCode(String);
+
+/// A text that is no reason code. Says what one looks like, and repeats nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {}", ReasonCode::EXPECTED)]
+pub struct NoReasonCode;
+
+impl ReasonCode {
+    pub const EXPECTED: &str = "a code such as customer-request: a small letter, then small \
+        letters, hyphens and at most 4 digits, 40 characters in all";
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ReasonCode {
+    type Err = NoReasonCode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits_len = text.bytes().filter(u8::is_ascii_digit).count();
+        let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        let is_code = text.starts_with(|first: char| first.is_ascii_lowercase())
+            && text.len() <= LEN_MAX
+            && digits_len <= DIGITS_MAX
+            && text.bytes().all(is_plain);
+        if is_code { Ok(Self(text.to_owned())) } else { Err(NoReasonCode) }
+    }
+}
+
+impl TryFrom<String> for ReasonCode {
+    type Error = NoReasonCode;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<ReasonCode> for String {
+    fn from(code: ReasonCode) -> Self {
+        code.0
+    }
+}
+
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_has_no_room_for_personal_data() {
+        let is_code = |text: &str| text.parse::<ReasonCode>().is_ok();
+        for code in ["customer-request", "gdpr-art-17", "x", "policy-2026"] {
+            assert!(is_code(code), "{code}");
+        }
+        let others = ["", "Ann", "ann@x", "030123456", "t-4930123456", "a b", "1st", "-a", "ü"];
+        for other in others {
+            assert!(!is_code(other), "{other}");
+        }
+        assert!(is_code(&"a".repeat(40)) && !is_code(&"a".repeat(41)));
+    }
+}
