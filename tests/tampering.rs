@@ -261,8 +261,19 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
     assert_eq!(failure["position"], sealed.earlier_head + 1, "{failure}");
     assert_eq!(failure["part"], "checkpoint outside");
 
-    let mut serve = sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], &sealed.earlier);
-    let service = Service::spawn(&mut serve);
+    let serve = || sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], &sealed.earlier);
+    let said = refuses(&mut serve());
+    assert!(said.contains("the database has gone back in time: it ends with event"), "{said}");
+    assert!(said.contains("restore --accept-loss --reason TEXT"), "{said}");
+
+    // As when the older database takes the place of the newer one under a service that runs.
+    let file = sealed.key.dir().join("ledger.checkpoint");
+    let aside = sealed.key.dir().join("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    let service = Service::spawn(&mut serve());
+    until("it seals", || service.log().contains("this node seals the ledger"));
+    std::fs::rename(&aside, &file).unwrap();
+    kill_sealer(&sealed.earlier).await;
     until("it refuses", || service.log().contains("nothing more is sealed: the database has gone"));
     let told = service.get_json("/ledger").await;
     assert_eq!(told["sealing"], "refused");
@@ -285,4 +296,15 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
         (&failure["position"], &failure["part"]),
         (&sealed.head.into(), &"checkpoint outside".into())
     );
+    let said = refuses(&mut serve());
+    assert!(said.contains("this is no older backup, but another history"), "{said}");
+}
+
+/// The next one begins with what is stored and what is kept outside.
+async fn kill_sealer(ledger: &TestLedger) {
+    let kill = "
+        select count(pg_terminate_backend(pid))
+        from pg_stat_activity
+        where application_name = 'identity-ledger sealer' and datname = current_database()";
+    assert_eq!(number(&mut ledger.superuser().await, kill).await, 1);
 }

@@ -33,6 +33,9 @@ pub async fn serve(
         }
         place = Place::open_for_service(database) => place?,
     };
+    if let Some(seal) = place.seal(&config.seal)? {
+        seal::check(seal).await?;
+    }
     let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);
     let kept_for = config.retries_kept_for();

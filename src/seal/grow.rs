@@ -38,7 +38,7 @@ struct Signed {
 }
 
 const HERE_BEFORE: &str = "signed before";
-const OUTSIDE: &str = "kept outside of the database";
+pub const OUTSIDE: &str = "kept outside of the database";
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,17 @@ impl Growing {
         Ok(())
     }
 
+    /// Finds out whether the database contradicts anything that was signed. Signs nothing.
+    pub async fn check(&mut self, session: &mut PgConnection) -> Result<(), Trouble> {
+        let tree = self.resume(session).await?;
+        // Read last: whatever was signed by then was committed before.
+        let head = in_time(ledger::position(&mut *session)).await?.get().cast_unsigned();
+        self.check_length(tree.size(), head)?;
+        let end = self.ahead.last().map_or(tree.size(), |signed| signed.head.size);
+        self.extend_to(session, tree, end).await?;
+        Ok(())
+    }
+
     /// The tree that was stored last. Refuses it where it contradicts anything that was signed.
     async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, Trouble> {
         let stored = match in_time(store::last_checkpoint(&mut *session)).await? {
@@ -150,7 +161,7 @@ impl Growing {
     async fn step(
         &mut self,
         session: &mut PgConnection,
-        mut tree: Tree,
+        tree: Tree,
         head: u64,
     ) -> Result<Tree, Trouble> {
         let from = tree.size();
@@ -158,6 +169,21 @@ impl Growing {
             Some(signed) => signed.head.size,
             None => head.min(from + STEP_LEN_MAX),
         };
+        let (tree, mut tiles) = self.extend_to(session, tree, end).await?;
+        let sealed = TreeHead { size: tree.size(), root: tree.root() };
+        tiles.extend(tree.edge());
+        self.sign(session, from, sealed, tiles).await?;
+        Ok(tree)
+    }
+
+    /// Extends the tree to a size that the ledger has reached, and compares it with what was signed
+    /// on the way. Returns the tiles that this fills, too.
+    async fn extend_to(
+        &mut self,
+        session: &mut PgConnection,
+        mut tree: Tree,
+        end: u64,
+    ) -> Result<(Tree, Vec<Tile>), Trouble> {
         let mut tiles = Vec::new();
         while tree.size() < end {
             let next = self.ahead.first().map_or(end, |signed| signed.head.size);
@@ -171,10 +197,7 @@ impl Growing {
             }
             self.agree(&tree)?;
         }
-        let sealed = TreeHead { size: tree.size(), root: tree.root() };
-        tiles.extend(tree.edge());
-        self.sign(session, from, sealed, tiles).await?;
-        Ok(tree)
+        Ok((tree, tiles))
     }
 
     fn agree(&mut self, tree: &Tree) -> Result<(), Trouble> {

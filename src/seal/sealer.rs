@@ -1,12 +1,13 @@
 //! The sealer's task: one at a time over all nodes, beside the write path.
 
-use super::grow::{Growing, Trouble};
+use super::grow::{Growing, OUTSIDE, Trouble};
 use super::key::SigningKey;
 use super::outside::CheckpointDir;
 use super::status::{Sealing, Status};
 use super::store;
 use crate::ledger::{Database, Fault};
 use crate::metrics::Metrics;
+use anyhow::bail;
 use sqlx::PgConnection;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,27 @@ pub async fn seal_once(seal: Seal) -> anyhow::Result<()> {
         Growing::new(seal).seal(&mut session, |_, _| {}).await?;
     }
     Ok(())
+}
+
+/// Fails where the ledger contradicts the checkpoint that is kept outside: whoever served it would
+/// give out numbers and positions again that others know already. All else that is wrong stops the
+/// sealing alone.
+pub async fn check(seal: Seal) -> anyhow::Result<()> {
+    let Some(outside) = seal.outside.clone() else { return Ok(()) };
+    let file = outside.file().display();
+    let mut session = seal.database.sealer().await?;
+    match Growing::new(seal).check(&mut session).await {
+        Err(Trouble::Fault(fault)) => Err(fault.into()),
+        Err(trouble @ Trouble::WentBack { by: OUTSIDE, .. }) => bail!(
+            "{trouble} ({file}): put the newer database back, or accept the loss with \
+             identity-ledger restore --accept-loss --reason TEXT"
+        ),
+        Err(trouble @ Trouble::Differs { by: OUTSIDE, .. }) => bail!(
+            "{trouble} ({file}): this is no older backup, but another history than was signed; \
+             find out who has rewritten it, beginning with identity-ledger verify"
+        ),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 impl Sealer {
