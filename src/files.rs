@@ -24,6 +24,12 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     sync_dir(path)
 }
 
+/// Gives a directory the name that it is to have. Durable when it returns.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_dir(to)
+}
+
 /// The content of a file, none where there is no file.
 pub fn read_if_any(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {

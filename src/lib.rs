@@ -1,6 +1,7 @@
 //! An event-sourced identity ledger on Postgres. Start reading at ARCHITECTURE.md.
 
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod export;
 mod files;

@@ -52,6 +52,10 @@ pub enum Command {
     Verify(VerifyConfig),
     /// Write the ledger to a folder, for whoever checks it without this service.
     Export(ExportConfig),
+    /// Write the whole ledger, as it is now, to a new directory, while the service runs.
+    Backup(BackupConfig),
+    /// Put the ledger of a backup into a database where it is not.
+    Restore(RestoreConfig),
     /// Make the keys that checkpoints are signed with.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -84,6 +88,18 @@ pub struct SealConfig {
     /// older copy of the database.
     #[arg(long, env, value_name = "DIR")]
     pub checkpoint_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct BackupConfig {
+    /// The directory to make, for its owner only: emails and phone numbers are in it.
+    pub dir: PathBuf,
+}
+
+#[derive(Args)]
+pub struct RestoreConfig {
+    /// The directory that `identity-ledger backup` made.
+    pub dir: PathBuf,
 }
 
 #[derive(Args)]

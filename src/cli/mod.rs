@@ -4,6 +4,7 @@
 //! to do next, and the exit code is not 0.
 //! Never: decides anything, or holds SQL.
 
+mod backup;
 mod config;
 mod export;
 mod history;
@@ -58,6 +59,8 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
         Command::Rules(command) => unless(signal, rules::run(database, command)).await,
         Command::Verify(config) => unless(signal, verify::verify(database, config)).await,
         Command::Export(config) => unless(signal, export::export(database, config)).await,
+        Command::Backup(config) => unless(signal, backup::back_up(database, config)).await,
+        Command::Restore(config) => unless(signal, backup::restore(database, &config.dir)).await,
         Command::Key(KeyCommand::New { file, name }) => new_key(&database, &file, name),
     }
 }

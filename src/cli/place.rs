@@ -82,12 +82,14 @@ impl Place {
         Some(CheckpointDir::new(dir, self.database.ledger()))
     }
 
-    fn private_key(&self) -> Option<PathBuf> {
+    /// Where the signing key of a private server is, once it is made.
+    pub fn private_key(&self) -> Option<PathBuf> {
         let name = format!("{}.key", self.database.ledger().as_str());
         Some(self.postgres.as_ref()?.data_dir().join(name))
     }
 
-    async fn reach(config: DatabaseConfig) -> anyhow::Result<Self> {
+    /// Reaches the server, or starts the private one, and leaves open what is there.
+    pub async fn reach(config: DatabaseConfig) -> anyhow::Result<Self> {
         if let Some(url) = &config.database_url {
             let database = Database::at_url(url, config.ledger)?;
             return Ok(Self { database, postgres: None, _service: None });

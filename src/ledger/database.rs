@@ -3,6 +3,7 @@
 use super::name::LedgerName;
 use super::open::SERVICE_ROLE;
 use anyhow::{Context as _, ensure};
+use percent_encoding::percent_decode_str;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, PgPool};
 use std::path::Path;
@@ -117,6 +118,37 @@ impl Database {
     /// Whether the service logs in as another role than the owner of the tables.
     pub fn has_service_role(&self) -> bool {
         self.owner.get_username() != self.service.get_username()
+    }
+
+    /// Where the owner logs in, as the environment of Postgres' own programs: anybody can read a
+    /// command line, and there may be a password.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let owner = &self.owner;
+        let host = owner.get_socket().map(|dir| dir.display().to_string());
+        let host = host.unwrap_or_else(|| owner.get_host().trim_matches(['[', ']']).to_owned());
+        let mut variables = vec![
+            ("PGHOST", host),
+            ("PGPORT", owner.get_port().to_string()),
+            ("PGUSER", owner.get_username().to_owned()),
+            ("PGDATABASE", owner.get_database().unwrap_or(owner.get_username()).to_owned()),
+        ];
+        // What has no getter is in the URL, which a name with strange characters would break.
+        let url = owner.clone().username("owner").to_url_lossy();
+        if let Some(password) = url.password() {
+            let password = percent_decode_str(password).decode_utf8_lossy().into_owned();
+            variables.push(("PGPASSWORD", password));
+        }
+        let others = [
+            ("sslmode", "PGSSLMODE"),
+            ("sslrootcert", "PGSSLROOTCERT"),
+            ("sslcert", "PGSSLCERT"),
+            ("sslkey", "PGSSLKEY"),
+        ];
+        for (parameter, variable) in others {
+            let pair = url.query_pairs().find(|(name, _)| name == parameter);
+            variables.extend(pair.map(|(_, value)| (variable, value.into_owned())));
+        }
+        variables
     }
 
     /// A session that may change tables.

@@ -19,7 +19,7 @@ pub use database::Database;
 pub use events::{EventRow, Wanted, events_between};
 pub use fault::{Fault, Unanswered};
 pub use name::LedgerName;
-pub use open::{SERVICE_ROLE, check, grant_to_service, open};
+pub use open::{SERVICE_ROLE, check, connect, create_schema, grant_to_service, open};
 pub use pages::{EventLine, Paged, Pages, Recorded, is_served, last_observation, observations};
 pub use read::{line_at, position};
 pub use rules::{

@@ -18,7 +18,7 @@ const SERVER_VERSION_MIN: i32 = 14;
 ///
 /// Every error is one line that says what to do.
 pub async fn open(database: &Database) -> anyhow::Result<()> {
-    let mut owner = checked_server(database).await?;
+    let mut owner = connect(database).await?;
     // Two services may start at once on a new database.
     query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
     create_schema(&mut owner, database).await?;
@@ -35,7 +35,7 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
 
 /// Fails where the ledger is missing, or its tables are not of this version. Changes nothing.
 pub async fn check(database: &Database) -> anyhow::Result<()> {
-    let mut owner = checked_server(database).await?;
+    let mut owner = connect(database).await?;
     let name = database.ledger().as_str();
     let missing = || format!("there is no ledger {name} in this database; serve creates one");
     let applied = schema::applied(&mut owner).await?.with_context(missing)?;
@@ -54,7 +54,8 @@ pub async fn check(database: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn checked_server(database: &Database) -> anyhow::Result<PgConnection> {
+/// A session of the owner on a server that is fit for a ledger.
+pub async fn connect(database: &Database) -> anyhow::Result<PgConnection> {
     let checked = tokio::time::timeout(CONNECT_WAIT, check_server(database)).await;
     checked.unwrap_or_else(|_| Err(not_reached(database, sqlx::Error::PoolTimedOut)))?;
     database.owner().await.map_err(|error| not_reached(database, error))
@@ -123,7 +124,8 @@ async fn number(session: &mut PgConnection, sql: &'static str) -> Result<i32, sq
     sqlx::raw_sql(sql).fetch_one(session).await?.try_get(0)
 }
 
-async fn create_schema(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
+/// Makes the schema that the ledger is to live in, where it is missing.
+pub async fn create_schema(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
     let name = database.ledger().as_str();
     let exists = query_scalar!(
         r#"select exists (select from pg_namespace where nspname = $1) as "exists!""#,

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -52,18 +53,41 @@ pub fn find(database: &Path) -> anyhow::Result<PathBuf> {
     )
 }
 
+/// Finds one of Postgres' programs for clients, such as pg_dump: of this major version or, where
+/// there is none, of the next newer one. Returns its path and its own version.
+pub fn find_client(program: &str, major: u32) -> anyhow::Result<(PathBuf, u32)> {
+    let programs = holding(program, &["pg_dump", "pg_restore"]).map(|dir| dir.join(program));
+    let with_major = programs.filter_map(|path| Some((version_of(&path)?, path)));
+    let found: BTreeMap<_, _> = with_major.collect();
+    if let Some((major, path)) = found.range(major..).next() {
+        return Ok((path.clone(), *major));
+    }
+    let found = found.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let found = if found.is_empty() { "none" } else { &found };
+    bail!(
+        "no {program} of version {major} or newer (found: {found}): install the package \
+         postgresql-client-{major} (apt), postgresql{major}-client (apk), postgresql{major} (dnf) \
+         or postgresql@{major} (brew)"
+    )
+}
+
 /// The directories that hold a whole server, best first.
 fn installed() -> impl Iterator<Item = PathBuf> {
+    holding("postgres", &["initdb", "pg_ctl"])
+}
+
+/// The directories that hold a program and these others, best first.
+fn holding(program: &str, others: &[&str]) -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path: Vec<PathBuf> = std::env::split_paths(&path).collect();
     on_path
         .into_iter()
         .chain(std::iter::once_with(told_by_pg_config).flatten())
         .chain(std::iter::once_with(packaged).flatten())
-        .filter_map(|dir| {
+        .filter_map(move |dir| {
             // The real directory: in one of links pg_ctl and its siblings need not be together.
-            let dir = fs::canonicalize(dir.join("postgres")).ok()?.parent()?.to_owned();
-            ["initdb", "pg_ctl"].iter().all(|name| dir.join(name).is_file()).then_some(dir)
+            let dir = fs::canonicalize(dir.join(program)).ok()?.parent()?.to_owned();
+            others.iter().all(|name| dir.join(name).is_file()).then_some(dir)
         })
 }
 
@@ -87,7 +111,11 @@ fn packaged() -> Vec<PathBuf> {
 }
 
 fn major_of(dir: &Path) -> Option<u32> {
-    let output = Command::new(dir.join("postgres")).arg("--version").output().ok()?;
+    version_of(&dir.join("postgres"))
+}
+
+fn version_of(program: &Path) -> Option<u32> {
+    let output = Command::new(program).arg("--version").output().ok()?;
     parse_major(&String::from_utf8_lossy(&output.stdout))
 }
 

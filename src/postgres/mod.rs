@@ -1,6 +1,6 @@
 //! A private Postgres server of our own, for when there is no `DATABASE_URL`.
 //!
-//! Does: finds the installed binaries, makes a database in the data directory, runs one server there
+//! Does: finds the installed binaries (those for clients also for other servers), makes a database in the data directory, runs one server there
 //! for however many processes use it, and stops it when the last of them leaves.
 //! Promises: what it commits is durable; only its user and root can connect; Ctrl-C does not reach
 //! it; after a kill -9 of anything, at any moment, the next lease finds a directory that works.
@@ -17,6 +17,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
+pub use binaries::find_client;
 pub use directory::Chosen;
 use server::Server;
 

@@ -1,0 +1,116 @@
+//! A ledger into a directory.
+
+use super::manifest::{DUMP, Manifest};
+use super::privileges;
+use super::program::{program, run};
+use super::watch::watched;
+use crate::files;
+use crate::ledger::{Database, ThisVersion};
+use crate::postgres::find_client;
+use anyhow::{Context as _, ensure};
+use sqlx::{Connection as _, PgConnection, query};
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// The ledger as one transaction sees it.
+struct Snapshot {
+    id: String,
+    manifest: Manifest,
+}
+
+/// A backup that is not whole yet. Goes away with this, unless it was given its name.
+struct Unfinished(PathBuf);
+
+/// Writes the ledger, as it is now, to a directory that is not there yet. Until it is whole, the
+/// directory has another name.
+pub async fn back_up(database: &Database, dir: &Path) -> anyhow::Result<Manifest> {
+    ensure!(
+        fs::symlink_metadata(dir).is_err(),
+        "{} is there already; a backup needs a directory of its own",
+        dir.display()
+    );
+    let mut owner = database.owner().await?;
+    let mut holding = database.owner().await?;
+    let (pg_dump, major) = find_client("pg_dump", server_major(&mut owner).await?)?;
+    let unfinished = Unfinished::make(dir)?;
+    let Snapshot { id, manifest } = snapshot(&mut holding, database, major).await?;
+    let mut dump = program(&pg_dump, database);
+    let schema = database.ledger().as_str();
+    dump.args(["--format=directory", "--compress=1", "--no-owner", "--no-privileges"])
+        .arg(format!("--snapshot={id}"))
+        .arg(format!("--schema={schema}"))
+        // What an interrupted rebuild left.
+        .arg(format!("--exclude-table={schema}.contact_next"))
+        .arg("--file")
+        .arg(unfinished.0.join(DUMP));
+    watched(&mut owner, "copying tables (MB)", manifest.bytes, run(dump)).await?;
+    holding.close().await?;
+    manifest.write(&unfinished.0)?;
+    unfinished.finish(dir)?;
+    Ok(manifest)
+}
+
+pub async fn server_major(owner: &mut PgConnection) -> anyhow::Result<u32> {
+    let version = query!(r#"select current_setting('server_version_num')::integer as "number!""#);
+    Ok(u32::try_from(version.fetch_one(owner).await?.number)? / 10_000)
+}
+
+/// Begins a transaction that pg_dump sees the same of, so that the position is known.
+async fn snapshot(
+    holding: &mut PgConnection,
+    database: &Database,
+    pg_dump: u32,
+) -> anyhow::Result<Snapshot> {
+    let begin = "
+        set idle_in_transaction_session_timeout = 0;
+        begin isolation level repeatable read, read only;
+    ";
+    sqlx::raw_sql(begin).execute(&mut *holding).await?;
+    let seen = query!(
+        r#"
+        select pg_export_snapshot() as "id!", clock_timestamp() as "made_at!", position,
+            schema_version, schema_version as "is_ours: ThisVersion"
+        from head
+        "#
+    )
+    .fetch_one(&mut *holding)
+    .await?;
+    let manifest = Manifest {
+        ledger: database.ledger().as_str().to_owned(),
+        position: seen.position,
+        schema_version: seen.schema_version,
+        made_at: seen.made_at,
+        bytes: privileges::tables_len(holding).await?,
+        pg_dump,
+        privileges: privileges::read(holding).await?,
+    };
+    Ok(Snapshot { id: seen.id, manifest })
+}
+
+impl Unfinished {
+    fn make(dir: &Path) -> anyhow::Result<Self> {
+        let mut name =
+            dir.file_name().context("a backup needs a directory with a name")?.to_owned();
+        name.push(".unfinished");
+        let unfinished = dir.with_file_name(name);
+        let made = DirBuilder::new().mode(0o700).create(&unfinished);
+        made.with_context(|| {
+            let unfinished = unfinished.display();
+            format!("cannot make {unfinished}; if an earlier backup was broken off, remove it")
+        })?;
+        Ok(Self(unfinished))
+    }
+
+    fn finish(self, dir: &Path) -> anyhow::Result<()> {
+        let named = files::rename(&self.0, dir);
+        named.with_context(|| format!("cannot name the backup {}", dir.display()))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Once it has its name there is none under this one.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,54 @@
+//! What the owner may do to its own tables: it has taken from itself the right to rewrite history.
+
+use anyhow::ensure;
+use sqlx::{AssertSqlSafe, PgConnection, query};
+use std::collections::BTreeMap;
+
+/// By table, those left out that the owner may do anything to.
+pub type Privileges = BTreeMap<String, Vec<String>>;
+
+pub async fn read(owner: &mut PgConnection) -> Result<Privileges, sqlx::Error> {
+    let granted = query!(
+        r#"
+        select c.relname::text as "table!", array_agg(acl.privilege_type) as "privileges!"
+        from pg_class as c
+        cross join lateral aclexplode(c.relacl) as acl
+        where c.relnamespace = current_schema()::regnamespace
+            and c.relkind = 'r'
+            and acl.grantee = c.relowner
+        group by c.relname
+        "#
+    );
+    let tables = granted.fetch_all(owner).await?;
+    Ok(tables.into_iter().map(|row| (row.table, row.privileges)).collect())
+}
+
+/// Gives the owner of tables that were made anew these privileges and no others.
+pub async fn give(owner: &mut PgConnection, privileges: &Privileges) -> anyhow::Result<()> {
+    for (table, privileges) in privileges {
+        let is_plain = |text: &String| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        ensure!(
+            is_plain(table) && privileges.iter().all(is_plain),
+            "the manifest has privileges that no ledger has; the backup was changed"
+        );
+        let privileges = privileges.join(", ");
+        let give = format!(
+            r#"revoke all on "{table}" from current_user;
+            grant {privileges} on "{table}" to current_user"#
+        );
+        sqlx::raw_sql(AssertSqlSafe(give)).execute(&mut *owner).await?;
+    }
+    Ok(())
+}
+
+/// How much is in the tables of the ledger, in bytes.
+pub async fn tables_len(owner: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    let len = query!(
+        r#"
+        select coalesce(sum(pg_table_size(c.oid)), 0)::bigint as "len!"
+        from pg_class as c
+        where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r'
+        "#
+    );
+    Ok(len.fetch_one(owner).await?.len)
+}

@@ -1,0 +1,68 @@
+//! Runs one of Postgres' own programs against the ledger's database.
+
+use crate::ledger::Database;
+use anyhow::{Context as _, bail};
+use std::path::Path;
+use std::process::Stdio;
+use tokio::process::Command;
+
+/// What its session is called, for whoever watches it.
+pub const SESSION: &str = "identity-ledger backup";
+
+/// A program that will log in as the owner, and is killed when nobody waits for it any more.
+pub fn program(path: &Path, database: &Database) -> Command {
+    let mut command = Command::new(path);
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"PG")) {
+        command.env_remove(name);
+    }
+    command.envs(database.environment()).env("PGAPPNAME", SESSION).env("LC_ALL", "C");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// Waits until it has done what it was to do.
+pub async fn run(mut command: Command) -> anyhow::Result<()> {
+    let name = Path::new(command.as_std().get_program()).display().to_string();
+    let output = command.output().await.with_context(|| format!("cannot run {name}"))?;
+    if !output.status.success() {
+        bail!("{}", telling(&String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(())
+}
+
+/// The first error that a program told. What follows may quote rows, and so does what Postgres says
+/// of a row that it could not take.
+fn telling(stderr: &str) -> String {
+    let told = stderr.lines().find(|line| line.contains("error:")).or(stderr.lines().next());
+    let told = told.unwrap_or("it failed and said nothing");
+    match told.split_once(": ERROR:") {
+        Some((copying, _)) if copying.contains("COPY failed") => copying.to_owned(),
+        _ => told.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::telling;
+
+    #[test]
+    fn what_a_program_says_of_a_row_is_not_repeated() {
+        for (stderr, told) in [
+            ("", "it failed and said nothing"),
+            ("pg_dump: warning: x\npg_dump: error: no server\n", "pg_dump: error: no server"),
+            (
+                "pg_restore: error: COPY failed for table \"contact\": ERROR:  bad value: \"a@x\"\n\
+                 CONTEXT:  COPY contact, line 1: \"1 a@x\"\n",
+                "pg_restore: error: COPY failed for table \"contact\"",
+            ),
+            (
+                "pg_restore: error: could not execute query: ERROR:  could not create index\n\
+                 DETAIL:  Key (email_key)=(a@x) is duplicated.\n",
+                "pg_restore: error: could not execute query: ERROR:  could not create index",
+            ),
+        ] {
+            assert_eq!(telling(stderr), told);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! A backup is the ledger as it was at one position, and restoring it gives that back.
+
+use crate::support::{
+    Seen, Service, TestLedger, command, random_observations, refuses, scratch_dir, succeeds, until,
+};
+use futures_util::future::join_all;
+use sqlx::{AssertSqlSafe, query, query_scalar};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn backup(ledger: &TestLedger, dir: &Path) -> Command {
+    let mut backup = command(&["backup", "--database-url", &ledger.url]);
+    backup.arg(dir);
+    backup
+}
+
+fn restore(ledger: &TestLedger, dir: &Path) -> Command {
+    let mut restore = command(&["restore", "--database-url", &ledger.url]);
+    restore.arg(dir);
+    restore
+}
+
+fn verify(ledger: &TestLedger) -> String {
+    succeeds(&mut command(&["verify", "--database-url", &ledger.url]))
+}
+
+async fn head(ledger: &TestLedger) -> i64 {
+    let head = query_scalar("select position from head");
+    head.fetch_one(&mut ledger.owner().await).await.unwrap()
+}
+
+/// What was made for a test, without its ledger.
+async fn empty_database() -> TestLedger {
+    let ledger = TestLedger::new().await;
+    drop_ledger(&ledger).await;
+    ledger
+}
+
+async fn drop_ledger(ledger: &TestLedger) {
+    let quiet = "set client_min_messages = warning; drop schema ledger cascade";
+    sqlx::raw_sql(quiet).execute(&mut ledger.owner().await).await.unwrap();
+}
+
+/// The last line that was printed ends with the directory, and has the position before it.
+#[track_caller]
+fn position_of(said: &str) -> i64 {
+    let rest = said.strip_prefix("the ledger up to position ").unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_backup_under_load_is_the_ledger_at_one_position() {
+    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let dir = scratch_dir();
+    let backups: Vec<PathBuf> = (0..3).map(|n| dir.path().join(format!("backup{n}"))).collect();
+    let service = Service::start(&ledger.url);
+    let all = random_observations(3, 40_000, 3_000);
+    let is_over = AtomicBool::new(false);
+    let load = join_all(all.chunks(2_000).map(async |mine| {
+        for seen in mine.iter().take_while(|_| !is_over.load(Ordering::SeqCst)) {
+            service.identify(seen).await;
+        }
+    }));
+    let back_up = async {
+        let mut positions = Vec::new();
+        for dir in &backups {
+            let mut backup = backup(&ledger, dir);
+            let before = head(&ledger).await;
+            let said = tokio::task::spawn_blocking(move || succeeds(&mut backup)).await.unwrap();
+            let position = position_of(&said);
+            assert!((before..=head(&ledger).await).contains(&position), "{said}");
+            positions.push(position);
+        }
+        is_over.store(true, Ordering::SeqCst);
+        positions
+    };
+    let (_, positions) = tokio::join!(load, back_up);
+    assert!(positions[0] < positions[1] && positions[1] < positions[2], "{positions:?}");
+    assert!(service.stop().success());
+
+    for (dir, position) in backups.iter().zip(positions) {
+        let mode = fs::metadata(dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "nobody else may read it");
+        let said = succeeds(&mut restore(&other, dir));
+        assert!(said.contains(&format!("up to position {position},")), "{said}");
+        let said = verify(&other);
+        assert!(said.contains(&format!("{position} events")), "{said}");
+        drop_ledger(&other).await;
+    }
+}
+
+/// What was restored goes on, and is as well protected as it was.
+#[tokio::test]
+async fn a_restored_ledger_goes_on_and_cannot_be_rewritten() {
+    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let dir = scratch_dir();
+    let service = Service::start(&ledger.url);
+    for seen in &random_observations(4, 60, 20) {
+        service.identify(seen).await;
+    }
+    let before = service.contacts(60).await;
+    assert!(service.stop().success());
+    succeeds(&mut backup(&ledger, &dir.path().join("one")));
+    succeeds(&mut restore(&other, &dir.path().join("one")));
+
+    let service = Service::start(&other.url);
+    assert_eq!(service.contacts(60).await, before);
+    service.identify(&Seen::new("one.more@x.org", "")).await;
+    assert!(service.stop().success());
+    verify(&other);
+    let mut sessions = [other.owner().await, other.superuser().await];
+    for session in &mut sessions {
+        for table in ["event", "rules", "checkpoint"] {
+            for rewrite in ["delete from", "truncate"] {
+                let rewrite = AssertSqlSafe(format!("{rewrite} {table}"));
+                let error = query(rewrite).execute(&mut *session).await.unwrap_err();
+                let error = error.as_database_error().unwrap();
+                assert_eq!(error.code().unwrap(), "42501", "{table}: {error}");
+            }
+        }
+    }
+    let is_revoked = "select not has_table_privilege('event', 'delete')";
+    assert!(query_scalar::<_, bool>(is_revoked).fetch_one(&mut sessions[0]).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_there_is_never_written_over() {
+    let ledger = TestLedger::new().await;
+    let dir = scratch_dir();
+    let one = dir.path().join("one");
+    succeeds(&mut backup(&ledger, &one));
+    let said = refuses(&mut backup(&ledger, &one));
+    assert!(said.contains("is there already"), "{said}");
+    let said = refuses(&mut restore(&ledger, &one));
+    assert!(said.contains("there is a ledger ledger in this database already"), "{said}");
+    assert!(said.contains("drop schema \"ledger\" cascade"), "{said}");
+
+    let other = empty_database().await;
+    let said = refuses(restore(&other, &one).args(["--ledger", "shop"]));
+    assert!(said.contains("restore it with --ledger ledger"), "{said}");
+    // A schema that somebody has made beforehand, and that is empty, is not in the way.
+    query("create schema ledger").execute(&mut other.owner().await).await.unwrap();
+    succeeds(&mut restore(&other, &one));
+}
+
+#[tokio::test]
+async fn a_broken_backup_leaves_nothing_behind() {
+    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let dir = scratch_dir();
+    let service = Service::start(&ledger.url);
+    for seen in &random_observations(5, 300, 100) {
+        service.identify(seen).await;
+    }
+    assert!(service.stop().success());
+    let one = dir.path().join("one");
+    let tables = "
+        select count(*)
+        from pg_class as c
+        join pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = 'ledger'";
+    type Break = fn(&Path);
+    let breaks: [(&str, Break); 5] = [
+        ("a file is missing", |dump| fs::remove_file(largest(dump)).unwrap()),
+        ("a file is cut off", |dump| {
+            let file = largest(dump);
+            let bytes = fs::read(&file).unwrap();
+            fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("a byte was changed", |dump| {
+            let file = largest(dump);
+            let mut bytes = fs::read(&file).unwrap();
+            let at = bytes.len() / 2;
+            bytes[at] ^= 0x55;
+            fs::write(file, bytes).unwrap();
+        }),
+        ("there is no list of contents", |dump| fs::remove_file(dump.join("toc.dat")).unwrap()),
+        ("it has no manifest", |dump| {
+            fs::remove_file(dump.parent().unwrap().join("manifest.json")).unwrap();
+        }),
+    ];
+    for (what, break_it) in breaks {
+        succeeds(&mut backup(&ledger, &one));
+        break_it(&one.join("dump"));
+        let said = refuses(&mut restore(&other, &one));
+        assert!(!said.contains("shop.example"), "{what}: {said}");
+        let left: i64 = query_scalar(tables).fetch_one(&mut other.owner().await).await.unwrap();
+        assert_eq!(left, 0, "{what}: {said}");
+        fs::remove_dir_all(&one).unwrap();
+    }
+    succeeds(&mut backup(&ledger, &one));
+    succeeds(&mut restore(&other, &one));
+    verify(&other);
+}
+
+/// The data of a table, compressed.
+fn largest(dump: &Path) -> PathBuf {
+    let files = fs::read_dir(dump).unwrap().map(|entry| entry.unwrap().path());
+    let data = files.filter(|file| file.extension().is_some_and(|it| it == "gz"));
+    data.max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap()
+}
+
+#[tokio::test]
+async fn a_backup_of_a_newer_version_is_refused() {
+    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let dir = scratch_dir();
+    let one = dir.path().join("one");
+    succeeds(&mut backup(&ledger, &one));
+    let manifest = fs::read_to_string(one.join("manifest.json")).unwrap();
+    let version = format!("\"schemaVersion\": {}", identity_ledger::ledger::schema_version());
+    let newer = manifest.replace(&version, "\"schemaVersion\": 99991231235959");
+    assert_ne!(newer, manifest);
+    fs::write(one.join("manifest.json"), newer).unwrap();
+    let said = refuses(&mut restore(&other, &one));
+    assert!(said.contains("was made by a newer version"), "{said}");
+}
+
+/// Whoever is killed leaves what does not look like a backup, and is told of it the next time.
+#[tokio::test]
+async fn a_backup_that_was_broken_off_does_not_look_like_one() {
+    let ledger = TestLedger::new().await;
+    let fill = "
+        insert into event (position, recorded_at, kind, line)
+        select n + 1, now(), 'filled', repeat(md5(n::text), 30)
+        from generate_series(1, 200000) as n";
+    query(fill).execute(&mut ledger.owner().await).await.unwrap();
+    let dir = scratch_dir();
+    let (one, unfinished) = (dir.path().join("one"), dir.path().join("one.unfinished"));
+    let mut killed = backup(&ledger, &one).spawn().unwrap();
+    until("it is under way", || unfinished.join("dump").exists());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(!one.exists() && unfinished.exists());
+    let said = refuses(&mut restore(&empty_database().await, &unfinished));
+    assert!(said.contains("is no backup"), "{said}");
+    let said = refuses(&mut backup(&ledger, &one));
+    assert!(said.contains("one.unfinished") && said.contains("remove it"), "{said}");
+    fs::remove_dir_all(&unfinished).unwrap();
+    succeeds(&mut backup(&ledger, &one));
+    assert!(one.join("manifest.json").exists() && !unfinished.exists());
+}
+
+/// It is in the environment of the programs that are run, which only their user can read.
+#[tokio::test]
+async fn a_password_is_on_no_command_line() {
+    let ledger = TestLedger::new().await;
+    let fill = "
+        insert into event (position, recorded_at, kind, line)
+        select n + 1, now(), 'filled', repeat(md5(n::text), 30)
+        from generate_series(1, 100000) as n";
+    query(fill).execute(&mut ledger.owner().await).await.unwrap();
+    let dir = scratch_dir();
+    let url = ledger.url.replace("//shop@", "//shop:canary%2Fpassword@");
+    let mut backup = command(&["backup"]);
+    backup.env("DATABASE_URL", url).arg(dir.path().join("one"));
+    let mut running = backup.stdout(Stdio::null()).spawn().unwrap();
+    let mut seen = 0;
+    while running.try_wait().unwrap().is_none() {
+        for process in fs::read_dir("/proc").unwrap() {
+            let line = fs::read(process.unwrap().path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            let is_dump = line.contains("pg_dump") && line.contains(dir.path().to_str().unwrap());
+            seen += usize::from(is_dump);
+            assert!(!line.contains("canary"), "{line}");
+        }
+    }
+    assert!(seen > 0, "pg_dump was seen");
+}
+
+#[test]
+fn the_private_server_is_backed_up_and_restored_into_a_new_one() {
+    let dir = scratch_dir();
+    let at = |verb: &str, data_dir: &str| {
+        let mut command = command(&[verb, "--data-dir", data_dir]);
+        command.current_dir(&dir);
+        command
+    };
+    succeeds(&mut at("rebuild", "data"));
+    let said = refuses(at("backup", "nowhere").arg("one"));
+    assert!(said.contains("there is no ledger ledger in nowhere"), "{said}");
+    let said = succeeds(at("backup", "data").arg("one"));
+    assert_eq!(said, "the ledger up to position 1 is in one\n");
+    succeeds(at("restore", "new").arg("one"));
+    let said = succeeds(&mut at("verify", "new"));
+    assert!(said.contains("verified: 1 events"), "{said}");
+}
