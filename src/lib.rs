@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod erasure;
 pub mod export;
 mod files;
 pub mod http;
