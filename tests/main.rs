@@ -6,6 +6,7 @@ mod support;
 
 mod commands;
 mod crashes;
+mod erasure;
 mod export;
 mod faults;
 mod feed;

@@ -6,9 +6,11 @@
 //! what reads all observations.
 
 mod erase;
+mod eraser;
 mod held;
 mod sweep;
 
 pub use erase::{Erased, NotErased, erase};
+pub use eraser::Eraser;
 pub use held::{Held, HeldContact, HeldObservation, held};
-pub use sweep::{Sweeper, sweep};
+pub use sweep::sweep;
