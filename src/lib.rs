@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backup;
 pub mod cli;
+pub mod erasure;
 pub mod export;
 mod files;
 pub mod http;

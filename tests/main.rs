@@ -7,6 +7,7 @@ mod support;
 mod backup;
 mod commands;
 mod crashes;
+mod erasure;
 mod export;
 mod faults;
 mod feed;

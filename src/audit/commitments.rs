@@ -1,9 +1,10 @@
 //! Observations against the events that commit to them.
 
 use super::difference::Difference;
+use super::erasures::Erasures;
 use super::lines::{Observed, micros};
 use crate::export::ObservationLine;
-use crate::identity::{Commitment, Email, Identifiers, PhoneNumber, Salt};
+use crate::identity::{Commitment, Email, Identifiers, ObservationId, PhoneNumber, Salt};
 use crate::ledger::{CopiedRow, CopiedRows};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -19,34 +20,46 @@ struct Kept<'a> {
     position: i64,
     email: Option<&'a str>,
     phone_number: Option<&'a str>,
-    salt: &'a [u8],
+    salt: Option<&'a [u8]>,
 }
 
-/// Checks that the rows are the observations, in order, and returns what they hold.
+/// Checks that the rows are the observations, in order, and returns what they hold: nothing where
+/// they were erased.
 pub fn check_rows(
     observed: &[Observed],
     rows: &CopiedRows,
-) -> Result<Vec<Identifiers>, Difference> {
+    erasures: &Erasures,
+) -> Result<Vec<Option<Identifiers>>, Difference> {
     let mut rows = rows.iter();
-    let check = |observed| {
+    let check = |observed: &Observed| {
         let mut row = rows.next().ok_or_else(|| missing(observed))?;
-        check_row(observed, &mut row)
+        let is_erased = erasures.contains(ObservationId::new(observed.id));
+        check_row(observed, &mut row, is_erased)
     };
     observed.iter().map(check).collect()
 }
 
-fn check_row(observed: &Observed, row: &mut CopiedRow<'_>) -> Result<Identifiers, Difference> {
+fn check_row(
+    observed: &Observed,
+    row: &mut CopiedRow<'_>,
+    is_erased: bool,
+) -> Result<Option<Identifiers>, Difference> {
     let (id, position) = (row.number().unwrap_or(0), row.number().unwrap_or(0));
     let observed_at = row.number();
     let (email, phone_number) = (row.text(), row.text());
-    let salt = row.bytes().unwrap_or_default();
+    let salt = row.bytes();
     let kept = Kept { id, position, email, phone_number, salt };
-    check(observed, &kept)?;
+    check_place(observed, &kept)?;
+    if !is_erased {
+        check_commitment(observed, &kept)?;
+    } else if email.is_some() || phone_number.is_some() || salt.is_some() {
+        return Err(still_there(observed));
+    }
     if observed_at != Some(micros(observed.recorded_at)) {
         let expected = observed.recorded_at.to_rfc3339();
         return Err(differs(observed, "time ", &expected, "another"));
     }
-    identifiers(&kept).ok_or_else(|| missing(observed))
+    Ok(identifiers(&kept))
 }
 
 /// Checks that a line of an export is the observation, and returns what it holds.
@@ -55,15 +68,26 @@ pub fn check_line(observed: &Observed, line: Option<&str>) -> Result<Identifiers
     let Ok(line) = serde_json::from_str::<ObservationLine>(line) else {
         return Err(Difference::at(observed.position, PART, "a line of JSON", "other text"));
     };
+    let salt = BASE64_STANDARD.decode(&line.salt).ok();
     let kept = Kept {
         id: line.id,
         position: line.position,
         email: line.email.as_deref(),
         phone_number: line.phone_number.as_deref(),
-        salt: &BASE64_STANDARD.decode(&line.salt).unwrap_or_default(),
+        salt: salt.as_deref(),
     };
-    check(observed, &kept)?;
+    check_place(observed, &kept)?;
+    check_commitment(observed, &kept)?;
     identifiers(&kept).ok_or_else(|| missing(observed))
+}
+
+/// Checks that the next line of an export is not of the observation, which was erased.
+pub fn check_no_line(observed: &Observed, line: Option<&str>) -> Result<(), Difference> {
+    let line = line.and_then(|line| serde_json::from_str::<ObservationLine>(line).ok());
+    match line.filter(|line| line.id == observed.id) {
+        Some(_) => Err(still_there(observed)),
+        None => Ok(()),
+    }
 }
 
 /// What a line of an export holds that was checked before.
@@ -73,7 +97,7 @@ pub fn read_line(line: &str) -> Option<Identifiers> {
     Identifiers::new(email, line.phone_number.as_deref().map(PhoneNumber::recorded))
 }
 
-fn check(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
+fn check_place(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
     if kept.id != observed.id {
         return Err(missing(observed));
     }
@@ -81,6 +105,10 @@ fn check(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
         let (expected, found) = (observed.position.to_string(), kept.position.to_string());
         return Err(differs(observed, "position ", &expected, &found));
     }
+    Ok(())
+}
+
+fn check_commitment(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
     let expected = String::from(observed.commitment);
     let found = commitment(kept).map_or_else(|| "none".to_owned(), String::from);
     if found != expected {
@@ -91,12 +119,17 @@ fn check(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
 
 /// None where there is nothing to commit to.
 fn commitment(kept: &Kept<'_>) -> Option<Commitment> {
-    Some(Commitment::to(&identifiers(kept)?, Salt(kept.salt.try_into().ok()?)))
+    Some(Commitment::to(&identifiers(kept)?, Salt(kept.salt?.try_into().ok()?)))
 }
 
 fn identifiers(kept: &Kept<'_>) -> Option<Identifiers> {
     let email = kept.email.map(Email::recorded);
     Identifiers::new(email, kept.phone_number.map(PhoneNumber::recorded))
+}
+
+fn still_there(observed: &Observed) -> Difference {
+    let expected = format!("observation {} with nothing left: it was erased", observed.id);
+    Difference::at(observed.position, PART, expected, "something")
 }
 
 fn missing(observed: &Observed) -> Difference {

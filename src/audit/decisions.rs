@@ -1,55 +1,68 @@
 //! Decisions, made again from the observations.
 
-use super::difference::Difference;
+use super::difference::{Difference, told};
+use super::erasures::Erasures;
+use super::rule_change::RuleChange;
 use crate::identity::{
-    Census, Differences, Event, Fact, Holders, Identifiers, ObservationId, Rules,
+    Census, ContactErased, ContactId, ContactObserved, Differences, Event, Fact, Holders,
+    Identifiers, Links, ObservationId, Rules, believe,
 };
 use crate::projection::Replay;
-use std::collections::VecDeque;
-
-const PART: &str = "decision";
+use std::collections::{HashSet, VecDeque};
 
 /// What the events up to a position say, beside what the resolver says to the observations.
+///
+/// Those that were erased since cannot be asked. So of a decision that concerned an identity with
+/// one among them, what it says of the holders of keys is believed, and what follows from that is
+/// checked.
 #[derive(Default)]
 pub struct Decisions {
     /// The fold of the events.
     pub replay: Replay,
     /// The rules then in force. `None` where this binary would make other keys by them.
     rules: Option<Rules>,
+    /// Of the observations that were not erased since.
     census: Census,
     /// What has been decided and must come next.
     expected: VecDeque<Fact>,
-    /// Observations whose decisions were made again, and those where that could not be.
+    /// Or a rule change that cannot be decided as a whole.
+    change: Option<RuleChange>,
+    erasures: Erasures,
+    /// The primaries of identities with observations that are to be erased.
+    to_be_erased: HashSet<ContactId>,
+    /// Observations whose decisions were made again, those that were believed, and those where
+    /// nothing could be checked.
     pub remade_len: i64,
+    pub believed_len: i64,
     pub not_remade_len: i64,
 }
 
 impl Decisions {
+    /// `erasures` are those of the whole ledger.
+    pub fn beside(erasures: Erasures) -> Self {
+        Self { erasures, ..Self::default() }
+    }
+
     /// Checks the next event, which is no change of rules. `identifiers` are those of its own
-    /// observation, where it is a `ContactObserved`.
+    /// observation, where it is a `ContactObserved` and they were not erased.
     pub fn check(
         &mut self,
         event: &Event,
         identifiers: Option<&Identifiers>,
     ) -> Result<(), Difference> {
-        let fact = &event.fact;
-        match (fact, &self.rules) {
-            (_, Some(_)) if !self.expected.is_empty() => self.take_expected(event)?,
-            (Fact::ContactObserved(observed), Some(rules)) => {
-                let keys = identifiers.map(|identifiers| rules.keys(identifiers));
-                let Some(keys) = keys else {
-                    return Err(differs(event, "a decision on an observation", told(fact)));
-                };
-                let (id, at) = (observed.observation_id, event.recorded_at);
-                self.expected.extend(self.census.observe(id, &keys, at).facts(observed.commitment));
-                self.take_expected(event)?;
-                self.remade_len += 1;
+        match (&event.fact, &mut self.change) {
+            (Fact::ContactErased(erased), _) => {
+                self.settle(event)?;
+                self.check_erased(event, erased)?;
             }
-            (Fact::ContactObserved(_), None) => self.not_remade_len += 1,
-            (_, Some(_)) => return Err(differs(event, "no such decision", told(fact))),
-            (_, None) => {}
+            (Fact::ContactObserved(observed), _) => {
+                self.settle(event)?;
+                self.decide(event, observed, identifiers)?;
+            }
+            (_, Some(change)) => change.take(event, &mut self.replay.links)?,
+            (_, None) => self.take_expected(event)?,
         }
-        self.replay.apply(event);
+        self.fold(event);
         Ok(())
     }
 
@@ -66,18 +79,16 @@ impl Decisions {
         event: &Event,
         decided: Option<(Rules, Census)>,
     ) -> Result<(), Difference> {
-        if !self.expected.is_empty() {
-            self.take_expected(event)?;
-        }
-        let (rules, mut census) = decided.unzip();
-        if let Some(census) = &mut census {
-            self.replay.links.compress_all();
-            census.links.compress_all();
-            let differences = Differences::between(&self.replay.links, &census.links);
-            self.expected.extend(differences.facts(&self.replay.links, &census.links));
-        }
+        self.settle(event)?;
+        self.check_left_over()?;
+        let (rules, census) = decided.unzip();
         (self.rules, self.census) = (rules, census.unwrap_or_default());
-        self.replay.apply(event);
+        if self.rules.is_some() {
+            self.replay.links.compress_all();
+            self.census.links.compress_all();
+            self.expect_differences(event);
+        }
+        self.fold(event);
         Ok(())
     }
 
@@ -89,32 +100,138 @@ impl Decisions {
         }
     }
 
+    /// How many observations were erased.
+    pub fn erased_len(&self) -> usize {
+        self.erasures.len()
+    }
+
     /// Checks that all has come that was to come.
-    pub fn end(&self) -> Result<(), Difference> {
-        match self.expected.front() {
-            Some(fact) => {
-                let position = self.replay.position.next().get();
-                Err(Difference::at(position, PART, told(fact), "the end of the ledger"))
-            }
-            None => Ok(()),
+    pub fn end(&mut self) -> Result<(), Difference> {
+        if let Some(fact) = self.expected.front() {
+            let position = self.replay.position.next();
+            return Err(Difference::decision(position, told(fact), "the end of the ledger"));
         }
+        self.end_change()?;
+        self.check_left_over()
+    }
+
+    /// Before an event that begins something new: what was begun must have ended.
+    fn settle(&mut self, event: &Event) -> Result<(), Difference> {
+        match self.expected.front() {
+            Some(expected) => Err(differs(event, told(expected))),
+            None => self.end_change(),
+        }
+    }
+
+    fn end_change(&mut self) -> Result<(), Difference> {
+        let Some(change) = self.change.take() else { return Ok(()) };
+        let links = &mut self.replay.links;
+        change.check(links, &self.census.links, &self.erasures)?;
+        self.to_be_erased = self.erasures.primaries(links);
+        Ok(())
+    }
+
+    fn expect_differences(&mut self, event: &Event) {
+        let links = &self.replay.links;
+        if !self.erasures.primaries(links).is_empty() {
+            self.change = Some(RuleChange::new(event.position, links.clone()));
+            return;
+        }
+        let differences = Differences::between(links, &self.census.links);
+        self.expected.extend(differences.facts(links, &self.census.links));
+    }
+
+    fn decide(
+        &mut self,
+        event: &Event,
+        observed: &ContactObserved,
+        identifiers: Option<&Identifiers>,
+    ) -> Result<(), Difference> {
+        let Some(rules) = &self.rules else {
+            self.not_remade_len += 1;
+            return Ok(());
+        };
+        let id = observed.observation_id;
+        let decision = identifiers.map(|identifiers| {
+            self.census.observe(id, &rules.keys(identifiers), event.recorded_at)
+        });
+        let links = &mut self.replay.links;
+        let decision = match decision.filter(|_| !concerns(observed, links, &self.to_be_erased)) {
+            Some(decision) => {
+                self.remade_len += 1;
+                decision
+            }
+            None => {
+                self.believed_len += 1;
+                let believed = believe(observed, |holder| links.find(holder));
+                believed.ok_or_else(|| differs(event, "holders that are contacts"))?
+            }
+        };
+        if identifiers.is_none() {
+            self.census.leave_out(id);
+        }
+        self.expected.extend(decision.facts(observed.commitment));
+        self.take_expected(event)
     }
 
     fn take_expected(&mut self, event: &Event) -> Result<(), Difference> {
-        let expected = self.expected.pop_front().filter(|expected| *expected != event.fact);
-        match expected {
-            Some(expected) => Err(differs(event, told(&expected), told(&event.fact))),
+        match self.expected.pop_front() {
+            Some(expected) if expected == event.fact => Ok(()),
+            Some(expected) => Err(differs(event, told(&expected))),
+            None if self.rules.is_some() => Err(differs(event, "no such decision")),
             None => Ok(()),
+        }
+    }
+
+    fn check_erased(&self, event: &Event, erased: &ContactErased) -> Result<(), Difference> {
+        let primary = erased.contact_id;
+        let ids = &erased.observation_ids;
+        let links = &self.replay.links;
+        if !ids.is_sorted_by(|one, next| one < next) || !ids.contains(&primary.into()) {
+            return Err(differs(event, "numbers in order, the primary's among them"));
+        }
+        if let Some(other) = ids.iter().find(|id| links.resolve(**id) != Some(primary)) {
+            let expected = format!("observations of {primary}, as {other} is none");
+            return Err(differs(event, expected));
+        }
+        Ok(())
+    }
+
+    /// An erasure takes the whole identity.
+    fn check_left_over(&self) -> Result<(), Difference> {
+        let Some(id) = self.replay.links.left_over() else { return Ok(()) };
+        let expected = "no observation of an erased identity that is not erased".to_owned();
+        let (part, found) = ("erasure", format!("observation {id}"));
+        Err(Difference { position: None, part, expected, found })
+    }
+
+    fn fold(&mut self, event: &Event) {
+        self.replay.apply(event);
+        match &event.fact {
+            Fact::ContactObserved(observed) if self.erasures.contains(observed.observation_id) => {
+                let primary = self.replay.links.resolve(observed.observation_id);
+                self.to_be_erased.extend(primary);
+            }
+            Fact::ContactLinked(_) | Fact::PrimaryDemoted(_) => {
+                let [contact, primary] = [event.fact.contact_id(), event.fact.primary_id()];
+                if contact.is_some_and(|contact| self.to_be_erased.remove(&contact)) {
+                    self.to_be_erased.extend(primary);
+                }
+            }
+            Fact::ContactErased(erased) => _ = self.to_be_erased.remove(&erased.contact_id),
+            _ => {}
         }
     }
 }
 
-fn differs(event: &Event, expected: impl ToString, found: impl ToString) -> Difference {
-    Difference::at(event.position.get(), PART, expected, found)
+/// Whether an observation met one of these identities.
+fn concerns(observed: &ContactObserved, links: &mut Links, primaries: &HashSet<ContactId>) -> bool {
+    let holders = [observed.email, observed.phone_number].into_iter().flatten();
+    let mut holders = holders.filter_map(|matched| matched.holder());
+    !primaries.is_empty()
+        && holders.any(|holder| links.find(holder).is_some_and(|id| primaries.contains(&id)))
 }
 
-/// A fact has numbers and hashes only.
-fn told(fact: &Fact) -> String {
-    let data = serde_json::to_string(fact).expect("a fact is plain data");
-    format!("{} {data}", fact.kind())
+fn differs(event: &Event, expected: impl ToString) -> Difference {
+    Difference::decision(event.position, expected, told(&event.fact))
 }

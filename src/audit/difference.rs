@@ -1,5 +1,6 @@
 //! The first thing that is not as it should be.
 
+use crate::identity::{Fact, Position};
 use serde::Serialize;
 
 /// What is not as it should be, and where. Holds hashes, numbers and times, never an email or a
@@ -24,6 +25,17 @@ impl Difference {
         let (expected, found) = (expected.to_string(), found.to_string());
         Self { position: Some(position), part, expected, found }
     }
+
+    /// About what was decided in an event.
+    pub fn decision(position: Position, expected: impl ToString, found: impl ToString) -> Self {
+        Self::at(position.get(), "decision", expected, found)
+    }
+}
+
+/// A fact has numbers, hashes and codes only.
+pub fn told(fact: &Fact) -> String {
+    let data = serde_json::to_string(fact).expect("a fact is plain data");
+    format!("{} {data}", fact.kind())
 }
 
 fn at(position: Option<i64>) -> String {

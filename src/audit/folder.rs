@@ -3,6 +3,7 @@
 use super::commitments;
 use super::decisions::Decisions;
 use super::difference::Difference;
+use super::erasures::Erasures;
 use super::lines::{CheckedLines, Observed};
 use super::tree::{StoredPart, TreeCheck};
 use crate::export::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR, whole_lines};
@@ -11,6 +12,7 @@ use crate::progress::Progress;
 use crate::seal::{Checkpoint, TreeHead, VerifierKeys};
 use anyhow::{Context as _, ensure};
 use std::fs::read_to_string;
+use std::iter::Peekable;
 use std::path::Path;
 
 /// In events.
@@ -19,17 +21,22 @@ const PAGE_LEN: usize = 8_192;
 /// What was found to be right.
 pub struct VerifiedFolder {
     pub events_len: u64,
-    /// None where the export was made without them. Their decisions were made again.
+    /// None where the export was made without them. Their decisions were made again, but for those
+    /// that were erased or had met one that was.
     pub observations_len: Option<u64>,
+    pub erased_len: usize,
 }
+
+type Lines = Peekable<Box<dyn Iterator<Item = anyhow::Result<String>>>>;
 
 struct Folder<'a> {
     dir: &'a Path,
     tree: TreeCheck,
     lines: CheckedLines,
-    observations: Option<Box<dyn Iterator<Item = anyhow::Result<String>>>>,
+    observations: Option<Lines>,
     observations_len: u64,
     events: Vec<Event>,
+    erasures: Erasures,
     decisions: Decisions,
     signed: Vec<(&'static str, TreeHead)>,
 }
@@ -55,19 +62,34 @@ pub fn verify_folder(
     let observations = dir.join(OBSERVATIONS);
     let has_observations = observations.exists();
     let observations = has_observations.then(|| whole_lines(&observations)).transpose()?;
+    let erasures = erasures(dir)?;
     let mut folder = Folder {
         dir,
         tree: TreeCheck::new(None),
         lines: CheckedLines::default(),
-        observations: observations.map(|lines| Box::new(lines) as Box<_>),
+        observations: observations
+            .map(|lines| (Box::new(lines) as Box<dyn Iterator<Item = _>>).peekable()),
         observations_len: 0,
         events: Vec::new(),
-        decisions: Decisions::default(),
+        decisions: Decisions::beside(erasures.clone()),
+        erasures,
         signed,
     };
     folder.events(last.size)?;
-    let observations_len = has_observations.then_some(folder.observations_len);
-    Ok(VerifiedFolder { events_len: last.size, observations_len })
+    Ok(VerifiedFolder {
+        events_len: last.size,
+        observations_len: has_observations.then_some(folder.observations_len),
+        erased_len: folder.erasures.len(),
+    })
+}
+
+/// All that the events name.
+fn erasures(dir: &Path) -> anyhow::Result<Erasures> {
+    let mut erasures = Erasures::default();
+    for line in whole_lines(&dir.join(EVENTS))? {
+        erasures.note(&line?);
+    }
+    Ok(erasures)
 }
 
 fn read_checkpoint(file: &Path, keys: &VerifierKeys) -> anyhow::Result<TreeHead> {
@@ -120,8 +142,9 @@ impl Folder<'_> {
                 Fact::RulesActivated(activated) => self.activated(&event, &activated.digest)?,
                 Fact::ContactObserved(_) => {
                     let observed = observed.next().context("an observation was just listed")?;
-                    if let Some(identifiers) = self.observation(&observed)? {
-                        self.decisions.check(&event, Some(&identifiers))?;
+                    let identifiers = self.observation(&observed)?;
+                    if self.observations.is_some() {
+                        self.decisions.check(&event, identifiers.as_ref())?;
                     }
                 }
                 _ if self.observations.is_some() => self.decisions.check(&event, None)?,
@@ -131,10 +154,21 @@ impl Folder<'_> {
         Ok(())
     }
 
-    /// `None` where the export was made without observations.
+    /// `None` where the export was made without observations, or this one was erased.
     fn observation(&mut self, observed: &Observed) -> anyhow::Result<Option<Identifiers>> {
         self.observations_len += 1;
+        let number = self.observations_len.cast_signed();
+        if observed.id != number {
+            let (part, expected) = ("observation", format!("number {number}"));
+            let found = format!("number {}", observed.id);
+            return Err(Difference::at(observed.position, part, expected, found).into());
+        }
         let Some(lines) = &mut self.observations else { return Ok(None) };
+        if self.erasures.contains(ObservationId::new(number)) {
+            let next = lines.peek().and_then(|line| line.as_deref().ok());
+            commitments::check_no_line(observed, next)?;
+            return Ok(None);
+        }
         let line = lines.next().transpose()?;
         Ok(Some(commitments::check_line(observed, line.as_deref())?))
     }
@@ -146,11 +180,15 @@ impl Folder<'_> {
         }
         let last = self.decisions.last_observation().get();
         let mut census = Census::with_capacity(usize::try_from(last)?);
-        let lines = whole_lines(&self.dir.join(OBSERVATIONS))?;
-        for (line, id) in lines.zip(1..=last) {
-            let identifiers = commitments::read_line(&line?).context("it was read before")?;
-            let keys = rules.keys(&identifiers);
-            census.observe(ObservationId::new(id), &keys, event.recorded_at);
+        let mut lines = whole_lines(&self.dir.join(OBSERVATIONS))?;
+        for id in (1..=last).map(ObservationId::new) {
+            if self.erasures.contains(id) {
+                census.leave_out(id);
+                continue;
+            }
+            let line = lines.next().transpose()?.context("it was read before")?;
+            let identifiers = commitments::read_line(&line).context("it was read before")?;
+            census.observe(id, &rules.keys(&identifiers), event.recorded_at);
         }
         Ok(self.decisions.activate(event, Some((rules, census)))?)
     }

@@ -3,7 +3,7 @@
 use super::auditor::Auditor;
 use crate::identity::{Event, Fact, ObservationId, Position, RulesActivated, reading};
 use crate::ledger::{EventRow, Unanswered};
-use sqlx::{query, query_file};
+use sqlx::{query, query_file, query_scalar};
 use std::sync::Arc;
 
 /// An event beside what it means.
@@ -41,6 +41,18 @@ impl Auditor {
         }
         let activated = self.activated().await?;
         rows.into_iter().map(|row| happened(row, &activated)).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Whether one of these observations was erased.
+    pub async fn is_erased(&self, ids: &[ObservationId]) -> Result<bool, Unanswered> {
+        let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
+        let erased = query_scalar!(
+            r#"select exists (
+                select from observation where id = any($1) and salt is null
+            ) as "is_erased!""#,
+            &ids
+        );
+        Ok(erased.fetch_one(&self.pool).await?)
     }
 
     async fn is_observed(&self, id: ObservationId) -> Result<bool, sqlx::Error> {

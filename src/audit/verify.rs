@@ -57,10 +57,11 @@ pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
     verify_with(database, Trust::default()).await
 }
 
-/// Checks everything. Fails with the first difference.
+/// Checks everything. Fails with the first difference. Nothing is erased meanwhile.
 pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Verified> {
-    let (walked, mut decisions) = walk(database, trust).await?;
     let mut owner = database.owner().await?;
+    ledger::hold_erasures(&mut owner, "verify").await?;
+    let (walked, mut decisions) = walk(database, trust).await?;
     let mut progress = Progress::new();
     let rules = ledger::rules_in_force(&mut owner).await?;
     // They may have changed since the walk began.

@@ -3,6 +3,7 @@
 use super::commitments;
 use super::decisions::Decisions;
 use super::difference::Difference;
+use super::erasures::Erasures;
 use super::lines::{self, CheckedLines, check_time};
 use super::tree::{StoredPart, TreeCheck, check_tile};
 use crate::identity::{Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
@@ -40,6 +41,10 @@ pub struct Walked {
     pub outside: Option<i64>,
     /// Observations that need another version of a normaliser.
     pub not_remade_len: i64,
+    /// Observations that were erased, and those whose decisions are believed: these and the ones
+    /// that had met them.
+    pub erased_len: usize,
+    pub believed_len: i64,
 }
 
 struct Walk {
@@ -48,6 +53,7 @@ struct Walk {
     /// Where the ledger ended when the walk began, and the tree.
     head: i64,
     sealed: i64,
+    erasures: Erasures,
 }
 
 /// Some events, right by themselves, and what is stored of the tree over them.
@@ -55,7 +61,7 @@ struct Page {
     end: i64,
     lines: CheckedLines,
     /// Of the observations in it, in order.
-    identifiers: Vec<Identifiers>,
+    identifiers: Vec<Option<Identifiers>>,
     stored: StoredPart,
 }
 
@@ -70,7 +76,7 @@ struct Steps {
 }
 
 /// Checks lines, columns, tree, checkpoints, signatures, commitments and decisions. Fails with the
-/// first [`Difference`]; else returns what the events say, too.
+/// first [`Difference`]; else returns what the events say, too. The caller holds erasures.
 pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, Decisions)> {
     let outside = trust.outside.map(|dir| kept_outside(&dir, trust.keys.as_ref())).transpose()?;
     let sessions = database.readers(SESSIONS_MAX);
@@ -79,7 +85,9 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     let head = ledger::position(&sessions).await?.get();
     let outside = outside.map(|head| ("checkpoint outside", head));
     check_end(head, sealed, outside)?;
-    let walk = Walk { database: database.clone(), sessions, head, sealed };
+    let erasures = Erasures::read(&sessions, head).await?;
+    let mut decisions = Decisions::beside(erasures.clone());
+    let walk = Walk { database: database.clone(), sessions, head, sealed, erasures };
     let mut steps = Steps {
         tree: TreeCheck::new(trust.keys),
         outside: outside.into_iter().collect(),
@@ -87,7 +95,6 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         last_time: None,
         upper: Vec::new(),
     };
-    let mut decisions = Decisions::default();
     walk.pages(&mut steps, &mut decisions).await?;
     decisions.end()?;
     walk.check_edges(steps.observations_len).await?;
@@ -99,6 +106,8 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         sealed,
         outside: outside.map(|(_, head)| head.size.cast_signed()),
         not_remade_len: decisions.not_remade_len,
+        erased_len: decisions.erased_len(),
+        believed_len: decisions.believed_len,
     };
     Ok((walked, decisions))
 }
@@ -156,7 +165,7 @@ impl Walk {
         &self,
         steps: &mut Steps,
         decisions: &mut Decisions,
-        undecided: &mut Vec<(Vec<Event>, Vec<Identifiers>)>,
+        undecided: &mut Vec<(Vec<Event>, Vec<Option<Identifiers>>)>,
     ) -> anyhow::Result<()> {
         self.check_tiles(&std::mem::take(&mut steps.upper)).await?;
         for (events, identifiers) in undecided.drain(..) {
@@ -193,7 +202,7 @@ impl Walk {
         &self,
         decisions: &mut Decisions,
         events: Vec<Event>,
-        identifiers: Vec<Identifiers>,
+        identifiers: Vec<Option<Identifiers>>,
     ) -> anyhow::Result<()> {
         let mut identifiers = identifiers.iter();
         for event in &events {
@@ -210,7 +219,10 @@ impl Walk {
                     };
                     decisions.activate(event, decided)?;
                 }
-                Fact::ContactObserved(_) => decisions.check(event, identifiers.next())?,
+                Fact::ContactObserved(_) => {
+                    let identifiers = identifiers.next().context("an observation was just read")?;
+                    decisions.check(event, identifiers.as_ref())?;
+                }
                 _ => decisions.check(event, None)?,
             }
         }
@@ -241,7 +253,9 @@ impl Walk {
             );
             let rows = ledger::copy_out(&mut session, &observations).await?;
             let observed = lines.observed.clone();
-            identifiers = blocking(move || commitments::check_rows(&observed, &rows)).await?;
+            let erasures = self.erasures.clone();
+            let check = move || commitments::check_rows(&observed, &rows, &erasures);
+            identifiers = blocking(check).await?;
         }
         // Only now: what is wrong with an observation before it comes first.
         if let Some(wrong) = wrong {

@@ -23,8 +23,8 @@ pub struct Why {
 }
 
 pub enum Outcome {
-    /// No chain where the position is one within a rule change, whose links are on their way, or
-    /// where it leads through more observations than are read.
+    /// No chain where the position is one within a rule change, whose links are on their way, where
+    /// it led through what was erased since, or through more observations than are read.
     Linked(Option<Chain>),
     Apart {
         never_linking: Vec<Unlinked>,

@@ -1,6 +1,7 @@
 //! The whole configuration: read once, printed by `--help`.
 
 use crate::audit::Moment;
+use crate::identity::ReasonCode;
 use crate::ledger::LedgerName;
 use crate::postgres::Chosen;
 use crate::rebuild::Limits;
@@ -42,6 +43,8 @@ pub enum Command {
     History(HistoryConfig),
     /// Say why two observations belong to one customer, or what stands between them.
     Why(WhyConfig),
+    /// Forget the whole customer that an observation belongs to, for ever.
+    Erase(EraseConfig),
     /// Fold the whole ledger into a fresh contact table and swap it in, while the service runs.
     Rebuild,
     /// Show, check, compare and activate matching rules.
@@ -189,16 +192,8 @@ pub struct RulesActivation {
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub reason: String,
 
-    /// By whom, for the ledger.
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "USER",
-        hide_env_values = true,
-        default_value = "operator"
-    )]
-    #[arg(value_parser = reason)]
-    pub by: String,
+    #[command(flatten)]
+    pub operator: Operator,
 
     /// Do not ask.
     #[arg(long, short)]
@@ -300,6 +295,42 @@ pub struct HistoryConfig {
     /// The number of any observation of the customer.
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     pub id: i64,
+}
+
+#[derive(Args)]
+pub struct EraseConfig {
+    /// The number of any observation of the customer.
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: i64,
+
+    /// Why, for the ledger, as a code such as customer-request: small letters, hyphens and at most 4
+    /// digits.
+    #[arg(long, value_name = "CODE")]
+    pub reason: ReasonCode,
+
+    #[command(flatten)]
+    pub operator: Operator,
+
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Args)]
+pub struct Operator {
+    /// By whom, for the ledger.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "USER",
+        hide_env_values = true,
+        default_value = "operator"
+    )]
+    #[arg(value_parser = reason)]
+    pub by: String,
 }
 
 #[derive(Args)]

@@ -4,7 +4,7 @@ use super::config::{DatabaseConfig, HistoryConfig};
 use super::place::Place;
 use crate::audit::{Auditor, Happened};
 use crate::identity::{ObservationId, Position};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use chrono::SecondsFormat;
 use std::io::{self, Write, stdout};
 
@@ -18,6 +18,7 @@ pub async fn history(database: DatabaseConfig, config: HistoryConfig) -> anyhow:
     let mut after = Position::default();
     loop {
         let page = auditor.history(id, after, PAGE_LEN).await?;
+        ensure!(!auditor.is_erased(&[id]).await?, "the customer of observation {id} was erased");
         let page = page.with_context(|| format!("no observation has the number {id} yet"))?;
         page.iter().try_for_each(|happened| print(&mut stdout().lock(), happened))?;
         match page.last() {

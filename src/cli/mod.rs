@@ -4,8 +4,10 @@
 //! to do next, and the exit code is not 0.
 //! Never: decides anything, or holds SQL.
 
+mod asking;
 mod backup;
 mod config;
+mod erase;
 mod export;
 mod history;
 mod impact;
@@ -55,6 +57,7 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
         Command::Serve(config) => serve::serve(database, config, signal).await,
         Command::History(config) => unless(signal, history::history(database, config)).await,
         Command::Why(config) => unless(signal, why::why(database, config)).await,
+        Command::Erase(config) => unless(signal, erase::erase(database, config)).await,
         Command::Rebuild => unless(signal, rebuild(database)).await,
         Command::Rules(command) => unless(signal, rules::run(database, command)).await,
         Command::Verify(config) => unless(signal, verify::verify(database, config)).await,

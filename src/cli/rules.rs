@@ -1,5 +1,6 @@
 //! `identity-ledger rules`: show, list, check, diff, activate.
 
+use super::asking;
 use super::config::{DatabaseConfig, Output, RulesActivation, RulesCommand, RulesDiff};
 use super::impact;
 use super::place::Place;
@@ -10,9 +11,8 @@ use anyhow::{Context as _, bail, ensure};
 use chrono::SecondsFormat;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{BufRead as _, BufWriter, IsTerminal as _, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
-use tokio::sync::oneshot;
 
 pub async fn run(database: DatabaseConfig, command: RulesCommand) -> anyhow::Result<()> {
     match command {
@@ -156,10 +156,7 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
         nothing_changed(&command.output);
         return place.close().await;
     }
-    ensure!(
-        command.yes || std::io::stdin().is_terminal(),
-        "nobody is here to ask: give --yes to activate the rules without asking"
-    );
+    asking::check_somebody_is_here(command.yes, "activate the rules")?;
     let impact = rebuild::impact(&place.database, rules.clone()).await?;
     if !command.output.json {
         impact::print(&impact);
@@ -168,12 +165,12 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
     let from = impact.from.digest.clone();
     // It holds two whole ledgers, which the activation makes again.
     drop(impact);
-    if !command.yes && !confirmed().await? {
+    if !command.yes && !asking::confirmed("Activate these rules?").await? {
         place.close().await?;
         bail!("not confirmed; nothing was changed");
     }
-    let RulesActivation { by: activated_by, reason, output, .. } = command;
-    let order = Order { from, rules, document, activated_by, reason };
+    let RulesActivation { operator, reason, output, .. } = command;
+    let order = Order { from, rules, document, activated_by: operator.by, reason };
     match rebuild::activate(&place.database, order).await? {
         Some(activated) => print_activated(&activated, &output),
         None => nothing_changed(&output),
@@ -187,19 +184,6 @@ fn nothing_changed(output: &Output) {
     } else {
         println!("these rules are in force already; nothing was changed");
     }
-}
-
-/// Asks on a thread that nobody waits for at the end: Ctrl-C is heard meanwhile.
-async fn confirmed() -> anyhow::Result<bool> {
-    eprint!("Activate these rules? [y/N] ");
-    let (sender, answer) = oneshot::channel();
-    std::thread::spawn(move || {
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().read_line(&mut answer);
-        let _ = sender.send(read.map(|_| answer));
-    });
-    let answer = answer.await??;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
 fn print_activated(activated: &Activated, output: &Output) {

@@ -4,6 +4,7 @@ use super::config::{DatabaseConfig, ServeConfig};
 use super::place::Place;
 use super::signals::Signal;
 use crate::audit::Auditor;
+use crate::erasure::Eraser;
 use crate::http::{self, App};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
@@ -53,7 +54,14 @@ pub async fn serve(
         }
     };
     let auditor = Auditor::new(&place.database);
-    let app = App { recorder, reader: reader.clone(), auditor: auditor.clone(), status, metrics };
+    let app = App {
+        recorder,
+        reader: reader.clone(),
+        auditor: auditor.clone(),
+        eraser: Eraser::start(place.database.clone()),
+        status,
+        metrics,
+    };
     let router = http::router(app);
     tracing::info!(
         ledger = place.database.ledger().as_str(),

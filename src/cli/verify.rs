@@ -74,6 +74,14 @@ async fn ledger(
         None => words,
         Some(len) => format!("{words}\nverified: {len} events continue the checkpoint outside"),
     };
+    let words = match walked.erased_len {
+        0 => words,
+        len => format!(
+            "{words}\nerased: {len} observations; the decisions on them and beside them, {}, are \
+             believed where only they could bear witness",
+            walked.believed_len
+        ),
+    };
     let words = match walked.not_remade_len {
         0 => words,
         len => format!(
@@ -83,6 +91,8 @@ async fn ledger(
     let facts = json!({
         "verified": true,
         "notRemade": walked.not_remade_len,
+        "erased": walked.erased_len,
+        "believed": walked.believed_len,
         "position": verified.position,
         "contacts": verified.contacts_len,
         "events": walked.events_len,
@@ -102,8 +112,12 @@ fn folder(dir: &Path, key: &Path, since: Option<&Path>) -> anyhow::Result<(Strin
         Some(len) => format!("{len} observations"),
         None => "no observations in the folder".to_owned(),
     };
+    let erased = match verified.erased_len {
+        0 => String::new(),
+        len => format!("; {len} were erased"),
+    };
     let words = format!(
-        "verified: the {} events are those of the checkpoint signed by {}; {observations}",
+        "verified: the {} events are those of the checkpoint signed by {}; {observations}{erased}",
         verified.events_len,
         keys.origin(),
     );
@@ -111,6 +125,7 @@ fn folder(dir: &Path, key: &Path, since: Option<&Path>) -> anyhow::Result<(Strin
         "verified": true,
         "events": verified.events_len,
         "observations": verified.observations_len,
+        "erased": verified.erased_len,
     });
     Ok((words, facts))
 }

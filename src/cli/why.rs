@@ -6,7 +6,7 @@ use crate::audit::{Auditor, Outcome, Why};
 use crate::identity::{
     Chain, Chained, Email, Field, ObservationId, PhoneNumber, Rules, Shared, Unlinked,
 };
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use chrono::SecondsFormat;
 use std::io::{self, Write, stdout};
 
@@ -23,8 +23,11 @@ pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<
     };
     let ids = [config.one, config.other].map(ObservationId::new);
     let why = auditor.why(ids, position).await?;
+    let [one, other] = ids;
+    let is_erased = auditor.is_erased(&ids).await?;
+    ensure!(!is_erased, "the customer of observation {one} or {other} was erased");
     let why = why.with_context(|| {
-        format!("no observation has the number {} or {} at position {position}", ids[0], ids[1])
+        format!("no observation has the number {one} or {other} at position {position}")
     })?;
     print(&mut stdout().lock(), &why, ids)?;
     auditor.close().await;
@@ -39,9 +42,11 @@ fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> a
             writeln!(out, "{one} and {other} are one customer, {primary}, {at}.")?;
             match chain {
                 Some(chain) => print_chain(out, why, &why.rules, chain)?,
-                None => {
-                    writeln!(out, "This is within a rule change, whose links are on their way.")?
-                }
+                None => writeln!(
+                    out,
+                    "No chain is left: this is within a rule change, whose links are on their \
+                         way, or it led through what was erased."
+                )?,
             }
         }
         Outcome::Apart { never_linking, other_rules } => {

@@ -51,6 +51,7 @@ pub async fn export(
     with_observations: bool,
 ) -> anyhow::Result<Exported> {
     let mut owner = database.owner().await?;
+    ledger::hold_erasures(&mut owner, "export").await?;
     let last = seal::last_checkpoint(&mut owner).await?;
     let head = ledger::position(&mut owner).await?.get();
     if let Some((last, keys)) = last.as_ref().zip(keys) {

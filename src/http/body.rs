@@ -23,23 +23,25 @@ const BODY_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The identifiers that a request brings.
 pub async fn identifiers(request: Request) -> Result<Identifiers, Problem> {
+    parse(&json(request).await?)
+}
+
+/// The body of a request that says it is JSON.
+pub async fn json(request: Request) -> Result<Vec<u8>, Problem> {
     expect_json(request.headers())?;
-    let body = receive(request.into_body()).await?;
-    parse(&body)
+    receive(request.into_body()).await
 }
 
 /// All that can be wrong with a body, as the documentation shows it.
 pub fn problems() -> Vec<Problem> {
     let invalid = Invalid { field: Email::FIELD, expected: "at most 254 characters" };
-    vec![
-        neither_given(),
-        invalid.into(),
-        not_json(1, 1),
-        not_an_object(),
-        too_slow(),
-        too_large(),
-        not_announced_as_json(),
-    ]
+    let others = [neither_given(), invalid.into(), not_an_object()];
+    others.into_iter().chain(json_problems()).collect()
+}
+
+/// All that can be wrong with a body before anybody looks at its members.
+pub fn json_problems() -> [Problem; 4] {
+    [not_json(1, 1), too_slow(), too_large(), not_announced_as_json()]
 }
 
 fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -197,7 +199,7 @@ fn neither_given() -> Problem {
     Problem::bad_request("Send at least one of email and phoneNumber.")
 }
 
-fn not_json(line: usize, column: usize) -> Problem {
+pub fn not_json(line: usize, column: usize) -> Problem {
     Problem::bad_request(format!("The body is not JSON: see line {line}, column {column}."))
 }
 

@@ -5,7 +5,8 @@ use super::answer::{Identified, answered};
 use super::moment::{self, AsOf, given_once};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
-use crate::identity::ContactId;
+use crate::identity::{ContactId, ObservationId};
+use crate::projection::Found;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -21,7 +22,8 @@ use utoipa::openapi::{RefOr, response};
 /// brought nothing new.
 ///
 /// With `as_of`, the customer as it was answered then: under the rules then in force, and of what
-/// was linked by then. Between the positions of one rule change the links are on their way.
+/// was linked by then. Between the positions of one rule change the links are on their way. Of
+/// contacts that were forgotten since, and were linked then, the numbers alone are left.
 #[utoipa::path(
     get,
     path = "/contacts/{id}",
@@ -52,22 +54,23 @@ pub async fn contact(
     as_of: Result<Query<AsOf>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
-    let found = match given_once(as_of)?.position(&app).await? {
-        None => ask(WAIT_MAX, app.reader.identity(id)).await?,
-        Some(position) => {
-            let answer = ask(WAIT_MAX, app.auditor.identity_at(id.into(), position)).await?;
-            answer.map(|answer| (answer, position))
-        }
+    let Some(position) = given_once(as_of)?.position(&app).await? else {
+        return match ask(WAIT_MAX, app.reader.identity(id)).await? {
+            Found::Identity(answer, position) => Ok(answered(&answer, position)),
+            Found::Erased => Err(erased()),
+            Found::Nobody => Err(not_observed()),
+        };
     };
-    let (answer, position) = found.ok_or_else(not_observed)?;
-    Ok(answered(&answer, position))
+    let answer = ask(WAIT_MAX, app.auditor.identity_at(id.into(), position)).await?;
+    not_erased(&app, &[id.into()]).await?;
+    Ok(answered(&answer.ok_or_else(not_observed)?, position))
 }
 
 struct NoContact;
 
 impl IntoResponses for NoContact {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_observed(), corrupt()];
+        let others = [not_an_id(), not_observed(), erased(), corrupt()];
         documented(others.into_iter().chain(unanswered()).chain(moment::problems()))
     }
 }
@@ -78,6 +81,19 @@ pub fn parse(id: &str) -> Option<ContactId> {
 
 pub fn not_an_id() -> Problem {
     Problem::bad_field("id", format!("a whole number from 1 to {}", i64::MAX))
+}
+
+/// Fails where one of the numbers was erased. Asked last: what was read before it is whole then.
+pub async fn not_erased(app: &App, ids: &[ObservationId]) -> Result<(), Problem> {
+    match ask(WAIT_MAX, app.auditor.is_erased(ids)).await? {
+        true => Err(erased()),
+        false => Ok(()),
+    }
+}
+
+pub fn erased() -> Problem {
+    let detail = "The customer of this number was forgotten, for ever.";
+    Problem::new(StatusCode::GONE, detail)
 }
 
 pub fn not_observed() -> Problem {

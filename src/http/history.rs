@@ -1,7 +1,7 @@
 //! `GET /contacts/{id}/history`: every event that made a customer what it is.
 
 use super::App;
-use super::contacts::{not_an_id, not_observed, parse};
+use super::contacts::{erased, not_an_id, not_erased, not_observed, parse};
 use super::entry::{Entry, entry};
 use super::events::{Paging, paging_problems};
 use super::json::json;
@@ -86,6 +86,7 @@ pub async fn history(
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
     let (after, limit) = Paging::read(paging)?;
     let found = ask(WAIT_MAX, app.auditor.history(id.into(), after, limit)).await?;
+    not_erased(&app, &[id.into()]).await?;
     paged(id, &found.ok_or_else(not_observed)?, limit)
 }
 
@@ -93,7 +94,7 @@ struct NoHistory;
 
 impl IntoResponses for NoHistory {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_observed(), corrupt()];
+        let others = [not_an_id(), not_observed(), erased(), corrupt()];
         documented(others.into_iter().chain(unanswered()).chain(paging_problems()))
     }
 }

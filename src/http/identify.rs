@@ -3,10 +3,11 @@
 use super::App;
 use super::answer::{Identified, answered};
 use super::body::{self, Observed};
-use super::contacts::not_observed;
+use super::contacts::{erased, not_observed};
 use super::idempotency::{self, REPLAY};
 use super::problem::{InLedger, Problem, documented};
 use super::question::{WAIT_MAX, ask, other_rules, other_version};
+use crate::projection::Found;
 use crate::recorder::{NotRecorded, Outcome};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -61,11 +62,13 @@ pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<R
     let identifiers = body::identifiers(request).await?;
     match app.recorder.record(identifiers, retry_key).await? {
         Outcome::Recorded(recorded) => Ok(answered(&recorded.answer, recorded.position)),
-        Outcome::RecordedBefore(id) => {
-            let found = ask(WAIT_MAX, app.reader.identity(id.into())).await?;
-            let (answer, position) = found.ok_or_else(not_observed)?;
-            Ok(([REPLAY], answered(&answer, position)).into_response())
-        }
+        Outcome::RecordedBefore(id) => match ask(WAIT_MAX, app.reader.identity(id.into())).await? {
+            Found::Identity(answer, position) => {
+                Ok(([REPLAY], answered(&answer, position)).into_response())
+            }
+            Found::Erased => Err(erased()),
+            Found::Nobody => Err(not_observed()),
+        },
     }
 }
 

@@ -10,6 +10,7 @@ mod connection;
 mod contacts;
 mod docs;
 mod entry;
+mod erase;
 mod events;
 mod health;
 mod history;
@@ -21,6 +22,7 @@ mod lookup;
 mod measure;
 mod moment;
 mod number;
+mod personal_data;
 mod problem;
 mod proof;
 mod question;
@@ -35,6 +37,7 @@ mod tests;
 pub use serve::serve;
 
 use crate::audit::Auditor;
+use crate::erasure::Eraser;
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::Recorder;
@@ -54,6 +57,7 @@ pub struct App {
     /// Of the sealing.
     pub status: Arc<Status>,
     pub auditor: Auditor,
+    pub eraser: Eraser,
     pub metrics: Arc<Metrics>,
 }
 
@@ -64,6 +68,8 @@ pub fn router(app: App) -> Router {
         .routes(routes!(contacts::contact))
         .routes(routes!(history::history))
         .routes(routes!(why::why))
+        .routes(routes!(personal_data::personal_data))
+        .routes(routes!(erase::erase))
         .routes(routes!(events::events))
         .routes(routes!(ledger::ledger))
         .routes(routes!(ledger::checkpoint))

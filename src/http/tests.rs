@@ -49,7 +49,8 @@ fn without_postgres() -> Router {
     let (reader, auditor) = (Reader::new(&nowhere), Auditor::new(&nowhere));
     let recorder = Recorder::without_task();
     let status = Arc::new(Status::off());
-    router(App { recorder, reader, auditor, status, metrics: Arc::default() })
+    let eraser = Eraser::start(nowhere);
+    router(App { recorder, reader, auditor, eraser, status, metrics: Arc::default() })
 }
 
 async fn start(router: Router) -> SocketAddr {

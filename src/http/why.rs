@@ -1,7 +1,7 @@
 //! `GET /contacts/{id}/why`: why are two observations one customer, or why are they not?
 
 use super::App;
-use super::contacts::{not_an_id, not_observed, parse};
+use super::contacts::{erased, not_an_id, not_erased, not_observed, parse};
 use super::json::json;
 use super::moment::{self, AsOf, given_once};
 use super::problem::{Problem, documented};
@@ -45,8 +45,8 @@ struct Explanation<'a> {
     #[schema(value_type = Vec<i64>)]
     primary_contact_ids: [ContactId; 2],
     /// The shortest chain between them, of several the one through the oldest observations. Null
-    /// where they are not linked, and at a position within a rule change, whose links are on their
-    /// way.
+    /// where they are not linked, at a position within a rule change, whose links are on their way,
+    /// and where it led through what was erased since.
     #[schema(required)]
     chain: Option<ChainTold<'a>>,
     /// What stands between them. Null where they are linked.
@@ -162,6 +162,7 @@ pub async fn why(
     };
     let ids = [id, other].map(ObservationId::from);
     let found = ask(WAIT_MAX, app.auditor.why(ids, position)).await?;
+    not_erased(&app, &ids).await?;
     let why = found.ok_or_else(not_observed)?;
     explained(&why).map_err(|_| corrupt())
 }
@@ -170,7 +171,7 @@ struct NotExplained;
 
 impl IntoResponses for NotExplained {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_another(), not_observed(), corrupt()];
+        let others = [not_an_id(), not_another(), not_observed(), erased(), corrupt()];
         documented(others.into_iter().chain(unanswered()).chain(moment::problems()))
     }
 }

@@ -149,6 +149,16 @@ pub struct ContactErased {
 #[error("not an event: {0}")]
 pub struct CorruptLine(#[from] serde_json::Error);
 
+impl Matched {
+    /// The oldest contact that had the key, if it was known.
+    pub fn holder(self) -> Option<ContactId> {
+        match self {
+            Self::HeldBy(holder) => Some(holder),
+            Self::New | Self::NeverLinks => None,
+        }
+    }
+}
+
 impl ContactObserved {
     /// Whether the observation brought something new and so is a contact of its own.
     pub fn introduced(&self) -> bool {

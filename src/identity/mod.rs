@@ -49,6 +49,6 @@ pub use observation::{Commitment, Identifiers, Keys, Observation, Salt};
 pub use past::Past;
 pub use reading::reading;
 pub use reason::{NoReasonCode, ReasonCode};
-pub use resolve::{Decision, Known, resolve};
+pub use resolve::{Decision, Known, believe, resolve};
 pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError};
 pub use why::{Chain, Chained, Field, Keyed, Shared, Unlinked, chain, sharing, unlinked};

@@ -55,14 +55,44 @@ pub fn resolve<K: Known>(known: &mut K, id: ObservationId, keys: &Keys<K::Key>) 
     let phone_number = keys.phone_number.as_ref().map(matched_phone);
     let holders = [email, phone_number].map(holder);
     let primaries = holders.map(|holder| holder.map(|holder| known.primary_of(holder)));
-
-    let own = ContactId::from(id);
-    let oldest_holder = holders.into_iter().flatten().min();
-    let primary_id = primaries.into_iter().flatten().min().unwrap_or(own);
+    let primary_id = led_by(id, primaries);
     let shows_email = |key: &K::Key| known.shows_email(primary_id, key);
     let shows_phone = |key: &K::Key| known.shows_phone(primary_id, key);
     let brings_news = is_news(email, keys.email.as_ref(), shows_email)
         || is_news(phone_number, keys.phone_number.as_ref(), shows_phone);
+    conclude(id, [email, phone_number], primaries, brings_news)
+}
+
+/// What follows where an event is believed who holds the keys, and whether what never links was
+/// news: they may have been erased since. `None` where a holder is no contact.
+pub fn believe(
+    observed: &ContactObserved,
+    mut primary_of: impl FnMut(ContactId) -> Option<ContactId>,
+) -> Option<Decision> {
+    let matched = [observed.email, observed.phone_number];
+    let mut primaries = [None, None];
+    for (holder, primary) in matched.map(holder).into_iter().zip(&mut primaries) {
+        if let Some(holder) = holder {
+            *primary = Some(primary_of(holder)?);
+        }
+    }
+    let is_news = |matched| is_news(matched, Some(&()), |()| !observed.introduced());
+    let brings_news = matched.into_iter().any(is_news);
+    Some(conclude(observed.observation_id, matched, primaries, brings_news))
+}
+
+/// From who holds the keys, the email's first, and what primaries lead them.
+fn conclude(
+    id: ObservationId,
+    matched: [Option<Matched>; 2],
+    primaries: [Option<ContactId>; 2],
+    brings_news: bool,
+) -> Decision {
+    let holders = matched.map(holder);
+    let own = ContactId::from(id);
+    let oldest_holder = holders.into_iter().flatten().min();
+    let primary_id = led_by(id, primaries);
+    let [email, phone_number] = matched;
     let consequence = match (holders, primaries) {
         ([Some(by_email), Some(by_phone)], [Some(a), Some(b)]) if a != b => {
             Some(Consequence::Demoted { contact: a.max(b), holders: [by_email, by_phone] })
@@ -80,6 +110,11 @@ pub fn resolve<K: Known>(known: &mut K, id: ObservationId, keys: &Keys<K::Key>) 
     }
 }
 
+/// The oldest of the primaries, or the observation itself.
+fn led_by(id: ObservationId, primaries: [Option<ContactId>; 2]) -> ContactId {
+    primaries.into_iter().flatten().min().unwrap_or(id.into())
+}
+
 fn matched<K: Known>(key: &K::Key, holder: Option<ContactId>) -> Matched {
     match holder {
         _ if !K::is_link(key) => Matched::NeverLinks,
@@ -89,10 +124,7 @@ fn matched<K: Known>(key: &K::Key, holder: Option<ContactId>) -> Matched {
 }
 
 fn holder(matched: Option<Matched>) -> Option<ContactId> {
-    match matched {
-        Some(Matched::HeldBy(holder)) => Some(holder),
-        Some(Matched::New | Matched::NeverLinks) | None => None,
-    }
+    matched?.holder()
 }
 
 fn is_news<T>(matched: Option<Matched>, key: Option<&T>, shows: impl Fn(&T) -> bool) -> bool {

@@ -1,7 +1,7 @@
 //! How to reach a ledger, and the settings that each kind of session runs with.
 
 use super::name::LedgerName;
-use super::open::SERVICE_ROLE;
+use super::open::{ERASER_ROLE, SERVICE_ROLE};
 use anyhow::{Context as _, ensure};
 use percent_encoding::percent_decode_str;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
@@ -66,6 +66,9 @@ const SEALER_SETTINGS: [(&str, &str); 8] = [
     ("application_name", "identity-ledger sealer"),
 ];
 
+/// Beside those of an owner: an erasure appends, too.
+const ERASER_SETTINGS: [(&str, &str); 1] = [("application_name", "identity-ledger erasure")];
+
 const READER_SETTINGS: [(&str, &str); 3] = [
     ("default_transaction_read_only", "on"),
     ("statement_timeout", "10s"),
@@ -77,21 +80,23 @@ const READER_SETTINGS: [(&str, &str); 3] = [
 pub struct Database {
     owner: PgConnectOptions,
     service: PgConnectOptions,
+    eraser: PgConnectOptions,
     ledger: LedgerName,
 }
 
 impl Database {
-    /// A server that somebody else runs. One role owns the ledger and serves it.
+    /// A server that somebody else runs. One role owns the ledger, serves it and erases from it.
     pub fn at_url(url: &str, ledger: LedgerName) -> anyhow::Result<Self> {
         // sqlx takes `host:5432/database` for a scheme and would look elsewhere.
         let is_postgres = ["postgres://", "postgresql://"].iter().any(|it| url.starts_with(it));
         ensure!(is_postgres, URL_EXPECTED);
         // The error of the parser could quote the URL, which may hold a password.
         let owner: PgConnectOptions = url.parse().ok().context(URL_EXPECTED)?;
-        Ok(Self::new(owner.clone(), owner, ledger))
+        Ok(Self::new(owner.clone(), owner.clone(), owner, ledger))
     }
 
-    /// The private server behind a unix socket. The service has a role of its own there.
+    /// The private server behind a unix socket. The service has a role of its own there, and
+    /// erasing another one.
     pub fn private(socket_dir: &Path, ledger: LedgerName) -> Self {
         let server = PgConnectOptions::new_without_pgpass()
             .socket(socket_dir)
@@ -100,15 +105,21 @@ impl Database {
             // PGSSLMODE in the environment is for other servers.
             .ssl_mode(PgSslMode::Disable);
         let owner = server.clone().username(crate::postgres::SUPERUSER);
-        Self::new(owner, server.username(SERVICE_ROLE), ledger)
+        let eraser = server.clone().username(ERASER_ROLE);
+        Self::new(owner, server.username(SERVICE_ROLE), eraser, ledger)
     }
 
-    fn new(owner: PgConnectOptions, service: PgConnectOptions, ledger: LedgerName) -> Self {
+    fn new(
+        owner: PgConnectOptions,
+        service: PgConnectOptions,
+        eraser: PgConnectOptions,
+        ledger: LedgerName,
+    ) -> Self {
         // Poolers refuse this one, and no statement here holds a float.
         let plain = |options: PgConnectOptions| {
             options.disable_statement_logging().extra_float_digits(None)
         };
-        Self { owner: plain(owner), service: plain(service), ledger }
+        Self { owner: plain(owner), service: plain(service), eraser: plain(eraser), ledger }
     }
 
     pub fn ledger(&self) -> &LedgerName {
@@ -166,6 +177,12 @@ impl Database {
     pub async fn sealer(&self) -> Result<PgConnection, sqlx::Error> {
         let settings = self.settings(&[&PLAN_SETTINGS, &SEALER_SETTINGS]);
         connect(&self.service, Some(settings)).await
+    }
+
+    /// A session that may erase.
+    pub async fn eraser(&self) -> Result<PgConnection, sqlx::Error> {
+        let settings = self.settings(&[&PLAN_SETTINGS, &OWNER_SETTINGS, &ERASER_SETTINGS]);
+        connect(&self.eraser, Some(settings)).await
     }
 
     /// Sessions that may read, at most so many at once.

@@ -38,6 +38,11 @@ impl From<sqlx::Error> for Unanswered {
     }
 }
 
+/// Whether a lock was waited for in vain, for longer than the session's lock timeout.
+pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
+}
+
 impl From<sqlx::Error> for Fault {
     /// Keeps the SQLSTATE alone: messages and details of Postgres can quote values.
     fn from(error: sqlx::Error) -> Self {

@@ -11,6 +11,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_
 
 /// The role that the service logs in as on the private server.
 pub const SERVICE_ROLE: &str = "identity_ledger";
+/// The role that erases there.
+pub const ERASER_ROLE: &str = "identity_ledger_eraser";
 
 const SERVER_VERSION_MIN: i32 = 14;
 
@@ -26,7 +28,8 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     write_first_event(&mut owner).await?;
     projection::create_missing(&mut owner).await?;
     if database.has_service_role() {
-        create_service_role(&mut owner).await?;
+        create_role(&mut owner, SERVICE_ROLE).await?;
+        create_role(&mut owner, ERASER_ROLE).await?;
         grant_to_service(&mut owner).await?;
     }
     owner.close().await?;
@@ -185,18 +188,19 @@ async fn write_first_event(owner: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn create_service_role(owner: &mut PgConnection) -> anyhow::Result<()> {
+async fn create_role(owner: &mut PgConnection, role: &'static str) -> anyhow::Result<()> {
     let exists = query_scalar!(
         r#"select exists (select from pg_roles where rolname = $1) as "exists!""#,
-        SERVICE_ROLE
+        role
     );
     if !exists.fetch_one(&mut *owner).await? {
-        query(AssertSqlSafe(format!("create role {SERVICE_ROLE} login"))).execute(owner).await?;
+        query(AssertSqlSafe(format!("create role {role} login"))).execute(owner).await?;
     }
     Ok(())
 }
 
-/// Gives the service's role what it needs and no more. To be repeated for a new contact table.
+/// Gives the roles of the service what they need and no more. To be repeated for a new contact
+/// table.
 pub async fn grant_to_service(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(include_str!("grants.sql")).execute(owner).await?;
     Ok(())

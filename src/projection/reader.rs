@@ -16,6 +16,16 @@ pub struct Reader {
     rules: Arc<Mutex<Arc<Rules>>>,
 }
 
+/// Whom a number belongs to.
+pub enum Found {
+    /// Read at the position.
+    Identity(Answer, Position),
+    /// Somebody who was forgotten.
+    Erased,
+    /// No observation had the number yet.
+    Nobody,
+}
+
 impl Reader {
     pub fn new(database: &Database) -> Self {
         let rules = Rules::parse(DEFAULT_RULES).expect("the rules that are shipped can be read");
@@ -48,12 +58,14 @@ impl Reader {
         }
     }
 
-    /// The identity that any observation's number belongs to, and the position it was read at.
-    pub async fn identity(&self, id: ContactId) -> Result<Option<(Answer, Position)>, Fault> {
+    /// The identity that any observation's number belongs to.
+    pub async fn identity(&self, id: ContactId) -> Result<Found, Fault> {
         let snapshot = load_by_number(&self.pool, id).await?;
-        let position = snapshot.head.position;
-        let found = !snapshot.contacts.is_empty();
-        Ok(found.then(|| (Answer::of(&snapshot.contacts), position)))
+        Ok(match snapshot.contacts.first() {
+            None => Found::Nobody,
+            Some(contact) if contact.deleted_at.is_some() => Found::Erased,
+            Some(_) => Found::Identity(Answer::of(&snapshot.contacts), snapshot.head.position),
+        })
     }
 
     /// The position of the last event. Fails while Postgres is away.

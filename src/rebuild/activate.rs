@@ -49,7 +49,7 @@ struct Shift {
 /// Puts rules in force, and returns `None` where they are already. One rebuild or activation runs
 /// at a time. Until the end everything is as it was.
 pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Option<Activated>> {
-    let mut turn = Turn::take(database).await?;
+    let mut turn = Turn::take(database, "activation").await?;
     let from = in_force(&mut turn.owner).await?;
     if from == order.rules.digest().as_str() {
         return Ok(None);

@@ -37,13 +37,13 @@ struct Fold {
 
 /// Fails where a rebuild or an activation is running, and says how far that is.
 pub async fn check_turn(database: &Database) -> anyhow::Result<()> {
-    Turn::take(database).await?.owner.close().await?;
+    Turn::take(database, "activation").await?.owner.close().await?;
     Ok(())
 }
 
 /// Rebuilds the contact table. One rebuild or activation runs at a time.
 pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
-    let mut turn = Turn::take(database).await?;
+    let mut turn = Turn::take(database, "rebuild").await?;
     let rules = ledger::rules_in_force(&mut turn.owner).await?;
     let replay = Replay::whole(database, &mut turn.progress).await?;
     let mut fold = Fold { rules, replay, holders: Holders::new() };

@@ -67,7 +67,7 @@ pub async fn commit(owner: &mut PgConnection, database: &Database) -> Result<boo
 async fn got_lock(owner: &mut PgConnection, lock: &'static str) -> Result<bool, sqlx::Error> {
     match sqlx::raw_sql(lock).execute(&mut *owner).await {
         Ok(_) => Ok(true),
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => {
+        Err(error) if ledger::is_lock_timeout(&error) => {
             query("rollback").execute(owner).await?;
             Ok(false)
         }

@@ -1,6 +1,6 @@
 //! One rebuild or activation at a time, which says how far it is.
 
-use crate::ledger::Database;
+use crate::ledger::{Database, hold_erasures};
 use crate::progress::Progress;
 use anyhow::bail;
 use sqlx::{PgConnection, query, query_scalar};
@@ -13,8 +13,9 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Fails where another one has the turn, and says how far that is.
-    pub async fn take(database: &Database) -> anyhow::Result<Self> {
+    /// Takes it for a rebuild or an activation, beside which nothing is erased. Fails where another
+    /// one has the turn, and says how far that is.
+    pub async fn take(database: &Database, work: &str) -> anyhow::Result<Self> {
         let mut owner = database.owner().await?;
         let alone = query_scalar!(
             r#"select pg_try_advisory_lock(
@@ -29,6 +30,7 @@ impl Turn {
                 how_far.as_deref().unwrap_or("at its beginning")
             );
         }
+        hold_erasures(&mut owner, work).await?;
         let (progress, steps) = Progress::told();
         tokio::spawn(tell(database.clone(), steps));
         Ok(Self { owner, progress })

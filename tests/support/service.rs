@@ -150,6 +150,13 @@ impl Service {
         self.client.post(self.url("/lookup")).json(seen).send().await.unwrap()
     }
 
+    /// Asks to forget the customer of a number.
+    pub async fn erase(&self, id: i64) -> Response {
+        let request = self.client.post(self.url(&format!("/contacts/{id}/erase")));
+        let body = json!({"reason": "customer-request"}).to_string();
+        request.header("content-type", "application/json").body(body).send().await.unwrap()
+    }
+
     pub async fn get(&self, path: &str) -> Response {
         self.client.get(self.url(path)).send().await.unwrap()
     }

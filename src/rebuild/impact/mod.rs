@@ -107,9 +107,11 @@ pub struct Limits {
     pub pause_max: Option<Duration>,
 }
 
-/// Finds what putting these rules in force would do. Reads page by page, and writes nothing.
+/// Finds what putting these rules in force would do. Reads page by page, and writes nothing. Nothing
+/// is erased meanwhile.
 pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact> {
     let mut owner = database.owner().await?;
+    ledger::hold_erasures(&mut owner, "rules diff").await?;
     let head = query!(
         "select h.position, h.observation_id, r.digest, r.name, r.version
         from head as h

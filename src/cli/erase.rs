@@ -1,0 +1,64 @@
+//! `identity-ledger erase`: forget a customer.
+
+use super::asking;
+use super::config::{DatabaseConfig, EraseConfig};
+use super::place::Place;
+use crate::erasure::{self, Erased, Held};
+use crate::identity::ObservationId;
+use anyhow::{Context as _, bail, ensure};
+use serde_json::json;
+
+/// Shows what is to be forgotten, asks, and forgets it. Prints numbers, never what they stand for.
+pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Result<()> {
+    asking::check_somebody_is_here(config.yes, "erase the customer")?;
+    let place = Place::open(database).await?;
+    place.check_projection().await?;
+    let id = ObservationId::new(config.id);
+    let held = erasure::held(&mut place.database.eraser().await?, id).await?;
+    let held = held.with_context(|| format!("no observation has the number {id} yet"))?;
+    ensure!(!held.is_erased(), "the customer of observation {id} is erased already");
+    if !config.yes {
+        show(&held);
+        if !asking::confirmed("Forget this customer for ever?").await? {
+            place.close().await?;
+            bail!("not confirmed; nothing was erased");
+        }
+    }
+    let by = Some(config.operator.by.as_str());
+    let erased = erasure::erase(&place.database, id, &config.reason, by).await?;
+    print(&erased, config.output.json);
+    erasure::sweep(&place.database).await.context(
+        "it is erased, but the files of Postgres hold remains: vacuum observation and contact",
+    )?;
+    place.close().await
+}
+
+fn show(held: &Held) {
+    let contacts: Vec<_> = held.contacts().map(|contact| contact.id.to_string()).collect();
+    eprintln!(
+        "customer {}: {} contacts ({}), {} observations",
+        held.primary_id,
+        contacts.len(),
+        contacts.join(", "),
+        held.observations.len()
+    );
+}
+
+fn print(erased: &Erased, as_json: bool) {
+    let Erased { position, primary_id, contacts_len, observation_ids } = erased;
+    let observations_len = observation_ids.len();
+    if as_json {
+        let described = json!({
+            "primaryContactId": primary_id,
+            "contacts": contacts_len,
+            "observations": observations_len,
+            "position": position,
+        });
+        println!("{described:#}");
+    } else {
+        println!(
+            "erased customer {primary_id} at position {position}: {contacts_len} contacts, \
+             {observations_len} observations"
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! Forgets one identity, in one transaction.
+
+use super::held::{Held, held};
+use crate::identity::{
+    ContactErased, ContactId, Event, Fact, ObservationId, Position, ReasonCode, Timestamp,
+};
+use crate::ledger::{self, Database, Fault};
+use sqlx::{Connection as _, PgConnection, query};
+
+/// What was forgotten.
+pub struct Erased {
+    /// Of its `ContactErased`.
+    pub position: Position,
+    pub primary_id: ContactId,
+    pub contacts_len: usize,
+    /// In order.
+    pub observation_ids: Vec<ObservationId>,
+}
+
+/// Why nothing was erased. Its text is safe to log.
+#[derive(Debug, thiserror::Error)]
+pub enum NotErased {
+    #[error("no observation has this number yet")]
+    NotObserved,
+    #[error("the identity of this number is erased already")]
+    AlreadyErased,
+    /// Somebody reads all observations, and would not know which were erased meanwhile.
+    #[error("nothing can be erased beside what reads all observations, as does now: {0}")]
+    InTheWay(String),
+    /// Where the connection was lost at the end, it may be erased: asking again tells.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+}
+
+impl From<sqlx::Error> for NotErased {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+/// Forgets the whole identity that an observation belongs to: appends the `ContactErased`, and
+/// nulls identifiers and salts of all its observations and the values of all its contacts. All of
+/// it, or nothing where this fails.
+pub async fn erase(
+    database: &Database,
+    id: ObservationId,
+    reason: &ReasonCode,
+    by: Option<&str>,
+) -> Result<Erased, NotErased> {
+    let mut session = database.eraser().await?;
+    let mut tx = session.begin().await?;
+    match lock(&mut tx).await {
+        Ok(()) => {}
+        Err(error) if ledger::is_lock_timeout(&error) => {
+            tx.rollback().await?;
+            let work = ledger::who_holds_erasures(&mut session).await?;
+            return Err(NotErased::InTheWay(work.unwrap_or_else(|| "another command".to_owned())));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let held = held(&mut *tx, id).await?.ok_or(NotErased::NotObserved)?;
+    if held.is_erased() {
+        return Err(NotErased::AlreadyErased);
+    }
+    let erased = forget(&mut tx, &held, reason, by).await?;
+    tx.commit().await?;
+    Ok(erased)
+}
+
+/// `contact` before `head`, as everybody locks them.
+async fn lock(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+    query("set local lock_timeout = '5s'").execute(&mut *tx).await?;
+    ledger::lock_erasures(tx).await?;
+    sqlx::raw_sql(
+        "
+        lock table contact in row exclusive mode;
+        select position from head for update;
+        ",
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn forget(
+    tx: &mut PgConnection,
+    held: &Held,
+    reason: &ReasonCode,
+    by: Option<&str>,
+) -> Result<Erased, sqlx::Error> {
+    let observation_ids: Vec<_> = held.observations.iter().map(|held| held.id).collect();
+    let contact_ids: Vec<_> = held.contacts().map(|contact| contact.id.get()).collect();
+    let event = Event {
+        position: held.position.next(),
+        recorded_at: held.now,
+        fact: Fact::ContactErased(ContactErased {
+            contact_id: held.primary_id,
+            erased_by: by.map(str::to_owned),
+            observation_ids: observation_ids.clone(),
+            reason: reason.clone(),
+        }),
+    };
+    append(tx, &event).await?;
+    let ids: Vec<_> = observation_ids.iter().map(|id| id.get()).collect();
+    query!(
+        "update observation
+        set email = null, phone_number = null, salt = null
+        where id = any($1)",
+        &ids
+    )
+    .execute(&mut *tx)
+    .await?;
+    bury(tx, &contact_ids, held.now).await?;
+    Ok(Erased {
+        position: event.position,
+        primary_id: held.primary_id,
+        contacts_len: contact_ids.len(),
+        observation_ids,
+    })
+}
+
+async fn append(tx: &mut PgConnection, event: &Event) -> Result<(), sqlx::Error> {
+    query!(
+        "insert into event (position, recorded_at, kind, contact_id, primary_id, line)
+        values ($1, $2, $3, $4, $5, $6)",
+        event.position.get(),
+        event.recorded_at,
+        event.fact.kind(),
+        event.fact.contact_id().map(ContactId::get),
+        event.fact.primary_id().map(ContactId::get),
+        event.line()
+    )
+    .execute(&mut *tx)
+    .await?;
+    query!(
+        "update head set position = $1, recorded_at = $2",
+        event.position.get(),
+        event.recorded_at
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Leaves a tombstone of each contact: where it stood, and when it was erased.
+async fn bury(tx: &mut PgConnection, ids: &[i64], at: Timestamp) -> Result<(), sqlx::Error> {
+    query!(
+        "update contact
+        set email = null, phone_number = null, email_key = null, phone_key = null,
+            unlinked_email = null, unlinked_phone = null, updated_at = $2, deleted_at = $2
+        where id = any($1)",
+        ids,
+        at
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

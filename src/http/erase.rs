@@ -1,0 +1,147 @@
+//! `POST /contacts/{id}/erase`: forget a customer.
+
+use super::App;
+use super::body::{self, json_problems, not_json};
+use super::contacts::{erased, not_an_id, not_observed, parse};
+use super::json::json;
+use super::problem::{Problem, documented};
+use super::question::other_version;
+use crate::erasure::{Erased, NotErased};
+use crate::identity::{ContactId, Position, ReasonCode};
+use crate::ledger::Fault;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::openapi::{RefOr, response};
+use utoipa::{IntoResponses, ToSchema};
+
+/// Why a customer is to be forgotten.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Erasure {
+    /// A code, for the ledger, which keeps it for ever: a small letter, then small letters, hyphens
+    /// and at most 4 digits, 40 characters in all.
+    #[schema(value_type = String, max_length = 40)]
+    reason: ReasonCode,
+}
+
+/// What was forgotten.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Forgotten {
+    #[schema(value_type = i64, minimum = 1)]
+    primary_contact_id: ContactId,
+    /// How many, the primary included.
+    contacts: usize,
+    /// How many, those that brought nothing new included.
+    observations: usize,
+    /// Of the event.
+    #[schema(value_type = i64, minimum = 1)]
+    position: Position,
+}
+
+/// Forgets a customer for ever: every email and phone number that was observed of it.
+///
+/// Takes the number of any observation, and forgets the whole customer that it belongs to. What is
+/// left are numbers, times and events, which never held an email or a phone number. All numbers of
+/// the customer answer 410 from then on, and the same email seen later is a new customer.
+#[utoipa::path(
+    post,
+    path = "/contacts/{id}/erase",
+    tag = "operators",
+    params(("id" = i64, Path, minimum = 1, description = "The number of an observation", example = 2)),
+    request_body(content = Erasure, example = json!({"reason": "customer-request"})),
+    responses(
+        (
+            status = 200,
+            description = "What was forgotten",
+            body = Forgotten,
+            example = json!({
+                "primaryContactId": 1,
+                "contacts": 2,
+                "observations": 3,
+                "position": 7,
+            }),
+        ),
+        StillThere,
+    ),
+)]
+pub async fn erase(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
+    let reason = reason(&body::json(request).await?)?;
+    match app.eraser.erase(id.into(), reason, None).await {
+        Ok(erased) => Ok(json(&Forgotten::from(erased))),
+        Err(not_erased) => Err(not_erased.into()),
+    }
+}
+
+struct StillThere;
+
+impl IntoResponses for StillThere {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        let work = "rebuild".to_owned();
+        let others =
+            [not_an_id(), no_reason(), not_observed(), erased(), in_the_way(&work), lost()];
+        documented(others.into_iter().chain(json_problems()).chain([other_version()]))
+    }
+}
+
+/// The parser's own text may repeat what the caller sent, so it goes no further than this.
+fn reason(body: &[u8]) -> Result<ReasonCode, Problem> {
+    let erasure: Result<Erasure, _> = serde_json::from_slice(body);
+    erasure.map(|erasure| erasure.reason).map_err(|error| match error.is_data() {
+        true => no_reason(),
+        false => not_json(error.line(), error.column()),
+    })
+}
+
+fn no_reason() -> Problem {
+    Problem::bad_field("reason", ReasonCode::EXPECTED)
+}
+
+fn in_the_way(work: &str) -> Problem {
+    let detail = format!(
+        "Nothing can be erased beside what reads all observations, as does now: {work}. Send it \
+         again when that has ended."
+    );
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+}
+
+fn lost() -> Problem {
+    let detail = "Postgres is out of reach. Send it again: 410 says that it was erased.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+}
+
+impl From<Erased> for Forgotten {
+    fn from(erased: Erased) -> Self {
+        Self {
+            primary_contact_id: erased.primary_id,
+            contacts: erased.contacts_len,
+            observations: erased.observation_ids.len(),
+            position: erased.position,
+        }
+    }
+}
+
+impl From<NotErased> for Problem {
+    fn from(not_erased: NotErased) -> Self {
+        match not_erased {
+            NotErased::NotObserved => not_observed(),
+            NotErased::AlreadyErased => erased(),
+            NotErased::InTheWay(work) => in_the_way(&work),
+            NotErased::Fault(Fault::OtherVersion(_)) => other_version(),
+            NotErased::Fault(fault) => {
+                tracing::warn!("nothing was erased, or nobody knows: {fault}");
+                lost()
+            }
+        }
+    }
+}

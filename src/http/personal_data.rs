@@ -1,0 +1,161 @@
+//! `GET /contacts/{id}/personal-data`: all that is held on a customer.
+
+use super::App;
+use super::contacts::{erased, not_an_id, not_observed, parse};
+use super::json::json;
+use super::problem::{Problem, documented};
+use super::question::{WAIT_MAX, ask, unanswered};
+use crate::erasure::{Held, HeldContact, HeldObservation, held};
+use crate::identity::{ContactId, ObservationId, Position, Timestamp};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use chrono::SecondsFormat;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::openapi::{RefOr, response};
+use utoipa::{IntoResponses, ToSchema};
+
+/// All that is held on a customer.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct PersonalData<'a> {
+    #[schema(value_type = i64, minimum = 1)]
+    primary_contact_id: ContactId,
+    /// That this holds at.
+    #[schema(value_type = i64, minimum = 1)]
+    position: Position,
+    /// The observations that brought something new, and how they belong together.
+    contacts: Vec<ContactTold>,
+    /// Everything that was ever observed of the customer, in order.
+    observations: Vec<ObservationTold<'a>>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = HeldContact)]
+struct ContactTold {
+    #[schema(value_type = i64, minimum = 1)]
+    id: ContactId,
+    /// The primary. Null for the primary itself.
+    #[schema(required, value_type = Option<i64>, minimum = 1)]
+    linked_id: Option<ContactId>,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    updated_at: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = HeldObservation)]
+struct ObservationTold<'a> {
+    #[schema(value_type = i64, minimum = 1)]
+    id: ObservationId,
+    /// The contact that it is filed under: its own number where it brought something new.
+    #[schema(value_type = i64, minimum = 1)]
+    contact_id: ContactId,
+    /// As received.
+    #[schema(required)]
+    email: Option<&'a str>,
+    /// As received.
+    #[schema(required)]
+    phone_number: Option<&'a str>,
+    #[schema(format = DateTime)]
+    observed_at: String,
+    /// Of the event that says so.
+    #[schema(value_type = i64, minimum = 1)]
+    position: Position,
+}
+
+/// All that is held on a customer, as one document: what whoever it is about may ask for.
+///
+/// Takes the number of any observation. Beside this the ledger has events, which hold numbers,
+/// times and salted hashes: `/contacts/{id}/history` tells them.
+#[utoipa::path(
+    get,
+    path = "/contacts/{id}/personal-data",
+    tag = "auditors",
+    params(("id" = i64, Path, minimum = 1, description = "The number of an observation", example = 2)),
+    responses(
+        (
+            status = 200,
+            description = "All that is held",
+            body = PersonalData,
+            example = json!({
+                "primaryContactId": 1,
+                "position": 5,
+                "contacts": [{
+                    "id": 1,
+                    "linkedId": null,
+                    "createdAt": "2026-11-01T12:00:00.000000Z",
+                    "updatedAt": "2026-11-01T12:00:00.000000Z",
+                }],
+                "observations": [{
+                    "id": 1,
+                    "contactId": 1,
+                    "email": "ann@example.com",
+                    "phoneNumber": null,
+                    "observedAt": "2026-11-01T12:00:00.000000Z",
+                    "position": 2,
+                }],
+            }),
+        ),
+        NothingHeld,
+    ),
+)]
+pub async fn personal_data(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
+    let found = ask(WAIT_MAX, held(app.reader.sessions(), id.into())).await?;
+    match found {
+        Some(held) if held.is_erased() => Err(erased()),
+        Some(held) => Ok(json(&told(&held))),
+        None => Err(not_observed()),
+    }
+}
+
+struct NothingHeld;
+
+impl IntoResponses for NothingHeld {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        let others = [not_an_id(), not_observed(), erased()];
+        documented(others.into_iter().chain(unanswered()))
+    }
+}
+
+fn told(held: &Held) -> PersonalData<'_> {
+    PersonalData {
+        primary_contact_id: held.primary_id,
+        position: held.position,
+        contacts: held.contacts().map(ContactTold::from).collect(),
+        observations: held.observations.iter().map(ObservationTold::from).collect(),
+    }
+}
+
+impl From<HeldContact> for ContactTold {
+    fn from(contact: HeldContact) -> Self {
+        let HeldContact { id, linked_id, created_at, updated_at } = contact;
+        Self { id, linked_id, created_at: time(created_at), updated_at: time(updated_at) }
+    }
+}
+
+impl<'a> From<&'a HeldObservation> for ObservationTold<'a> {
+    fn from(held: &'a HeldObservation) -> Self {
+        Self {
+            id: held.id,
+            contact_id: held.contact_id,
+            email: held.email.as_deref(),
+            phone_number: held.phone_number.as_deref(),
+            observed_at: time(held.observed_at),
+            position: held.position,
+        }
+    }
+}
+
+fn time(at: Timestamp) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
