@@ -50,7 +50,8 @@ fn write_beside(path: &Path, content: &[u8], mode: u32) -> io::Result<PathBuf> {
     Ok(beside)
 }
 
-fn sync_dir(of: &Path) -> io::Result<()> {
+/// Makes a change of names in the directory of a file durable.
+pub fn sync_dir(of: &Path) -> io::Result<()> {
     let dir = of.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(dir)?.sync_all()
 }

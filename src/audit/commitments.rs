@@ -1,10 +1,9 @@
 //! Observations against the events that commit to them.
 
 use super::difference::Difference;
-use super::erasures::Erasures;
 use super::lines::{Observed, micros};
 use crate::export::ObservationLine;
-use crate::identity::{Commitment, Email, Identifiers, ObservationId, PhoneNumber, Salt};
+use crate::identity::{Commitment, Email, Erasures, Identifiers, ObservationId, PhoneNumber, Salt};
 use crate::ledger::{CopiedRow, CopiedRows};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

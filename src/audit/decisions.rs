@@ -1,10 +1,9 @@
 //! Decisions, made again from the observations.
 
 use super::difference::{Difference, told};
-use super::erasures::Erasures;
 use super::rule_change::RuleChange;
 use crate::identity::{
-    Census, ContactErased, ContactId, ContactObserved, Differences, Event, Fact, Holders,
+    Census, ContactErased, ContactId, ContactObserved, Differences, Erasures, Event, Fact, Holders,
     Identifiers, Links, ObservationId, Rules, believe,
 };
 use crate::projection::Replay;

@@ -3,11 +3,12 @@
 use super::commitments;
 use super::decisions::Decisions;
 use super::difference::Difference;
-use super::erasures::Erasures;
 use super::lines::{CheckedLines, Observed};
 use super::tree::{StoredPart, TreeCheck};
 use crate::export::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR, whole_lines};
-use crate::identity::{Census, Event, Fact, Identifiers, ObservationId, Rules, RulesDigest};
+use crate::identity::{
+    Census, Erasures, Event, Fact, Identifiers, ObservationId, Rules, RulesDigest,
+};
 use crate::progress::Progress;
 use crate::seal::{Checkpoint, TreeHead, VerifierKeys};
 use anyhow::{Context as _, ensure};

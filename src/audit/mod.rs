@@ -9,7 +9,6 @@ mod auditor;
 mod commitments;
 mod decisions;
 mod difference;
-mod erasures;
 mod feed;
 mod folder;
 mod history;

@@ -2,9 +2,8 @@
 //! bear witness, and must be the differences that they make.
 
 use super::difference::{Difference, told};
-use super::erasures::Erasures;
 use crate::identity::{
-    ContactId, Differences, Event, Fact, Filing, Links, ObservationId, Position,
+    ContactId, Differences, Erasures, Event, Fact, Filing, Links, ObservationId, Position,
 };
 
 /// A change whose events are being folded.

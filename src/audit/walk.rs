@@ -3,10 +3,9 @@
 use super::commitments;
 use super::decisions::Decisions;
 use super::difference::Difference;
-use super::erasures::Erasures;
 use super::lines::{self, CheckedLines, check_time};
 use super::tree::{StoredPart, TreeCheck, check_tile};
-use crate::identity::{Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
+use crate::identity::{Erasures, Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
 use crate::ledger::{self, CopiedRows, Database, RulesFault};
 use crate::progress::Progress;
 use crate::projection::resolved;
@@ -85,7 +84,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     let head = ledger::position(&sessions).await?.get();
     let outside = outside.map(|head| ("checkpoint outside", head));
     check_end(head, sealed, outside)?;
-    let erasures = Erasures::read(&sessions, head).await?;
+    let erasures = ledger::erasures(&mut *sessions.acquire().await?, 0, head).await?;
     let mut decisions = Decisions::beside(erasures.clone());
     let walk = Walk { database: database.clone(), sessions, head, sealed, erasures };
     let mut steps = Steps {

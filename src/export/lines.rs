@@ -1,7 +1,8 @@
 //! Files of lines that are only ever appended to.
 
+use crate::files;
 use anyhow::Context as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,42 @@ impl LinesFile {
         let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
         synced.with_context(|| cannot_write(&self.path))
     }
+}
+
+/// Writes a file anew without some of its lines. Durable when it returns; whatever is cut off, one of
+/// the two is there whole.
+pub fn without(
+    path: &Path,
+    mode: u32,
+    mut is_unwanted: impl FnMut(&str) -> bool,
+) -> anyhow::Result<()> {
+    let beside = beside(path);
+    let (mut kept, _) = LinesFile::open(&beside, mode)?;
+    // Without what a crash may have torn.
+    LinesFile::open(path, mode)?.0.finish()?;
+    for line in whole_lines(path)? {
+        let line = line?;
+        if !is_unwanted(&line) {
+            kept.write(line.as_bytes())?;
+        }
+    }
+    kept.finish()?;
+    let replaced = fs::rename(&beside, path).and_then(|()| files::sync_dir(path));
+    replaced.with_context(|| cannot_write(path))
+}
+
+/// Removes what `without` left of a file when it was cut off.
+pub fn clear(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(beside(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| cannot_write(path))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// The lines of a file, without their line feeds. Fails where the last one was torn.

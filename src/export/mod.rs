@@ -2,7 +2,7 @@
 //! what is in it.
 //!
 //! Promises: the events are those that the checkpoint beside them covers; a folder that was left
-//! half written is gone on with; memory stays flat.
+//! half written is gone on with; what was erased since is taken out of it; memory stays flat.
 //! Never: writes an email or a phone number unless it was asked to.
 
 mod lines;
@@ -12,6 +12,7 @@ pub use lines::whole_lines;
 pub use observation::ObservationLine;
 
 use crate::files;
+use crate::identity::ObservationId;
 use crate::ledger::{self, CopiedRow, Database};
 use crate::progress::Progress;
 use crate::seal::{self, Checkpoint, StoredCheckpoint, TreeHead, VerifierKeys};
@@ -62,6 +63,10 @@ pub async fn export(
     std::fs::create_dir_all(dir.join(RULES_DIR))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let mut export = Export { owner, dir: dir.to_owned() };
+    if with_observations || dir.join(OBSERVATIONS).exists() {
+        export.check_sealed_erasures(size, head).await?;
+        export.forget(size).await?;
+    }
     export.events(size).await?;
     if with_observations {
         export.observations(size).await?;
@@ -120,6 +125,34 @@ impl Export {
         file.finish()
     }
 
+    /// Else observations would be missing, and no event would say why.
+    async fn check_sealed_erasures(&mut self, size: i64, head: i64) -> anyhow::Result<()> {
+        ensure!(
+            ledger::erasures(&mut self.owner, size, head).await?.is_empty(),
+            "somebody was erased after event {size}, which is the last one that is sealed: start the \
+             service, or give the key, so that the rest is sealed, and export again"
+        );
+        Ok(())
+    }
+
+    /// Takes away what an earlier export wrote of observations that were erased since. Before their
+    /// events are there, so that it is done again where it is cut off.
+    async fn forget(&mut self, size: i64) -> anyhow::Result<()> {
+        let file = self.dir.join(OBSERVATIONS);
+        lines::clear(&file)?;
+        let (events, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
+        events.finish()?;
+        let after = number_in(last.as_deref(), "position")?;
+        let erasures = ledger::erasures(&mut self.owner, after, size).await?;
+        if erasures.is_empty() || !file.exists() {
+            return Ok(());
+        }
+        lines::without(&file, files::PRIVATE, |line| {
+            let line = serde_json::from_str::<ObservationLine>(line);
+            line.is_ok_and(|line| erasures.contains(ObservationId::new(line.id)))
+        })
+    }
+
     /// What is in the folder already must be the beginning of this ledger.
     async fn check_begins(
         &mut self,
@@ -166,7 +199,7 @@ impl Export {
             let page = format!(
                 "select id, position, email, phone_number, salt
                 from observation
-                where id > {after} and id <= {end}
+                where id > {after} and id <= {end} and salt is not null
                 order by id"
             );
             self.page(&mut file, &page, ObservationLine::of_row).await?;

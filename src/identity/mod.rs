@@ -9,6 +9,7 @@
 mod answer;
 mod census;
 mod differences;
+mod erasures;
 mod event;
 mod fold;
 mod holders;
@@ -26,13 +27,18 @@ mod rules;
 mod why;
 
 #[cfg(test)]
+mod erasure_tests;
+#[cfg(test)]
 mod rule_change_tests;
+#[cfg(test)]
+mod test_ledger;
 #[cfg(test)]
 mod tests;
 
 pub use answer::Answer;
 pub use census::Census;
 pub use differences::Differences;
+pub use erasures::Erasures;
 pub use event::{
     ContactErased, ContactIntroduced, ContactLinked, ContactObserved, ContactPromoted,
     ContactRetired, CorruptLine, Event, Fact, Matched, ObservationMoved, PrimaryDemoted,

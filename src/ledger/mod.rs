@@ -5,6 +5,7 @@
 
 mod copy_out;
 mod database;
+mod erasures;
 mod events;
 mod fault;
 mod hold;
@@ -17,6 +18,7 @@ mod schema;
 
 pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;
+pub use erasures::erasures;
 pub use events::{EventRow, Wanted, events_between};
 pub use fault::{Fault, Unanswered, is_lock_timeout};
 pub use hold::{hold_erasures, lock_erasures, who_holds_erasures};

@@ -1,0 +1,126 @@
+//! Laws of erasures, on random ledgers, rule changes and erasures.
+
+use super::test_ledger::*;
+use super::*;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use std::collections::HashMap;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Observe(Vec<Identifiers>),
+    Activate(Ruling),
+    Erase(Index),
+}
+
+fn any_steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => prop::collection::vec(any_identifiers(), 1..15).prop_map(Step::Observe),
+        1 => any_ruling().prop_map(Step::Activate),
+        3 => any::<Index>().prop_map(Step::Erase),
+    ];
+    prop::collection::vec(step, 1..14)
+}
+
+fn walked(first: Ruling, steps: Vec<Step>) -> Ledger {
+    let mut ledger = Ledger::new(first);
+    for step in steps {
+        match step {
+            Step::Observe(all) => all.into_iter().for_each(|seen| ledger.observe(seen)),
+            Step::Activate(ruling) => _ = ledger.activate(ruling),
+            Step::Erase(_) if ledger.observations.is_empty() => {}
+            Step::Erase(any) => {
+                let number = any.index(ledger.observations.len()) as i64 + 1;
+                ledger.erase(ObservationId::new(number));
+            }
+        }
+    }
+    ledger
+}
+
+/// An answer by the numbers that it would have had nothing been seen of what was erased.
+fn renumbered(answer: Answer, numbers: &HashMap<ContactId, ContactId>) -> Answer {
+    Answer {
+        primary_contact_id: numbers[&answer.primary_contact_id],
+        secondary_contact_ids: answer.secondary_contact_ids.iter().map(|id| numbers[id]).collect(),
+        ..answer
+    }
+}
+
+proptest! {
+    #[test]
+    fn answers_are_those_of_a_ledger_that_never_saw_what_was_erased(
+        first in any_ruling(),
+        steps in any_steps(),
+    ) {
+        let mut ledger = walked(first, steps);
+        let living = ledger.living();
+        let numbers = living.iter().map(|id| ContactId::from(*id)).zip((1..).map(ContactId::new));
+        let numbers = numbers.collect();
+        let answers = ledger.answers().into_iter().map(|answer| renumbered(answer, &numbers));
+        prop_assert_eq!(answers.collect::<Vec<_>>(), ledger.as_never_seen().answers());
+    }
+
+    #[test]
+    fn the_fold_is_what_the_observations_that_are_left_decide(
+        first in any_ruling(),
+        steps in any_steps(),
+    ) {
+        let ledger = walked(first, steps);
+        let len = ledger.observations.len();
+        prop_assert_eq!(ledger.filings(), filings(&ledger.census.links, len));
+        prop_assert_eq!(ledger.folded.left_over(), None);
+        for id in (1..=len as i64).map(ObservationId::new) {
+            prop_assert_eq!(ledger.past.primary_of(id), ledger.folded.resolve(id));
+        }
+    }
+
+    #[test]
+    fn a_tombstone_stands_where_the_contact_stood(
+        first in any_ruling(),
+        steps in any_steps(),
+        erased in any::<Index>(),
+        later in any_steps(),
+    ) {
+        let mut ledger = walked(first, steps);
+        prop_assume!(!ledger.living().is_empty());
+        let id = *erased.get(&ledger.living());
+        let primary = ledger.folded.resolve(id).unwrap();
+        let of_identity = |links: &Links, id: &ContactId| links.contact_primary(*id) == Some(primary);
+        let ids: Vec<_> = ledger.folded.contacts().filter(|id| of_identity(&ledger.folded, id)).collect();
+        ledger.erase(id);
+        let at = ledger.folded.tombstone(primary).unwrap().updated_at;
+        for step in later {
+            if let Step::Observe(all) = step {
+                all.into_iter().for_each(|seen| ledger.observe(seen));
+            }
+        }
+        ledger.activate(first);
+        for id in ids {
+            let linked_id = Some(primary).filter(|primary| *primary != id);
+            let expected = Standing { id, linked_id, updated_at: at };
+            prop_assert_eq!(ledger.folded.tombstone(id), Some(expected));
+            prop_assert_eq!(ledger.folded.standing(id), None);
+        }
+    }
+
+    #[test]
+    fn an_erasure_that_leaves_something_over_is_found(
+        first in any_ruling(),
+        all in any_observations(),
+        erased in any::<Index>(),
+        left in any::<Index>(),
+    ) {
+        let mut ledger = Ledger::with(first, &all);
+        let primary = ledger.folded.resolve(*erased.get(&ledger.living())).unwrap();
+        let mut ids = ledger.living();
+        ids.retain(|id| ledger.folded.resolve(*id) == Some(primary));
+        prop_assume!(ids.len() > 1);
+        // The primary is named in the event, so it is another one that is forgotten there.
+        let left = ids.remove(1 + left.index(ids.len() - 1));
+        let at = Timestamp::UNIX_EPOCH;
+        ledger.folded.apply(Change::Erased { primary, observations: &ids }, at);
+        let found = ledger.folded.left_over();
+        prop_assert_eq!(found, Some(left));
+    }
+}

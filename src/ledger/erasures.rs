@@ -1,0 +1,33 @@
+//! The erasures that a ledger has seen.
+
+use crate::identity::Erasures;
+use sqlx::{PgConnection, query};
+
+const PAGE_LEN: i64 = 1_000;
+
+/// What was erased after a position and up to another one.
+pub async fn erasures(
+    session: &mut PgConnection,
+    mut after: i64,
+    last: i64,
+) -> Result<Erasures, sqlx::Error> {
+    let mut erasures = Erasures::default();
+    loop {
+        let page = query!(
+            "select position, line
+            from event
+            where kind = 'ContactErased' and position > $1 and position <= $2
+            order by position
+            limit $3",
+            after,
+            last,
+            PAGE_LEN
+        );
+        let page = page.fetch_all(&mut *session).await?;
+        page.iter().for_each(|row| erasures.note(&row.line));
+        match page.last() {
+            Some(row) => after = row.position,
+            None => return Ok(erasures),
+        }
+    }
+}
