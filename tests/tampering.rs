@@ -263,7 +263,7 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
 
     let serve = || sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], &sealed.earlier);
     let said = refuses(&mut serve());
-    assert!(said.contains("the database has gone back in time: it ends with event"), "{said}");
+    assert!(said.contains("the database has gone back in time: it has"), "{said}");
     assert!(said.contains("restore --accept-loss --reason TEXT"), "{said}");
 
     // As when the older database takes the place of the newer one under a service that runs.

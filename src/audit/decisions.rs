@@ -54,6 +54,7 @@ impl Decisions {
                 self.settle(event)?;
                 self.check_erased(event, erased)?;
             }
+            (Fact::LedgerRestored(_), _) => self.settle(event)?,
             (Fact::ContactObserved(observed), _) => {
                 self.settle(event)?;
                 self.decide(event, observed, identifiers)?;
@@ -68,6 +69,11 @@ impl Decisions {
     /// The last observation that was checked.
     pub fn last_observation(&self) -> ObservationId {
         self.replay.links.last()
+    }
+
+    /// Whether a number was skipped when a loss was accepted.
+    pub fn is_skipped(&self, id: ObservationId) -> bool {
+        self.replay.links.is_skipped(id)
     }
 
     /// Takes a change of rules: from here on the differences that it makes must come, and then

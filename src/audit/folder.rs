@@ -4,10 +4,11 @@ use super::commitments;
 use super::decisions::Decisions;
 use super::difference::Difference;
 use super::lines::{CheckedLines, Observed};
-use super::tree::{StoredPart, TreeCheck};
+use super::numbers::Numbers;
+use super::tree::{StoredPart, TreeCheck, roots};
 use crate::export::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR, whole_lines};
 use crate::identity::{
-    Census, Erasures, Event, Fact, Identifiers, ObservationId, Rules, RulesDigest,
+    Census, Erasures, Event, Fact, Gaps, Identifiers, ObservationId, Rules, RulesDigest,
 };
 use crate::progress::Progress;
 use crate::seal::{Checkpoint, TreeHead, VerifierKeys};
@@ -35,8 +36,9 @@ struct Folder<'a> {
     tree: TreeCheck,
     lines: CheckedLines,
     observations: Option<Lines>,
-    observations_len: u64,
+    numbers: Numbers,
     events: Vec<Event>,
+    gaps: Gaps,
     erasures: Erasures,
     decisions: Decisions,
     signed: Vec<(&'static str, TreeHead)>,
@@ -49,13 +51,15 @@ pub fn verify_folder(
     keys: &VerifierKeys,
     since: Option<&Path>,
 ) -> anyhow::Result<VerifiedFolder> {
-    let last = read_checkpoint(&dir.join(CHECKPOINT), keys)?;
+    let (erasures, gaps) = told_ahead(dir)?;
+    let last = read_checkpoint(&dir.join(CHECKPOINT), keys, &gaps)?;
     let mut signed = vec![("checkpoint", last)];
+    signed.extend(roots(&gaps));
     if let Some(since) = since {
-        let since = read_checkpoint(since, keys)?;
+        let since = read_checkpoint(since, keys, &gaps)?;
         if since.size > last.size {
             let expected = format!("an event: the earlier checkpoint covers {}", since.size);
-            let position = last.size.cast_signed() + 1;
+            let position = gaps.position_at(last.size.cast_signed()) + 1;
             return Err(Difference::at(position, "since", expected, "the end").into());
         }
         signed.push(("since", since));
@@ -63,15 +67,15 @@ pub fn verify_folder(
     let observations = dir.join(OBSERVATIONS);
     let has_observations = observations.exists();
     let observations = has_observations.then(|| whole_lines(&observations)).transpose()?;
-    let erasures = erasures(dir)?;
     let mut folder = Folder {
         dir,
-        tree: TreeCheck::new(None),
+        tree: TreeCheck::new(None, gaps.clone()),
         lines: CheckedLines::default(),
         observations: observations
             .map(|lines| (Box::new(lines) as Box<dyn Iterator<Item = _>>).peekable()),
-        observations_len: 0,
+        numbers: Numbers::default(),
         events: Vec::new(),
+        gaps,
         decisions: Decisions::beside(erasures.clone()),
         erasures,
         signed,
@@ -79,23 +83,25 @@ pub fn verify_folder(
     folder.events(last.size)?;
     Ok(VerifiedFolder {
         events_len: last.size,
-        observations_len: has_observations.then_some(folder.observations_len),
+        observations_len: has_observations.then_some(folder.numbers.len.cast_unsigned()),
         erased_len: folder.erasures.len(),
     })
 }
 
-/// All that the events name.
-fn erasures(dir: &Path) -> anyhow::Result<Erasures> {
-    let mut erasures = Erasures::default();
+/// What some events say of others before or after them.
+fn told_ahead(dir: &Path) -> anyhow::Result<(Erasures, Gaps)> {
+    let (mut erasures, mut gaps) = (Erasures::default(), Gaps::default());
     for line in whole_lines(&dir.join(EVENTS))? {
-        erasures.note(&line?);
+        let line = line?;
+        erasures.note(&line);
+        gaps.note(&line);
     }
-    Ok(erasures)
+    Ok((erasures, gaps))
 }
 
-fn read_checkpoint(file: &Path, keys: &VerifierKeys) -> anyhow::Result<TreeHead> {
+fn read_checkpoint(file: &Path, keys: &VerifierKeys, gaps: &Gaps) -> anyhow::Result<TreeHead> {
     let note = read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let checkpoint = Checkpoint::read(&note, keys);
+    let checkpoint = Checkpoint::read(&note, keys).and_then(|checkpoint| checkpoint.named_as(gaps));
     let why = || format!("{} is no checkpoint that counts", file.display());
     Ok(checkpoint.with_context(why)?.head)
 }
@@ -103,31 +109,32 @@ fn read_checkpoint(file: &Path, keys: &VerifierKeys) -> anyhow::Result<TreeHead>
 impl Folder<'_> {
     fn events(&mut self, size: u64) -> anyhow::Result<()> {
         let mut progress = Progress::of("checking events", size.cast_signed());
-        let mut position = 0;
+        let (mut len, size) = (0, size.cast_signed());
         for line in whole_lines(&self.dir.join(EVENTS))? {
             let line = line?;
-            position += 1;
+            len += 1;
             ensure!(
-                position <= size.cast_signed(),
+                len <= size,
                 "{EVENTS} goes on after what the checkpoint covers: an export was interrupted, so \
                  run it again"
             );
-            let event = self.lines.push(position, &line)?;
+            let event = self.lines.push(self.gaps.position_at(len), &line)?;
             self.events.push(event);
             if self.lines.leaves.len() == PAGE_LEN {
                 self.page()?;
-                progress.at(position);
+                progress.at(len);
             }
         }
         self.page()?;
-        if position < size.cast_signed() {
+        if len < size {
             let expected = format!("an event: the checkpoint covers {size}");
-            return Err(Difference::at(position + 1, "line", expected, "the end").into());
+            let position = self.gaps.position_at(len + 1);
+            return Err(Difference::at(position, "line", expected, "the end").into());
         }
         if let Some(line) = self.observations.as_mut().and_then(Iterator::next) {
             line?;
             let part = "observation";
-            let expected = format!("{} observations", self.observations_len);
+            let expected = format!("{} observations", self.numbers.len);
             let found = "more".to_owned();
             return Err(Difference { position: None, part, expected, found }.into());
         }
@@ -139,6 +146,7 @@ impl Folder<'_> {
         self.tree.extend(&leaves, &StoredPart::default(), &self.signed)?;
         let mut observed = std::mem::take(&mut self.lines.observed).into_iter();
         for event in std::mem::take(&mut self.events) {
+            self.numbers.check(&event)?;
             match &event.fact {
                 Fact::RulesActivated(activated) => self.activated(&event, &activated.digest)?,
                 Fact::ContactObserved(_) => {
@@ -157,15 +165,8 @@ impl Folder<'_> {
 
     /// `None` where the export was made without observations, or this one was erased.
     fn observation(&mut self, observed: &Observed) -> anyhow::Result<Option<Identifiers>> {
-        self.observations_len += 1;
-        let number = self.observations_len.cast_signed();
-        if observed.id != number {
-            let (part, expected) = ("observation", format!("number {number}"));
-            let found = format!("number {}", observed.id);
-            return Err(Difference::at(observed.position, part, expected, found).into());
-        }
         let Some(lines) = &mut self.observations else { return Ok(None) };
-        if self.erasures.contains(ObservationId::new(number)) {
+        if self.erasures.contains(ObservationId::new(observed.id)) {
             let next = lines.peek().and_then(|line| line.as_deref().ok());
             commitments::check_no_line(observed, next)?;
             return Ok(None);
@@ -183,7 +184,7 @@ impl Folder<'_> {
         let mut census = Census::with_capacity(usize::try_from(last)?);
         let mut lines = whole_lines(&self.dir.join(OBSERVATIONS))?;
         for id in (1..=last).map(ObservationId::new) {
-            if self.erasures.contains(id) {
+            if self.erasures.contains(id) || self.decisions.is_skipped(id) {
                 census.leave_out(id);
                 continue;
             }

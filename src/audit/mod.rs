@@ -13,6 +13,7 @@ mod feed;
 mod folder;
 mod history;
 mod lines;
+mod numbers;
 mod past;
 mod rule_change;
 mod tree;

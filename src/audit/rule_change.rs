@@ -111,6 +111,9 @@ fn can_be_folded(fact: &Fact, links: &mut Links) -> bool {
             let is_there = observation.is_some_and(|id| id != contact && filing(id).is_some());
             is_there && belongs && observation != Some(primary)
         }
-        Fact::RulesActivated(_) | Fact::ContactObserved(_) | Fact::ContactErased(_) => false,
+        Fact::RulesActivated(_)
+        | Fact::ContactObserved(_)
+        | Fact::ContactErased(_)
+        | Fact::LedgerRestored(_) => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Lines against the tree that was stored and the checkpoints that were signed.
 
 use super::difference::Difference;
+use crate::identity::Gaps;
 use crate::seal::{
     Checkpoint, HASH_LEN, Hash, StoredCheckpoint, TILE_WIDTH, Tile, TileId, Tiles, Tree, TreeHead,
     VerifierKeys,
@@ -11,6 +12,7 @@ const CHECKPOINT: &str = "checkpoint";
 /// Grows a tree from the lines alone, and compares.
 pub struct TreeCheck {
     tree: Tree,
+    gaps: Gaps,
     keys: Option<VerifierKeys>,
     /// The first line that does not have the hash that is stored for it. Whether the line or the
     /// tile was changed, the next checkpoint tells.
@@ -35,8 +37,8 @@ pub struct StoredPart {
 }
 
 impl TreeCheck {
-    pub fn new(keys: Option<VerifierKeys>) -> Self {
-        Self { tree: Tree::default(), keys, suspect: None, checkpoints_len: 0 }
+    pub fn new(keys: Option<VerifierKeys>, gaps: Gaps) -> Self {
+        Self { tree: Tree::default(), gaps, keys, suspect: None, checkpoints_len: 0 }
     }
 
     pub fn tree(&self) -> &Tree {
@@ -54,20 +56,21 @@ impl TreeCheck {
         &mut self,
         leaves: &[Hash],
         stored: &StoredPart,
-        outside: &[(&'static str, TreeHead)],
+        vouched: &[(&'static str, TreeHead)],
     ) -> Result<Vec<Tile>, Difference> {
         let mut filled = Vec::new();
         let mut checkpoints = stored.checkpoints.iter().peekable();
         for leaf in leaves {
             if self.tree.size() < stored.sealed && self.suspect.is_none() {
-                self.suspect = suspect(self.tree.size(), *leaf, &stored.lowest);
+                let position = self.gaps.position_at(self.tree.size().cast_signed() + 1);
+                self.suspect = suspect(self.tree.size(), position, *leaf, &stored.lowest);
             }
             self.tree.push(*leaf, &mut filled);
             let size = self.tree.size();
             while let Some(row) = checkpoints.next_if(|row| row.size.cast_unsigned() <= size) {
                 self.check_row(row)?;
             }
-            for (part, head) in outside.iter().filter(|(_, head)| head.size == size) {
+            for (part, head) in vouched.iter().filter(|(_, head)| head.size == size) {
                 self.check_head(part, *head)?;
             }
         }
@@ -76,8 +79,10 @@ impl TreeCheck {
 
     fn check_row(&mut self, row: &StoredCheckpoint) -> Result<(), Difference> {
         let read = Checkpoint::read_by(&row.note, self.keys.as_ref());
+        let read = read.and_then(|checkpoint| checkpoint.named_as(&self.gaps));
+        let position = self.gaps.position_at(row.size);
         let wrong =
-            |expected: &str, found: String| Difference::at(row.size, CHECKPOINT, expected, found);
+            |expected: &str, found: String| Difference::at(position, CHECKPOINT, expected, found);
         let checkpoint = read.map_err(|error| {
             wrong("a note signed by the log's key", format!("a note, but {error}"))
         })?;
@@ -97,7 +102,8 @@ impl TreeCheck {
             (None, true) => Ok(()),
             (None, false) => {
                 let expected = format!("root {} of the first {} events", head.root, head.size);
-                Err(Difference::at(head.size.cast_signed(), part, expected, root))
+                let position = self.gaps.position_at(head.size.cast_signed());
+                Err(Difference::at(position, part, expected, root))
             }
             // The lines are as they were signed, so it is the tile.
             (Some(suspect), true) => {
@@ -111,8 +117,15 @@ impl TreeCheck {
     }
 }
 
+/// The trees that events name which accept a loss.
+pub fn roots(gaps: &Gaps) -> impl Iterator<Item = (&'static str, TreeHead)> {
+    gaps.roots().map(|(size, root)| {
+        ("newRoot", TreeHead { size: size.cast_unsigned(), root: Hash(root.0) })
+    })
+}
+
 /// Compares a tile with what is stored in its place, which may have grown since.
-pub fn check_tile(tile: &Tile, stored: &Tiles) -> Result<(), Difference> {
+pub fn check_tile(tile: &Tile, stored: &Tiles, gaps: &Gaps) -> Result<(), Difference> {
     let expected = tile.hashes.chunks(HASH_LEN);
     let stored = stored.get(&tile.id).map_or(&[][..], Vec::as_slice);
     let mut found = stored.chunks(HASH_LEN);
@@ -120,18 +133,18 @@ pub fn check_tile(tile: &Tile, stored: &Tiles) -> Result<(), Difference> {
         let found = found.next();
         if found != Some(expected) {
             let first = ((tile.id.index * TILE_WIDTH as u64 + at) << (8 * tile.id.level)) + 1;
-            return Err(Difference::at(first.cast_signed(), "tile", hash(expected), of(found)));
+            let position = gaps.position_at(first.cast_signed());
+            return Err(Difference::at(position, "tile", hash(expected), of(found)));
         }
     }
     Ok(())
 }
 
-fn suspect(index: u64, of_line: Hash, lowest: &Tiles) -> Option<Suspect> {
+fn suspect(index: u64, position: i64, of_line: Hash, lowest: &Tiles) -> Option<Suspect> {
     let width = TILE_WIDTH as u64;
     let id = TileId { level: 0, index: index / width };
     let begin = (index % width) as usize * HASH_LEN;
     let stored = lowest.get(&id).and_then(|hashes| hashes.get(begin..begin + HASH_LEN));
-    let position = index.cast_signed() + 1;
     (stored != Some(&of_line.0)).then(|| Suspect { position, of_line, stored: of(stored) })
 }
 

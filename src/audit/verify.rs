@@ -119,7 +119,7 @@ impl Verification {
 
     /// The head says where the events end, and which rules they have put in force.
     fn check_head(&self, head: &Row) -> Result<(), Difference> {
-        let Replay { links, position, recorded_at, rules_digest } = &self.replay;
+        let Replay { links, position, recorded_at, rules_digest, .. } = &self.replay;
         let rules = rules_digest.as_ref().map(RulesDigest::as_str).unwrap_or_default();
         let members = [
             ("rules_digest", rules.to_owned(), head.rules_digest.clone()),

@@ -4,8 +4,9 @@ use super::commitments;
 use super::decisions::Decisions;
 use super::difference::Difference;
 use super::lines::{self, CheckedLines, check_time};
-use super::tree::{StoredPart, TreeCheck, check_tile};
-use crate::identity::{Erasures, Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
+use super::numbers::Numbers;
+use super::tree::{StoredPart, TreeCheck, check_tile, roots};
+use crate::identity::{Erasures, Event, Fact, Gaps, Identifiers, Rules, RulesActivated, Timestamp};
 use crate::ledger::{self, CopiedRows, Database, RulesFault};
 use crate::progress::Progress;
 use crate::projection::resolved;
@@ -49,14 +50,17 @@ pub struct Walked {
 struct Walk {
     database: Database,
     sessions: PgPool,
-    /// Where the ledger ended when the walk began, and the tree.
-    head: i64,
+    gaps: Gaps,
+    /// How many events there were when the walk began, and in the tree.
+    events_len: i64,
     sealed: i64,
     erasures: Erasures,
 }
 
 /// Some events, right by themselves, and what is stored of the tree over them.
 struct Page {
+    /// The position of the first, and how many there are up to the last.
+    first: i64,
     end: i64,
     lines: CheckedLines,
     /// Of the observations in it, in order.
@@ -67,8 +71,9 @@ struct Page {
 /// What is compared from page to page.
 struct Steps {
     tree: TreeCheck,
-    outside: Vec<(&'static str, TreeHead)>,
-    observations_len: i64,
+    /// What was said of the tree elsewhere than in its checkpoints.
+    vouched: Vec<(&'static str, TreeHead)>,
+    observations: Numbers,
     last_time: Option<Timestamp>,
     /// To be compared with what is stored in their place.
     upper: Vec<Tile>,
@@ -82,25 +87,27 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     let sealed = seal::last_checkpoint(&sessions).await?.map_or(0, |last| last.size);
     // Read last: all that was signed is in the ledger by now.
     let head = ledger::position(&sessions).await?.get();
+    let gaps = ledger::gaps(&sessions).await?;
+    let events_len = gaps.size_at(head);
     let outside = outside.map(|head| ("checkpoint outside", head));
-    check_end(head, sealed, outside)?;
+    check_end(head, events_len, sealed, outside)?;
     let erasures = ledger::erasures(&mut *sessions.acquire().await?, 0, head).await?;
     let mut decisions = Decisions::beside(erasures.clone());
-    let walk = Walk { database: database.clone(), sessions, head, sealed, erasures };
     let mut steps = Steps {
-        tree: TreeCheck::new(trust.keys),
-        outside: outside.into_iter().collect(),
-        observations_len: 0,
+        tree: TreeCheck::new(trust.keys, gaps.clone()),
+        vouched: outside.into_iter().chain(roots(&gaps)).collect(),
+        observations: Numbers::default(),
         last_time: None,
         upper: Vec::new(),
     };
+    let walk = Walk { database: database.clone(), sessions, gaps, events_len, sealed, erasures };
     walk.pages(&mut steps, &mut decisions).await?;
     decisions.end()?;
-    walk.check_edges(steps.observations_len).await?;
+    walk.check_edges(steps.observations.last).await?;
     walk.sessions.close().await;
     let walked = Walked {
-        events_len: head,
-        observations_len: steps.observations_len,
+        events_len,
+        observations_len: steps.observations.len,
         checkpoints_len: steps.tree.checkpoints_len,
         sealed,
         outside: outside.map(|(_, head)| head.size.cast_signed()),
@@ -123,13 +130,14 @@ fn kept_outside(dir: &CheckpointDir, keys: Option<&VerifierKeys>) -> anyhow::Res
 /// Nothing that was signed may be gone.
 fn check_end(
     head: i64,
+    events_len: i64,
     sealed: i64,
     outside: Option<(&'static str, TreeHead)>,
 ) -> Result<(), Difference> {
     let stored = ("checkpoint", sealed);
     let outside = outside.map(|(part, head)| (part, head.size.cast_signed()));
     for (part, size) in [stored].into_iter().chain(outside) {
-        if size > head {
+        if size > events_len {
             let expected = format!("an event: a checkpoint covers {size}");
             return Err(Difference::at(head + 1, part, expected, "the end of the ledger"));
         }
@@ -139,16 +147,16 @@ fn check_end(
 
 impl Walk {
     async fn pages(&self, steps: &mut Steps, decisions: &mut Decisions) -> anyhow::Result<()> {
-        let mut progress = Progress::of("checking events", self.head);
-        let begins = (0..self.head).step_by(PAGE_LEN as usize);
+        let mut progress = Progress::of("checking events", self.events_len);
+        let begins = (0..self.events_len).step_by(PAGE_LEN as usize);
         let mut pages = stream::iter(begins.map(|after| self.page(after))).buffered(PAGES_AT_ONCE);
         let mut undecided = Vec::new();
         while let Some(page) = pages.next().await {
             let mut page = page?;
             let end = page.end;
+            steps.page(&page, self.sealed.cast_unsigned())?;
             let events = std::mem::take(&mut page.lines.events);
             let identifiers = std::mem::take(&mut page.identifiers);
-            steps.page(page, self.sealed.cast_unsigned())?;
             undecided.push((events, identifiers));
             // Else the tile would be blamed, or a decision, where a line was changed.
             if !steps.tree.is_undecided() {
@@ -229,17 +237,20 @@ impl Walk {
     }
 
     async fn page(&self, after: i64) -> anyhow::Result<Page> {
-        let end = self.head.min(after + PAGE_LEN);
+        let end = self.events_len.min(after + PAGE_LEN);
+        let [first, last] = [after, end].map(|size| self.gaps.position_at(size));
         let mut session = self.sessions.acquire().await?;
         let events = format!(
             "select {}
             from event
-            where position > {after} and position <= {end}
+            where position > {first} and position <= {last}
             order by position",
             lines::COLUMNS
         );
         let events = ledger::copy_out(&mut session, &events).await?;
-        let (lines, wrong) = blocking(move || Ok(check_lines(after, end, &events))).await?;
+        let gaps = self.gaps.clone();
+        let check = move || Ok(check_lines(after, end, &gaps, &events));
+        let (lines, wrong) = blocking(check).await?;
         let mut identifiers = Vec::new();
         if let Some((first, last)) = lines.observed.first().zip(lines.observed.last()) {
             let (first, last) = (first.id, last.id);
@@ -270,18 +281,18 @@ impl Walk {
             checkpoints: seal::checkpoints_between(&mut *session, after, end.min(self.sealed))
                 .await?,
         };
-        Ok(Page { end, lines, identifiers, stored })
+        Ok(Page { first: self.gaps.position_at(after + 1), end, lines, identifiers, stored })
     }
 
     async fn check_tiles(&self, tiles: &[Tile]) -> anyhow::Result<()> {
         let ids = tiles.iter().map(|tile| tile.id).collect();
         let stored = seal::tiles(&self.sessions, &ids).await?;
-        tiles.iter().try_for_each(|tile| check_tile(tile, &stored))?;
+        tiles.iter().try_for_each(|tile| check_tile(tile, &stored, &self.gaps))?;
         Ok(())
     }
 
     /// Looks for what is beyond the ends.
-    async fn check_edges(&self, observations_len: i64) -> anyhow::Result<()> {
+    async fn check_edges(&self, last_observation: i64) -> anyhow::Result<()> {
         let event = query_scalar!(
             r#"
             (select position as "position!" from event where position < 1 order by position limit 1)
@@ -316,7 +327,7 @@ impl Walk {
         );
         if let Some(id) = observation.fetch_optional(&self.sessions).await? {
             let found = format!("observation {id}");
-            let (part, expected) = ("observation", format!("those up to {observations_len}"));
+            let (part, expected) = ("observation", format!("those up to {last_observation}"));
             return Err(Difference { position: None, part, expected, found }.into());
         }
         Ok(())
@@ -345,8 +356,9 @@ impl Walk {
         let Some(tile) = tile.fetch_optional(&self.sessions).await? else { return Ok(()) };
         let len = u32::try_from(tile.level + 1).ok().and_then(|level| 256_i64.checked_pow(level));
         let before = len.and_then(|len| tile.index.checked_mul(len));
+        let first = before.and_then(|before| before.checked_add(1));
         Err(Difference {
-            position: before.and_then(|before| before.checked_add(1)),
+            position: first.map(|size| self.gaps.position_at(size)),
             part: "tile",
             expected: format!(
                 "{} bytes at level {}, index {}",
@@ -359,44 +371,38 @@ impl Walk {
 
 impl Steps {
     /// Compares the next page with what came before it, and with the tree.
-    fn page(&mut self, page: Page, sealed: u64) -> Result<(), Difference> {
+    fn page(&mut self, page: &Page, sealed: u64) -> Result<(), Difference> {
         let lines = &page.lines;
-        let first = self.tree.tree().size().cast_signed() + 1;
+        let first = page.first;
         if let Some((begin, end)) = lines.times {
             check_time(first, self.last_time.unwrap_or(begin), begin)?;
             self.last_time = Some(end);
         }
-        for observed in &lines.observed {
-            self.observations_len += 1;
-            if observed.id != self.observations_len {
-                let expected = format!("number {}", self.observations_len);
-                return Err(Difference::at(
-                    observed.position,
-                    "observation",
-                    expected,
-                    format!("number {}", observed.id),
-                ));
-            }
-        }
+        lines.events.iter().try_for_each(|event| self.observations.check(event))?;
         // The tree of the last checkpoint ends somewhere: its edge is compared there.
         let (before, after) = lines.leaves.split_at(
             (sealed.saturating_sub(self.tree.tree().size()) as usize).min(lines.leaves.len()),
         );
-        let filled = self.tree.extend(before, &page.stored, &self.outside)?;
+        let filled = self.tree.extend(before, &page.stored, &self.vouched)?;
         self.upper.extend(filled);
         if self.tree.tree().size() == sealed {
             self.upper.extend(self.tree.tree().edge());
         }
-        self.tree.extend(after, &StoredPart::default(), &self.outside)?;
+        self.tree.extend(after, &StoredPart::default(), &self.vouched)?;
         Ok(())
     }
 }
 
 /// Takes lines up to the first that is wrong, and tells what is wrong with that.
-fn check_lines(after: i64, end: i64, rows: &CopiedRows) -> (CheckedLines, Option<Difference>) {
+fn check_lines(
+    after: i64,
+    end: i64,
+    gaps: &Gaps,
+    rows: &CopiedRows,
+) -> (CheckedLines, Option<Difference>) {
     let mut lines = CheckedLines::default();
     let mut rows = rows.iter();
-    for position in after + 1..=end {
+    for position in (after + 1..=end).map(|size| gaps.position_at(size)) {
         let taken = match rows.next() {
             None => Err(Difference::at(position, "position", "an event", "none")),
             Some(mut row) => lines.push_row(position, &mut row),

@@ -3,6 +3,7 @@
 use super::config::{DatabaseConfig, VerifyConfig};
 use super::place::Place;
 use crate::audit::{self, Difference, Trust};
+use crate::ledger::gaps;
 use crate::seal::VerifierKeys;
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -50,7 +51,10 @@ async fn ledger(
     place.check_projection().await?;
     let keys = match &config.key {
         Some(file) => Some(read_keys(file)?),
-        None => place.signing_key(&config.seal)?.map(|key| key.verifier_keys().clone()),
+        None => {
+            let gaps = gaps(&mut place.database.owner().await?).await?;
+            place.signing_key(&config.seal)?.map(|key| key.verifier_keys().of(&gaps))
+        }
     };
     let has_keys = keys.is_some();
     let trust = Trust { keys, outside: place.checkpoint_dir(&config.seal) };

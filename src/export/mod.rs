@@ -12,7 +12,7 @@ pub use lines::whole_lines;
 pub use observation::ObservationLine;
 
 use crate::files;
-use crate::identity::ObservationId;
+use crate::identity::{Gaps, ObservationId};
 use crate::ledger::{self, CopiedRow, Database};
 use crate::progress::Progress;
 use crate::seal::{self, Checkpoint, StoredCheckpoint, TreeHead, VerifierKeys};
@@ -42,6 +42,7 @@ pub struct Exported {
 struct Export {
     owner: PgConnection,
     dir: PathBuf,
+    gaps: Gaps,
 }
 
 /// Exports up to the last checkpoint; without any, all events, which then prove nothing.
@@ -55,21 +56,27 @@ pub async fn export(
     ledger::hold_erasures(&mut owner, "export").await?;
     let last = seal::last_checkpoint(&mut owner).await?;
     let head = ledger::position(&mut owner).await?.get();
-    if let Some((last, keys)) = last.as_ref().zip(keys) {
-        Checkpoint::read(&last.note, keys).context("the last checkpoint does not count")?;
+    let gaps = ledger::gaps(&mut owner).await?;
+    let keys = keys.map(|keys| keys.of(&gaps));
+    if let Some((last, keys)) = last.as_ref().zip(keys.as_ref()) {
+        let read = Checkpoint::read(&last.note, keys);
+        let counts = read.and_then(|checkpoint| checkpoint.named_as(&gaps));
+        counts.context("the last checkpoint does not count")?;
     }
     check_kept(&dir.join(CHECKPOINT), last.as_ref())?;
-    let size = last.as_ref().map_or(head, |last| last.size);
+    let events_len = gaps.size_at(head);
+    let size = last.as_ref().map_or(events_len, |last| last.size);
+    let end = gaps.position_at(size);
     std::fs::create_dir_all(dir.join(RULES_DIR))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let mut export = Export { owner, dir: dir.to_owned() };
+    let mut export = Export { owner, dir: dir.to_owned(), gaps };
     if with_observations || dir.join(OBSERVATIONS).exists() {
-        export.check_sealed_erasures(size, head).await?;
-        export.forget(size).await?;
+        export.check_sealed_erasures(end, head).await?;
+        export.forget(end).await?;
     }
     export.events(size).await?;
     if with_observations {
-        export.observations(size).await?;
+        export.observations(end).await?;
     }
     export.rules().await?;
     if let Some(keys) = keys {
@@ -79,7 +86,7 @@ pub async fn export(
     if let Some(last) = &last {
         files::replace(&dir.join(CHECKPOINT), last.note.as_bytes(), files::PUBLIC)?;
     }
-    Ok(Exported { events_len: size, is_sealed: last.is_some(), beyond: head - size })
+    Ok(Exported { events_len: size, is_sealed: last.is_some(), beyond: events_len - size })
 }
 
 /// What was exported before may be older than the ledger, never newer. Whose signature it has does
@@ -105,15 +112,17 @@ fn check_kept(file: &Path, last: Option<&StoredCheckpoint>) -> anyhow::Result<()
 impl Export {
     async fn events(&mut self, size: i64) -> anyhow::Result<()> {
         let (mut file, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
-        let mut after = number_in(last.as_deref(), "position")?;
-        self.check_begins(after, last.as_deref(), size).await?;
+        let last_position = number_in(last.as_deref(), "position")?;
+        let mut after = self.gaps.size_at(last_position);
+        self.check_begins(last_position, last.as_deref(), size).await?;
         let mut progress = Progress::of("writing events", size);
         while after < size {
             let end = size.min(after + PAGE_LEN);
+            let [first, last] = [after, end].map(|size| self.gaps.position_at(size));
             let page = format!(
                 "select line
                 from event
-                where position > {after} and position <= {end}
+                where position > {first} and position <= {last}
                 order by position"
             );
             let write = |row: &mut CopiedRow<'_>| row.bytes().unwrap_or_default().to_vec();
@@ -126,10 +135,10 @@ impl Export {
     }
 
     /// Else observations would be missing, and no event would say why.
-    async fn check_sealed_erasures(&mut self, size: i64, head: i64) -> anyhow::Result<()> {
+    async fn check_sealed_erasures(&mut self, end: i64, head: i64) -> anyhow::Result<()> {
         ensure!(
-            ledger::erasures(&mut self.owner, size, head).await?.is_empty(),
-            "somebody was erased after event {size}, which is the last one that is sealed: start the \
+            ledger::erasures(&mut self.owner, end, head).await?.is_empty(),
+            "somebody was erased after event {end}, which is the last one that is sealed: start the \
              service, or give the key, so that the rest is sealed, and export again"
         );
         Ok(())
@@ -137,13 +146,13 @@ impl Export {
 
     /// Takes away what an earlier export wrote of observations that were erased since. Before their
     /// events are there, so that it is done again where it is cut off.
-    async fn forget(&mut self, size: i64) -> anyhow::Result<()> {
+    async fn forget(&mut self, end: i64) -> anyhow::Result<()> {
         let file = self.dir.join(OBSERVATIONS);
         lines::clear(&file)?;
         let (events, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
         events.finish()?;
         let after = number_in(last.as_deref(), "position")?;
-        let erasures = ledger::erasures(&mut self.owner, after, size).await?;
+        let erasures = ledger::erasures(&mut self.owner, after, end).await?;
         if erasures.is_empty() || !file.exists() {
             return Ok(());
         }
@@ -161,9 +170,9 @@ impl Export {
         size: i64,
     ) -> anyhow::Result<()> {
         ensure!(
-            after <= size,
-            "{} has {after} events, and the ledger's checkpoint covers {size}: the database has \
-             gone back in time, or this is the folder of another ledger",
+            after <= self.gaps.position_at(size),
+            "{} goes up to event {after}, and the ledger's checkpoint covers {size} events: the \
+             database has gone back in time, or this is the folder of another ledger",
             self.dir.display()
         );
         let Some(last) = last else { return Ok(()) };
@@ -179,7 +188,7 @@ impl Export {
         Ok(())
     }
 
-    async fn observations(&mut self, size: i64) -> anyhow::Result<()> {
+    async fn observations(&mut self, last_position: i64) -> anyhow::Result<()> {
         let (mut file, last) = LinesFile::open(&self.dir.join(OBSERVATIONS), files::PRIVATE)?;
         let mut after = number_in(last.as_deref(), "id")?;
         let last_id = query_scalar!(
@@ -190,7 +199,7 @@ impl Export {
             order by position desc
             limit 1
             "#,
-            size
+            last_position
         );
         let last_id = last_id.fetch_optional(&mut self.owner).await?.unwrap_or(0);
         let mut progress = Progress::of("writing observations", last_id);

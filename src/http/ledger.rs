@@ -4,7 +4,7 @@ use super::App;
 use super::json::json;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
-use crate::identity::Timestamp;
+use crate::identity::{Gaps, Timestamp};
 use crate::seal::{self, Sealing, StoredCheckpoint, Summary};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -50,7 +50,7 @@ struct RulesInForce {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct LastCheckpoint {
-    /// Events that it covers: those up to this position.
+    /// Events that it covers, from the first one on.
     #[schema(minimum = 1)]
     size: i64,
     #[schema(format = DateTime)]
@@ -85,10 +85,12 @@ struct LastCheckpoint {
 )]
 pub async fn ledger(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let summary = ask(WAIT_MAX, seal::summary(app.reader.sessions())).await?;
-    Ok(json(&told(summary, app.status.sealing())))
+    // Of a position, they never change.
+    let gaps = ask(WAIT_MAX, seal::gaps(app.reader.sessions())).await?;
+    Ok(json(&told(summary, &gaps, app.status.sealing())))
 }
 
-fn told(summary: Summary, sealing: Sealing) -> Ledger {
+fn told(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
     let checkpoint = summary.size.zip(summary.signed_at);
     let (sealing, refusal) = match sealing {
         Sealing::Off => ("off", None),
@@ -104,7 +106,7 @@ fn told(summary: Summary, sealing: Sealing) -> Ledger {
             digest: summary.rules_digest,
         },
         // A database that has gone back in time may end before what was sealed.
-        lag: (summary.position - summary.size.unwrap_or(0)).max(0),
+        lag: (gaps.size_at(summary.position) - summary.size.unwrap_or(0)).max(0),
         checkpoint: checkpoint.map(|(size, at)| LastCheckpoint { size, signed_at: rfc_3339(at) }),
         sealing,
         refusal,
@@ -137,7 +139,7 @@ pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse
 }
 
 /// The key that checkpoints are checked with (C2SP signed-note). Where the ledger had others
-/// before, they follow, one a line.
+/// before, or another name, before a loss was accepted, they follow, one a line.
 #[utoipa::path(
     get,
     path = "/ledger/key",
@@ -155,7 +157,8 @@ pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse
 )]
 pub async fn key(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
     let keys = app.status.verifier_keys().ok_or_else(no_key)?;
-    Ok(([(CONTENT_TYPE, TEXT)], keys.text().to_owned()))
+    let gaps = ask(WAIT_MAX, seal::gaps(app.reader.sessions())).await?;
+    Ok(([(CONTENT_TYPE, TEXT)], keys.of(&gaps).text().to_owned()))
 }
 
 pub async fn last_checkpoint(app: &App) -> Result<StoredCheckpoint, Problem> {
@@ -183,7 +186,7 @@ struct NoKey;
 
 impl IntoResponses for NoKey {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented([no_key()])
+        documented([no_key()].into_iter().chain(unanswered()))
     }
 }
 

@@ -44,7 +44,7 @@ pub struct WhichTrees {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Inclusion {
-    /// The position less one: leaves are counted from 0.
+    /// How many events are before it: the position less one, unless positions were skipped.
     #[schema(minimum = 0)]
     leaf_index: i64,
     /// Of the tree.
@@ -96,8 +96,13 @@ pub async fn inclusion(
     let Query(which) = which.map_err(|_| not_an_event())?;
     let last = last_checkpoint(&app).await?;
     let size = number("size", which.size.as_deref(), Some(last.size), 1..=last.size)?;
-    let position = number("position", which.position.as_deref(), None, 1..=size)?;
-    let leaf_index = position - 1;
+    let gaps = ask(WAIT_MAX, seal::gaps(app.reader.sessions())).await?;
+    let last_position = gaps.position_at(size);
+    let position = number("position", which.position.as_deref(), None, 1..=last_position)?;
+    let leaf_index = gaps.size_at(position) - 1;
+    if gaps.position_at(leaf_index + 1) != position {
+        return Err(skipped());
+    }
     let question =
         Question::Inclusion { index: leaf_index.cast_unsigned(), size: size.cast_unsigned() };
     let hashes = prove(&app, &last, question).await?;
@@ -160,7 +165,7 @@ struct NoInclusion;
 
 impl IntoResponses for NoInclusion {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let invalid = [not_a_number("position", 1..=1040), not_an_event()];
+        let invalid = [not_a_number("position", 1..=1040), not_an_event(), skipped()];
         documented(invalid.into_iter().chain([not_sealed(), tampered()]).chain(unanswered()))
     }
 }
@@ -178,6 +183,11 @@ fn not_an_event() -> Problem {
     let detail =
         "Send position and size once each, as in /ledger/proof/inclusion?position=7&size=42.";
     Problem::bad_request(detail)
+}
+
+fn skipped() -> Problem {
+    let detail = "No event has this position: it was skipped when the loss of events was accepted.";
+    Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 fn not_trees() -> Problem {

@@ -3,6 +3,7 @@
 use super::id::{ContactId, ObservationId, Position};
 use super::observation::Commitment;
 use super::reason::ReasonCode;
+use super::root::Root;
 use super::rules::RulesDigest;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize, Serializer};
@@ -34,6 +35,7 @@ pub enum Fact {
     ContactPromoted(ContactPromoted),
     ObservationMoved(ObservationMoved),
     ContactErased(ContactErased),
+    LedgerRestored(LedgerRestored),
 }
 
 /// These rules are in force from here on.
@@ -144,6 +146,23 @@ pub struct ContactErased {
     pub reason: ReasonCode,
 }
 
+/// The database had gone back in time, and it was accepted that later events are lost. Positions go
+/// on with that of this event, and observations with `next_observation_id`: what comes before may
+/// have been given out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LedgerRestored {
+    pub accepted_by: String,
+    /// Of the tree over all events before this one.
+    pub new_root: Root,
+    pub new_size: i64,
+    pub next_observation_id: ObservationId,
+    /// Of the last checkpoint that was kept outside of the database.
+    pub old_root: Root,
+    pub old_size: i64,
+    pub reason: String,
+}
+
 /// A line that is not an event, or not written as this ledger writes it.
 #[derive(Debug, thiserror::Error)]
 #[error("not an event: {0}")]
@@ -167,7 +186,7 @@ impl ContactObserved {
 }
 
 impl Fact {
-    pub const KINDS: [&'static str; 9] = [
+    pub const KINDS: [&'static str; 10] = [
         "RulesActivated",
         "ContactObserved",
         "ContactLinked",
@@ -177,6 +196,7 @@ impl Fact {
         "ContactPromoted",
         "ObservationMoved",
         "ContactErased",
+        "LedgerRestored",
     ];
 
     pub fn kind(&self) -> &'static str {
@@ -190,13 +210,14 @@ impl Fact {
             Self::ContactPromoted(_) => "ContactPromoted",
             Self::ObservationMoved(_) => "ObservationMoved",
             Self::ContactErased(_) => "ContactErased",
+            Self::LedgerRestored(_) => "LedgerRestored",
         }
     }
 
     /// The contact that it is about, or that an observation is filed under from here on.
     pub fn contact_id(&self) -> Option<ContactId> {
         match self {
-            Self::RulesActivated(_) => None,
+            Self::RulesActivated(_) | Self::LedgerRestored(_) => None,
             Self::ContactObserved(observed) => Some(observed.contact_id),
             Self::ContactLinked(linked) => Some(linked.contact_id),
             Self::PrimaryDemoted(demoted) => Some(demoted.contact_id),
@@ -213,7 +234,8 @@ impl Fact {
             Self::RulesActivated(_)
             | Self::ContactLinked(_)
             | Self::ContactPromoted(_)
-            | Self::ContactErased(_) => None,
+            | Self::ContactErased(_)
+            | Self::LedgerRestored(_) => None,
             Self::ContactObserved(observed) => Some(observed.observation_id),
             Self::PrimaryDemoted(demoted) => demoted.observation_id,
             Self::ContactIntroduced(introduced) => Some(introduced.contact_id.into()),
@@ -225,7 +247,7 @@ impl Fact {
     /// The primary that leads the contact from here on, or that was forgotten with it.
     pub fn primary_id(&self) -> Option<ContactId> {
         match self {
-            Self::RulesActivated(_) => None,
+            Self::RulesActivated(_) | Self::LedgerRestored(_) => None,
             Self::ContactObserved(observed) => Some(observed.primary_id),
             Self::ContactLinked(linked) => Some(linked.primary_id),
             Self::PrimaryDemoted(demoted) => Some(demoted.primary_id),
@@ -285,6 +307,7 @@ impl Event {
             "ContactPromoted" => Fact::ContactPromoted(serde_json::from_str(data)?),
             "ObservationMoved" => Fact::ObservationMoved(serde_json::from_str(data)?),
             "ContactErased" => Fact::ContactErased(serde_json::from_str(data)?),
+            "LedgerRestored" => Fact::LedgerRestored(serde_json::from_str(data)?),
             _ => return Err(CorruptLine(serde::de::Error::custom("unknown kind"))),
         };
         Ok(Self { position: read.position, recorded_at: read.recorded_at, fact })
@@ -303,6 +326,7 @@ impl Serialize for Fact {
             Self::ContactPromoted(data) => data.serialize(serializer),
             Self::ObservationMoved(data) => data.serialize(serializer),
             Self::ContactErased(data) => data.serialize(serializer),
+            Self::LedgerRestored(data) => data.serialize(serializer),
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum Change<'a> {
     Promoted { contact: ContactId },
     /// The identity of a primary is forgotten: all observations that were filed under its contacts.
     Erased { primary: ContactId, observations: &'a [ObservationId] },
+    /// Numbers up to the next observation's are passed over: they may have been given out.
+    Skipped { next: ObservationId },
 }
 
 impl Change<'_> {
@@ -28,7 +30,7 @@ impl Change<'_> {
     /// erased change, too.
     pub fn contact(&self) -> Option<ContactId> {
         match *self {
-            Self::Rules | Self::Filed { .. } => None,
+            Self::Rules | Self::Filed { .. } | Self::Skipped { .. } => None,
             Self::Introduced { contact, .. }
             | Self::Linked { contact, .. }
             | Self::Demoted { contact, .. }
@@ -58,6 +60,7 @@ pub fn fold(fact: &Fact) -> Change<'_> {
         Fact::ContactErased(erased) => {
             Change::Erased { primary: erased.contact_id, observations: &erased.observation_ids }
         }
+        Fact::LedgerRestored(restored) => Change::Skipped { next: restored.next_observation_id },
     }
 }
 

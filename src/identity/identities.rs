@@ -222,7 +222,7 @@ impl Identities {
                 let holds = self.unheld(keys);
                 self.insert(Contact::new(identifiers, keys.clone(), standing, holds, at));
             }
-            Change::Filed { .. } => {}
+            Change::Filed { .. } | Change::Skipped { .. } => {}
             Change::Linked { contact, primary } | Change::Demoted { contact, primary } => {
                 self.relink(contact, primary, at);
             }

@@ -92,12 +92,23 @@ impl Links {
             }
             Change::Promoted { contact } => self.put(contact, is_contact(contact)),
             Change::Erased { observations, .. } => self.erase(observations, since_us),
+            Change::Skipped { next } => self.skip_to(next),
         }
     }
 
     /// Leaves out an observation that was erased before: its number was given, to nobody.
     pub fn leave_out(&mut self, observation: ObservationId) {
         self.put(observation.into(), NOBODY);
+    }
+
+    /// Gives no number before the next observation's to anybody.
+    pub fn skip_to(&mut self, next: ObservationId) {
+        self.entries.resize(self.entries.len().max(place(next.into())), NOBODY);
+    }
+
+    /// Whether a number is nobody's, up to the last one.
+    pub fn is_skipped(&self, observation: ObservationId) -> bool {
+        self.entry(observation.into()).is_some_and(|entry| entry.kind == Kind::Nobody)
     }
 
     /// `None` for a number that is no contact.

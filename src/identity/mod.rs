@@ -12,6 +12,7 @@ mod differences;
 mod erasures;
 mod event;
 mod fold;
+mod gaps;
 mod holders;
 mod id;
 mod identifier;
@@ -23,6 +24,7 @@ mod past;
 mod reading;
 mod reason;
 mod resolve;
+mod root;
 mod rules;
 mod why;
 
@@ -41,10 +43,11 @@ pub use differences::Differences;
 pub use erasures::Erasures;
 pub use event::{
     ContactErased, ContactIntroduced, ContactLinked, ContactObserved, ContactPromoted,
-    ContactRetired, CorruptLine, Event, Fact, Matched, ObservationMoved, PrimaryDemoted,
-    RulesActivated, Timestamp,
+    ContactRetired, CorruptLine, Event, Fact, LedgerRestored, Matched, ObservationMoved,
+    PrimaryDemoted, RulesActivated, Timestamp,
 };
 pub use fold::{Change, fold};
+pub use gaps::Gaps;
 pub use holders::{Holders, Holds};
 pub use id::{ContactId, ObservationId, Position};
 pub use identifier::{Email, Invalid, PhoneNumber};
@@ -56,5 +59,6 @@ pub use past::Past;
 pub use reading::reading;
 pub use reason::{NoReasonCode, ReasonCode};
 pub use resolve::{Decision, Known, believe, resolve};
+pub use root::Root;
 pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError};
 pub use why::{Chain, Chained, Field, Keyed, Shared, Unlinked, chain, sharing, unlinked};

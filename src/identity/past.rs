@@ -25,7 +25,7 @@ impl Past {
     /// Folds a change in. Changes come in order.
     pub fn apply(&mut self, change: Change<'_>) {
         match change {
-            Change::Rules => {}
+            Change::Rules | Change::Skipped { .. } => {}
             Change::Introduced { contact, primary } => {
                 self.filed_under.insert(contact.into(), contact);
                 self.lead(contact, primary);

@@ -50,6 +50,10 @@ pub fn reading(fact: &Fact) -> String {
             "By the new rules, observation {} is filed under contact {}.",
             moved.observation_id, moved.contact_id
         ),
+        Fact::LedgerRestored(restored) => format!(
+            "The database had gone back in time: of {} events that were signed, {} were left.",
+            restored.old_size, restored.new_size
+        ),
         Fact::ContactErased(erased) => {
             let (primary, len) = (erased.contact_id, erased.observation_ids.len());
             format!("Customer {primary} was forgotten: {len} observations were erased.")

@@ -1,13 +1,16 @@
 //! Checkpoints: C2SP tlog-checkpoint, as signed notes.
 
-use super::key::{SigningKey, VerifierKeys};
+use super::key::{self, SigningKey, VerifierKeys};
 use super::proof::TreeHead;
-use signed_note::Note;
+use crate::identity::Gaps;
+use signed_note::{Note, Signer as _};
 
 /// What was signed: that the log of this name had this root at this size.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub head: TreeHead,
+    /// The name that the log went by.
+    pub origin: String,
     /// The signed note.
     pub note: String,
 }
@@ -23,31 +26,41 @@ pub enum NotACheckpoint {
     WrongSignature,
     #[error("it is of another log")]
     OtherLog,
+    #[error("it is in a name that the log did not have at that size")]
+    OtherName,
 }
 
 impl Checkpoint {
-    pub fn sign(key: &SigningKey, head: TreeHead) -> Self {
-        let text = tlog_tiles::Checkpoint::new(key.origin(), head.size, head.root, "")
+    /// In the name that the log goes by at this size.
+    pub fn sign(key: &SigningKey, head: TreeHead, gaps: &Gaps) -> Self {
+        let signer = key.signer(gaps.restored_at(head.size.cast_signed()));
+        let origin = signer.name().to_owned();
+        let text = tlog_tiles::Checkpoint::new(&origin, head.size, head.root, "")
             .expect("a key's name is a good origin")
             .to_bytes();
         let mut note = Note::new(&text, &[]).expect("a checkpoint is text");
-        note.add_sigs(&[key.signer()]).expect("the key's name was checked when it was read");
+        note.add_sigs(&[&signer]).expect("the key's name was checked when it was read");
         let note = String::from_utf8(note.to_bytes()).expect("a checkpoint is text");
-        Self { head, note }
+        Self { head, origin, note }
     }
 
-    /// Takes a note as a checkpoint if it is signed by one of the keys.
+    /// Takes a note as a checkpoint if it is signed by one of the keys, in its name.
     pub fn read(note: &str, keys: &VerifierKeys) -> Result<Self, NotACheckpoint> {
+        let checkpoint = Self::read_unsigned(note)?;
+        let keys = keys.list(&checkpoint.origin).ok_or(NotACheckpoint::OtherLog)?;
         let signed = Note::from_bytes(note.as_bytes()).map_err(|_| NotACheckpoint::Malformed)?;
-        signed.verify(&keys.list()).map_err(|error| match error {
+        signed.verify(&keys).map_err(|error| match error {
             signed_note::NoteError::InvalidSignature { .. } => NotACheckpoint::WrongSignature,
             _ => NotACheckpoint::NotSigned,
         })?;
-        let checkpoint = Self::read_unsigned(note)?;
-        if !note.starts_with(&format!("{}\n", keys.origin())) {
-            return Err(NotACheckpoint::OtherLog);
-        }
         Ok(checkpoint)
+    }
+
+    /// Takes it if it is in the name that a log with these gaps had at its size.
+    pub fn named_as(self, gaps: &Gaps) -> Result<Self, NotACheckpoint> {
+        let (_, restored_at) = key::parts(&self.origin);
+        let is_named = restored_at == gaps.restored_at(self.head.size.cast_signed());
+        if is_named { Ok(self) } else { Err(NotACheckpoint::OtherName) }
     }
 
     /// As `read`, but without keys the signatures are not looked at.
@@ -61,6 +74,7 @@ impl Checkpoint {
         let signed = Note::from_bytes(note.as_bytes()).map_err(|_| NotACheckpoint::Malformed)?;
         let text = tlog_tiles::Checkpoint::from_bytes(signed.text()).map_err(malformed)?;
         let head = TreeHead { size: text.size(), root: *text.hash() };
-        Ok(Self { head, note: note.to_owned() })
+        let origin = text.origin().to_owned();
+        Ok(Self { head, origin, note: note.to_owned() })
     }
 }

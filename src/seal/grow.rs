@@ -6,6 +6,7 @@ use super::proof::{Question, TilesDiffer, TreeHead};
 use super::sealer::Seal;
 use super::store;
 use super::tree::{HASH_LEN, Tile, Tree, edge_of};
+use crate::identity::Gaps;
 use crate::ledger::{self, CopiedRows, Fault};
 use sqlx::PgConnection;
 use std::time::Duration;
@@ -23,6 +24,8 @@ const STEP_WAIT: Duration = Duration::from_secs(12);
 pub struct Growing {
     seal: Seal,
     tree: Option<Tree>,
+    /// Of the ledger, when it was looked at last.
+    gaps: Gaps,
     /// The last checkpoint that this node has seen in the database.
     seen: Option<TreeHead>,
     /// Signed, but beyond what is sealed in the database, as after a crash in mid-seal. The
@@ -54,14 +57,14 @@ pub enum Trouble {
     #[error(transparent)]
     TilesDiffer(#[from] TilesDiffer),
     #[error(
-        "the database has gone back in time: it ends with event {position}, and a checkpoint {by} \
-         covers {size} events"
+        "the database has gone back in time: it has {head} events, and a checkpoint {by} covers \
+         {size}"
     )]
-    WentBack { position: u64, size: u64, by: &'static str },
+    WentBack { head: u64, size: u64, by: &'static str },
     #[error("the database differs from a checkpoint {by}, among the first {size} events")]
     Differs { size: u64, by: &'static str },
     #[error("event {0} is missing")]
-    Missing(u64),
+    Missing(i64),
 }
 
 impl Trouble {
@@ -73,7 +76,7 @@ impl Trouble {
 
 impl Growing {
     pub fn new(seal: Seal) -> Self {
-        Self { seal, tree: None, seen: None, ahead: Vec::new() }
+        Self { seal, tree: None, gaps: Gaps::default(), seen: None, ahead: Vec::new() }
     }
 
     /// What is known of the database may not hold any more.
@@ -94,7 +97,7 @@ impl Growing {
         };
         // Read once: under load the head moves on all the time, and whoever looks again after each
         // step signs as fast as it can.
-        let head = in_time(ledger::position(&mut *session)).await?.get().cast_unsigned();
+        let head = self.reached(session).await?;
         self.check_length(tree.size(), head)?;
         while tree.size() < head {
             at(tree.size(), head);
@@ -109,19 +112,28 @@ impl Growing {
     pub async fn check(&mut self, session: &mut PgConnection) -> Result<(), Trouble> {
         let tree = self.resume(session).await?;
         // Read last: whatever was signed by then was committed before.
-        let head = in_time(ledger::position(&mut *session)).await?.get().cast_unsigned();
+        let head = self.reached(session).await?;
         self.check_length(tree.size(), head)?;
         let end = self.ahead.last().map_or(tree.size(), |signed| signed.head.size);
         self.extend_to(session, tree, end).await?;
         Ok(())
     }
 
+    /// How many events there are now.
+    async fn reached(&mut self, session: &mut PgConnection) -> Result<u64, Fault> {
+        let position = in_time(ledger::position(&mut *session)).await?;
+        self.gaps = in_time(ledger::gaps(session)).await?;
+        Ok(self.gaps.size_at(position.get()).cast_unsigned())
+    }
+
     /// The tree that was stored last. Refuses it where it contradicts anything that was signed.
     async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, Trouble> {
+        self.gaps = in_time(ledger::gaps(&mut *session)).await?;
         let stored = match in_time(store::last_checkpoint(&mut *session)).await? {
             None => None,
             Some(row) => {
-                let checkpoint = Checkpoint::read(&row.note, self.seal.key.verifier_keys())?;
+                let keys = self.seal.key.verifier_keys().of(&self.gaps);
+                let checkpoint = Checkpoint::read(&row.note, &keys)?.named_as(&self.gaps)?;
                 let head = row.head().filter(|head| *head == checkpoint.head);
                 Some(head.ok_or(Trouble::RowDiffers)?)
             }
@@ -147,11 +159,11 @@ impl Growing {
         }
     }
 
-    fn check_length(&self, size: u64, position: u64) -> Result<(), Trouble> {
+    fn check_length(&self, size: u64, head: u64) -> Result<(), Trouble> {
         let ahead = self.ahead.last().map(|signed| (signed.head.size, signed.by));
         let (size, by) = ahead.unwrap_or((size, HERE_BEFORE));
-        if position < size {
-            return Err(Trouble::WentBack { position, size, by });
+        if head < size {
+            return Err(Trouble::WentBack { head, size, by });
         }
         Ok(())
     }
@@ -188,12 +200,16 @@ impl Growing {
         while tree.size() < end {
             let next = self.ahead.first().map_or(end, |signed| signed.head.size);
             let page_end = next.min(tree.size() + PAGE_LEN);
-            let rows = in_time(read_page(session, tree.size(), page_end)).await?;
+            let gaps = self.gaps.clone();
+            let position_at = |size: u64| gaps.position_at(size.cast_signed());
+            let (after, last) = (position_at(tree.size()), position_at(page_end));
+            let rows = in_time(read_page(session, after, last)).await?;
             // On a thread of its own: those of the runtime are few, and for requests.
-            let extended = tokio::task::spawn_blocking(move || extend(tree, &rows, tiles)).await;
-            (tree, tiles) = extended.expect("hashing does not panic")?;
+            let extended = tokio::task::spawn_blocking(move || extend(tree, &rows, tiles, &gaps));
+            (tree, tiles) = extended.await.expect("hashing does not panic")?;
             if tree.size() < page_end {
-                return Err(Trouble::Missing(tree.size() + 1));
+                let missing = self.gaps.position_at(tree.size().cast_signed() + 1);
+                return Err(Trouble::Missing(missing));
             }
             self.agree(&tree)?;
         }
@@ -221,7 +237,7 @@ impl Growing {
         sealed: TreeHead,
         tiles: Vec<Tile>,
     ) -> Result<(), Trouble> {
-        let checkpoint = Checkpoint::sign(&self.seal.key, sealed);
+        let checkpoint = Checkpoint::sign(&self.seal.key, sealed, &self.gaps);
         let other = Fault::Lost("another sealer was at work, or the tables have changed");
         if let Some(outside) = self.seal.outside.clone()
             && !write(outside, checkpoint.clone()).await?
@@ -279,13 +295,13 @@ async fn read_tree(session: &mut PgConnection, stored: TreeHead) -> Result<Tree,
 
 async fn read_page(
     session: &mut PgConnection,
-    after: u64,
-    end: u64,
+    after: i64,
+    last: i64,
 ) -> Result<CopiedRows, sqlx::Error> {
     let page = format!(
         "select position, line
         from event
-        where position > {after} and position <= {end}
+        where position > {after} and position <= {last}
         order by position"
     );
     ledger::copy_out(session, &page).await
@@ -295,10 +311,11 @@ fn extend(
     mut tree: Tree,
     rows: &CopiedRows,
     mut tiles: Vec<Tile>,
+    gaps: &Gaps,
 ) -> Result<(Tree, Vec<Tile>), Trouble> {
     for mut row in rows.iter() {
-        let expected = tree.size() + 1;
-        if row.number() != Some(expected.cast_signed()) {
+        let expected = gaps.position_at(tree.size().cast_signed() + 1);
+        if row.number() != Some(expected) {
             return Err(Trouble::Missing(expected));
         }
         tree.push(record_hash(row.bytes().unwrap_or_default()), &mut tiles);

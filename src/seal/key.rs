@@ -1,6 +1,7 @@
 //! The keys of a log, written as C2SP signed-note says.
 
 use crate::files;
+use crate::identity::Gaps;
 use crate::ledger::LedgerName;
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
@@ -17,15 +18,32 @@ const SEED_LEN: usize = 32;
 
 /// Signs the checkpoints of one log. The name of the key is the name of the log, its origin.
 pub struct SigningKey {
-    signer: StandardSigner,
+    name: String,
+    seed: [u8; SEED_LEN],
     verifier_keys: VerifierKeys,
 }
 
-/// Whose signatures count: the key of the log, and those that it had before.
+/// Whose signatures count, by the name they sign in: the key of the log and those that it had
+/// before, each under the log's first name and under those that it took when a loss was accepted.
 #[derive(Clone)]
 pub struct VerifierKeys {
     keys: Vec<StandardVerifier>,
     text: String,
+}
+
+/// What follows the name of a log from an accepted loss on, with the position of that event.
+const RESTORED: &str = "/restored-";
+
+/// The name that a log goes by after the loss that was accepted at a position, or before any.
+pub fn origin(name: &str, restored_at: Option<i64>) -> String {
+    restored_at.map_or_else(|| name.to_owned(), |at| format!("{name}{RESTORED}{at}"))
+}
+
+/// The first name of a log, and the position of the accepted loss that gave it the present one.
+pub fn parts(origin: &str) -> (&str, Option<i64>) {
+    let parts = origin.rsplit_once(RESTORED);
+    let numbered = parts.and_then(|(name, at)| Some((name, at.parse().ok()?)));
+    numbered.map_or((origin, None), |(name, at)| (name, Some(at)))
 }
 
 /// The name of a log whose owner has chosen none.
@@ -40,12 +58,14 @@ pub fn create(path: &Path, name: &str) -> anyhow::Result<String> {
         is_key_name_valid(name),
         "a key's name has no blanks and no +; it looks like ledger.example.com/shop"
     );
+    ensure!(
+        parts(name).1.is_none(),
+        "a name that ends with {RESTORED} and a number is for a ledger after an accepted loss"
+    );
     let mut seed = [0; SEED_LEN];
     getrandom::fill(&mut seed).context("this machine gives no random numbers")?;
     let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
-    let id = key_id(name, &[&[ED25519], &public.to_bytes()[..]].concat());
-    let secret = BASE64_STANDARD.encode([&[ED25519], &seed[..]].concat());
-    let line = format!("PRIVATE+KEY+{name}+{id:08x}+{secret}\n");
+    let line = private_key(name, &seed) + "\n";
     files::create(path, line.as_bytes(), files::PRIVATE).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             anyhow::anyhow!("{} is there already, and no key is overwritten", path.display())
@@ -68,42 +88,75 @@ impl SigningKey {
 
     fn parse(text: &str) -> anyhow::Result<Self> {
         let (private, earlier) = text.trim_ascii().split_once('\n').unwrap_or((text.trim(), ""));
-        let signer = StandardSigner::new(private)?;
-        let verifier_key = verifier_key(private).context("malformed key")?;
+        let name = StandardSigner::new(private)?.name().to_owned();
+        let seed = seed(private).context("malformed key")?;
+        let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
+        let verifier_key = new_ed25519_verifier_key(&name, &public);
         let verifier_keys = VerifierKeys::parse(&format!("{verifier_key}\n{earlier}"))?;
-        Ok(Self { signer, verifier_keys })
-    }
-
-    /// The name of the log.
-    pub fn origin(&self) -> &str {
-        self.signer.name()
+        Ok(Self { name, seed, verifier_keys })
     }
 
     pub fn verifier_keys(&self) -> &VerifierKeys {
         &self.verifier_keys
     }
 
-    pub fn signer(&self) -> &StandardSigner {
-        &self.signer
+    /// Signs in the name that the log goes by after the loss that was accepted at a position.
+    pub fn signer(&self, restored_at: Option<i64>) -> StandardSigner {
+        let private = private_key(&origin(&self.name, restored_at), &self.seed);
+        StandardSigner::new(&private).expect("the name was checked when the key was read")
     }
 }
 
+/// As Go's `sumdb/note` writes it.
+fn private_key(name: &str, seed: &[u8; SEED_LEN]) -> String {
+    let public = ed25519_dalek::SigningKey::from_bytes(seed).verifying_key();
+    let id = key_id(name, &[&[ED25519], &public.to_bytes()[..]].concat());
+    let secret = BASE64_STANDARD.encode([&[ED25519], &seed[..]].concat());
+    format!("PRIVATE+KEY+{name}+{id:08x}+{secret}")
+}
+
 impl VerifierKeys {
-    /// Reads verifier keys, one a line. All of them have the name of the log.
+    /// Reads verifier keys, one a line. All of them have a name of the same log.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
         let keys: Vec<_> = lines().map(StandardVerifier::new).collect::<Result<_, _>>()?;
         let first = keys.first().context("there is no verifier key")?;
+        let (name, _) = parts(first.name());
         ensure!(
-            keys.iter().all(|key| key.name() == first.name()),
+            keys.iter().all(|key| parts(key.name()).0 == name),
             "the verifier keys are of several logs"
         );
         Ok(Self { text: lines().map(|line| format!("{line}\n")).collect(), keys })
     }
 
-    /// The name of the log.
+    /// The present name of the log.
     pub fn origin(&self) -> &str {
         self.keys[0].name()
+    }
+
+    /// The same keys under each name that a ledger has had that skipped positions, the present one
+    /// first.
+    pub fn of(&self, gaps: &Gaps) -> Self {
+        let earlier = gaps.restored().rev().map(Some);
+        self.named(earlier.chain([None]))
+    }
+
+    /// The same keys under the name that a note is in, if that is one of this log's.
+    pub fn as_in(&self, note: &str) -> Self {
+        let origin = note.lines().next().unwrap_or_default();
+        self.named([parts(origin).1])
+    }
+
+    fn named(&self, restored_at: impl IntoIterator<Item = Option<i64>>) -> Self {
+        let named = |at| self.text.lines().filter_map(move |line| renamed(line, at));
+        let mut lines = Vec::new();
+        for line in restored_at.into_iter().flat_map(named) {
+            // A file may list a key under several names already.
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        Self::parse(&lines.join("\n")).expect("these are keys of one log, but for the name")
     }
 
     /// One a line, the present one first.
@@ -111,18 +164,25 @@ impl VerifierKeys {
         &self.text
     }
 
-    pub fn list(&self) -> VerifierList {
-        let boxed = |key: &StandardVerifier| Box::new(key.clone()) as Box<dyn Verifier>;
-        VerifierList::new(self.keys.iter().map(boxed).collect())
+    /// Those of a name. `None` where there are none: no other key may sign in it.
+    pub fn list(&self, origin: &str) -> Option<VerifierList> {
+        let of_name = self.keys.iter().filter(|key| key.name() == origin);
+        let boxed: Vec<_> = of_name.map(|key| Box::new(key.clone()) as Box<dyn Verifier>).collect();
+        (!boxed.is_empty()).then(|| VerifierList::new(boxed))
     }
 }
 
-/// The verifier key of a well-formed private key.
-fn verifier_key(private: &str) -> Option<String> {
-    let mut parts = private.splitn(5, '+').skip(2);
-    let (name, _id, secret) = (parts.next()?, parts.next()?, parts.next()?);
-    let secret = BASE64_STANDARD.decode(secret).ok()?;
-    let seed: [u8; SEED_LEN] = secret.get(1..)?.try_into().ok()?;
-    let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
-    Some(new_ed25519_verifier_key(name, &public))
+/// A verifier key under another name of its log.
+fn renamed(verifier_key: &str, restored_at: Option<i64>) -> Option<String> {
+    let mut parts_of_key = verifier_key.splitn(3, '+');
+    let (name, _id, public) = (parts_of_key.next()?, parts_of_key.next()?, parts_of_key.next()?);
+    let name = origin(parts(name).0, restored_at);
+    let id = key_id(&name, &BASE64_STANDARD.decode(public).ok()?);
+    Some(format!("{name}+{id:08x}+{public}"))
+}
+
+/// The seed of a well-formed private key.
+fn seed(private: &str) -> Option<[u8; SEED_LEN]> {
+    let secret = private.splitn(5, '+').nth(4)?;
+    BASE64_STANDARD.decode(secret).ok()?.get(1..)?.try_into().ok()
 }

@@ -37,7 +37,9 @@ impl CheckpointDir {
     pub fn read(&self, keys: Option<&VerifierKeys>) -> Result<Option<Checkpoint>, OutsideError> {
         let note = files::read_if_any(&self.file)
             .map_err(|error| OutsideError::Io(self.file.clone(), error))?;
-        let read = |note: String| Checkpoint::read_by(&note, keys);
+        // The database may have lost the event that gave the log its present name.
+        let read =
+            |note: String| Checkpoint::read_by(&note, keys.map(|keys| keys.as_in(&note)).as_ref());
         note.map(read).transpose().map_err(|error| OutsideError::NotOurs(self.file.clone(), error))
     }
 

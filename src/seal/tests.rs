@@ -5,6 +5,7 @@ use super::key;
 use super::outside::CheckpointDir;
 use super::proof::{Question, Tiles, TreeHead};
 use super::tree::{Tree, edge_of};
+use crate::identity::Gaps;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ct_merkle::{ConsistencyProof, InclusionProof, RootHash};
 use proptest::prelude::*;
@@ -69,7 +70,10 @@ fn the_checkpoint_outside_never_goes_back() {
     let file = dir.path().join("key");
     key::create(&file, "ledger.test/shop").unwrap();
     let key = key::SigningKey::read(&file).unwrap();
-    let sign = |size| Checkpoint::sign(&key, TreeHead { size, root: grown(size, size).0.root() });
+    let sign = |size| {
+        let head = TreeHead { size, root: grown(size, size).0.root() };
+        Checkpoint::sign(&key, head, &Gaps::default())
+    };
     let outside = CheckpointDir::new(dir.path(), &"shop".parse().unwrap());
     for (size, is_written, kept) in [(4, true, 4), (3, false, 4), (5, true, 5)] {
         assert_eq!(outside.write(&sign(size)).unwrap(), is_written);

@@ -1,0 +1,44 @@
+//! The numbers of observations.
+
+use super::difference::Difference;
+use crate::identity::{Event, Fact};
+
+/// They count up without gaps, but for those that are skipped where a loss is accepted: as many
+/// numbers as positions, since each observation has one of its own.
+#[derive(Default)]
+pub struct Numbers {
+    /// How many observations there were.
+    pub len: i64,
+    /// The last number that was given, or skipped.
+    pub last: i64,
+    last_position: i64,
+}
+
+impl Numbers {
+    /// Checks the next event.
+    pub fn check(&mut self, event: &Event) -> Result<(), Difference> {
+        let position = event.position.get();
+        match &event.fact {
+            Fact::ContactObserved(observed) => {
+                self.last += 1;
+                self.len += 1;
+                is(position, self.last, observed.observation_id.get())?;
+            }
+            Fact::LedgerRestored(restored) => {
+                self.last += position - self.last_position - 1;
+                is(position, self.last + 1, restored.next_observation_id.get())?;
+            }
+            _ => {}
+        }
+        self.last_position = position;
+        Ok(())
+    }
+}
+
+fn is(position: i64, expected: i64, found: i64) -> Result<(), Difference> {
+    let number = |number: i64| format!("number {number}");
+    match expected == found {
+        true => Ok(()),
+        false => Err(Difference::at(position, "observation", number(expected), number(found))),
+    }
+}
