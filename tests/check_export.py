@@ -180,7 +180,7 @@ def read_keys(text):
 
 
 def read_checkpoint(note, keys):
-    """The size and the root that one of the keys has signed."""
+    """The name of the log, and the size and the root that one of the keys has signed."""
     text, signatures = note.rsplit("\n\n", 1)
     text += "\n"
     origin, size, root = text.splitlines()[:3]
@@ -191,7 +191,7 @@ def read_checkpoint(note, keys):
         for key_name, id, public in keys:
             if (key_name, id) == (name, signature[:4]) and name == origin:
                 check(signed(public, text.encode(), signature[4:]), "the signature is wrong")
-                return int(size), decode(root)
+                return origin, int(size), decode(root)
     raise SystemExit("the checkpoint is not signed by the key")
 
 
@@ -229,36 +229,59 @@ def read_erased(path):
     return erased
 
 
+def check_name(origin, size, restored):
+    """The log has had another name since each event that accepts a loss and is covered."""
+    at = [position for events_before, position in restored if events_before < size]
+    name = origin.rsplit("/restored-", 1)
+    right = name[1:] == [str(at[-1])] if at else len(name) == 1
+    check(right, f"the log was not called {origin} at size {size}")
+
+
 def check_export(folder, key_file, since_file):
     keys = read_keys(read(key_file))
-    size, root = read_checkpoint(read(os.path.join(folder, "checkpoint")), keys)
+    signed = [read_checkpoint(read(os.path.join(folder, "checkpoint")), keys)]
+    _, size, root = signed[0]
     signed_roots = {size: root}
     if since_file is not None:
-        old_size, old_root = read_checkpoint(read(since_file), keys)
+        signed.append(read_checkpoint(read(since_file), keys))
+        _, old_size, old_root = signed[1]
         check(old_size <= size, "the export ends before the earlier checkpoint")
         check(signed_roots.setdefault(old_size, old_root) == old_root, "the roots differ")
     erased = read_erased(os.path.join(folder, "events.ndjson"))
     path = os.path.join(folder, "observations.ndjson")
     observations = open(path, "rb") if os.path.exists(path) else None
-    tree, observed = Tree(), 0
+    tree, observed, number, position, restored = Tree(), 0, 0, 0, []
     with open(os.path.join(folder, "events.ndjson"), "rb") as events:
         for line in events:
             check(line.endswith(b"\n"), "the last line is torn")
-            tree.append(line[:-1])
             event = json.loads(line)
-            check(event["position"] == tree.size, f"event {tree.size} is missing")
+            if event["kind"] == "LedgerRestored":
+                data, skipped = event["data"], event["position"] - position - 1
+                check(skipped >= 0 and data["newSize"] == tree.size, "the loss is elsewhere")
+                check(decode(data["newRoot"]) == tree.root(), "what was left is something else")
+                restored.append((tree.size, event["position"]))
+                position, number = position + skipped, number + skipped
+                check(data["nextObservationId"] == number + 1, "other numbers were skipped")
+            tree.append(line[:-1])
+            position += 1
+            check(event["position"] == position, f"event {position} is missing")
             if tree.size in signed_roots:
                 right = tree.root() == signed_roots[tree.size]
                 check(right, f"the first {tree.size} events are not those that were signed")
-            if event["kind"] == "ContactObserved" and observations is not None:
-                observed += 1
-                if observed in erased:
+            if event["kind"] == "ContactObserved":
+                number += 1
+                right = event["data"]["observationId"] == number
+                check(right, f"event {position} is not of observation {number}")
+                if observations is None or number in erased:
                     continue
+                observed += 1
                 observation = json.loads(observations.readline() or "{}")
-                check(observation.get("id") == observed, f"observation {observed} is missing")
-                check(observation["position"] == tree.size, f"observation {observed} is elsewhere")
+                check(observation.get("id") == number, f"observation {number} is missing")
+                check(observation["position"] == position, f"observation {number} is elsewhere")
                 right = commitment(observation) == event["data"]["commitment"]
-                check(right, f"observation {observed} is not the one of event {tree.size}")
+                check(right, f"observation {number} is not the one of event {position}")
+    for origin, covered, _ in signed:
+        check_name(origin, covered, restored)
     check(tree.size == size, f"the checkpoint covers {size} events, and here are {tree.size}")
     check(observations is None or not observations.readline(), "there are more observations")
     print(f"{size} events, {observed} observations, root {base64.b64encode(root).decode()}")

@@ -20,6 +20,7 @@ mod private_postgres;
 mod readme;
 mod rebuild;
 mod replay;
+mod restore;
 mod retries;
 mod rules;
 mod seal;

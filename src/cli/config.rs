@@ -12,7 +12,7 @@ use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use std::env;
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -57,7 +57,8 @@ pub enum Command {
     Export(ExportConfig),
     /// Write the whole ledger, as it is now, to a new directory, while the service runs.
     Backup(BackupConfig),
-    /// Put the ledger of a backup into a database where it is not.
+    /// Put the ledger of a backup into a database where it is not; or, with --accept-loss, go on with
+    /// a database that has gone back in time.
     Restore(RestoreConfig),
     /// Make the keys that checkpoints are signed with.
     #[command(subcommand)]
@@ -102,7 +103,48 @@ pub struct BackupConfig {
 #[derive(Args)]
 pub struct RestoreConfig {
     /// The directory that `identity-ledger backup` made.
-    pub dir: PathBuf,
+    #[arg(required_unless_present = "accept_loss", conflicts_with = "accept_loss")]
+    pub dir: Option<PathBuf>,
+
+    /// Say in the ledger that what it lacks of the checkpoint in --checkpoint-dir is lost, skip the
+    /// positions and numbers that may have been given out, and sign in a new name from then on.
+    #[arg(long, requires = "reason")]
+    accept_loss: bool,
+
+    /// Why, for the ledger. No personal data: it stays there for ever.
+    #[arg(long, value_name = "TEXT", value_parser = reason, requires = "accept_loss")]
+    reason: Option<String>,
+
+    /// Forget those again whom the lost ledger had forgotten, as an export of it says.
+    #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss")]
+    pub erasures: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub operator: Operator,
+
+    /// Do not ask.
+    #[arg(long, short, requires = "accept_loss")]
+    pub yes: bool,
+
+    #[command(flatten)]
+    pub seal: SealConfig,
+}
+
+impl RestoreConfig {
+    /// What is to be done.
+    pub fn what(&self) -> What<'_> {
+        match (&self.dir, &self.reason) {
+            (Some(dir), _) => What::Restore(dir),
+            (None, reason) => What::AcceptLoss(reason.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// The two ways to restore.
+pub enum What<'a> {
+    Restore(&'a Path),
+    /// With a reason.
+    AcceptLoss(&'a str),
 }
 
 #[derive(Args)]

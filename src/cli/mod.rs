@@ -63,7 +63,7 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
         Command::Verify(config) => unless(signal, verify::verify(database, config)).await,
         Command::Export(config) => unless(signal, export::export(database, config)).await,
         Command::Backup(config) => unless(signal, backup::back_up(database, config)).await,
-        Command::Restore(config) => unless(signal, backup::restore(database, &config.dir)).await,
+        Command::Restore(config) => unless(signal, backup::restore(database, config)).await,
         Command::Key(KeyCommand::New { file, name }) => new_key(&database, &file, name),
     }
 }

@@ -15,6 +15,8 @@ struct Gap {
     size: i64,
     /// The root of the tree over them, as the event after it names it.
     root: Root,
+    /// Of the tree that was signed and lost.
+    lost: (i64, Root),
     /// Of that event, the `LedgerRestored`.
     end: i64,
 }
@@ -27,8 +29,9 @@ impl Gaps {
             && let Ok(Event { fact: Fact::LedgerRestored(restored), position, .. }) =
                 Event::parse(line)
         {
-            let LedgerRestored { new_size: size, new_root: root, .. } = restored;
-            self.0.push(Gap { size, root, end: position.get() });
+            let LedgerRestored { new_size: size, new_root: root, old_size, old_root, .. } =
+                restored;
+            self.0.push(Gap { size, root, lost: (old_size, old_root), end: position.get() });
         }
     }
 
@@ -66,6 +69,11 @@ impl Gaps {
         self.0.iter().map(|gap| (gap.size, gap.root))
     }
 
+    /// The position of the event that accepts the loss of a tree of this size and root.
+    pub fn accepted(&self, size: i64, root: Root) -> Option<i64> {
+        self.0.iter().find(|gap| gap.lost == (size, root)).map(|gap| gap.end)
+    }
+
     fn last_before(&self, size: i64) -> Option<&Gap> {
         let before = self.0.partition_point(|gap| gap.size < size);
         self.0.get(before.checked_sub(1)?)
@@ -78,7 +86,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn gap(size: i64, end: i64) -> Gap {
-        Gap { size, root: Root([0; 32]), end }
+        let root = Root([0; 32]);
+        Gap { size, root, lost: (size + 1, root), end }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::proof::{Question, TilesDiffer, TreeHead};
 use super::sealer::Seal;
 use super::store;
 use super::tree::{HASH_LEN, Tile, Tree, edge_of};
-use crate::identity::Gaps;
+use crate::identity::{Gaps, Root};
 use crate::ledger::{self, CopiedRows, Fault};
 use sqlx::PgConnection;
 use std::time::Duration;
@@ -25,17 +25,17 @@ pub struct Growing {
     seal: Seal,
     tree: Option<Tree>,
     /// Of the ledger, when it was looked at last.
-    gaps: Gaps,
+    pub(super) gaps: Gaps,
     /// The last checkpoint that this node has seen in the database.
     seen: Option<TreeHead>,
     /// Signed, but beyond what is sealed in the database, as after a crash in mid-seal. The
     /// smallest comes first.
-    ahead: Vec<Signed>,
+    pub(super) ahead: Vec<Signed>,
 }
 
 /// A checkpoint to agree with.
 #[derive(Clone, Copy, Debug)]
-struct Signed {
+pub(super) struct Signed {
     head: TreeHead,
     by: &'static str,
 }
@@ -65,6 +65,11 @@ pub enum Trouble {
     Differs { size: u64, by: &'static str },
     #[error("event {0} is missing")]
     Missing(i64),
+    #[error(
+        "event {0} accepts a loss, and what was to follow was interrupted: run identity-ledger \
+         restore --accept-loss again"
+    )]
+    NotFinished(i64),
 }
 
 impl Trouble {
@@ -120,14 +125,14 @@ impl Growing {
     }
 
     /// How many events there are now.
-    async fn reached(&mut self, session: &mut PgConnection) -> Result<u64, Fault> {
+    pub(super) async fn reached(&mut self, session: &mut PgConnection) -> Result<u64, Fault> {
         let position = in_time(ledger::position(&mut *session)).await?;
         self.gaps = in_time(ledger::gaps(session)).await?;
         Ok(self.gaps.size_at(position.get()).cast_unsigned())
     }
 
     /// The tree that was stored last. Refuses it where it contradicts anything that was signed.
-    async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, Trouble> {
+    pub(super) async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, Trouble> {
         self.gaps = in_time(ledger::gaps(&mut *session)).await?;
         let stored = match in_time(store::last_checkpoint(&mut *session)).await? {
             None => None,
@@ -141,6 +146,9 @@ impl Growing {
         let outside =
             self.seal.outside.as_ref().map(|it| it.read(Some(self.seal.key.verifier_keys())));
         let outside = outside.transpose()?.flatten().map(|it| it.head);
+        if let Some(position) = outside.and_then(|head| self.accepted(head)) {
+            return Err(Trouble::NotFinished(position));
+        }
         let signed = [(self.seen, HERE_BEFORE), (outside, OUTSIDE)];
         self.ahead.clear();
         for (head, by) in signed {
@@ -157,6 +165,11 @@ impl Growing {
             None => Ok(Tree::default()),
             Some(stored) => read_tree(session, stored).await,
         }
+    }
+
+    /// The position of the event that accepts that the database ends before this one.
+    fn accepted(&self, outside: TreeHead) -> Option<i64> {
+        self.gaps.accepted(outside.size.cast_signed(), Root(outside.root.0))
     }
 
     fn check_length(&self, size: u64, head: u64) -> Result<(), Trouble> {
@@ -190,7 +203,7 @@ impl Growing {
 
     /// Extends the tree to a size that the ledger has reached, and compares it with what was signed
     /// on the way. Returns the tiles that this fills, too.
-    async fn extend_to(
+    pub(super) async fn extend_to(
         &mut self,
         session: &mut PgConnection,
         mut tree: Tree,

@@ -43,6 +43,16 @@ impl CheckpointDir {
         note.map(read).transpose().map_err(|error| OutsideError::NotOurs(self.file.clone(), error))
     }
 
+    /// Gives the file another name, durably, and returns that. It stays where it is if it has gone.
+    pub fn put_aside(&self, suffix: &str) -> Result<PathBuf, OutsideError> {
+        let aside = self.file.with_extension(format!("checkpoint.{suffix}"));
+        match files::rename(&self.file, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(aside),
+            Err(error) => Err(OutsideError::Io(self.file.clone(), error)),
+            Ok(()) => Ok(aside),
+        }
+    }
+
     /// Durable when it returns. Where the file covers more events already, writes nothing and
     /// returns false: the next sealer has begun, and what it signed must not be forgotten.
     pub fn write(&self, checkpoint: &Checkpoint) -> Result<bool, OutsideError> {

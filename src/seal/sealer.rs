@@ -64,6 +64,7 @@ pub async fn check(seal: Seal) -> anyhow::Result<()> {
     let mut session = seal.database.sealer().await?;
     match Growing::new(seal).check(&mut session).await {
         Err(Trouble::Fault(fault)) => Err(fault.into()),
+        Err(trouble @ Trouble::NotFinished(_)) => Err(trouble.into()),
         Err(trouble @ Trouble::WentBack { by: OUTSIDE, .. }) => bail!(
             "{trouble} ({file}): put the newer database back, or accept the loss with \
              identity-ledger restore --accept-loss --reason TEXT"

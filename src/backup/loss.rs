@@ -1,0 +1,101 @@
+//! Goes on with a database that has gone back in time.
+
+use crate::identity::{Event, Fact, LedgerRestored, ObservationId, Position, Root, Timestamp};
+use crate::ledger::{Database, ThisVersion};
+use crate::seal::{CheckpointDir, Loss, Seal, seal_once};
+use anyhow::ensure;
+use sqlx::{Connection as _, PgConnection, query};
+use std::path::PathBuf;
+
+/// Who accepts a loss, and why.
+pub struct Acceptance {
+    pub by: String,
+    pub reason: String,
+}
+
+/// Appends the event that accepts a loss, at a position that nobody was given. Returns the position.
+pub async fn accept(
+    database: &Database,
+    loss: &Loss,
+    acceptance: Acceptance,
+) -> anyhow::Result<Position> {
+    let mut owner = database.owner().await?;
+    let mut tx = owner.begin().await?;
+    let head = lock(&mut tx).await?;
+    ensure!(
+        head.position == loss.position.get(),
+        "somebody records in this database; stop every service on it and try again"
+    );
+    let position = loss.next_position();
+    // As many numbers as positions: each observation that was lost has had a position of its own.
+    let skipped = position.get() - head.position;
+    let restored = LedgerRestored {
+        accepted_by: acceptance.by,
+        new_root: Root(loss.left.root.0),
+        new_size: loss.left.size.cast_signed(),
+        next_observation_id: ObservationId::new(head.observation_id + skipped),
+        old_root: Root(loss.kept.head.root.0),
+        old_size: loss.kept.head.size.cast_signed(),
+        reason: acceptance.reason,
+    };
+    let fact = Fact::LedgerRestored(restored);
+    append(&mut tx, &Event { position, recorded_at: head.now, fact }, skipped).await?;
+    tx.commit().await?;
+    Ok(position)
+}
+
+/// Puts the checkpoint that was kept outside aside, as evidence, and signs the first one in the name
+/// that the log goes by from here on. Returns where the former is now.
+pub async fn begin_anew(
+    seal: Seal,
+    outside: &CheckpointDir,
+    position: Position,
+) -> anyhow::Result<PathBuf> {
+    let aside = outside.put_aside(&format!("lost-{position}"))?;
+    seal_once(seal).await?;
+    Ok(aside)
+}
+
+struct Head {
+    position: i64,
+    observation_id: i64,
+    now: Timestamp,
+}
+
+/// `contact` before `head`, as everybody locks them.
+async fn lock(tx: &mut PgConnection) -> Result<Head, sqlx::Error> {
+    query("lock table contact in row exclusive mode").execute(&mut *tx).await?;
+    let head = query!(
+        r#"
+        select position, observation_id, greatest(clock_timestamp(), recorded_at) as "now!",
+            schema_version as "schema_version: ThisVersion"
+        from head
+        for update
+        "#
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(Head { position: head.position, observation_id: head.observation_id, now: head.now })
+}
+
+async fn append(tx: &mut PgConnection, event: &Event, skipped: i64) -> Result<(), sqlx::Error> {
+    query!(
+        "insert into event (position, recorded_at, kind, line) values ($1, $2, $3, $4)",
+        event.position.get(),
+        event.recorded_at,
+        event.fact.kind(),
+        event.line()
+    )
+    .execute(&mut *tx)
+    .await?;
+    query!(
+        "update head
+        set position = $1, recorded_at = $2, observation_id = observation_id + $3 - 1",
+        event.position.get(),
+        event.recorded_at,
+        skipped
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! What a database lost that has gone back in time.
+
+use super::checkpoint::Checkpoint;
+use super::grow::{Growing, Trouble};
+use super::key;
+use super::proof::TreeHead;
+use super::sealer::Seal;
+use crate::identity::{Gaps, Position};
+use anyhow::Context as _;
+use sqlx::PgConnection;
+
+/// What was committed after the last checkpoint may have been answered, too. A checkpoint follows
+/// within a second, and no ledger records a million events in so short a time, nor in half a minute.
+const UNSEALED_LEN_MAX: i64 = 1_000_000;
+
+/// What is left of a ledger, beside the last checkpoint that was kept outside.
+pub struct Loss {
+    pub kept: Checkpoint,
+    /// The tree over what is left.
+    pub left: TreeHead,
+    /// Of the last event that is left.
+    pub position: Position,
+    gaps: Gaps,
+}
+
+/// What there is to accept.
+pub enum Found {
+    Nothing,
+    Loss(Box<Loss>),
+    /// The event that accepts it stands at this position already, after so many others, and what is
+    /// to follow may not be done.
+    Accepted {
+        position: Position,
+        left: i64,
+    },
+}
+
+/// Compares the ledger with the checkpoint that is kept outside. Fails where there is none, and where
+/// what is left is not what was signed.
+pub async fn loss(seal: Seal) -> anyhow::Result<Found> {
+    let outside = seal.outside.as_ref().context(
+        "nobody knows what is lost without the checkpoint that the service keeps outside; give \
+         --checkpoint-dir",
+    )?;
+    let kept = outside.read(Some(seal.key.verifier_keys()))?;
+    let kept = kept.with_context(|| {
+        let file = outside.file().display();
+        format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")
+    })?;
+    let mut session = seal.database.owner().await?;
+    let mut growing = Growing::new(seal);
+    Ok(growing.loss(&mut session, kept).await?)
+}
+
+impl Growing {
+    async fn loss(
+        &mut self,
+        session: &mut PgConnection,
+        kept: Checkpoint,
+    ) -> Result<Found, Trouble> {
+        let tree = match self.resume(session).await {
+            Err(Trouble::NotFinished(position)) => {
+                let left = self.gaps.size_at(position) - 1;
+                return Ok(Found::Accepted { position: Position::new(position), left });
+            }
+            resumed => resumed?,
+        };
+        let size = self.reached(session).await?;
+        if size >= kept.head.size {
+            self.check(session).await?;
+            return Ok(Found::Nothing);
+        }
+        // What was signed ends behind what there is.
+        self.ahead.clear();
+        let (tree, _) = self.extend_to(session, tree, size).await?;
+        let left = TreeHead { size, root: tree.root() };
+        let position = Position::new(self.gaps.position_at(size.cast_signed()));
+        Ok(Found::Loss(Box::new(Loss { kept, left, position, gaps: self.gaps.clone() })))
+    }
+}
+
+impl Loss {
+    /// A position beyond all that may have been given out.
+    pub fn next_position(&self) -> Position {
+        let size = self.kept.head.size.cast_signed();
+        let last_signed = match key::parts(&self.kept.origin) {
+            // The event that gave the log this name is lost, too, and so is where positions were
+            // before it. They have gone on from it one by one, fewer than there were events.
+            (_, Some(at)) if !self.gaps.restored().any(|known| known == at) => at + size,
+            _ => self.gaps.position_at(size),
+        };
+        Position::new(last_signed.max(self.position.get()) + UNSEALED_LEN_MAX + 1)
+    }
+}

@@ -1,0 +1,437 @@
+//! A database that has gone back in time is noticed, and can be gone on with: nobody who was forgotten
+//! comes back, nothing that was given out is given again, and the ledger says what was lost.
+
+use crate::support::{
+    Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds,
+};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ct_merkle::mem_backed_tree::MemoryBackedTree;
+use ct_merkle::{ConsistencyProof, InclusionProof};
+use futures_util::future::join_all;
+use serde_json::Value;
+use sha2::Sha256;
+use sqlx::{query, query_scalar};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A ledger of which there is a backup from before some of its events, and an export from after them.
+struct Lost {
+    key: SigningKey,
+    /// As it was in the end.
+    ledger: TestLedger,
+    /// Who was known when the backup was made, and was forgotten since.
+    forgotten: Seen,
+    forgotten_id: i64,
+    /// The last position and the last number that were given out.
+    position: i64,
+    number: i64,
+}
+
+const BEFORE: usize = 300;
+
+impl Lost {
+    async fn new() -> Self {
+        let (key, ledger) = (SigningKey::new(), TestLedger::new().await);
+        let forgotten = Seen::new("canary@lost.example", "0049");
+        let service = Service::start_with(&args(&key, &ledger));
+        identify_all(&service, &random_observations(1, BEFORE, 100)).await;
+        let forgotten_id = service.identify(&forgotten).await.primary_contact_id;
+        assert!(service.stop().success());
+        let lost = Self { key, ledger, forgotten, forgotten_id, position: 0, number: 0 };
+        succeeds(command(&["backup"]).arg(lost.backup()).args(lost.url()));
+        fs::copy(lost.outside(), lost.old_checkpoint()).unwrap();
+        lost.goes_on().await
+    }
+
+    async fn goes_on(self) -> Self {
+        let service = Service::start_with(&args(&self.key, &self.ledger));
+        identify_all(&service, &random_observations(2, 200, 100)).await;
+        let later = service.identify(&Seen::new("later@lost.example", "0050")).await;
+        service.erase(self.forgotten_id).await;
+        service.erase(later.primary_contact_id).await;
+        assert!(service.stop().success());
+        succeeds(command(&["export"]).arg(self.export()).args(self.key.args(&self.ledger)));
+        // Not all that was given out is under the last checkpoint that was kept.
+        let service = Service::start(&self.ledger.url);
+        identify_all(&service, &random_observations(3, 50, 100)).await;
+        assert!(service.stop().success());
+        let [position, number] = head(&self.ledger).await;
+        Self { position, number, ..self }
+    }
+
+    fn url(&self) -> [&str; 2] {
+        ["--database-url", &self.ledger.url]
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.key.dir().join("backup")
+    }
+
+    fn export(&self) -> PathBuf {
+        self.key.dir().join("export")
+    }
+
+    fn outside(&self) -> PathBuf {
+        self.key.dir().join("ledger.checkpoint")
+    }
+
+    /// That the backup ends with.
+    fn old_checkpoint(&self) -> PathBuf {
+        self.key.dir().join("old.checkpoint")
+    }
+
+    /// What is left, in a database of its own.
+    async fn restored(&self) -> TestLedger {
+        let left = empty_database().await;
+        succeeds(command(&["restore", "--database-url", &left.url]).arg(self.backup()));
+        left
+    }
+
+    fn serve(&self, left: &TestLedger) -> Command {
+        let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+        serve.args(args(&self.key, left));
+        serve
+    }
+
+    fn accept(&self, left: &TestLedger) -> Command {
+        let mut accept = command(&["restore", "--accept-loss", "--reason", "the disk died"]);
+        accept.args(args(&self.key, left)).args(["--by", "an operator", "--yes"]);
+        accept
+    }
+
+    fn accept_with_erasures(&self, left: &TestLedger) -> Command {
+        let mut accept = self.accept(left);
+        accept.arg("--erasures").arg(self.export());
+        accept
+    }
+
+    fn verify(&self, left: &TestLedger) -> String {
+        succeeds(command(&["verify"]).args(args(&self.key, left)))
+    }
+}
+
+fn args<'a>(key: &'a SigningKey, ledger: &'a TestLedger) -> Vec<&'a str> {
+    let outside = ["--checkpoint-dir", key.dir().to_str().unwrap()];
+    [&key.args(ledger)[..], &outside].concat()
+}
+
+async fn empty_database() -> TestLedger {
+    let ledger = TestLedger::new().await;
+    let quiet = "set client_min_messages = warning; drop schema ledger cascade";
+    sqlx::raw_sql(quiet).execute(&mut ledger.owner().await).await.unwrap();
+    ledger
+}
+
+/// The last position and the last number.
+async fn head(ledger: &TestLedger) -> [i64; 2] {
+    let head = sqlx::query_as::<_, (i64, i64)>("select position, observation_id from head");
+    head.fetch_one(&mut ledger.owner().await).await.unwrap().into()
+}
+
+async fn lines(ledger: &TestLedger) -> Vec<String> {
+    let lines = query_scalar("select line from event order by position");
+    lines.fetch_all(&mut ledger.owner().await).await.unwrap()
+}
+
+async fn identify_all(service: &Service, all: &[Seen]) {
+    join_all(all.chunks(all.len().div_ceil(8)).map(async |mine| {
+        for seen in mine {
+            service.identify(seen).await;
+        }
+    }))
+    .await;
+}
+
+/// Of the one loss that was accepted last.
+async fn restored_event(service: &Service) -> Value {
+    let page = service.get_json("/events?kind=LedgerRestored&limit=1000").await;
+    let mut next = page["next"].clone();
+    let mut events = page["events"].as_array().unwrap().clone();
+    while let Some(path) = next.as_str() {
+        let page = service.get_json(path).await;
+        events.extend(page["events"].as_array().unwrap().iter().cloned());
+        next = page["next"].clone();
+    }
+    events.pop().unwrap()["event"].clone()
+}
+
+#[tokio::test]
+async fn a_lost_ledger_is_gone_on_with_and_nothing_is_given_out_twice() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let [left_position, left_number] = head(&left).await;
+    assert!(left_position < lost.position && left_number < lost.number);
+    let left_lines = lines(&left).await;
+
+    let said = refuses(&mut lost.serve(&left));
+    assert!(said.contains("gone back in time"), "{said}");
+    assert!(said.contains("identity-ledger restore --accept-loss --reason TEXT"), "{said}");
+    let kept = fs::read_to_string(lost.outside()).unwrap();
+    let said = succeeds(&mut lost.accept_with_erasures(&left));
+    assert!(said.contains("forgotten again: 1 customers"), "{said}");
+    let said = lost.verify(&left);
+    assert!(said.contains("events continue the checkpoint outside"), "{said}");
+
+    let service = Service::spawn(&mut lost.serve(&left));
+    // The loss is in the ledger, and says what was signed and what is left.
+    let event = restored_event(&service).await;
+    let position = event["position"].as_i64().unwrap();
+    let data = &event["data"];
+    let mut kept_lines = kept.lines().skip(1);
+    assert_eq!(data["oldSize"].to_string(), kept_lines.next().unwrap());
+    assert_eq!(data["oldRoot"], kept_lines.next().unwrap());
+    assert_eq!(data["newSize"], left_lines.len());
+    assert_eq!(
+        (&data["reason"], &data["acceptedBy"]),
+        (&"the disk died".into(), &"an operator".into())
+    );
+    let aside = lost.key.dir().join(format!("ledger.checkpoint.lost-{position}"));
+    assert_eq!(fs::read_to_string(aside).unwrap(), kept, "the evidence is kept");
+
+    // Whoever was forgotten stays so.
+    assert_eq!(service.get(&format!("/contacts/{}", lost.forgotten_id)).await.status(), 410);
+    assert_eq!(service.lookup(&lost.forgotten).await.status(), 404);
+
+    // No number and no position is given out again.
+    let seen = Seen::new("new@x.example", "99");
+    let response = service.try_identify(&seen).await.unwrap();
+    let given: i64 = response.headers()["ledger-position"].to_str().unwrap().parse().unwrap();
+    assert!(position > lost.position && given > position, "{position} {given}");
+    let answer: Value = response.json().await.unwrap();
+    let number = answer["contact"]["primaryContactId"].as_i64().unwrap();
+    assert!(number > lost.number, "{number} was given out");
+    assert_eq!(data["nextObservationId"], number);
+    for skipped in [left_number + 1, lost.number, number - 1] {
+        for path in [format!("/contacts/{skipped}"), format!("/contacts/{skipped}/history")] {
+            assert_eq!(service.get(&path).await.status(), 404, "{path} was skipped");
+        }
+    }
+
+    // Whoever followed the lost ledger goes on with the event that tells of the loss.
+    let page = service.get_json(&format!("/events?after={}", lost.position)).await;
+    assert_eq!(page["events"][0]["event"], event);
+    let all = service.get_with("/events", &[("accept", "application/x-ndjson".to_owned())]).await;
+    let all = all.text().await.unwrap();
+    assert_eq!(all.lines().count(), lines(&left).await.len());
+    // A moment in the gap is that before it.
+    for as_of in [left_position, lost.position, position] {
+        let then = service.contact_as_of(1, &as_of.to_string()).await;
+        assert_eq!(then, service.contact_as_of(1, &left_position.to_string()).await);
+    }
+    let time = event["recordedAt"].as_str().unwrap();
+    assert!(service.contact_as_of(1, time).await.is_some());
+    assert!(service.stop().success());
+    lost.verify(&left);
+    let said = refuses(&mut lost.accept(&left));
+    assert!(said.contains("nothing is lost"), "{said}");
+}
+
+#[tokio::test]
+async fn what_goes_on_is_proven_in_its_new_name() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let left_len = lines(&left).await.len();
+    let said = succeeds(&mut lost.accept(&left));
+    let service = Service::spawn(&mut lost.serve(&left));
+    identify_all(&service, &random_observations(7, 40, 20)).await;
+    let position = restored_event(&service).await["position"].as_i64().unwrap();
+    assert!(service.stop().success());
+
+    let service = Service::spawn(&mut lost.serve(&left));
+    let keys = service.get("/ledger/key").await.text().await.unwrap();
+    let [new_key, old_key] = keys.lines().collect::<Vec<_>>()[..] else { panic!("{keys}") };
+    assert_eq!(old_key, lost.key.verifier_key);
+    assert!(new_key.starts_with(&format!("ledger.test/shop/restored-{position}+")), "{new_key}");
+    assert!(said.contains(new_key), "{said}");
+    let note = service.get("/ledger/checkpoint").await.text().await.unwrap();
+    assert!(note.starts_with(&format!("ledger.test/shop/restored-{position}\n")), "{note}");
+    let told = service.get_json("/ledger").await;
+    assert_eq!((&told["lag"], &told["sealing"]), (&0.into(), &"active".into()));
+
+    // Another implementation is convinced, at both sides of the gap.
+    let lines = lines(&left).await;
+    let mut tree = MemoryBackedTree::<Sha256, Vec<u8>>::new();
+    let mut old_root = None;
+    for line in &lines {
+        tree.push(line.clone().into_bytes());
+        old_root = if tree.len() == left_len as u64 { Some(tree.root()) } else { old_root };
+    }
+    assert_eq!(told["checkpoint"]["size"], lines.len());
+    assert_eq!(note.lines().nth(2).unwrap(), BASE64_STANDARD.encode(tree.root().as_bytes()));
+    let last = head(&left).await[0];
+    for (position, index) in [
+        (1, 0),
+        (left_len, left_len - 1),
+        (position as usize, left_len),
+        (last as usize, lines.len() - 1),
+    ] {
+        let path = format!("/ledger/proof/inclusion?position={position}");
+        let proof = service.get_json(&path).await;
+        assert_eq!(proof["leafIndex"], index, "{path}");
+        let hashes = InclusionProof::from_bytes(hashes(&proof));
+        let line = lines[index].clone().into_bytes();
+        tree.root().verify_inclusion(&line, index as u64, &hashes).unwrap();
+    }
+    for skipped in [left_len as i64 + 1, position - 1] {
+        let path = format!("/ledger/proof/inclusion?position={skipped}");
+        assert_eq!(service.get(&path).await.status(), 404, "{path}");
+    }
+    let path = format!("/ledger/proof/consistency?from={left_len}");
+    let proof = ConsistencyProof::try_from_bytes(hashes(&service.get_json(&path).await)).unwrap();
+    tree.root().verify_consistency(&old_root.unwrap(), &proof).unwrap();
+    assert!(service.stop().success());
+
+    // And so are two programs, by an export and the keys, and what was signed before counts.
+    let export = lost.key.dir().join("after");
+    succeeds(command(&["export", "--observations"]).arg(&export).args(lost.key.args(&left)));
+    assert_eq!(fs::read_to_string(export.join("key")).unwrap(), keys);
+    let key_file = export.join("key");
+    for since in [None, Some(lost.old_checkpoint())] {
+        let since = since.iter().flat_map(|file| [Path::new("--since"), file]);
+        succeeds(
+            command(&["verify", "--export"])
+                .arg(&export)
+                .arg("--key")
+                .arg(&key_file)
+                .args(since.clone()),
+        );
+        succeeds(Command::new("python3").arg(script()).arg(&export).arg(&key_file).args(since));
+    }
+    let old_key = lost.key.dir().join("old.key");
+    fs::write(&old_key, &lost.key.verifier_key).unwrap();
+    let said = refuses(command(&["verify", "--export"]).arg(&export).arg("--key").arg(&old_key));
+    assert!(said.contains("no checkpoint that counts"), "{said}");
+    let said =
+        refuses(command(&["verify", "--key"]).arg(&old_key).args(["--database-url", &left.url]));
+    assert!(said.contains("of another log"), "{said}");
+    // What was signed of the lost events proves nothing of these.
+    let aside = lost.key.dir().join(format!("ledger.checkpoint.lost-{position}"));
+    let mut since = command(&["verify", "--export"]);
+    since.arg(&export).arg("--key").arg(&key_file).arg("--since").arg(aside);
+    assert!(refuses(&mut since).contains("name"), "in a name that it had no more at that size");
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check_export.py")
+}
+
+fn hashes(proof: &Value) -> Vec<u8> {
+    let hash = |hash: &Value| BASE64_STANDARD.decode(hash.as_str().unwrap()).unwrap();
+    proof["hashes"].as_array().unwrap().iter().flat_map(hash).collect()
+}
+
+/// The second time what had gone on after the first one is lost, with the event that told of it.
+#[tokio::test]
+async fn a_loss_of_an_accepted_loss_skips_what_was_given_out_after_it() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    succeeds(&mut lost.accept(&left));
+    let service = Service::spawn(&mut lost.serve(&left));
+    identify_all(&service, &random_observations(8, 100, 30)).await;
+    assert!(service.stop().success());
+    let [position, number] = head(&left).await;
+
+    let again = lost.restored().await;
+    let said = refuses(&mut lost.serve(&again));
+    assert!(said.contains("gone back in time"), "{said}");
+    succeeds(&mut lost.accept(&again));
+    let service = Service::spawn(&mut lost.serve(&again));
+    let event = restored_event(&service).await;
+    assert!(event["position"].as_i64().unwrap() > position, "{event}");
+    assert!(event["data"]["nextObservationId"].as_i64().unwrap() > number, "{event}");
+    identify_all(&service, &random_observations(9, 20, 30)).await;
+    assert!(service.stop().success());
+    lost.verify(&again);
+}
+
+#[tokio::test]
+async fn an_acceptance_that_was_broken_off_is_finished() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let kept = fs::read_to_string(lost.outside()).unwrap();
+    succeeds(&mut lost.accept(&left));
+    // As if it had been killed when the event was there, and nothing else.
+    fs::write(lost.outside(), kept).unwrap();
+    let said = refuses(&mut lost.serve(&left));
+    assert!(said.contains("interrupted: run identity-ledger restore --accept-loss"), "{said}");
+    let said = succeeds(&mut lost.accept_with_erasures(&left));
+    assert!(said.contains("forgotten again: 1 customers"), "{said}");
+    let service = Service::spawn(&mut lost.serve(&left));
+    assert_eq!(service.get(&format!("/contacts/{}", lost.forgotten_id)).await.status(), 410);
+    assert!(service.stop().success());
+    let events = "select count(*) from event where kind = 'LedgerRestored'";
+    let events: i64 = query_scalar(events).fetch_one(&mut left.owner().await).await.unwrap();
+    assert_eq!(events, 1, "the loss was accepted once");
+    lost.verify(&left);
+}
+
+/// Rule changes, rebuilds and backups bear the gaps.
+#[tokio::test]
+async fn what_reads_all_of_history_goes_on_over_a_gap() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    succeeds(&mut lost.accept_with_erasures(&left));
+    let url = ["--database-url", &left.url];
+    let exact = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
+    let activate = ["rules", "activate", exact, "--reason", "to see", "--yes"];
+    // First right behind the gap, then after some more observations.
+    succeeds(command(&activate).args(url));
+    lost.verify(&left);
+    let service = Service::spawn(&mut lost.serve(&left));
+    identify_all(&service, &random_observations(10, 60, 30)).await;
+    let default = activate.map(|arg| if arg == exact { DEFAULT } else { arg });
+    succeeds(command(&["rules", "diff", DEFAULT]).args(url));
+    succeeds(command(&default).args(url));
+    succeeds(command(&["rebuild"]).args(url));
+    identify_all(&service, &random_observations(11, 60, 30)).await;
+    assert!(service.stop().success());
+    lost.verify(&left);
+    let (backup, export) = (lost.key.dir().join("second"), lost.key.dir().join("after"));
+    succeeds(command(&["backup"]).arg(&backup).args(url));
+    let other = empty_database().await;
+    succeeds(command(&["restore", "--database-url", &other.url]).arg(&backup));
+    lost.verify(&other);
+    succeeds(command(&["export", "--observations"]).arg(&export).args(lost.key.args(&other)));
+    succeeds(command(&["verify", "--export"]).arg(&export).arg("--key").arg(export.join("key")));
+}
+
+const DEFAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/default.toml");
+
+#[tokio::test]
+async fn no_loss_is_accepted_that_cannot_be_told() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let accept = || {
+        let mut accept = command(&["restore", "--accept-loss", "--reason", "x"]);
+        accept.args(lost.key.args(&left));
+        accept
+    };
+    let said = refuses(accept().arg("--yes"));
+    assert!(said.contains("give --checkpoint-dir"), "{said}");
+    let said =
+        refuses(accept().args(["--yes", "--checkpoint-dir"]).arg(lost.key.dir().join("typo")));
+    assert!(said.contains("there is no checkpoint"), "{said}");
+    let said = refuses(accept().arg("--checkpoint-dir").arg(lost.key.dir()));
+    assert!(said.contains("give --yes"), "{said}");
+    let said = refuses(&mut lost.accept(&lost.ledger));
+    assert!(said.contains("nothing is lost"), "{said}");
+
+    // An export of another history does not say whom to forget.
+    let service = Service::start(&left.url);
+    service.identify(&Seen::new("in.between@x.example", "")).await;
+    assert!(service.stop().success());
+    let said = refuses(&mut lost.accept_with_erasures(&left));
+    assert!(said.contains("was recorded here after the database had gone back"), "{said}");
+    let forgotten = query("select from observation where id = $1 and salt is null");
+    let forgotten = forgotten.bind(lost.forgotten_id);
+    assert!(forgotten.fetch_optional(&mut left.owner().await).await.unwrap().is_none());
+
+    // A ledger as long as what was signed has lost nothing: it is another one.
+    let service = Service::start(&left.url);
+    identify_all(&service, &random_observations(12, 400, 100)).await;
+    assert!(service.stop().success());
+    let said = refuses(&mut lost.accept(&left));
+    assert!(said.contains("differs from a checkpoint kept outside"), "{said}");
+}
