@@ -10,6 +10,7 @@ const PAST: &str = include_str!("../src/audit/past.sql");
 const HISTORY: &str = include_str!("../src/audit/history.sql");
 const MOMENT: &str = include_str!("../src/audit/moment.sql");
 const OF_CONTACT: &str = include_str!("../src/ledger/of_contact.sql");
+const HELD: &str = include_str!("../src/erasure/held.sql");
 const APPEND: &str = include_str!("../src/recorder/append.sql");
 
 /// A million contacts, a tenth of them secondaries, that nothing has ever gathered statistics of.
@@ -65,9 +66,14 @@ async fn no_question_about_a_contact_reads_a_range_of_the_ledger() {
     let ledger = TestLedger::new().await;
     sqlx::raw_sql(GROW).execute(&mut ledger.owner().await).await.unwrap();
     let mut session = ledger.database.readers(1).acquire().await.unwrap();
-    for (name, statement) in
-        [("past", PAST), ("history", HISTORY), ("moment", MOMENT), ("of_contact", OF_CONTACT)]
-    {
+    let statements = [
+        ("past", PAST),
+        ("history", HISTORY),
+        ("moment", MOMENT),
+        ("of_contact", OF_CONTACT),
+        ("held", HELD),
+    ];
+    for (name, statement) in statements {
         let prepare = AssertSqlSafe(format!("prepare {name} as {statement}"));
         sqlx::raw_sql(prepare).execute(&mut *session).await.unwrap();
     }
@@ -76,6 +82,7 @@ async fn no_question_about_a_contact_reads_a_range_of_the_ledger() {
         "history(500000, 0, 1000)",
         "moment(now())",
         "of_contact(100, 900000, 500000, null, 1000)",
+        "held(500000)",
     ] {
         let plan = check(&mut session, call).await;
         let mut conditions = Vec::new();
