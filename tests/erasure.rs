@@ -458,9 +458,12 @@ async fn no_trace_is_left_of_what_was_erased() {
     let exported = std::fs::read_to_string(export.join("observations.ndjson")).unwrap();
     let events = std::fs::read_to_string(export.join("events.ndjson")).unwrap();
     let metrics = service.get("/metrics").await.text().await.unwrap();
+    let lines = [("accept", "application/x-ndjson".to_owned())];
+    let feed = service.get_with("/events", &lines).await.text().await.unwrap();
+    assert!(feed.lines().last().unwrap().contains("ContactErased"), "all of it");
     assert_eq!(exported.lines().count(), 600);
     for value in [EMAIL, OTHER_EMAIL, NUMBER] {
-        for kept in [&exported, &events, &metrics, &service.log()] {
+        for kept in [&exported, &events, &metrics, &feed, &service.log()] {
             assert!(!kept.contains(value));
         }
     }
