@@ -41,7 +41,10 @@ impl Decisions {
                     return Err(differs(event, "a decision on an observation", told(fact)));
                 };
                 let (id, at) = (observed.observation_id, event.recorded_at);
-                self.expected.extend(self.census.observe(id, &keys, at).facts(observed.commitment));
+                let decision = self.census.observe(id, &keys, at);
+                // Who asked is recorded, and not decided.
+                let asked_by = observed.asked_by.clone();
+                self.expected.extend(decision.facts(observed.commitment, asked_by));
                 self.take_expected(event)?;
                 self.remade_len += 1;
             }

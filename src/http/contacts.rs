@@ -25,7 +25,7 @@ use utoipa::openapi::{RefOr, response};
 #[utoipa::path(
     get,
     path = "/contacts/{id}",
-    tag = "callers",
+    tag = "auditors",
     params(
         ("id" = i64, Path, minimum = 1, description = "The number of an observation", example = 2),
         AsOf,

@@ -5,6 +5,7 @@ use super::answer::{Identified, answered};
 use super::body::{self, Observed};
 use super::problem::{InLedger, Problem, documented};
 use super::question::other_rules;
+use crate::identity::Asker;
 use crate::recorder::NotRecorded;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -44,8 +45,9 @@ use utoipa::openapi::{RefOr, response};
     ),
 )]
 pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let asked_by = request.extensions().get::<Asker>().cloned();
     let identifiers = body::identifiers(request).await?;
-    let recorded = app.recorder.record(identifiers).await?;
+    let recorded = app.recorder.record(identifiers, asked_by).await?;
     Ok(answered(&recorded.answer, recorded.position))
 }
 

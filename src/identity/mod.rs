@@ -7,6 +7,7 @@
 //! Never: I/O, a clock, randomness, SQL, HTTP.
 
 mod answer;
+mod asker;
 mod census;
 mod differences;
 mod event;
@@ -30,6 +31,7 @@ mod rule_change_tests;
 mod tests;
 
 pub use answer::Answer;
+pub use asker::Asker;
 pub use census::Census;
 pub use differences::Differences;
 pub use event::{

@@ -75,7 +75,7 @@ impl Ledger {
         let id = ObservationId::new(self.observations.len() as i64 + 1);
         let decision = self.census.observe(id, &self.ruling.keys(&identifiers), at);
         let commitment = Commitment::to(&identifiers, Salt([0; 16]));
-        for fact in decision.facts(commitment) {
+        for fact in decision.facts(commitment, None) {
             self.folded.apply(fold(&fact), at);
             self.past.apply(fold(&fact));
         }
@@ -258,7 +258,7 @@ proptest! {
                 commitment: Commitment::to(identifiers, Salt([0; 16])),
             };
             let decision = resolve(&mut known, observation.id, &observation.keys);
-            for fact in decision.facts(observation.commitment) {
+            for fact in decision.facts(observation.commitment, None) {
                 let recorded_at = Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(id);
                 let event = Event { position: Position::new(id), recorded_at, fact };
                 known.apply(&event, &observation);

@@ -22,7 +22,7 @@ impl Ledger {
             identifiers,
         };
         let decision = resolve(&mut self.known, observation.id, &observation.keys);
-        for fact in decision.facts(observation.commitment) {
+        for fact in decision.facts(observation.commitment, None) {
             let position = Position::new(self.events.len() as i64 + 1);
             let recorded_at = Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(position.get());
             let event = Event { position, recorded_at, fact };

@@ -65,6 +65,17 @@ const SEALER_SETTINGS: [(&str, &str); 8] = [
     ("application_name", "identity-ledger sealer"),
 ];
 
+/// As durable as what was answered, and in nobody's way.
+const ACCESS_SETTINGS: [(&str, &str); 7] = [
+    ("synchronous_commit", "on"),
+    ("statement_timeout", "10s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "10s"),
+    ("application_name", "identity-ledger access"),
+];
+
 const READER_SETTINGS: [(&str, &str); 3] = [
     ("default_transaction_read_only", "on"),
     ("statement_timeout", "10s"),
@@ -133,6 +144,12 @@ impl Database {
     /// A session that may seal.
     pub async fn sealer(&self) -> Result<PgConnection, sqlx::Error> {
         let settings = self.settings(&[&PLAN_SETTINGS, &SEALER_SETTINGS]);
+        connect(&self.service, Some(settings)).await
+    }
+
+    /// A session that may put on record who read what.
+    pub async fn access(&self) -> Result<PgConnection, sqlx::Error> {
+        let settings = self.settings(&[&PLAN_SETTINGS, &ACCESS_SETTINGS]);
         connect(&self.service, Some(settings)).await
     }
 

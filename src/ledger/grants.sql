@@ -10,3 +10,4 @@ grant select, update on head to identity_ledger;
 grant select, insert, update on contact to identity_ledger;
 grant select, insert, update on tile to identity_ledger;
 grant select, insert on checkpoint to identity_ledger;
+grant select, insert on access to identity_ledger;

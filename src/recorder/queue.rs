@@ -1,7 +1,6 @@
 //! The queue between handlers and the recorder's task.
 
-use crate::identity::Answer;
-use crate::identity::{Commitment, Identifiers, Keys, Position, Rules, Salt};
+use crate::identity::{Answer, Asker, Commitment, Identifiers, Keys, Position, Rules, Salt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -46,6 +45,7 @@ pub enum NotRecorded {
 
 /// One observation on its way, prepared as far as can be without knowing any other.
 pub(super) struct Request {
+    pub asked_by: Option<Asker>,
     pub identifiers: Identifiers,
     pub keys: Keys,
     /// The rules that the keys were made by.
@@ -75,9 +75,13 @@ impl Recorder {
     /// Records an observation and answers it, within 30 seconds.
     ///
     /// Dropping the future withdraws the observation, unless the recorder has taken it.
-    pub async fn record(&self, identifiers: Identifiers) -> Result<Recorded, NotRecorded> {
+    pub async fn record(
+        &self,
+        identifiers: Identifiers,
+        asked_by: Option<Asker>,
+    ) -> Result<Recorded, NotRecorded> {
         let (reply, answer) = oneshot::channel();
-        let request = self.prepare(identifiers, reply);
+        let request = self.prepare(identifiers, asked_by, reply);
         let withdrawal = Withdrawal(request.claim.clone());
         self.queue.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => NotRecorded::QueueFull,
@@ -99,6 +103,7 @@ impl Recorder {
     fn prepare(
         &self,
         identifiers: Identifiers,
+        asked_by: Option<Asker>,
         reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
     ) -> Request {
         let rules = self.rules.borrow().clone();
@@ -109,6 +114,7 @@ impl Recorder {
             keys: rules.keys(&identifiers),
             commitment: Commitment::to(&identifiers, salt),
             claim: Arc::new(AtomicU8::new(WAITING)),
+            asked_by,
             identifiers,
             rules,
             salt,
