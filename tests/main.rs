@@ -4,6 +4,7 @@
 
 mod support;
 
+mod access;
 mod commands;
 mod crashes;
 mod export;
@@ -21,4 +22,5 @@ mod replay;
 mod rules;
 mod seal;
 mod tampering;
+mod tls;
 mod two_nodes;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// The tokens that are good, as a file says. Cheap to ask.
 pub struct Gate {
@@ -47,8 +48,7 @@ impl Gate {
         let holders = read(&self.file)?;
         let len = holders.len();
         self.holders.send_modify(|known| {
-            let kept = |holder: Holder| holder.as_known(known).unwrap_or_else(|new| Arc::new(new));
-            *known = holders.into_iter().map(kept).collect();
+            *known = holders.into_iter().map(|holder| known_or_new(holder, known)).collect();
         });
         Ok(len)
     }
@@ -70,6 +70,15 @@ impl Gate {
         }
     }
 
+    /// Ends when the line of this holder is gone or changed, or when it expires.
+    pub async fn until_revoked(&self, holder: Arc<Holder>, today: Timestamp) {
+        let mut holders = self.holders.subscribe();
+        let is_gone = |all: &Vec<Arc<Holder>>| !all.iter().any(|it| Arc::ptr_eq(it, &holder));
+        let gone = holders.wait_for(is_gone);
+        let rest = holder.expires.map(|expires| (expires - today).to_std().unwrap_or_default());
+        let _ = timeout(rest.unwrap_or(Duration::MAX), gone).await;
+    }
+
     /// Looks at each, so that the time it takes tells nothing of those that are not shown.
     fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>> {
         let holders = self.holders.borrow();
@@ -80,15 +89,58 @@ impl Gate {
     }
 }
 
-impl Holder {
-    /// The one that is known already and is the same in all: it has used up some of its limit.
-    fn as_known(self, known: &[Arc<Self>]) -> Result<Arc<Self>, Self> {
-        let per_second = |holder: &Self| holder.limit.as_ref().map(|limit| limit.per_second);
-        let same = known.iter().find(|it| {
-            it.hash.is(&self.hash)
-                && (&it.asker, it.role, it.expires) == (&self.asker, self.role, self.expires)
-                && per_second(it) == per_second(&self)
-        });
-        same.cloned().ok_or(self)
+/// A holder that is known already and the same in all, or the new one: what is known has used up
+/// some of its limit.
+fn known_or_new(new: Holder, known: &[Arc<Holder>]) -> Arc<Holder> {
+    let per_second = |holder: &Holder| holder.limit.as_ref().map(|limit| limit.per_second);
+    let said = |it: &Holder| (it.asker.clone(), it.role, it.expires, per_second(it));
+    let same = known.iter().find(|it| it.hash.is(&new.hash) && said(it) == said(&new));
+    same.cloned().unwrap_or_else(|| Arc::new(new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// `printf abc | sha256sum`, to be asked with once a second.
+    const LINES: &str = r#"
+        [[token]]
+        name = "shop"
+        role = "caller"
+        sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        expires = "2027-01-01T00:00:00Z"
+        requests_per_second = 1
+    "#;
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_token_is_good_until_it_expires() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, LINES).unwrap();
+        let gate = Gate::open(file.path().to_owned()).unwrap();
+        let now = Instant::now();
+        let admit = |token: &[u8], today| gate.admit(token, now, time(today)).map(|it| it.role);
+        assert_eq!(admit(b"abc", "2027-01-01T00:00:00Z"), Err(Refused::NotGood));
+        assert_eq!(admit(b"abc", "2026-12-31T23:59:59Z"), Ok(Role::Caller));
+        assert_eq!(admit(b"abd", "2026-12-31T23:59:59Z"), Err(Refused::NotGood));
+    }
+
+    #[test]
+    fn what_is_used_up_stays_used_up_when_the_file_is_read_again() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, LINES).unwrap();
+        let gate = Gate::open(file.path().to_owned()).unwrap();
+        let (now, today) = (Instant::now(), time("2026-12-01T00:00:00Z"));
+        assert!(gate.admit(b"abc", now, today).is_ok());
+        assert_eq!(gate.reopen().unwrap(), 1);
+        let wait = Duration::from_secs(1);
+        assert_eq!(gate.admit(b"abc", now, today).err(), Some(Refused::TooOften { wait }));
+        fs::write(&file, LINES.replace("second = 1", "second = 2")).unwrap();
+        gate.reopen().unwrap();
+        assert!(gate.admit(b"abc", now, today).is_ok(), "another limit begins anew");
     }
 }

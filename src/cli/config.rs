@@ -378,8 +378,7 @@ impl Cli {
     /// Reads the command line and the environment, where an empty variable counts as not set.
     /// Ends the process where there is nothing to run.
     pub fn read() -> Self {
-        let without_empty = |command: clap::Command| command.mut_args(unset_if_empty);
-        let mut command = without_empty(Self::command()).mut_subcommands(without_empty);
+        let mut command = without_empty(Self::command());
         let matches = command.try_get_matches_from_mut(env::args_os());
         let cli = matches.and_then(|matches| Self::from_arg_matches(&matches));
         cli.unwrap_or_else(|error| match error.kind() {
@@ -391,6 +390,10 @@ impl Cli {
             _ => error.exit(),
         })
     }
+}
+
+fn without_empty(command: clap::Command) -> clap::Command {
+    command.mut_args(unset_if_empty).mut_subcommands(without_empty)
 }
 
 fn unset_if_empty(arg: Arg) -> Arg {

@@ -3,15 +3,20 @@
 use super::Access;
 use super::noted::Asked;
 use super::problem::{Problem, documented};
+use super::serve::is_stream;
 use crate::access::{Holder, Refused, Role};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+use futures_util::stream::poll_fn;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use utoipa::openapi::{RefOr, response};
 
@@ -71,7 +76,7 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     if response.status().is_success() {
         guard.access.reads.note(asked.read(&holder, &response));
     }
-    response
+    if is_stream(&response) { guard.while_good(holder, response) } else { response }
 }
 
 impl Guard {
@@ -93,6 +98,22 @@ impl Guard {
             return Err(Refusal::WrongRole(self.who));
         }
         Ok(Some(holder))
+    }
+}
+
+impl Guard {
+    /// Breaks a stream off when its token is good no more.
+    fn while_good(self, holder: Arc<Holder>, response: Response) -> Response {
+        let gate = self.access.gate;
+        let until = async move { gate.until_revoked(holder, SystemTime::now().into()).await };
+        let mut revoked = Box::pin(until);
+        response.map(|body| {
+            let mut chunks = body.into_data_stream();
+            Body::from_stream(poll_fn(move |context| match revoked.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(Some(Err("the token is good no more".into()))),
+                Poll::Pending => chunks.poll_next_unpin(context).map_err(axum::Error::into_inner),
+            }))
+        })
     }
 }
 

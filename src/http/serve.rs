@@ -120,6 +120,6 @@ impl Client {
 }
 
 /// Its length is not known: it goes on for as long as its client takes it.
-fn is_stream(answer: &Response) -> bool {
+pub fn is_stream(answer: &Response) -> bool {
     answer.body().size_hint().exact().is_none()
 }

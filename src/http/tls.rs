@@ -57,6 +57,9 @@ impl Files {
         let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
             .and_then(Iterator::collect)
             .map_err(|error| unreadable("certificate", certificate, error))?;
+        if chain.is_empty() {
+            return Err(unreadable("certificate", certificate, pem::Error::NoItemsFound));
+        }
         let secret =
             PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("key", key, error))?;
         let fit = || format!("{} does not fit {}", key.display(), certificate.display());
