@@ -142,6 +142,7 @@ pub fn command(args: &[&str]) -> Command {
         "LOG_FORMAT",
         "SIGNING_KEY",
         "CHECKPOINT_DIR",
+        "IDEMPOTENCY_HOURS",
     ] {
         command.env_remove(name);
     }

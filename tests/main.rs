@@ -19,6 +19,7 @@ mod private_postgres;
 mod readme;
 mod rebuild;
 mod replay;
+mod retries;
 mod rules;
 mod seal;
 mod tampering;

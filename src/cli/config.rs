@@ -321,6 +321,11 @@ pub struct ServeConfig {
     #[arg(long, env, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
+    /// For how many hours a retry is known by its Idempotency-Key.
+    #[arg(long, env, value_name = "HOURS", default_value = "24")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=8_760))]
+    idempotency_hours: u64,
+
     #[command(flatten)]
     pub seal: SealConfig,
 }
@@ -427,6 +432,11 @@ impl ServeConfig {
     /// The files of the certificate and its key.
     pub fn tls(&self) -> Option<(PathBuf, PathBuf)> {
         self.tls_cert.clone().zip(self.tls_key.clone())
+    }
+
+    /// For how long a retry is known by its key.
+    pub fn retries_kept_for(&self) -> Duration {
+        Duration::from_secs(self.idempotency_hours * 3_600)
     }
 }
 

@@ -39,7 +39,10 @@ pub async fn serve(
     };
     let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);
-    let (recorder, mut task) = recorder::start(place.database.clone(), metrics.clone()).await?;
+    let kept_for = config.retries_kept_for();
+    let (recorder, mut task) =
+        recorder::start(place.database.clone(), metrics.clone(), kept_for).await?;
+    let expiring = tokio::spawn(recorder::expire(place.database.clone(), kept_for));
     let (sealer, status) = match place.seal(&config.seal)? {
         Some(seal) => {
             let (sealer, status) = seal::start(seal, metrics.clone());
@@ -74,6 +77,7 @@ pub async fn serve(
     // The last handles went with the router: both tasks drain their queues and end.
     task.await.context("the recorder panicked")?;
     reads_task.await.context("the record of reads panicked")?;
+    expiring.abort();
     if let Some(sealer) = sealer {
         sealer.stop().await;
     }

@@ -15,6 +15,7 @@ mod events;
 mod guard;
 mod health;
 mod history;
+mod idempotency;
 mod identify;
 mod json;
 mod ledger;

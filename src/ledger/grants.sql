@@ -7,6 +7,7 @@ $$;
 grant select, insert on event, observation to identity_ledger;
 grant select on rules to identity_ledger;
 grant select, update on head to identity_ledger;
+grant select, insert, update, delete on idempotency to identity_ledger;
 grant select, insert, update on contact to identity_ledger;
 grant select, insert, update on tile to identity_ledger;
 grant select, insert on checkpoint to identity_ledger;

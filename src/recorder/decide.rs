@@ -1,6 +1,6 @@
 //! Decides a batch, in memory: from what is known to what is to be appended.
 
-use super::queue::{Recorded, Request};
+use super::queue::{Outcome, Recorded, Request};
 use crate::identity::{
     Contact, ContactId, Event, Identities, Observation, ObservationId, Position, Timestamp, resolve,
 };
@@ -123,7 +123,7 @@ impl Batch {
     pub fn answer(self) {
         for (request, answer) in self.requests.into_iter().zip(self.answers) {
             // A caller that has gone away has nobody to tell.
-            let _ = request.reply.send(Ok(answer));
+            let _ = request.reply.send(Ok(Outcome::Recorded(answer)));
         }
     }
 }

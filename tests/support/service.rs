@@ -5,7 +5,7 @@ use futures_util::StreamExt as _;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -58,6 +58,7 @@ pub fn command_of(binary: &Path, args: &[&str]) -> Command {
         "TOKENS",
         "TLS_CERT",
         "TLS_KEY",
+        "IDEMPOTENCY_HOURS",
     ] {
         command.env_remove(name);
     }
@@ -143,10 +144,14 @@ impl Service {
         request.header("content-type", "application/json").body(body).send().await
     }
 
+    /// Observes with an Idempotency-Key.
+    pub async fn try_identify_once(&self, seen: &Seen, key: &str) -> reqwest::Result<Response> {
+        let request = self.client.post(self.url("/identify"));
+        request.header("idempotency-key", key).json(seen).send().await
+    }
+
     pub async fn lookup(&self, seen: &Seen) -> Response {
-        let body = json!({"email": seen.email, "phoneNumber": seen.phone_number});
-        let request = self.client.post(self.url("/lookup")).body(body.to_string());
-        request.header("content-type", "application/json").send().await.unwrap()
+        self.client.post(self.url("/lookup")).json(seen).send().await.unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -179,7 +184,7 @@ impl Service {
     }
 
     pub async fn try_identify(&self, seen: &Seen) -> reqwest::Result<Response> {
-        self.post(json!({"email": seen.email, "phoneNumber": seen.phone_number}).to_string()).await
+        self.client.post(self.url("/identify")).json(seen).send().await
     }
 
     pub async fn contact(&self, id: i64) -> Contact {
