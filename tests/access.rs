@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use sqlx::query_scalar;
 use std::collections::BTreeMap;
 
-const NOT_GOOD: &str = r#"Bearer error="invalid_token""#;
-const WRONG_ROLE: &str = r#"Bearer error="insufficient_scope""#;
+const NO_TOKEN: &str = r#"Bearer realm="identity-ledger""#;
+const NOT_GOOD: &str = r#"Bearer realm="identity-ledger", error="invalid_token""#;
+const WRONG_ROLE: &str = r#"Bearer realm="identity-ledger", error="insufficient_scope""#;
 
 /// Who may ask what. `here` is whoever asks from this machine, `-` anybody.
 const TABLE: [(&str, &str); 15] = [
@@ -107,7 +108,7 @@ async fn every_route_is_open_to_the_tokens_that_its_row_names_and_to_no_others()
         let is_open = who == "-" || who.starts_with("here");
         let refused = |status: u16, challenge: &str| (status, Some(challenge.to_owned()));
         for (token, refusal) in [
-            ("", refused(401, "Bearer")),
+            ("", refused(401, NO_TOKEN)),
             ("idl_nobody", refused(401, NOT_GOOD)),
             (&tokens.caller[1..], refused(401, NOT_GOOD)),
             (&expired, refused(401, NOT_GOOD)),
@@ -448,6 +449,38 @@ fn a_new_token_has_a_name_of_its_own() {
     }
     let bad_time = new("crm").args(["--expires", "tomorrow"]).output().unwrap();
     assert_eq!(bad_time.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn metrics_are_for_this_machine_and_from_elsewhere_for_auditors() {
+    let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let is_connected = probe.connect("192.0.2.1:9").is_ok();
+    if !is_connected || probe.local_addr().unwrap().ip().is_loopback() {
+        eprintln!("this machine has no address but loopback: nobody asks from elsewhere");
+        return;
+    }
+    let (ledger, tokens) = (TestLedger::new().await, Tokens::new());
+    let listen = format!("{}:0", probe.local_addr().unwrap().ip());
+    let serve = ["serve", "--listen", &listen];
+    let service = Service::spawn(command(&serve).args(tokens.args(&ledger)));
+    let metrics = async |token: &str| asked(&service, "GET /metrics", token).await.0;
+    assert_eq!(metrics("").await, 401);
+    assert_eq!(metrics(&tokens.caller).await, 403);
+    assert_eq!(metrics(&tokens.auditor).await, 200);
+    assert_eq!(metrics(&tokens.operator).await, 200);
+    assert_eq!(asked(&service, "GET /health/ready", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_private_postgres_lets_the_service_keep_the_record() {
+    let (dir, tokens) = (scratch_dir(), Tokens::new());
+    let data_dir = dir.path().join("data");
+    let args = ["--data-dir", data_dir.to_str().unwrap(), "--tokens"];
+    let args = [&args[..], &[tokens.file.to_str().unwrap()]].concat();
+    let service = Service::start_with(&args);
+    assert_eq!(asked(&service, "GET /events", &tokens.auditor).await.0, 200);
+    assert_eq!(reads(&service, &tokens, 1).await[0]["askedBy"], "audit");
+    assert!(service.stop().success());
 }
 
 #[tokio::test]

@@ -99,9 +99,7 @@ impl Guard {
         }
         Ok(Some(holder))
     }
-}
 
-impl Guard {
     /// Breaks a stream off when its token is good no more.
     fn while_good(self, holder: Arc<Holder>, response: Response) -> Response {
         let gate = self.access.gate;
@@ -177,12 +175,12 @@ impl Refusal {
         }
     }
 
-    /// RFC 6750, section 3.
+    /// RFC 6750, section 3, which wants a parameter in each challenge.
     fn header(&self) -> (axum::http::HeaderName, HeaderValue) {
         let challenge = match self {
-            Self::NoToken => "Bearer",
-            Self::NotGood => r#"Bearer error="invalid_token""#,
-            Self::WrongRole(_) => r#"Bearer error="insufficient_scope""#,
+            Self::NoToken => r#"Bearer realm="identity-ledger""#,
+            Self::NotGood => r#"Bearer realm="identity-ledger", error="invalid_token""#,
+            Self::WrongRole(_) => r#"Bearer realm="identity-ledger", error="insufficient_scope""#,
             Self::TooOften { wait } => {
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 return (RETRY_AFTER, seconds.into());
