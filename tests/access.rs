@@ -327,6 +327,24 @@ async fn reads_are_answered_while_their_record_waits_and_kept_before_the_service
 }
 
 #[tokio::test]
+async fn a_connection_that_was_lost_loses_no_read() {
+    let (ledger, tokens, service) = service().await;
+    asked(&service, "GET /events", &tokens.auditor).await;
+    reads(&service, &tokens, 1).await;
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name = 'identity-ledger access'";
+    let cut = query_scalar::<_, bool>(cut).fetch_all(&mut ledger.superuser().await).await;
+    assert_eq!(cut.unwrap(), [true]);
+    let headers = [("accept", "text/event-stream"), ("last-event-id", "1")];
+    let request = service.request("GET", "/events", &tokens.auditor);
+    let request = headers.into_iter().fold(request, |it, (name, value)| it.header(name, value));
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    assert_eq!(reads(&service, &tokens, 2).await[1]["position"], 1);
+    let told = || service.log().contains("reads of personal data are put on record again");
+    until("it is told that the trouble is over", told);
+}
+
+#[tokio::test]
 async fn two_nodes_number_reads_without_gaps() {
     let (ledger, tokens, one) = service().await;
     let other = Service::start_with(&tokens.args(&ledger));

@@ -189,3 +189,29 @@ pub async fn reads(
     .fetch_all(executor)
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_finds_no_room_is_counted_and_waits_for_nobody() {
+        let metrics = Arc::new(Metrics::new());
+        let (sender, _noted) = mpsc::channel(2);
+        let log = ReadLog { sender, metrics: metrics.clone() };
+        for _ in 0..5 {
+            log.note(Read {
+                at: Instant::now(),
+                asked_by: "audit".parse().unwrap(),
+                role: Role::Auditor,
+                route: "GET /events".to_owned(),
+                contact_id: None,
+                other_contact_id: None,
+                position: None,
+                purpose: None,
+            });
+        }
+        assert_eq!(metrics.reads_lost.get(), 3);
+        assert!(metrics.text().contains("identity_ledger_access_reads_lost_total 3\n"));
+    }
+}

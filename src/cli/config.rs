@@ -353,7 +353,7 @@ pub struct WhyConfig {
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "Log (on stderr; never an email or a phone number)")]
+#[command(next_help_heading = "Log (on stderr; never an email, a phone number or a token)")]
 pub struct LogConfig {
     /// How much to say.
     #[arg(long, global = true, env, value_enum, default_value = "info")]

@@ -43,7 +43,6 @@ pub enum Note {
 pub struct Peer(pub IpAddr);
 
 /// Stands before one route.
-#[derive(Clone)]
 pub struct Guard {
     pub who: Who,
     pub note: Note,
@@ -58,7 +57,7 @@ enum Refusal {
     TooOften { wait: Duration },
 }
 
-pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let holder = match guard.admit(&request) {
         Ok(Some(holder)) => holder,
         Ok(None) => return next.run(request).await,
@@ -101,8 +100,8 @@ impl Guard {
     }
 
     /// Breaks a stream off when its token is good no more.
-    fn while_good(self, holder: Arc<Holder>, response: Response) -> Response {
-        let gate = self.access.gate;
+    fn while_good(&self, holder: Arc<Holder>, response: Response) -> Response {
+        let gate = self.access.gate.clone();
         let until = async move { gate.until_revoked(holder, SystemTime::now().into()).await };
         let mut revoked = Box::pin(until);
         response.map(|body| {

@@ -2,6 +2,7 @@
 //! Nothing that was asked by, and nothing that was answered.
 
 use super::answer::LEDGER_POSITION;
+use super::events::LAST_EVENT_ID;
 use super::problem::Problem;
 use crate::access::{Holder, Read};
 use crate::identity::ContactId;
@@ -44,7 +45,9 @@ impl Asked {
             pairs.find(|(given, _)| given == name).and_then(|(_, value)| value.parse().ok())
         };
         let (contact, with) = (number("contact"), number("with"));
-        let position = number("after").or(number("as_of"));
+        let last_event_id = request.headers().get(LAST_EVENT_ID);
+        let last_event_id = last_event_id.and_then(|id| id.to_str().ok()?.parse().ok());
+        let position = last_event_id.or(number("after")).or(number("as_of"));
         let params = request.extract_parts::<RawPathParams>().await.ok();
         let id = params.iter().flatten().find(|(name, _)| *name == "id");
         let id = id.and_then(|(_, value)| value.parse().ok());

@@ -68,9 +68,8 @@ pub fn routes(access: Option<&Access>) -> (Router<Arc<App>>, OpenApi) {
         describe(&mut route.1, who, note);
         router = router.routes(match access {
             Some(access) => {
-                let access = access.clone();
-                let layer = from_fn_with_state(Guard { who, note, access }, guard);
-                route.map(|route| route.route_layer(layer))
+                let state = Arc::new(Guard { who, note, access: access.clone() });
+                route.map(|route| route.route_layer(from_fn_with_state(state, guard)))
             }
             None => route,
         });
