@@ -2,6 +2,7 @@
 
 use super::config::NewToken;
 use crate::access::{Token, TokenLines, check_free};
+use std::io::{Write as _, stdout};
 
 /// Prints a new token, which nobody can print again, and what makes it good.
 pub fn new(config: &NewToken) -> anyhow::Result<()> {
@@ -11,9 +12,9 @@ pub fn new(config: &NewToken) -> anyhow::Result<()> {
     }
     let token = Token::random();
     eprintln!("The token, shown this once, for {name}:");
-    println!("{}", token.expose());
+    writeln!(stdout(), "{}", token.expose())?;
     eprintln!("\nThe lines to add to the tokens file; then send SIGHUP to the service:");
     let lines = TokenLines { name, role: *role, hash: token.hash(), expires: expires.as_deref() };
-    println!("{lines}");
+    writeln!(stdout(), "{lines}")?;
     Ok(())
 }
