@@ -142,6 +142,10 @@ pub fn command(args: &[&str]) -> Command {
         "LOG_FORMAT",
         "SIGNING_KEY",
         "CHECKPOINT_DIR",
+        "IDEMPOTENCY_HOURS",
+        "TOKENS",
+        "TLS_CERT",
+        "TLS_KEY",
     ] {
         command.env_remove(name);
     }

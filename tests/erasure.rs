@@ -75,6 +75,24 @@ async fn the_same_email_seen_later_is_a_new_customer() {
     audit::verify(&ledger.database).await.unwrap();
 }
 
+/// A retry from before is answered by nothing that was kept: it is seen for the first time.
+#[tokio::test]
+async fn an_idempotency_key_is_forgotten_with_its_observation() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let (seen, other) = (Seen::new(EMAIL, NUMBER), Seen::new("b@x.org", "2"));
+    service.try_identify_once(&seen, "one").await.unwrap();
+    service.try_identify_once(&other, "other").await.unwrap();
+    assert_eq!(service.erase(1).await.status(), 200);
+    let kept = query_scalar("select observation_id from idempotency");
+    let kept: Vec<i64> = kept.fetch_all(&mut ledger.owner().await).await.unwrap();
+    assert_eq!(kept, [2]);
+    let again = service.try_identify_once(&seen, "one").await.unwrap();
+    assert!(!again.headers().contains_key("idempotent-replay"));
+    let again: Value = again.json().await.unwrap();
+    assert_eq!(again["contact"]["primaryContactId"], 3);
+}
+
 /// Emails link nobody.
 const PHONES_ONLY: &str = r#"
 name = "phones only"
@@ -340,8 +358,8 @@ async fn a_reason_is_a_code_and_nothing_else_is_taken() {
         json!({"reason": "canary", "email": "canary@x.org"}),
         json!({"reason": null}),
     ] {
-        let request = client.post(service.url("/contacts/2/erase")).body(body.to_string());
-        let response = request.header("content-type", "application/json").send().await.unwrap();
+        let request = client.post(service.url("/contacts/2/erase")).json(&body);
+        let response = request.send().await.unwrap();
         assert_eq!(response.status(), 400, "{body}");
         let problem: Value = response.json().await.unwrap();
         assert_eq!(problem["field"], "reason");

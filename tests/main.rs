@@ -4,6 +4,7 @@
 
 mod support;
 
+mod access;
 mod commands;
 mod crashes;
 mod erasure;
@@ -19,7 +20,9 @@ mod private_postgres;
 mod readme;
 mod rebuild;
 mod replay;
+mod retries;
 mod rules;
 mod seal;
 mod tampering;
+mod tls;
 mod two_nodes;

@@ -46,13 +46,14 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
         for len in [1, 1000] {
             let many = |value: &str| format!("array_fill({value}, array[{len}])");
             let (text, number) = (many("'x'::text"), many("7::bigint"));
+            let key = many("gen_random_uuid()");
             check(&mut session, &format!("load({text}, {text})")).await;
             let events = format!("{text}, {number}, {text}, {number}, {number}");
             let observations = format!("{text}, {text}, {}, {number}", many("'x'::bytea"));
             let contacts = format!("{number}, {number}, {text}, {text}, {text}, {text}");
             let append = format!(
                 "append(1, 0, now(), {events}, {observations}, {contacts}, {number}, {number}, \
-                 {text}, {text})"
+                 {text}, {text}, {key}, {number})"
             );
             check(&mut session, &append).await;
         }

@@ -82,7 +82,7 @@ impl Ledger {
         let keys = self.rules.keys(&identifiers);
         let decision = self.census.observe(id, &keys, Timestamp::UNIX_EPOCH);
         let commitment = Commitment::to(&identifiers, Salt([0; 16]));
-        decision.facts(commitment).into_iter().for_each(|fact| self.append(fact));
+        decision.facts(commitment, None).into_iter().for_each(|fact| self.append(fact));
         self.observations.push(Some(identifiers));
     }
 

@@ -11,14 +11,16 @@ mod export;
 mod history;
 mod impact;
 mod place;
+mod reload;
 mod rules;
 mod serve;
 mod signals;
+mod token;
 mod verify;
 mod why;
 
 use crate::seal::key;
-use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig};
+use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig, TokenCommand};
 use place::Place;
 use signals::Signal;
 use std::io;
@@ -62,6 +64,7 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
         Command::Verify(config) => unless(signal, verify::verify(database, config)).await,
         Command::Export(config) => unless(signal, export::export(database, config)).await,
         Command::Key(KeyCommand::New { file, name }) => new_key(&database, &file, name),
+        Command::Token(TokenCommand::New(config)) => token::new(&config),
     }
 }
 

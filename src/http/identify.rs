@@ -3,12 +3,15 @@
 use super::App;
 use super::answer::{Identified, answered};
 use super::body::{self, Observed};
+use super::contacts::{erased, now};
+use super::idempotency::{self, REPLAY};
 use super::problem::{InLedger, Problem, documented};
 use super::question::other_rules;
-use crate::recorder::NotRecorded;
+use crate::identity::Asker;
+use crate::recorder::{NotRecorded, Outcome};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::IntoResponses;
@@ -17,11 +20,19 @@ use utoipa::openapi::{RefOr, response};
 /// Tell what you saw of a customer, and get everything known of this customer.
 ///
 /// The observation is appended to the ledger, whether or not it brings anything new. Sending it
-/// again is safe: it brings nothing new.
+/// again is safe: it brings nothing new. With an `Idempotency-Key`, it is not even recorded again:
+/// the answer is then the customer as it is now, with the header `idempotent-replay: true`.
 #[utoipa::path(
     post,
     path = "/identify",
     tag = "callers",
+    params((
+        "Idempotency-Key" = Option<String>,
+        Header,
+        description = "The same for each retry of one request, such as a UUID; 1 to 255 \
+            characters of ASCII. Known for 24 hours, or as the service is told.",
+        example = "5f1b2c1e-7d8a-4f0e-9a53-2f3b7c6d9e10",
+    )),
     request_body(
         content = Observed,
         description = "At least one identifier, in at most 16 KiB. Unknown members are ignored.",
@@ -32,7 +43,10 @@ use utoipa::openapi::{RefOr, response};
             status = 200,
             description = "The customer, with this observation",
             body = Identified,
-            headers(("ledger-position" = i64, description = "Position of the request's last event")),
+            headers(
+                ("ledger-position" = i64, description = "Position of the request's last event"),
+                ("idempotent-replay" = Option<bool>, description = "Only on a retry"),
+            ),
             example = json!({"contact": {
                 "primaryContactId": 1,
                 "emails": ["ann@example.com", "ann@work.example"],
@@ -44,9 +58,17 @@ use utoipa::openapi::{RefOr, response};
     ),
 )]
 pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let asked_by = request.extensions().get::<Asker>().cloned();
+    let caller = asked_by.as_ref().map_or("", Asker::as_str);
+    let retry_key = idempotency::key(request.headers(), caller)?;
     let identifiers = body::identifiers(request).await?;
-    let recorded = app.recorder.record(identifiers).await?;
-    Ok(answered(&recorded.answer, recorded.position))
+    match app.recorder.record(identifiers, asked_by, retry_key).await? {
+        Outcome::Recorded(recorded) => Ok(answered(&recorded.answer, recorded.position)),
+        Outcome::RecordedBefore(id) => {
+            let answer = now(&app, id.into()).await?;
+            Ok(([REPLAY], answer).into_response())
+        }
+    }
 }
 
 struct NotIdentified;
@@ -58,6 +80,9 @@ impl IntoResponses for NotIdentified {
             NotRecorded::QueueFull.into(),
             NotRecorded::OutcomeUnknown.into(),
             NotRecorded::OtherRules.into(),
+            NotRecorded::KeyReused.into(),
+            idempotency::not_a_key(),
+            erased(),
         ];
         documented(body::problems().into_iter().chain(not_recorded))
     }
@@ -76,6 +101,11 @@ impl From<NotRecorded> for Problem {
             NotRecorded::TimedOut => unavailable("It waited too long for its turn. Send it again.")
                 .recorded(InLedger::No),
             NotRecorded::OtherRules => other_rules().recorded(InLedger::No),
+            NotRecorded::KeyReused => {
+                let detail = "Other identifiers were recorded under this Idempotency-Key. Send \
+                    them with a key of their own.";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).recorded(InLedger::No)
+            }
             NotRecorded::OutcomeUnknown => {
                 let detail = "Postgres went away while this was being recorded. Send it again: \
                     if it was recorded, it brings nothing new.";

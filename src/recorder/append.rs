@@ -39,6 +39,13 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
     let new_unlinked_phones: Vec<_> =
         contacts().map(|contact| unlinked(contact.phone_key.as_ref())).collect();
 
+    let (retry_keys, retried): (Vec<_>, Vec<_>) = batch
+        .requests
+        .iter()
+        .zip(&batch.observations)
+        .filter_map(|(request, seen)| Some((request.retry_key?.as_uuid(), seen.id.get())))
+        .unzip();
+
     let (demoted, demoted_to): (Vec<_>, Vec<_>) =
         batch.demoted.iter().map(|(contact, primary)| (contact.get(), primary.get())).unzip();
 
@@ -66,6 +73,8 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
         &demoted_to,
         new_unlinked_emails as _,
         new_unlinked_phones as _,
+        &retry_keys,
+        &retried,
     );
     Ok(moved.fetch_optional(executor).await?.is_some())
 }

@@ -38,6 +38,14 @@ introduced as (
         id, linked_id, email, phone_number, email_key, phone_key, unlinked_email, unlinked_phone
     )
 ),
+retried as (
+    insert into idempotency (key, observation_id)
+    select r.key, r.observation_id
+    from moved_head
+    cross join unnest($23::uuid[], $24::bigint[]) as r (key, observation_id)
+    -- Where the key was there, its time was over.
+    on conflict (key) do update set observation_id = excluded.observation_id
+),
 demoted as (
     select d.id, d.primary_id
     from moved_head

@@ -1,6 +1,6 @@
 //! Decides a batch, in memory: from what is known to what is to be appended.
 
-use super::queue::{Recorded, Request};
+use super::queue::{Outcome, Recorded, Request};
 use crate::identity::{
     Contact, ContactId, Event, Identities, Observation, ObservationId, Position, Timestamp, resolve,
 };
@@ -88,7 +88,7 @@ impl Batch {
         if let Some(primary) = decision.demoted() {
             self.demote(primary);
         }
-        for fact in decision.facts(observation.commitment) {
+        for fact in decision.facts(observation.commitment, request.asked_by.clone()) {
             let position = self.last_position().next();
             let event = Event { position, recorded_at: self.recorded_at, fact };
             known.apply(&event, &observation);
@@ -123,7 +123,7 @@ impl Batch {
     pub fn answer(self) {
         for (request, answer) in self.requests.into_iter().zip(self.answers) {
             // A caller that has gone away has nobody to tell.
-            let _ = request.reply.send(Ok(answer));
+            let _ = request.reply.send(Ok(Outcome::Recorded(answer)));
         }
     }
 }

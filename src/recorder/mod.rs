@@ -8,9 +8,13 @@
 mod append;
 mod careful;
 mod decide;
+mod expire;
 mod queue;
+mod retry;
 mod steps;
 mod task;
 
-pub use queue::{NotRecorded, Recorded, Recorder};
+pub use expire::expire;
+pub use queue::{NotRecorded, Outcome, Recorded, Recorder};
+pub use retry::RetryKey;
 pub use task::start;

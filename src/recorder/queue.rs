@@ -1,7 +1,9 @@
 //! The queue between handlers and the recorder's task.
 
-use crate::identity::Answer;
-use crate::identity::{Commitment, Identifiers, Keys, Position, Rules, Salt};
+use super::retry::RetryKey;
+use crate::identity::{
+    Answer, Asker, Commitment, Identifiers, Keys, ObservationId, Position, Rules, Salt,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -15,6 +17,13 @@ const ANSWER_WAIT: Duration = Duration::from_secs(30);
 pub struct Recorder {
     queue: mpsc::Sender<Request>,
     rules: watch::Receiver<Arc<Rules>>,
+}
+
+/// What became of an observation.
+pub enum Outcome {
+    Recorded(Recorded),
+    /// It is a retry of this one, and was not recorded again.
+    RecordedBefore(ObservationId),
 }
 
 /// What was recorded, and the answer at that position.
@@ -39,6 +48,9 @@ pub enum NotRecorded {
     /// The rules in force are not what this binary would make of them.
     #[error("this service cannot decide by the rules in force")]
     OtherRules,
+    /// Other identifiers were recorded under its key.
+    #[error("the idempotency key was used for another observation")]
+    KeyReused,
     /// Alone of its batch, Postgres refused what it carried.
     #[error("the ledger refused this observation")]
     Refused,
@@ -46,13 +58,15 @@ pub enum NotRecorded {
 
 /// One observation on its way, prepared as far as can be without knowing any other.
 pub(super) struct Request {
+    pub asked_by: Option<Asker>,
     pub identifiers: Identifiers,
     pub keys: Keys,
     /// The rules that the keys were made by.
     pub rules: Arc<Rules>,
     pub salt: Salt,
     pub commitment: Commitment,
-    pub reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
+    pub retry_key: Option<RetryKey>,
+    pub reply: oneshot::Sender<Result<Outcome, NotRecorded>>,
     claim: Arc<AtomicU8>,
 }
 
@@ -72,12 +86,18 @@ impl Recorder {
         Self::new(mpsc::channel(1).0, watch::channel(rules).1)
     }
 
-    /// Records an observation and answers it, within 30 seconds.
+    /// Records an observation and answers it, within 30 seconds. A retry, which has a key that was
+    /// recorded before, is not recorded again.
     ///
     /// Dropping the future withdraws the observation, unless the recorder has taken it.
-    pub async fn record(&self, identifiers: Identifiers) -> Result<Recorded, NotRecorded> {
+    pub async fn record(
+        &self,
+        identifiers: Identifiers,
+        asked_by: Option<Asker>,
+        retry_key: Option<RetryKey>,
+    ) -> Result<Outcome, NotRecorded> {
         let (reply, answer) = oneshot::channel();
-        let request = self.prepare(identifiers, reply);
+        let request = self.prepare(identifiers, asked_by, retry_key, reply);
         let withdrawal = Withdrawal(request.claim.clone());
         self.queue.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => NotRecorded::QueueFull,
@@ -99,7 +119,9 @@ impl Recorder {
     fn prepare(
         &self,
         identifiers: Identifiers,
-        reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
+        asked_by: Option<Asker>,
+        retry_key: Option<RetryKey>,
+        reply: oneshot::Sender<Result<Outcome, NotRecorded>>,
     ) -> Request {
         let rules = self.rules.borrow().clone();
         let mut salt = [0; 16];
@@ -109,9 +131,11 @@ impl Recorder {
             keys: rules.keys(&identifiers),
             commitment: Commitment::to(&identifiers, salt),
             claim: Arc::new(AtomicU8::new(WAITING)),
+            asked_by,
             identifiers,
             rules,
             salt,
+            retry_key,
             reply,
         }
     }

@@ -18,6 +18,8 @@ pub struct Shared {
     pub database: Database,
     pub rules: watch::Sender<Arc<Rules>>,
     pub metrics: Arc<Metrics>,
+    /// For how long a retry is known by its key.
+    pub retries_kept_for: Duration,
 }
 
 impl Shared {

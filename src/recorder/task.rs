@@ -5,6 +5,7 @@ use super::append::append;
 use super::careful::CarefulPath;
 use super::decide::Batch;
 use super::queue::{Recorder, Request};
+use super::retry::{self, Originals, RetryKey, answer_repeated, hold_back};
 use super::steps::{Shared, load, within};
 use crate::identity::{ContactId, DEFAULT_RULES, Identities, Position, Rules};
 use crate::ledger::{self, Database, Fault, RulesFault};
@@ -15,6 +16,7 @@ use std::collections::HashSet;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -30,17 +32,19 @@ const KNOWN_LEN_MAX: usize = 50_000;
 pub async fn start(
     database: Database,
     metrics: Arc<Metrics>,
+    retries_kept_for: Duration,
 ) -> anyhow::Result<(Recorder, JoinHandle<()>)> {
     let mut reader = database.recorder().await?;
     let rules = Arc::new(first_rules(&mut reader).await?);
     let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
     let (rules_sender, rules_receiver) = watch::channel(rules);
     let task = Task {
-        shared: Arc::new(Shared { database, rules: rules_sender, metrics }),
+        shared: Arc::new(Shared { database, rules: rules_sender, metrics, retries_kept_for }),
         reader: Some(reader),
         writer: None,
         known: Known::default(),
         next: None,
+        held_back: Vec::new(),
         flight: None,
         landing: None,
         careful: CarefulPath::default(),
@@ -69,6 +73,8 @@ struct Task {
     known: Known,
     /// Decided on top of the batch in flight, to be sent when that has landed.
     next: Option<Batch>,
+    /// Retries of what is in one of the two.
+    held_back: Vec<Request>,
     flight: Option<Flight>,
     landing: Option<Landing>,
     careful: CarefulPath,
@@ -87,6 +93,7 @@ struct Known {
 /// A batch on its way into the ledger.
 struct Flight {
     batch_len: usize,
+    retry_keys: Vec<RetryKey>,
     landing: Pin<Box<dyn Future<Output = Landing> + Send>>,
 }
 
@@ -126,8 +133,9 @@ impl Task {
                 }
             }
             self.conclude().await;
-            if self.should_decide(waiting.len()) {
-                self.decide(waiting.drain(..).filter(Request::take).collect()).await;
+            while self.should_decide(waiting.len()) {
+                let requests = self.take(&mut waiting);
+                self.decide(requests).await;
                 self.conclude().await;
             }
             self.send_next();
@@ -140,13 +148,24 @@ impl Task {
     fn should_decide(&self, waiting_len: usize) -> bool {
         let next_len = self.next.as_ref().map_or(0, Batch::len);
         match &self.flight {
-            None => waiting_len > 0 && next_len == 0,
+            None => (waiting_len > 0 || !self.held_back.is_empty()) && next_len == 0,
             Some(flight) => {
                 waiting_len >= flight.batch_len
                     && next_len + waiting_len <= BATCH_LEN_MAX
                     && !self.known.is_full()
             }
         }
+    }
+
+    /// All that wait, but for retries of what is on its way. Where nothing is, there are some.
+    fn take(&mut self, waiting: &mut Vec<Request>) -> Vec<Request> {
+        let in_flight = self.flight.iter().flat_map(|flight| &flight.retry_keys).copied();
+        let next = self.next.iter().flat_map(|next| retry::keys(&next.requests));
+        let busy = in_flight.chain(next).collect();
+        let mut requests = std::mem::take(&mut self.held_back);
+        requests.extend(waiting.drain(..).filter(Request::take));
+        self.held_back = hold_back(&mut requests, busy);
+        requests
     }
 
     /// Decides requests on top of what is known; where that does not stand, they go the careful way.
@@ -158,14 +177,18 @@ impl Task {
             self.forget();
         }
         // What was read lacks what is known now: nothing is released before this is decided.
-        let mut snapshot = self.read(&mut requests).await;
-        if snapshot.as_ref().is_some_and(|snapshot| !self.fits(snapshot)) {
+        let mut read = self.read(&mut requests).await;
+        if read.as_ref().is_some_and(|(snapshot, _)| !self.fits(snapshot)) {
             self.land_and_conclude().await;
             self.redo_next().await;
-            snapshot = self.read(&mut requests).await;
+            read = self.read(&mut requests).await;
         }
-        match snapshot.filter(|snapshot| self.fits(snapshot)) {
-            Some(snapshot) => {
+        match read.filter(|(snapshot, _)| self.fits(snapshot)) {
+            Some((snapshot, originals)) => {
+                answer_repeated(&mut requests, &originals);
+                if requests.is_empty() {
+                    return;
+                }
                 let head = self.known.head.get_or_insert(snapshot.head);
                 let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), snapshot.now));
                 self.known.identities.take_in(snapshot.contacts);
@@ -183,16 +206,20 @@ impl Task {
 
     /// Reads what the requests touch. Their keys are made by the rules that are followed now: new
     /// ones may have come since the last time.
-    async fn read(&mut self, requests: &mut [Request]) -> Option<Snapshot> {
+    async fn read(&mut self, requests: &mut [Request]) -> Option<(Snapshot, Originals)> {
         self.shared.make_keys(requests);
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => self.shared.database.recorder().await.ok()?,
         };
-        let loading = load(&mut reader, &self.known.identities, requests);
-        let snapshot = meanwhile(loading, &mut self.flight, &mut self.landing).await.ok()?;
+        let kept_for = self.shared.retries_kept_for;
+        let reading = async {
+            let snapshot = load(&mut reader, &self.known.identities, requests).await?;
+            Ok::<_, Fault>((snapshot, retry::originals(&mut reader, requests, kept_for).await?))
+        };
+        let read = meanwhile(reading, &mut self.flight, &mut self.landing).await.ok()?;
         self.reader = Some(reader);
-        Some(snapshot)
+        Some(read)
     }
 
     /// Another node may have written, and the rules may have changed.
@@ -215,6 +242,7 @@ impl Task {
         self.known.head = Some(batch.head());
         self.flight = Some(Flight {
             batch_len: batch.len(),
+            retry_keys: retry::keys(&batch.requests).collect(),
             landing: Box::pin(fly(self.shared.clone(), self.writer.take(), batch)),
         });
     }

@@ -1,10 +1,12 @@
 //! What is right, computed the naive way: connected components of observations.
 
 use super::Contact;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a request says.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Seen {
     pub email: Option<String>,
     pub phone_number: Option<String>,

@@ -2,7 +2,7 @@
 
 use super::Seen;
 use futures_util::StreamExt as _;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -55,6 +55,10 @@ pub fn command_of(binary: &Path, args: &[&str]) -> Command {
         "LOG_FORMAT",
         "SIGNING_KEY",
         "CHECKPOINT_DIR",
+        "TOKENS",
+        "TLS_CERT",
+        "TLS_KEY",
+        "IDEMPOTENCY_HOURS",
     ] {
         command.env_remove(name);
     }
@@ -111,7 +115,8 @@ impl Service {
             let ended = stderr.read_line(&mut line).unwrap() == 0;
             log.lock().unwrap().push_str(&line);
             assert!(!ended, "the service ended: {}", log.lock().unwrap());
-            address = line.split("http://").nth(1).map(|rest| {
+            address = line.split("listening on ").nth(1).map(|rest| {
+                let rest = rest.split("://").nth(1).unwrap();
                 let end = rest.find(|c: char| c == '"' || c.is_whitespace());
                 rest[..end.unwrap_or(rest.len())].to_owned()
             });
@@ -139,17 +144,20 @@ impl Service {
         request.header("content-type", "application/json").body(body).send().await
     }
 
+    /// Observes with an Idempotency-Key.
+    pub async fn try_identify_once(&self, seen: &Seen, key: &str) -> reqwest::Result<Response> {
+        let request = self.client.post(self.url("/identify"));
+        request.header("idempotency-key", key).json(seen).send().await
+    }
+
     pub async fn lookup(&self, seen: &Seen) -> Response {
-        let body = json!({"email": seen.email, "phoneNumber": seen.phone_number});
-        let request = self.client.post(self.url("/lookup")).body(body.to_string());
-        request.header("content-type", "application/json").send().await.unwrap()
+        self.client.post(self.url("/lookup")).json(seen).send().await.unwrap()
     }
 
     /// Asks to forget the customer of a number.
     pub async fn erase(&self, id: i64) -> Response {
         let request = self.client.post(self.url(&format!("/contacts/{id}/erase")));
-        let body = json!({"reason": "customer-request"}).to_string();
-        request.header("content-type", "application/json").body(body).send().await.unwrap()
+        request.json(&json!({"reason": "customer-request"})).send().await.unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -164,6 +172,12 @@ impl Service {
         request.send().await.unwrap()
     }
 
+    /// A request with a token; with none where that is empty.
+    pub fn request(&self, method: &str, path: &str, token: &str) -> RequestBuilder {
+        let request = self.client.request(method.parse().unwrap(), self.url(path));
+        if token.is_empty() { request } else { request.bearer_auth(token) }
+    }
+
     pub async fn get_json(&self, path: &str) -> Value {
         self.get(path).await.json().await.unwrap()
     }
@@ -176,7 +190,7 @@ impl Service {
     }
 
     pub async fn try_identify(&self, seen: &Seen) -> reqwest::Result<Response> {
-        self.post(json!({"email": seen.email, "phoneNumber": seen.phone_number}).to_string()).await
+        self.client.post(self.url("/identify")).json(seen).send().await
     }
 
     pub async fn contact(&self, id: i64) -> Contact {

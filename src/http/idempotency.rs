@@ -1,0 +1,28 @@
+//! The header `Idempotency-Key`, as in draft-ietf-httpapi-idempotency-key-header.
+
+use super::problem::{InLedger, Problem};
+use crate::recorder::RetryKey;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+const NAME: &str = "idempotency-key";
+const KEY_LEN_MAX: usize = 255;
+/// Says that the observation was recorded by an earlier request with the same key.
+pub const REPLAY: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("idempotent-replay"), HeaderValue::from_static("true"));
+
+/// The key of a request, if it has one. A caller's keys are its own.
+pub fn key(headers: &HeaderMap, caller: &str) -> Result<Option<RetryKey>, Problem> {
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.as_bytes();
+    let is_visible = key.iter().all(|byte| (b' '..=b'~').contains(byte));
+    if values.next().is_some() || !is_visible || !(1..=KEY_LEN_MAX).contains(&key.len()) {
+        return Err(not_a_key());
+    }
+    Ok(Some(RetryKey::new(caller, key)))
+}
+
+pub fn not_a_key() -> Problem {
+    let expected = "one value of 1 to 255 characters of ASCII, such as a UUID";
+    Problem::bad_field(NAME, expected).recorded(InLedger::No)
+}

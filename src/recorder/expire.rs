@@ -1,0 +1,50 @@
+//! Lets go of idempotency keys when their time is over.
+
+use super::steps::within;
+use crate::ledger::{Database, Fault};
+use sqlx::query;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+
+const PERIOD: Duration = Duration::from_secs(60);
+/// In keys. Few, so that the statement that deletes them is a short one.
+const CHUNK_LEN: i64 = 1_000;
+
+/// Deletes keys that were recorded longer ago than `kept_for`, for ever. Nodes may do so at once.
+pub async fn expire(database: Database, kept_for: Duration) {
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // The next time will do: a key that is too old is not answered by, deleted or not.
+        if let Err(fault) = try_expire(&database, kept_for).await {
+            tracing::debug!("old idempotency keys are still there: {fault}");
+        }
+    }
+}
+
+async fn try_expire(database: &Database, kept_for: Duration) -> Result<(), Fault> {
+    let kept_for_s = i64::try_from(kept_for.as_secs()).unwrap_or(i64::MAX);
+    let mut session = database.recorder().await?;
+    loop {
+        let deleted = query!(
+            "with oldest as (
+                select i.key, i.observation_id
+                from idempotency as i
+                order by i.observation_id
+                limit $2
+            )
+            delete from idempotency as i
+            using oldest as d
+            join observation as o on o.id = d.observation_id
+            where i.key = d.key and i.observation_id = d.observation_id
+                and o.observed_at <= clock_timestamp() - $1::bigint * interval '1 second'",
+            kept_for_s,
+            CHUNK_LEN
+        );
+        let deleted = within(deleted.execute(&mut session)).await?;
+        if deleted.rows_affected() < CHUNK_LEN.cast_unsigned() {
+            return Ok(());
+        }
+    }
+}

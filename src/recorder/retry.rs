@@ -1,0 +1,103 @@
+//! Safe retries: what was recorded under an idempotency key is not recorded again.
+
+use super::queue::{NotRecorded, Outcome, Request};
+use super::steps::within;
+use crate::identity::{Email, Identifiers, ObservationId, PhoneNumber};
+use crate::ledger::Fault;
+use sha2::{Digest as _, Sha256};
+use sqlx::{PgConnection, query};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+use uuid::{Builder, Uuid};
+
+/// What an `Idempotency-Key` is kept as. What the caller wrote cannot be read out of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RetryKey(Uuid);
+
+/// What was recorded under a key.
+pub struct Original {
+    id: ObservationId,
+    identifiers: Identifiers,
+}
+
+pub type Originals = HashMap<RetryKey, Original>;
+
+impl RetryKey {
+    /// The first bits of SHA-256 over the caller's name, its length before it, and the key, as a
+    /// UUID of version 8 (RFC 9562). The keys of two callers never meet.
+    pub fn new(caller: &str, key: &[u8]) -> Self {
+        let hash = Sha256::new()
+            .chain_update((caller.len() as u64).to_be_bytes())
+            .chain_update(caller)
+            .chain_update(key)
+            .finalize();
+        let (first, _) = hash.split_first_chunk().expect("32 bytes are more than 16");
+        Self(Builder::from_custom_bytes(*first).into_uuid())
+    }
+
+    pub fn as_uuid(&self) -> Uuid {
+        self.0
+    }
+}
+
+/// Finds what was recorded under the keys of these requests in the last `kept_for`. To be asked
+/// after the head was read that the requests are decided at: who appends what this does not see
+/// moves the head.
+pub async fn originals(
+    connection: &mut PgConnection,
+    requests: &[Request],
+    kept_for: Duration,
+) -> Result<Originals, Fault> {
+    let keys: Vec<_> =
+        requests.iter().filter_map(|request| request.retry_key).map(|key| key.0).collect();
+    if keys.is_empty() {
+        return Ok(Originals::new());
+    }
+    let kept_for_s = i64::try_from(kept_for.as_secs()).unwrap_or(i64::MAX);
+    let rows = query!(
+        "select i.key, i.observation_id, o.email, o.phone_number
+        from unnest($1::uuid[]) as k (key)
+        join idempotency as i on i.key = k.key
+        join observation as o on o.id = i.observation_id
+        where o.observed_at > clock_timestamp() - $2::bigint * interval '1 second'",
+        &keys,
+        kept_for_s
+    );
+    let rows = within(rows.fetch_all(connection)).await?.into_iter().filter_map(|row| {
+        let id = ObservationId::new(row.observation_id);
+        let email = row.email.as_deref().map(Email::recorded);
+        let phone_number = row.phone_number.as_deref().map(PhoneNumber::recorded);
+        let identifiers = Identifiers::new(email, phone_number)?;
+        Some((RetryKey(row.key), Original { id, identifiers }))
+    });
+    Ok(rows.collect())
+}
+
+/// Answers those that were recorded before, and leaves the others.
+pub fn answer_repeated(requests: &mut Vec<Request>, originals: &Originals) {
+    if originals.is_empty() {
+        return;
+    }
+    let original = |request: &Request| originals.get(&request.retry_key?);
+    for request in requests.extract_if(.., |request| original(request).is_some()) {
+        let Some(original) = original(&request) else { continue };
+        let outcome = match request.identifiers == original.identifiers {
+            true => Ok(Outcome::RecordedBefore(original.id)),
+            false => Err(NotRecorded::KeyReused),
+        };
+        // A caller that has gone away has nobody to tell.
+        let _ = request.reply.send(outcome);
+    }
+}
+
+/// Takes out the requests whose key is `busy`, on its way into the ledger with another request,
+/// be it one of these. They can be answered when that is there.
+pub fn hold_back(requests: &mut Vec<Request>, mut busy: HashSet<RetryKey>) -> Vec<Request> {
+    let is_busy = |request: &mut Request| request.retry_key.is_some_and(|key| !busy.insert(key));
+    requests.extract_if(.., is_busy).collect()
+}
+
+/// The keys of requests.
+pub fn keys(requests: &[Request]) -> impl Iterator<Item = RetryKey> {
+    requests.iter().filter_map(|request| request.retry_key)
+}

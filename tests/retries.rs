@@ -1,0 +1,216 @@
+//! A retry with the same Idempotency-Key is recorded once, whatever happens in between.
+
+use crate::support::{
+    Contact, Seen, Service, TestLedger, command, random_observations, scratch_dir, succeeds,
+};
+use futures_util::future::join_all;
+use reqwest::Response;
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
+use sqlx::query_scalar;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Whether it was a retry, and the answer.
+async fn answer(response: Response) -> (bool, Contact) {
+    assert_eq!(response.status(), 200);
+    let is_replay = response.headers().get("idempotent-replay").map(|it| it.to_str().unwrap());
+    let is_replay = is_replay.map(|it| assert_eq!(it, "true")).is_some();
+    let body: Value = response.json().await.unwrap();
+    (is_replay, serde_json::from_value(body["contact"].clone()).unwrap())
+}
+
+async fn once(service: &Service, seen: &Seen, key: &str) -> (bool, Contact) {
+    answer(service.try_identify_once(seen, key).await.unwrap()).await
+}
+
+async fn observations(ledger: &TestLedger) -> i64 {
+    let mut owner = ledger.owner().await;
+    query_scalar("select count(*) from observation").fetch_one(&mut owner).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_retry_appends_nothing_and_is_answered_with_the_customer_as_it_is_now() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let ann = Seen::new("ann@x.org", "1");
+    let (is_replay, first) = once(&service, &ann, "one").await;
+    assert!(!is_replay);
+    let (is_replay, again) = once(&service, &ann, "one").await;
+    assert!(is_replay);
+    assert_eq!(first, again);
+
+    service.identify(&Seen::new("ann@work.example", "1")).await;
+    let (is_replay, now) = once(&service, &ann, "one").await;
+    assert!(is_replay);
+    assert_eq!(now.emails, ["ann@x.org", "ann@work.example"]);
+    assert_eq!(observations(&ledger).await, 2);
+
+    let (is_replay, _) = once(&service, &ann, "two").await;
+    assert!(!is_replay, "another key is another request");
+    assert_eq!(observations(&ledger).await, 3);
+    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_comes_with_another_body_is_refused() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    once(&service, &Seen::new("ann@x.org", "1"), "one").await;
+    for other in [Seen::new("ann@x.org", ""), Seen::new("Ann@x.org", "1"), Seen::new("", "1")] {
+        let refused = service.try_identify_once(&other, "one").await.unwrap();
+        assert_eq!(refused.status(), 422);
+        let problem: Value = refused.json().await.unwrap();
+        assert_eq!(problem["recorded"], "no");
+    }
+    assert_eq!(observations(&ledger).await, 1);
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_refused() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let ann = Seen::new("ann@x.org", "");
+    for key in ["", &"k".repeat(256), "caf\u{e9}"] {
+        let refused = service.try_identify_once(&ann, key).await.unwrap();
+        assert_eq!(refused.status(), 400, "{key}");
+        let problem: Value = refused.json().await.unwrap();
+        assert_eq!(problem["field"], "idempotency-key");
+    }
+    let twice = reqwest::Client::new().post(service.url("/identify")).json(&ann);
+    let twice = twice.header("idempotency-key", "a").header("idempotency-key", "a");
+    assert_eq!(twice.send().await.unwrap().status(), 400);
+    assert_eq!(observations(&ledger).await, 0);
+    once(&service, &ann, &"k".repeat(255)).await;
+}
+
+/// Its number leads to the customer where its values do not.
+#[tokio::test]
+async fn a_retry_of_what_never_links_is_known_too() {
+    let ledger = TestLedger::new().await;
+    let rules = r#"
+        name = "t"
+        version = 1
+        [email]
+        case = "sensitive"
+        blocked = ["noreply@*"]
+        [phone]
+        format = "exact"
+    "#;
+    let dir = scratch_dir();
+    let file = dir.path().join("rules.toml");
+    std::fs::write(&file, rules).unwrap();
+    let activate = ["rules", "activate", file.to_str().unwrap(), "--reason", "t", "--yes"];
+    succeeds(command(&activate).args(["--database-url", &ledger.url]));
+
+    let service = Service::start(&ledger.url);
+    let nobody = Seen::new("noreply@x.org", "");
+    let (_, first) = once(&service, &nobody, "one").await;
+    let (_, second) = once(&service, &nobody, "two").await;
+    assert_ne!(first, second);
+    assert_eq!(once(&service, &nobody, "one").await, (true, first));
+    assert_eq!(once(&service, &nobody, "two").await, (true, second));
+}
+
+#[tokio::test]
+async fn of_many_at_once_on_two_nodes_one_is_recorded() {
+    let ledger = TestLedger::new().await;
+    let nodes = [Service::start(&ledger.url), Service::start(&ledger.url)];
+    let all = random_observations(20, 40, 20);
+    let sent = all.iter().enumerate().flat_map(|(n, seen)| (0..10).map(move |m| (n, m, seen)));
+    let answers = join_all(sent.map(async |(n, m, seen)| {
+        // Others are recorded meanwhile, so that the retries come on every path.
+        nodes[m % 2].identify(&Seen::new(&format!("other{n}-{m}@x.org"), "")).await;
+        (n, once(&nodes[(n + m) % 2], seen, &format!("key {n}")).await.0)
+    }))
+    .await;
+    for n in 0..all.len() {
+        let recorded = answers.iter().filter(|(of, is_replay)| *of == n && !is_replay).count();
+        assert_eq!(recorded, 1, "of key {n}");
+    }
+    assert_eq!(observations(&ledger).await, 440);
+    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_recorded_and_not_answered_before_a_kill_is_not_recorded_again() {
+    let ledger = TestLedger::new().await;
+    let all = random_observations(21, 4_000, 1_000);
+    let service = Service::start(&ledger.url);
+    let pid = service.pid();
+    let unanswered = Mutex::new(Vec::new());
+    let send = join_all(all.chunks(100).zip(0..).map(async |(mine, caller)| {
+        for (seen, n) in mine.iter().zip(0..) {
+            let key = format!("{caller}/{n}");
+            match service.try_identify_once(seen, &key).await {
+                Ok(response) => assert!(!answer(response).await.0),
+                Err(_) => unanswered.lock().unwrap().push((seen, key)),
+            }
+        }
+    }));
+    let kill = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        kill_process(pid, Signal::KILL).unwrap();
+    };
+    tokio::join!(send, kill);
+    service.kill();
+
+    let service = Service::start(&ledger.url);
+    let unanswered = unanswered.into_inner().unwrap();
+    assert!(!unanswered.is_empty(), "the service was killed under load");
+    for (seen, key) in &unanswered {
+        once(&service, seen, key).await;
+        assert!(once(&service, seen, key).await.0);
+    }
+    assert_eq!(observations(&ledger).await, 4_000);
+    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_let_go_when_its_time_is_over() {
+    let ledger = TestLedger::new().await;
+    let start =
+        || Service::start_with(&["--database-url", &ledger.url, "--idempotency-hours", "1"]);
+    let service = start();
+    let ann = Seen::new("ann@x.org", "1");
+    once(&service, &ann, "old").await;
+    once(&service, &ann, "new").await;
+    let mut owner = ledger.owner().await;
+    let age = "alter table observation disable trigger erased_only;
+        update observation set observed_at = observed_at - interval '61 minutes' where id = 1";
+    sqlx::raw_sql(age).execute(&mut owner).await.unwrap();
+    assert!(!once(&service, &ann, "old").await.0);
+    assert!(once(&service, &ann, "old").await.0, "it is the key of another observation now");
+    assert!(once(&service, &ann, "new").await.0);
+
+    let age = "update observation set observed_at = observed_at - interval '61 minutes'
+        where id = 2";
+    sqlx::raw_sql(age).execute(&mut owner).await.unwrap();
+    service.kill();
+    let _service = start();
+    loop {
+        let left = query_scalar("select observation_id from idempotency");
+        let left: Vec<i64> = left.fetch_all(&mut owner).await.unwrap();
+        if left == [3] {
+            break;
+        }
+        assert_eq!(left, [2, 3]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_caller_wrote_as_its_key_is_nowhere() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start_with(&["--database-url", &ledger.url, "--log-level", "trace"]);
+    let canary = "canary-c0ffee";
+    once(&service, &Seen::new("ann@x.org", "1"), canary).await;
+    service.try_identify_once(&Seen::new("bob@x.org", "1"), canary).await.unwrap();
+    let metrics = service.get("/metrics").await.text().await.unwrap();
+    assert!(!metrics.contains(canary));
+    assert!(!service.log().contains(canary));
+    let mut owner = ledger.owner().await;
+    let rows = query_scalar("select i::text from idempotency as i");
+    let rows: Vec<String> = rows.fetch_all(&mut owner).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert!(!rows[0].contains(canary));
+}
