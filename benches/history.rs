@@ -79,7 +79,7 @@ impl History {
         self.rows.write_observation(&observation, self.position.next(), self.now, salt);
         let decision = resolve(&mut self.known, observation.id, &observation.keys);
         self.introduced.extend(decision.introduces().then_some(decision.contact_id));
-        for fact in decision.facts(observation.commitment) {
+        for fact in decision.facts(observation.commitment, None) {
             self.position = self.position.next();
             let event = Event { position: self.position, recorded_at: self.now, fact };
             self.known.apply(&event, &observation);

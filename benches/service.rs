@@ -143,6 +143,9 @@ pub fn command(args: &[&str]) -> Command {
         "SIGNING_KEY",
         "CHECKPOINT_DIR",
         "IDEMPOTENCY_HOURS",
+        "TOKENS",
+        "TLS_CERT",
+        "TLS_KEY",
     ] {
         command.env_remove(name);
     }

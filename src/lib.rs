@@ -1,5 +1,6 @@
 //! An event-sourced identity ledger on Postgres. Start reading at ARCHITECTURE.md.
 
+pub mod access;
 pub mod audit;
 pub mod backup;
 pub mod cli;

@@ -32,6 +32,8 @@ pub struct Metrics {
     seal_lag: Gauge,
     /// 1 while the ledger contradicts what was signed.
     pub sealing_refused: Gauge,
+    /// Reads of personal data that were not put on record.
+    pub reads_lost: Counter,
     requests: Family<Answered, Counter>,
     request_duration: Family<Asked, Histogram>,
     registry: Registry,
@@ -65,6 +67,7 @@ impl Metrics {
             sealed: Gauge::default(),
             seal_lag: Gauge::default(),
             sealing_refused: Gauge::default(),
+            reads_lost: Counter::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(histogram),
             registry: Registry::with_prefix("identity_ledger"),
@@ -147,6 +150,11 @@ impl Metrics {
             "Events after the last checkpoint, on the node that seals",
             Unit::Other("events".into()),
             self.seal_lag.clone(),
+        );
+        registry.register(
+            "access_reads_lost",
+            "Reads of personal data that are not in the table access, for want of room or time",
+            self.reads_lost.clone(),
         );
         registry.register(
             "sealing_refused",

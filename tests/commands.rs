@@ -262,14 +262,24 @@ fn empty_variables_count_as_not_set() {
     let dir = scratch_dir();
     let empty = |args| {
         let mut command = command(args);
-        for name in
-            ["DATABASE_URL", "DATA_DIR", "LEDGER", "LISTEN", "PORT", "LOG_LEVEL", "LOG_FORMAT"]
-        {
+        for name in [
+            "DATABASE_URL",
+            "DATA_DIR",
+            "LEDGER",
+            "LISTEN",
+            "PORT",
+            "LOG_LEVEL",
+            "LOG_FORMAT",
+            "TOKENS",
+            "TLS_CERT",
+            "TLS_KEY",
+        ] {
             command.env(name, "");
         }
         command.current_dir(&dir);
         command
     };
+    succeeds(&mut empty(&["token", "new", "shop", "--role", "caller"]));
     succeeds(&mut empty(&["rebuild"]));
     assert!(dir.path().join(".identity-ledger").is_dir());
     // Where this fails, somebody else listens there, and that will do.
@@ -292,7 +302,17 @@ fn help_lists_every_option_with_its_variable_and_default() {
         "[env: LOG_LEVEL=] [default: info]",
         "[env: LOG_FORMAT=] [default: text]",
     ];
-    let for_serve = ["[default: 127.0.0.1:10000] [env: LISTEN=]", "PORT", "--no-auth"];
+    let for_serve = [
+        "[default: 127.0.0.1:10000] [env: LISTEN=]",
+        "PORT",
+        "--no-auth",
+        "--tokens <FILE>",
+        "[env: TOKENS=]",
+        "--tls-cert <FILE>",
+        "[env: TLS_CERT=]",
+        "--tls-key <FILE>",
+        "[env: TLS_KEY=]",
+    ];
     for verb in ["", "serve", "rebuild", "verify", "export"] {
         let help =
             succeeds(command(&[]).args(Some(verb).filter(|it| !it.is_empty())).arg("--help"));

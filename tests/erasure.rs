@@ -1,8 +1,18 @@
 //! Forgetting a person: what is gone, what is left, and that everybody else is as before.
 
-use crate::support::{Seen, Service, TestLedger};
-use identity_ledger::audit;
-use serde_json::json;
+use crate::support::{
+    Contact, Seen, Service, SigningKey, TestLedger, command, random_observations, refuses,
+    scratch_dir, succeeds,
+};
+use futures_util::future::join_all;
+use identity_ledger::identity::{DEFAULT_RULES, ObservationId, Rules};
+use identity_ledger::ledger::{Database, hold_erasures};
+use identity_ledger::rebuild::{Order, activate, impact, rebuild};
+use identity_ledger::{audit, erasure};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query_scalar};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 const EMAIL: &str = "canary@x.org";
 const OTHER_EMAIL: &str = "kanarie@x.org";
@@ -63,4 +73,468 @@ async fn the_same_email_seen_later_is_a_new_customer() {
     assert_eq!(service.erase(7).await.status(), 200);
     assert_eq!(service.identify(&Seen::new(EMAIL, "")).await.primary_contact_id, 8);
     audit::verify(&ledger.database).await.unwrap();
+}
+
+/// A retry from before is answered by nothing that was kept: it is seen for the first time.
+#[tokio::test]
+async fn an_idempotency_key_is_forgotten_with_its_observation() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let (seen, other) = (Seen::new(EMAIL, NUMBER), Seen::new("b@x.org", "2"));
+    service.try_identify_once(&seen, "one").await.unwrap();
+    service.try_identify_once(&other, "other").await.unwrap();
+    assert_eq!(service.erase(1).await.status(), 200);
+    let kept = query_scalar("select observation_id from idempotency");
+    let kept: Vec<i64> = kept.fetch_all(&mut ledger.owner().await).await.unwrap();
+    assert_eq!(kept, [2]);
+    let again = service.try_identify_once(&seen, "one").await.unwrap();
+    assert!(!again.headers().contains_key("idempotent-replay"));
+    let again: Value = again.json().await.unwrap();
+    assert_eq!(again["contact"]["primaryContactId"], 3);
+}
+
+/// Emails link nobody.
+const PHONES_ONLY: &str = r#"
+name = "phones only"
+version = 1
+[email]
+case = "sensitive"
+links = false
+[phone]
+format = "digits"
+blocked = ["0301005"]
+"#;
+
+async fn put_in_force(ledger: &TestLedger, document: &str) {
+    let rules = Rules::parse(document).unwrap();
+    let (activated_by, reason) = ("a test".to_owned(), "to see".to_owned());
+    let from = ledger.rules_digest().await;
+    let order = Order { from, rules, document: document.to_owned(), activated_by, reason };
+    activate(&ledger.database, order).await.unwrap();
+}
+
+/// A ledger beside what was observed and not erased, by its number.
+struct Forgetting {
+    ledger: TestLedger,
+    service: Service,
+    living: BTreeMap<i64, Seen>,
+    observed_len: i64,
+}
+
+impl Forgetting {
+    async fn observe(&mut self, seed: u64, len: usize) {
+        for seen in random_observations(seed, len, 60) {
+            self.service.identify(&seen).await;
+            self.observed_len += 1;
+            self.living.insert(self.observed_len, seen);
+        }
+    }
+
+    /// Erases the identities of these numbers, where that is not done yet.
+    async fn erase(&mut self, ids: impl IntoIterator<Item = i64>) {
+        for id in ids {
+            let status = self.service.erase(id).await.status();
+            assert_eq!(status, if self.living.contains_key(&id) { 200 } else { 410 });
+            if status == 200 {
+                let page = self.service.get_json("/events?kind=ContactErased&limit=1000").await;
+                let last = page["events"].as_array().unwrap().last().unwrap().clone();
+                for id in last["event"]["data"]["observationIds"].as_array().unwrap() {
+                    self.living.remove(&id.as_i64().unwrap()).unwrap();
+                }
+            }
+        }
+    }
+
+    /// What is answered, by the numbers of a ledger that never saw what was erased.
+    async fn answers(&self) -> Vec<Contact> {
+        let numbers: BTreeMap<_, _> = self.living.keys().copied().zip(1..).collect();
+        let mut answers = Vec::new();
+        for id in self.living.keys() {
+            let mut contact = self.service.contact(*id).await;
+            contact.primary_contact_id = numbers[&contact.primary_contact_id];
+            contact.secondary_contact_ids.iter_mut().for_each(|id| *id = numbers[id]);
+            answers.push(contact);
+        }
+        answers
+    }
+
+    async fn check(&self, rules: &str) {
+        let fresh = TestLedger::new().await;
+        put_in_force(&fresh, rules).await;
+        let service = Service::start(&fresh.url);
+        for seen in self.living.values() {
+            service.identify(seen).await;
+        }
+        assert_eq!(self.answers().await, service.contacts(self.living.len() as i64).await);
+        let walked = audit::verify(&self.ledger.database).await.unwrap().walked;
+        assert_eq!(walked.erased_len as i64, self.observed_len - self.living.len() as i64);
+    }
+}
+
+#[tokio::test]
+async fn everybody_else_is_as_in_a_ledger_that_never_saw_what_was_erased() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let mut all = Forgetting { ledger, service, living: BTreeMap::new(), observed_len: 0 };
+    all.observe(1, 150).await;
+    all.erase([3, 20, 150]).await;
+    all.check(DEFAULT_RULES).await;
+    put_in_force(&all.ledger, PHONES_ONLY).await;
+    all.check(PHONES_ONLY).await;
+    all.observe(2, 60).await;
+    let last = all.observed_len;
+    all.erase((10..60).step_by(7).chain([last])).await;
+    all.check(PHONES_ONLY).await;
+    rebuild(&all.ledger.database).await.unwrap();
+    all.check(PHONES_ONLY).await;
+    impact(&all.ledger.database, Rules::parse(DEFAULT_RULES).unwrap()).await.unwrap();
+    put_in_force(&all.ledger, DEFAULT_RULES).await;
+    all.observe(3, 60).await;
+    all.erase([12, 200, 260]).await;
+    all.check(DEFAULT_RULES).await;
+    rebuild(&all.ledger.database).await.unwrap();
+    all.check(DEFAULT_RULES).await;
+}
+
+/// The state of one node's memory is not older than the erasure of another.
+#[tokio::test]
+async fn two_nodes_under_load_forget_at_once() {
+    let ledger = TestLedger::new().await;
+    let nodes = [Service::start(&ledger.url), Service::start(&ledger.url)];
+    // One large identity, which recorders keep in memory.
+    for n in 0..60 {
+        nodes[n % 2].identify(&Seen::new(&format!("large{n}@x.org"), "77")).await;
+    }
+    let all = random_observations(4, 1_000, 150);
+    let load = join_all(all.chunks(50).enumerate().map(async |(caller, mine)| {
+        for (n, seen) in mine.iter().enumerate() {
+            nodes[caller % 2].identify(seen).await;
+            if n % 10 == 0 {
+                nodes[caller % 2].identify(&Seen::new("", "77")).await;
+            }
+        }
+    }));
+    let erasures = async {
+        for n in 0..12 {
+            let id = if n % 3 == 0 { 1 } else { 61 + 40 * n };
+            let status = nodes[n as usize % 2].erase(id).await.status();
+            assert!([200, 404, 410].contains(&status.as_u16()), "{status}");
+            let found = nodes[(n as usize + 1) % 2].get(&format!("/contacts/{id}")).await;
+            assert!([404, 410].contains(&found.status().as_u16()), "{}", found.status());
+        }
+    };
+    tokio::join!(load, erasures);
+    let seen = nodes[0].identify(&Seen::new("", "77")).await;
+    assert!(seen.primary_contact_id > 60 && seen.emails.is_empty(), "{seen:?}");
+    audit::verify(&ledger.database).await.unwrap();
+    rebuild(&ledger.database).await.unwrap();
+    audit::verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn proofs_that_were_given_before_still_hold() {
+    let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+    let service = Service::start_with(&key.args(&ledger));
+    for seen in random_observations(5, 60, 20) {
+        service.identify(&seen).await;
+    }
+    let position = service.get_json("/ledger").await["position"].as_i64().unwrap();
+    let size = sealed(&service, position).await;
+    let leaf = format!("/ledger/proof/inclusion?position=9&size={size}");
+    let before = service.get_json(&leaf).await;
+    assert!(before["hashes"].is_array(), "{before}");
+    for id in [1, 9, 30] {
+        let status = service.erase(id).await.status();
+        assert!([200, 410].contains(&status.as_u16()), "{status}");
+    }
+    sealed(&service, position + 1).await;
+    assert_eq!(service.get_json(&leaf).await, before);
+    let consistent = service.get(&format!("/ledger/proof/consistency?from={size}")).await;
+    assert_eq!(consistent.status(), 200);
+    succeeds(command(&["verify"]).args(key.args(&ledger)));
+}
+
+/// Waits until events up to a position are under a checkpoint, and returns its size.
+async fn sealed(service: &Service, position: i64) -> i64 {
+    loop {
+        let note = service.get("/ledger/checkpoint").await.text().await.unwrap();
+        let size = note.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(0);
+        if size >= position {
+            return size;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// Who was linked with somebody who was forgotten since keeps a past, without the other's values.
+#[tokio::test]
+async fn the_past_of_somebody_else_shows_no_more_than_numbers_of_what_was_erased() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for (email, number) in [(EMAIL, NUMBER), (EMAIL, "1"), ("b@x.org", "1")] {
+        service.identify(&Seen::new(email, number)).await;
+    }
+    put_in_force(&ledger, PHONES_ONLY).await;
+    assert!(service.contact(1).await.secondary_contact_ids.is_empty());
+    assert_eq!(service.erase(1).await.status(), 200);
+    let then = service.contact_as_of(3, "6").await.unwrap();
+    assert_eq!((then.primary_contact_id, &then.secondary_contact_ids[..]), (1, &[2, 3][..]));
+    assert_eq!(then.phone_numbers, ["1"]);
+    let why = service.get_json("/contacts/3/why?with=2&as_of=6").await;
+    assert_eq!((&why["linked"], &why["chain"]["observations"][0]["id"]), (&true.into(), &3.into()));
+    let history = service.get("/contacts/3/history").await.text().await.unwrap();
+    assert!(history.contains("b@x.org") && !history.contains(NUMBER), "{history}");
+    assert_eq!(service.get("/contacts/1").await.status(), 410);
+    // Their common email is the other's, too, who was not forgotten.
+    assert_eq!(service.contact(2).await.emails, [EMAIL, "b@x.org"]);
+    audit::verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn all_that_is_held_on_a_customer_is_one_document() {
+    let (_ledger, service) = with_canary().await;
+    let held = service.get_json("/contacts/5/personal-data").await;
+    assert_eq!((&held["primaryContactId"], &held["position"]), (&2.into(), &9.into()));
+    let contacts = held["contacts"].as_array().unwrap().iter();
+    let contacts: Vec<_> = contacts.map(|it| [it["id"].clone(), it["linkedId"].clone()]).collect();
+    assert_eq!(contacts, [[json!(2), Value::Null], [json!(4), json!(2)]]);
+    let observations = held["observations"].as_array().unwrap().iter();
+    let told = |it: &Value| json!([it["id"], it["contactId"], it["email"], it["phoneNumber"]]);
+    let observations: Vec<_> = observations.map(told).collect();
+    let expected = [
+        json!([2, 2, EMAIL, NUMBER]),
+        json!([4, 4, OTHER_EMAIL, NUMBER]),
+        json!([5, 2, EMAIL, null]),
+    ];
+    assert_eq!(observations, expected);
+    assert_eq!(service.get("/contacts/7/personal-data").await.status(), 404);
+}
+
+#[tokio::test]
+async fn what_moves_with_a_rule_change_is_held_and_erased_where_it_stands() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for (email, number) in [("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "2"), ("a@x.org", "")] {
+        service.identify(&Seen::new(email, number)).await;
+    }
+    put_in_force(&ledger, PHONES_ONLY).await;
+    let ids = async |id| {
+        let held = service.get_json(&format!("/contacts/{id}/personal-data")).await;
+        let observations = held["observations"].as_array().unwrap().iter();
+        observations.map(|it| it["id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!([ids(1).await, ids(2).await, ids(4).await], [vec![1], vec![2, 3], vec![4]]);
+    assert_eq!(service.erase(3).await.status(), 200);
+    assert_eq!(service.get("/contacts/2").await.status(), 410);
+    assert_eq!(service.contact(1).await.emails, ["a@x.org"]);
+    put_in_force(&ledger, DEFAULT_RULES).await;
+    assert_eq!(ids(4).await, [1, 4]);
+    audit::verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_erased_beside_what_reads_all_observations() {
+    let (ledger, service) = with_canary().await;
+    let mut reading = ledger.owner().await;
+    hold_erasures(&mut reading, "rebuild").await.unwrap();
+    let response = service.erase(2).await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
+    let problem: Value = response.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("rebuild"), "{problem}");
+    assert_eq!(service.contact(2).await.emails, [EMAIL, OTHER_EMAIL]);
+    reading.close().await.unwrap();
+    assert_eq!(service.erase(2).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_reason_is_a_code_and_nothing_else_is_taken() {
+    let (_ledger, service) = with_canary().await;
+    let client = reqwest::Client::new();
+    for body in [
+        json!({}),
+        json!([]),
+        json!({"reason": "asked by canary@x.org"}),
+        json!({"reason": "canary", "email": "canary@x.org"}),
+        json!({"reason": null}),
+    ] {
+        let request = client.post(service.url("/contacts/2/erase")).json(&body);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 400, "{body}");
+        let problem: Value = response.json().await.unwrap();
+        assert_eq!(problem["field"], "reason");
+        assert!(!problem.to_string().contains("canary"), "{problem}");
+    }
+    assert_eq!(service.contact(2).await.emails.len(), 2);
+}
+
+#[tokio::test]
+async fn the_command_asks_before_it_forgets() {
+    let (ledger, service) = with_canary().await;
+    let url = ["--database-url", &ledger.url];
+    let erase = |args: &[&str]| {
+        let mut erase = command(&["erase", "--reason", "gdpr-art-17"]);
+        erase.args(url).args(args).stdin(std::process::Stdio::null());
+        erase
+    };
+    let said = refuses(&mut erase(&["5"]));
+    assert!(said.contains("--yes"), "{said}");
+    let said = refuses(&mut erase(&["7", "--yes"]));
+    assert!(said.contains("no observation has the number 7 yet"), "{said}");
+    let said = succeeds(&mut erase(&["5", "--yes", "--json", "--by", "ops"]));
+    let erased: Value = serde_json::from_str(&said).unwrap();
+    let expected = json!({"primaryContactId": 2, "contacts": 2, "observations": 3, "position": 10});
+    assert_eq!(erased, expected);
+    let page = service.get_json("/events?kind=ContactErased").await;
+    assert_eq!(page["events"][0]["event"]["data"]["erasedBy"], "ops");
+    let said = refuses(&mut erase(&["2", "--yes"]));
+    assert!(said.contains("erased already"), "{said}");
+    for look in [&["history", "4"][..], &["why", "1", "4"]] {
+        let said = refuses(command(look).args(url));
+        assert!(said.contains("erased"), "{said}");
+    }
+    let verified = succeeds(command(&["verify"]).args(url));
+    assert!(verified.contains("erased: 3 observations"), "{verified}");
+}
+
+/// Every table, those of Postgres' own among them, that holds one of the values in any column.
+async fn traces(superuser: &mut PgConnection) -> Vec<String> {
+    let tables = "
+        select format('%I.%I', n.nspname, c.relname)
+        from pg_class as c
+        join pg_namespace as n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'm')
+        order by 1";
+    let tables: Vec<String> = query_scalar(tables).fetch_all(&mut *superuser).await.unwrap();
+    let mut traces = Vec::new();
+    for table in tables {
+        for value in [EMAIL, OTHER_EMAIL, NUMBER] {
+            let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let find = format!(
+                "select exists (
+                    select from {table} as t
+                    where position('{value}' in t::text) > 0 or position('{hex}' in t::text) > 0
+                )"
+            );
+            let found: bool =
+                query_scalar(AssertSqlSafe(find)).fetch_one(&mut *superuser).await.unwrap();
+            traces.extend(found.then(|| format!("{value} in {table}")));
+        }
+    }
+    traces
+}
+
+/// The files of the database that hold one of the values.
+async fn files(superuser: &mut PgConnection) -> Vec<String> {
+    sqlx::raw_sql("checkpoint").execute(&mut *superuser).await.unwrap();
+    let dir = "
+        select current_setting('data_directory') || '/base/' || oid
+        from pg_database
+        where datname = current_database()";
+    let dir: String = query_scalar(dir).fetch_one(superuser).await.unwrap();
+    let holds = |path: &Path| {
+        let content = std::fs::read(path).unwrap();
+        let has = |value: &str| content.windows(value.len()).any(|bytes| bytes == value.as_bytes());
+        [EMAIL, OTHER_EMAIL, NUMBER].into_iter().any(has)
+    };
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| holds(path)).map(|path| path.display().to_string()).collect()
+}
+
+#[tokio::test]
+async fn no_trace_is_left_of_what_was_erased() {
+    let ledger = TestLedger::new().await;
+    let args = ["--database-url", &ledger.url, "--log-level", "trace"];
+    let service = Service::start_with(&args);
+    let canaries = [(EMAIL, NUMBER), (OTHER_EMAIL, NUMBER), (EMAIL, ""), ("", NUMBER)];
+    for (seen, n) in random_observations(6, 600, 200).iter().zip(0..) {
+        service.identify(seen).await;
+        if n % 150 == 60 {
+            let (email, number) = canaries[n / 150];
+            service.identify(&Seen::new(email, number)).await;
+        }
+    }
+    let mut superuser = ledger.superuser().await;
+    let analyze = "analyze observation; analyze contact; analyze event";
+    sqlx::raw_sql(analyze).execute(&mut superuser).await.unwrap();
+    let before = traces(&mut superuser).await;
+    assert!(before.iter().all(|it| it.contains("ledger.contact") || it.contains("observation")));
+    assert_eq!(before.len(), 6, "{before:?}");
+    assert_eq!(service.erase(62).await.status(), 200);
+    assert_eq!(traces(&mut superuser).await, [""; 0]);
+
+    // Nor is it in the files, once those are written anew: docs/personal-data.md says how.
+    erasure::sweep(&ledger.database).await.unwrap();
+    rebuild(&ledger.database).await.unwrap();
+    sqlx::raw_sql("vacuum full observation").execute(&mut superuser).await.unwrap();
+    assert_eq!(files(&mut superuser).await, [""; 0]);
+
+    let dir = scratch_dir();
+    let export = dir.path().join("export");
+    let url = ["--database-url", &ledger.url];
+    succeeds(command(&["export", "--observations"]).arg(&export).args(url));
+    let exported = std::fs::read_to_string(export.join("observations.ndjson")).unwrap();
+    let events = std::fs::read_to_string(export.join("events.ndjson")).unwrap();
+    let metrics = service.get("/metrics").await.text().await.unwrap();
+    let lines = [("accept", "application/x-ndjson".to_owned())];
+    let feed = service.get_with("/events", &lines).await.text().await.unwrap();
+    assert!(feed.lines().last().unwrap().contains("ContactErased"), "all of it");
+    assert_eq!(exported.lines().count(), 600);
+    for value in [EMAIL, OTHER_EMAIL, NUMBER] {
+        for kept in [&exported, &events, &metrics, &feed, &service.log()] {
+            assert!(!kept.contains(value));
+        }
+    }
+    audit::verify(&ledger.database).await.unwrap();
+}
+
+/// On the private server erasing has a role of its own.
+#[tokio::test]
+async fn the_role_that_erases_may_do_nothing_else() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let service = Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
+    service.identify(&Seen::new(EMAIL, NUMBER)).await;
+    service.identify(&Seen::new("b@x.org", "2")).await;
+    let database = Database::private(&data_dir.join("socket"), "ledger".parse().unwrap());
+    let mut eraser = database.eraser().await.unwrap();
+    for refused in [
+        "insert into observation (id, position, observed_at, email, salt) values (9, 9, now(), 'a@x', '')",
+        "update observation set email = 'other@x.org'",
+        "update observation set id = id + 1, email = null, phone_number = null, salt = null",
+        "update observation set observed_at = now()",
+        "delete from observation",
+        "truncate observation",
+        "update event set line = line",
+        "delete from event",
+        "truncate event",
+        "update head set rules_digest = ''",
+        "update head set observation_id = 7",
+        "delete from head",
+        "insert into contact (id, created_at, updated_at) values (9, now(), now())",
+        "delete from contact",
+        "drop table contact",
+        "select document from rules",
+        "insert into rules (digest, name, version, document) values ('', '', 1, '')",
+        "select note from checkpoint",
+        "update tile set hashes = ''",
+        "create table more (id bigint)",
+        "alter table observation disable trigger erased_only",
+    ] {
+        let error = sqlx::raw_sql(refused).execute(&mut eraser).await.unwrap_err();
+        let code = error.as_database_error().unwrap().code().unwrap().into_owned();
+        assert_eq!(code, "42501", "{refused}");
+    }
+    // Half an observation is none.
+    let half = sqlx::raw_sql("update observation set salt = null").execute(&mut eraser).await;
+    assert_eq!(half.unwrap_err().as_database_error().unwrap().code().unwrap(), "23514");
+    assert_eq!(service.erase(1).await.status(), 200);
+    assert_eq!(service.contact(2).await.emails, ["b@x.org"]);
+    rebuild(&database).await.unwrap();
+    let id = ObservationId::new(2);
+    let reason = "customer-request".parse().unwrap();
+    let erased = erasure::erase(&database, id, &reason, None).await.unwrap();
+    assert_eq!((erased.primary_id.get(), erased.contacts_len), (2, 1));
+    audit::verify(&database).await.unwrap();
+    assert!(service.stop().success());
 }

@@ -306,3 +306,82 @@ async fn a_decision_that_was_forged_before_it_was_sealed_is_named_offline() {
     let error = refuses(&mut exports.verify(&[]));
     assert!(error.contains("event 4: decision: expected ContactObserved"), "{error}");
 }
+
+#[tokio::test]
+async fn an_export_forgets_what_was_erased_since() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&["--observations"]));
+    let line_of = |id: i64| {
+        let is_it = |line: &&str| line.contains(&format!("\"id\":{id},"));
+        exports.read("observations.ndjson").lines().find(is_it).map(str::to_owned)
+    };
+    let (first, last) = (line_of(1).unwrap(), line_of(200).unwrap());
+    let service = Service::start_with(&exports.key.args(&exports.ledger));
+    for id in [1, 200] {
+        let status = service.erase(id).await.status();
+        assert!([200, 410].contains(&status.as_u16()), "{status}");
+    }
+    let page = service.get_json("/events?kind=ContactErased").await;
+    let events = page["events"].as_array().unwrap().iter();
+    let erased = events.flat_map(|it| it["event"]["data"]["observationIds"].as_array().unwrap());
+    let erased: Vec<_> = erased.map(|id| id.as_i64().unwrap()).collect();
+    assert!(service.stop().success());
+
+    // It is enough to export events: what is in the folder is taken care of.
+    succeeds(&mut exports.export(&[]));
+    assert!(erased.iter().all(|id| line_of(*id).is_none()));
+    assert_eq!(exports.read("observations.ndjson").lines().count(), 200 - erased.len());
+    exports.check(true);
+    exports.record(2).await;
+    succeeds(&mut exports.export(&["--observations"]));
+    exports.check(true);
+    let facts: Value = serde_json::from_str(&succeeds(&mut exports.verify(&["--json"]))).unwrap();
+    assert_eq!((&facts["observations"], &facts["erased"]), (&400.into(), &erased.len().into()));
+
+    // What was erased is not put back, and nothing else taken away.
+    let observations = exports.read("observations.ndjson");
+    let without_one = observations.split_inclusive('\n').skip(1).collect();
+    for changed in
+        [format!("{first}\n{observations}"), format!("{observations}{last}\n"), without_one]
+    {
+        fs::write(exports.file("observations.ndjson"), changed).unwrap();
+        exports.check(false);
+    }
+}
+
+/// Else an export would lack observations, with no event to say why.
+#[tokio::test]
+async fn an_erasure_is_exported_once_it_is_sealed() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&["--observations"]));
+    let url = ["--database-url", &exports.ledger.url];
+    succeeds(command(&["erase", "1", "--reason", "test", "--yes"]).args(url));
+    let mut export = command(&["export", "--observations"]);
+    let said = refuses(export.arg(&exports.dir).args(url));
+    assert!(said.contains("somebody was erased after event"), "{said}");
+    exports.check(true);
+    succeeds(&mut exports.export(&["--observations"]));
+    exports.check(true);
+}
+
+#[tokio::test]
+async fn decisions_beside_what_was_erased_are_made_again_offline() {
+    let exports = Exports::new().await;
+    let ledger = &exports.ledger;
+    let order = Order {
+        from: ledger.rules_digest().await,
+        rules: Rules::parse(EXACT_RULES).unwrap(),
+        document: EXACT_RULES.to_owned(),
+        activated_by: "a test".to_owned(),
+        reason: "to see".to_owned(),
+    };
+    activate(&ledger.database, order).await.unwrap();
+    let service = Service::start_with(&exports.key.args(ledger));
+    for id in [2, 11, 50] {
+        service.erase(id).await;
+    }
+    assert!(service.stop().success());
+    exports.record(3).await;
+    succeeds(&mut exports.export(&["--observations"]));
+    exports.check(true);
+}

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod access;
 mod backup;
 mod commands;
 mod crashes;
@@ -25,5 +26,6 @@ mod retries;
 mod rules;
 mod seal;
 mod tampering;
+mod tls;
 mod two_nodes;
 mod upgrade;

@@ -10,6 +10,7 @@ const PAST: &str = include_str!("../src/audit/past.sql");
 const HISTORY: &str = include_str!("../src/audit/history.sql");
 const MOMENT: &str = include_str!("../src/audit/moment.sql");
 const OF_CONTACT: &str = include_str!("../src/ledger/of_contact.sql");
+const HELD: &str = include_str!("../src/erasure/held.sql");
 const APPEND: &str = include_str!("../src/recorder/append.sql");
 
 /// A million contacts, a tenth of them secondaries, that nothing has ever gathered statistics of.
@@ -45,14 +46,14 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
         for len in [1, 1000] {
             let many = |value: &str| format!("array_fill({value}, array[{len}])");
             let (text, number) = (many("'x'::text"), many("7::bigint"));
+            let key = many("gen_random_uuid()");
             check(&mut session, &format!("load({text}, {text})")).await;
             let events = format!("{text}, {number}, {text}, {number}, {number}");
             let observations = format!("{text}, {text}, {}, {number}", many("'x'::bytea"));
             let contacts = format!("{number}, {number}, {text}, {text}, {text}, {text}");
-            let retries = format!("{}, {number}", many("gen_random_uuid()"));
             let append = format!(
                 "append(1, 0, now(), {events}, {observations}, {contacts}, {number}, {number}, \
-                 {text}, {text}, {retries}, 1)"
+                 {text}, {text}, {key}, {number}, 1)"
             );
             check(&mut session, &append).await;
         }
@@ -66,9 +67,14 @@ async fn no_question_about_a_contact_reads_a_range_of_the_ledger() {
     let ledger = TestLedger::new().await;
     sqlx::raw_sql(GROW).execute(&mut ledger.owner().await).await.unwrap();
     let mut session = ledger.database.readers(1).acquire().await.unwrap();
-    for (name, statement) in
-        [("past", PAST), ("history", HISTORY), ("moment", MOMENT), ("of_contact", OF_CONTACT)]
-    {
+    let statements = [
+        ("past", PAST),
+        ("history", HISTORY),
+        ("moment", MOMENT),
+        ("of_contact", OF_CONTACT),
+        ("held", HELD),
+    ];
+    for (name, statement) in statements {
         let prepare = AssertSqlSafe(format!("prepare {name} as {statement}"));
         sqlx::raw_sql(prepare).execute(&mut *session).await.unwrap();
     }
@@ -77,6 +83,7 @@ async fn no_question_about_a_contact_reads_a_range_of_the_ledger() {
         "history(500000, 0, 1000)",
         "moment(now())",
         "of_contact(100, 900000, 500000, null, 1000)",
+        "held(500000)",
     ] {
         let plan = check(&mut session, call).await;
         let mut conditions = Vec::new();

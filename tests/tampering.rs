@@ -5,7 +5,7 @@ use crate::support::{
 };
 use futures_util::future::join_all;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgConnection, query_scalar};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query_scalar};
 use std::process::Command;
 
 /// A sealed ledger at rest, with more events than one tile holds, and a checkpoint outside.
@@ -307,4 +307,68 @@ async fn kill_sealer(ledger: &TestLedger) {
         from pg_stat_activity
         where application_name = 'identity-ledger sealer' and datname = current_database()";
     assert_eq!(number(&mut ledger.superuser().await, kill).await, 1);
+}
+
+#[tokio::test]
+async fn whatever_is_changed_about_an_erasure_verify_names_it() {
+    let sealed = Sealed::new().await;
+    let service = Service::start(&sealed.ledger.url);
+    let primary = service.identify(&Seen::new("canary@x.org", "99")).await.primary_contact_id;
+    service.identify(&Seen::new("canary2@x.org", "99")).await;
+    service.identify(&Seen::new("", "99")).await;
+    let (secondary, last) = (primary + 1, primary + 2);
+    assert_eq!(service.erase(secondary).await.status(), 200);
+    assert!(service.stop().success());
+    let head = head(&sealed.ledger).await;
+    let mut owner = sealed.ledger.owner().await;
+    let position = "select position from observation where id = ";
+    let mut at = async |id: i64| {
+        let position = AssertSqlSafe(format!("{position}{id}"));
+        query_scalar::<_, i64>(position).fetch_one(&mut owner).await.unwrap()
+    };
+    let (at_last, at_30) = (at(last).await, at(30).await);
+    owner.close().await.unwrap();
+    let all = format!("{primary},{secondary},{last}");
+    let listed = |ids: &str| {
+        format!(
+            "update event
+            set line = replace(line, '\"observationIds\":[{all}]', '\"observationIds\":[{ids}]')
+            where position = {head};"
+        )
+    };
+    let contact = |set: &str, id: i64| format!("update contact set {set} where id = {id}");
+    let lost =
+        "update observation set email = null, phone_number = null, salt = null where id = 30";
+    let put_back = format!(
+        "update observation set phone_number = '99', salt = '0123456789abcdef' where id = {last}"
+    );
+    let one_less = format!("{} {put_back}", listed(&format!("{primary},{secondary}")));
+    let one_more = format!("{} {lost}", listed(&format!("30,{all}")));
+    let disorder = listed(&format!("{secondary},{primary},{last}"));
+    let cases = [
+        ("a value put back", put_back, at_last, "observation"),
+        ("a value lost", lost.to_owned(), at_30, "observation"),
+        ("one left over", one_less, at_last, "observation"),
+        ("one more", one_more, head, "decision"),
+        ("one that is not there", listed(&format!("{all},999999")), head, "decision"),
+        ("in disorder", disorder, head, "decision"),
+    ];
+    for (what, tampering, position, part) in cases {
+        let failure = sealed.failure_after(&tampering).await;
+        let found = (&failure["position"], &failure["part"]);
+        assert_eq!(found, (&position.into(), &part.into()), "{what}: {failure}");
+    }
+    for tampering in [
+        contact("linked_id = 7", secondary),
+        contact("deleted_at = null", primary),
+        contact("deleted_at = now()", primary),
+        contact("email = 'canary@x.org'", primary),
+        contact("unlinked_phone = '99'", primary),
+        format!("delete from contact where id = {secondary}"),
+    ] {
+        let failure = sealed.failure_after(&tampering).await;
+        assert_eq!(failure["part"], "contact", "{tampering}: {failure}");
+    }
+    let said = succeeds(command(&["verify"]).args(sealed.key.args(&sealed.ledger)));
+    assert!(said.contains("erased: 3 observations"), "{said}");
 }

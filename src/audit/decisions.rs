@@ -175,7 +175,8 @@ impl Decisions {
         if identifiers.is_none() {
             self.census.leave_out(id);
         }
-        self.expected.extend(decision.facts(observed.commitment));
+        // Who asked is recorded, and not decided.
+        self.expected.extend(decision.facts(observed.commitment, observed.asked_by.clone()));
         self.take_expected(event)
     }
 

@@ -21,6 +21,9 @@ mod verify;
 mod walk;
 mod why;
 
+#[cfg(test)]
+mod decision_tests;
+
 pub use auditor::{Auditor, EventPage};
 pub use difference::Difference;
 pub use feed::Feed;

@@ -1,7 +1,8 @@
 //! The whole configuration: read once, printed by `--help`.
 
+use crate::access::Role;
 use crate::audit::Moment;
-use crate::identity::ReasonCode;
+use crate::identity::{Asker, ReasonCode, Timestamp};
 use crate::ledger::LedgerName;
 use crate::postgres::Chosen;
 use crate::rebuild::Limits;
@@ -63,6 +64,9 @@ pub enum Command {
     /// Make the keys that checkpoints are signed with.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make the tokens that callers, auditors and operators ask with.
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 #[derive(Subcommand)]
@@ -77,6 +81,32 @@ pub enum KeyCommand {
         #[arg(long)]
         name: Option<String>,
     },
+}
+
+#[derive(Subcommand)]
+pub enum TokenCommand {
+    /// Print a new token, once, and the lines that make it good in a tokens file.
+    New(NewToken),
+}
+
+#[derive(Args)]
+pub struct NewToken {
+    /// Who it is for, as events name whoever asked: lower-case letters, digits, dots, dashes and
+    /// underscores, a letter first. No personal data: it stays in the ledger for ever.
+    pub name: Asker,
+
+    /// What it is for.
+    #[arg(long, value_enum)]
+    pub role: Role,
+
+    /// Until when it is good, such as 2027-01-01T00:00:00Z (RFC 3339) [default: until its lines
+    /// are gone].
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub expires: Option<String>,
+
+    /// The tokens file that the lines are for: refuses a name that it has already.
+    #[arg(long, env, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
 }
 
 /// Where signing and checking find what they need.
@@ -285,6 +315,11 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
     seconds.ok_or("it is a number of seconds, such as 0.5")
 }
 
+fn time(text: &str) -> Result<String, &'static str> {
+    let time: Result<Timestamp, _> = text.parse();
+    time.map(|_| text.to_owned()).map_err(|_| "it is a time such as 2027-01-01T00:00:00Z")
+}
+
 /// What goes into an event: one line, not blank, of a length that can be read.
 fn reason(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
@@ -319,9 +354,24 @@ pub struct ServeConfig {
     #[arg(long, env, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 
-    /// Listen on an address that others can reach, though anybody there may then ask and record.
+    /// Who may ask: a file of token hashes, made with `identity-ledger token new`. SIGHUP reads it
+    /// again.
+    #[arg(long, env, value_name = "FILE", conflicts_with = "no_auth")]
+    pub tokens: Option<PathBuf>,
+
+    /// Without tokens, listen on an address that others can reach, though anybody there may then
+    /// ask and record.
     #[arg(long)]
     no_auth: bool,
+
+    /// Answer by TLS, with this certificate and those that vouch for it (PEM). SIGHUP reads it
+    /// again.
+    #[arg(long, env, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The key of the certificate (PEM). SIGHUP reads it again.
+    #[arg(long, env, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 
     /// For how many hours a retry is known by its Idempotency-Key.
     #[arg(long, env, value_name = "HOURS", default_value = "24")]
@@ -391,7 +441,7 @@ pub struct WhyConfig {
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "Log (on stderr; never an email or a phone number)")]
+#[command(next_help_heading = "Log (on stderr; never an email, a phone number or a token)")]
 pub struct LogConfig {
     /// How much to say.
     #[arg(long, global = true, env, value_enum, default_value = "info")]
@@ -421,8 +471,7 @@ impl Cli {
     /// Reads the command line and the environment, where an empty variable counts as not set.
     /// Ends the process where there is nothing to run.
     pub fn read() -> Self {
-        let without_empty = |command: clap::Command| command.mut_args(unset_if_empty);
-        let mut command = without_empty(Self::command()).mut_subcommands(without_empty);
+        let mut command = without_empty(Self::command());
         let matches = command.try_get_matches_from_mut(env::args_os());
         let cli = matches.and_then(|matches| Self::from_arg_matches(&matches));
         cli.unwrap_or_else(|error| match error.kind() {
@@ -434,6 +483,10 @@ impl Cli {
             _ => error.exit(),
         })
     }
+}
+
+fn without_empty(command: clap::Command) -> clap::Command {
+    command.mut_args(unset_if_empty).mut_subcommands(without_empty)
 }
 
 fn unset_if_empty(arg: Arg) -> Arg {
@@ -457,11 +510,16 @@ impl ServeConfig {
             None => SocketAddr::new(LISTEN.ip(), port_variable()?.unwrap_or(LISTEN.port())),
         };
         ensure!(
-            address.ip().is_loopback() || self.no_auth,
-            "anybody who reaches {address} could read and record customers: listen on 127.0.0.1, \
-             or give --no-auth where something else keeps strangers out"
+            address.ip().is_loopback() || self.tokens.is_some() || self.no_auth,
+            "anybody who reaches {address} could read and record customers: give --tokens FILE, \
+             listen on 127.0.0.1, or give --no-auth where something else keeps strangers out"
         );
         Ok(address)
+    }
+
+    /// The files of the certificate and its key.
+    pub fn tls(&self) -> Option<(PathBuf, PathBuf)> {
+        self.tls_cert.clone().zip(self.tls_key.clone())
     }
 
     /// For how long a retry is known by its key.

@@ -12,14 +12,16 @@ mod export;
 mod history;
 mod impact;
 mod place;
+mod reload;
 mod rules;
 mod serve;
 mod signals;
+mod token;
 mod verify;
 mod why;
 
 use crate::seal::key;
-use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig};
+use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig, TokenCommand};
 use place::Place;
 use signals::Signal;
 use std::io;
@@ -65,6 +67,7 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
         Command::Backup(config) => unless(signal, backup::back_up(database, config)).await,
         Command::Restore(config) => unless(signal, backup::restore(database, config)).await,
         Command::Key(KeyCommand::New { file, name }) => new_key(&database, &file, name),
+        Command::Token(TokenCommand::New(config)) => token::new(&config),
     }
 }
 

@@ -2,15 +2,18 @@
 
 use super::config::{DatabaseConfig, ServeConfig};
 use super::place::Place;
+use super::reload;
 use super::signals::Signal;
+use crate::access::{Gate, ReadLog};
 use crate::audit::Auditor;
 use crate::erasure::Eraser;
-use crate::http::{self, App};
+use crate::http::{self, Access, App, Tls};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder;
 use crate::seal::{self, Status};
 use anyhow::Context as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -22,6 +25,7 @@ pub async fn serve(
     mut signal: Signal,
 ) -> anyhow::Result<()> {
     let address = config.address()?;
+    let Door { gate, tls } = Door::open(&config, address)?;
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; choose another with --listen or PORT")
     })?;
@@ -54,6 +58,7 @@ pub async fn serve(
         }
     };
     let auditor = Auditor::new(&place.database);
+    let (reads, reads_task) = ReadLog::start(place.database.clone(), metrics.clone());
     let app = App {
         recorder,
         reader: reader.clone(),
@@ -61,11 +66,13 @@ pub async fn serve(
         eraser: Eraser::start(place.database.clone()),
         status,
         metrics,
+        access: gate.map(|gate| Access { gate, reads }),
     };
     let router = http::router(app);
     tracing::info!(
         ledger = place.database.ledger().as_str(),
-        "listening on http://{}",
+        "listening on {}://{}",
+        if tls.is_some() { "https" } else { "http" },
         listener.local_addr()?
     );
 
@@ -74,11 +81,12 @@ pub async fn serve(
         tracing::info!("{name}: finishing what is queued");
     };
     tokio::select! {
-        () = http::serve(listener, router, shutdown) => {}
+        () = http::serve(listener, tls, router, shutdown) => {}
         ended = &mut task => anyhow::bail!("the recorder ended before the service: {ended:?}"),
     }
-    // The last handle went with the router: the recorder drains its queue and ends.
+    // The last handles went with the router: both tasks drain their queues and end.
     task.await.context("the recorder panicked")?;
+    reads_task.await.context("the record of reads panicked")?;
     expiring.abort();
     if let Some(sealer) = sealer {
         sealer.stop().await;
@@ -88,4 +96,28 @@ pub async fn serve(
     place.close().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Who is let in, and how connections are kept from listeners.
+struct Door {
+    gate: Option<Arc<Gate>>,
+    tls: Option<Tls>,
+}
+
+impl Door {
+    /// Reads both, and again at each SIGHUP.
+    fn open(config: &ServeConfig, address: SocketAddr) -> anyhow::Result<Self> {
+        let gate = config.tokens.clone().map(Gate::open).transpose()?.map(Arc::new);
+        let tls = config.tls().map(|(certificate, key)| Tls::open(certificate, key)).transpose()?;
+        if gate.is_some() || tls.is_some() {
+            tokio::spawn(reload::reload(reload::listen()?, gate.clone(), tls.clone()));
+        }
+        if gate.is_some() && tls.is_none() && !address.ip().is_loopback() {
+            tracing::warn!(
+                "whoever listens on the way reads tokens and customers: give --tls-cert and \
+                 --tls-key, or let something before the service do TLS"
+            );
+        }
+        Ok(Self { gate, tls })
+    }
 }

@@ -38,8 +38,9 @@ impl From<sqlx::Error> for NotErased {
     }
 }
 
-/// Forgets the whole identity that an observation belongs to: appends the `ContactErased`, and
-/// nulls identifiers and salts of all its observations and the values of all its contacts. All of
+/// Forgets the whole identity that an observation belongs to: appends the `ContactErased`, nulls
+/// identifiers and salts of all its observations and the values of all its contacts, and deletes the
+/// idempotency keys they were recorded by. All of
 /// it, or nothing where this fails.
 pub async fn erase(
     database: &Database,
@@ -110,6 +111,9 @@ async fn forget(
     )
     .execute(&mut *tx)
     .await?;
+    query!("delete from idempotency where observation_id = any($1)", &ids)
+        .execute(&mut *tx)
+        .await?;
     bury(tx, &contact_ids, held.now).await?;
     Ok(Erased {
         position: event.position,

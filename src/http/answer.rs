@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-const LEDGER_POSITION: HeaderName = HeaderName::from_static("ledger-position");
+pub const LEDGER_POSITION: HeaderName = HeaderName::from_static("ledger-position");
 
 /// The customer.
 // Borrows: an identity may have ten thousand values.

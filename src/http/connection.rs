@@ -12,7 +12,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 /// From the first byte of a head to its last; for the first head, from the start.
@@ -114,13 +114,13 @@ impl Waits {
 }
 
 /// A stream that tells when bytes come and go.
-pub struct Connection {
-    stream: TokioIo<TcpStream>,
+pub struct Connection<S> {
+    stream: TokioIo<S>,
     patience: Patience,
 }
 
-impl Connection {
-    pub fn new(stream: TcpStream, patience: Patience) -> Self {
+impl<S> Connection<S> {
+    pub fn new(stream: S, patience: Patience) -> Self {
         Self { stream: TokioIo::new(stream), patience }
     }
 
@@ -132,7 +132,7 @@ impl Connection {
     }
 }
 
-impl Read for Connection {
+impl<S: AsyncRead + Unpin> Read for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -146,7 +146,7 @@ impl Read for Connection {
     }
 }
 
-impl Write for Connection {
+impl<S: AsyncWrite + Unpin> Write for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -27,7 +27,7 @@ use utoipa::openapi::{RefOr, response};
 #[utoipa::path(
     get,
     path = "/contacts/{id}",
-    tag = "callers",
+    tag = "auditors",
     params(
         ("id" = i64, Path, minimum = 1, description = "The number of an observation", example = 2),
         AsOf,
@@ -55,15 +55,20 @@ pub async fn contact(
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
     let Some(position) = given_once(as_of)?.position(&app).await? else {
-        return match ask(WAIT_MAX, app.reader.identity(id)).await? {
-            Found::Identity(answer, position) => Ok(answered(&answer, position)),
-            Found::Erased => Err(erased()),
-            Found::Nobody => Err(not_observed()),
-        };
+        return now(&app, id).await;
     };
     let answer = ask(WAIT_MAX, app.auditor.identity_at(id.into(), position)).await?;
     not_erased(&app, &[id.into()]).await?;
     Ok(answered(&answer.ok_or_else(not_observed)?, position))
+}
+
+/// The customer as it is now.
+pub async fn now(app: &App, id: ContactId) -> Result<Response, Problem> {
+    match ask(WAIT_MAX, app.reader.identity(id)).await? {
+        Found::Identity(answer, position) => Ok(answered(&answer, position)),
+        Found::Erased => Err(erased()),
+        Found::Nobody => Err(not_observed()),
+    }
 }
 
 struct NoContact;

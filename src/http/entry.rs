@@ -13,7 +13,8 @@ pub struct Entry<'a> {
     /// The event exactly as it was recorded.
     #[schema(value_type = Object)]
     event: &'a RawValue,
-    /// What was observed. Kept beside the ledger: no event holds an identifier.
+    /// What was observed. Kept beside the ledger: no event holds an identifier. Of what was erased,
+    /// both are null.
     #[schema(required)]
     observation: Option<Observed<'a>>,
 }

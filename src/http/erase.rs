@@ -7,7 +7,7 @@ use super::json::json;
 use super::problem::{Problem, documented};
 use super::question::other_version;
 use crate::erasure::{Erased, NotErased};
-use crate::identity::{ContactId, Position, ReasonCode};
+use crate::identity::{Asker, ContactId, Position, ReasonCode};
 use crate::ledger::Fault;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -76,8 +76,9 @@ pub async fn erase(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
+    let by = request.extensions().get::<Asker>().map(Asker::to_string);
     let reason = reason(&body::json(request).await?)?;
-    match app.eraser.erase(id.into(), reason, None).await {
+    match app.eraser.erase(id.into(), reason, by).await {
         Ok(erased) => Ok(json(&Forgotten::from(erased))),
         Err(not_erased) => Err(not_erased.into()),
     }

@@ -27,7 +27,7 @@ const AFTER_DEFAULT: i64 = 0;
 const LIMIT: RangeInclusive<i64> = 1..=1_000;
 const LIMIT_DEFAULT: i64 = 100;
 const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
-const LAST_EVENT_ID: &str = "last-event-id";
+pub const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Which page of events. Text, so that an error can say which of them to change.
 #[derive(Deserialize, IntoParams)]

@@ -3,11 +3,11 @@
 use super::App;
 use super::answer::{Identified, answered};
 use super::body::{self, Observed};
-use super::contacts::{erased, not_observed};
+use super::contacts::{erased, now};
 use super::idempotency::{self, REPLAY};
 use super::problem::{InLedger, Problem, documented};
-use super::question::{WAIT_MAX, ask, other_rules, other_version};
-use crate::projection::Found;
+use super::question::{other_rules, other_version};
+use crate::identity::Asker;
 use crate::recorder::{NotRecorded, Outcome};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -58,17 +58,16 @@ use utoipa::openapi::{RefOr, response};
     ),
 )]
 pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
-    let retry_key = idempotency::key(request.headers(), "")?;
+    let asked_by = request.extensions().get::<Asker>().cloned();
+    let caller = asked_by.as_ref().map_or("", Asker::as_str);
+    let retry_key = idempotency::key(request.headers(), caller)?;
     let identifiers = body::identifiers(request).await?;
-    match app.recorder.record(identifiers, retry_key).await? {
+    match app.recorder.record(identifiers, asked_by, retry_key).await? {
         Outcome::Recorded(recorded) => Ok(answered(&recorded.answer, recorded.position)),
-        Outcome::RecordedBefore(id) => match ask(WAIT_MAX, app.reader.identity(id.into())).await? {
-            Found::Identity(answer, position) => {
-                Ok(([REPLAY], answered(&answer, position)).into_response())
-            }
-            Found::Erased => Err(erased()),
-            Found::Nobody => Err(not_observed()),
-        },
+        Outcome::RecordedBefore(id) => {
+            let answer = now(&app, id.into()).await?;
+            Ok(([REPLAY], answer).into_response())
+        }
     }
 }
 
@@ -84,6 +83,7 @@ impl IntoResponses for NotIdentified {
             NotRecorded::OtherVersion.into(),
             NotRecorded::KeyReused.into(),
             idempotency::not_a_key(),
+            erased(),
         ];
         documented(body::problems().into_iter().chain(not_recorded))
     }

@@ -3,6 +3,7 @@
 use super::App;
 use super::answer::{Identified, answered};
 use super::body::{self, Observed};
+use super::noted::Shown;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, other_rules, unanswered};
 use axum::extract::{Request, State};
@@ -47,7 +48,9 @@ pub async fn lookup(State(app): State<Arc<App>>, request: Request) -> Result<Res
     let identifiers = body::identifiers(request).await?;
     let found = ask(WAIT_MAX, app.reader.lookup(&identifiers)).await?;
     let (answer, position) = found.ok_or_else(not_known)?;
-    Ok(answered(&answer, position))
+    let mut response = answered(&answer, position);
+    response.extensions_mut().insert(Shown(answer.primary_contact_id));
+    Ok(response)
 }
 
 struct NotFound;

@@ -4,6 +4,7 @@
 //! request ends within a limit of size and time; the served OpenAPI document is the contract.
 //! Never: SQL, a decision about identities, a caller's value in a log, an error or a metric.
 
+mod access;
 mod answer;
 mod body;
 mod connection;
@@ -12,6 +13,7 @@ mod docs;
 mod entry;
 mod erase;
 mod events;
+mod guard;
 mod health;
 mod history;
 mod idempotency;
@@ -21,21 +23,26 @@ mod ledger;
 mod lookup;
 mod measure;
 mod moment;
+mod noted;
 mod number;
 mod personal_data;
 mod problem;
 mod proof;
 mod question;
+mod routes;
 mod rule_set;
 mod serve;
 mod stream;
+mod tls;
 mod why;
 
 #[cfg(test)]
 mod tests;
 
 pub use serve::serve;
+pub use tls::Tls;
 
+use crate::access::{Gate, ReadLog};
 use crate::audit::Auditor;
 use crate::erasure::Eraser;
 use crate::metrics::Metrics;
@@ -44,11 +51,7 @@ use crate::recorder::Recorder;
 use crate::seal::Status;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
 use std::sync::Arc;
-use utoipa::OpenApi as _;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// What the handlers work with.
 pub struct App {
@@ -59,33 +62,20 @@ pub struct App {
     pub auditor: Auditor,
     pub eraser: Eraser,
     pub metrics: Arc<Metrics>,
+    /// None where anybody may ask.
+    pub access: Option<Access>,
+}
+
+/// Who may ask, and the record of those who read.
+#[derive(Clone)]
+pub struct Access {
+    pub gate: Arc<Gate>,
+    pub reads: ReadLog,
 }
 
 pub fn router(app: App) -> Router {
-    let (documented, openapi) = OpenApiRouter::with_openapi(docs::Api::openapi())
-        .routes(routes!(identify::identify))
-        .routes(routes!(lookup::lookup))
-        .routes(routes!(contacts::contact))
-        .routes(routes!(history::history))
-        .routes(routes!(why::why))
-        .routes(routes!(personal_data::personal_data))
-        .routes(routes!(erase::erase))
-        .routes(routes!(events::events))
-        .routes(routes!(ledger::ledger))
-        .routes(routes!(ledger::checkpoint))
-        .routes(routes!(ledger::key))
-        .routes(routes!(proof::inclusion))
-        .routes(routes!(proof::consistency))
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(measure::metrics))
-        .split_for_parts();
-    let openapi = docs::document(&openapi);
-    documented
-        .route("/openapi.json", get(async || openapi))
-        .route("/docs", get(docs::to_index))
-        .route("/docs/", get(docs::index))
-        .route("/docs/{*file}", get(docs::file))
+    let (router, openapi) = routes::routes(app.access.as_ref());
+    routes::pages(router, &openapi)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(from_fn_with_state(app.metrics.clone(), measure::measure))

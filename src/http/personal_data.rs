@@ -1,6 +1,7 @@
 //! `GET /contacts/{id}/personal-data`: all that is held on a customer.
 
 use super::App;
+use super::answer::LEDGER_POSITION;
 use super::contacts::{erased, not_an_id, not_observed, parse};
 use super::json::json;
 use super::problem::{Problem, documented};
@@ -9,7 +10,7 @@ use crate::erasure::{Held, HeldContact, HeldObservation, held};
 use crate::identity::{ContactId, ObservationId, Position, Timestamp};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use chrono::SecondsFormat;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -83,6 +84,7 @@ struct ObservationTold<'a> {
             status = 200,
             description = "All that is held",
             body = PersonalData,
+            headers(("ledger-position" = i64, description = "Position that the answer holds at")),
             example = json!({
                 "primaryContactId": 1,
                 "position": 5,
@@ -113,7 +115,9 @@ pub async fn personal_data(
     let found = ask(WAIT_MAX, held(app.reader.sessions(), id.into())).await?;
     match found {
         Some(held) if held.is_erased() => Err(erased()),
-        Some(held) => Ok(json(&told(&held))),
+        Some(held) => {
+            Ok(([(LEDGER_POSITION, held.position.get())], json(&told(&held))).into_response())
+        }
         None => Err(not_observed()),
     }
 }

@@ -102,10 +102,15 @@ fn described(
         .examples_from_iter(examples)
         .build();
     let mut response = ResponseBuilder::new().description(title).content(PROBLEM_JSON, content);
-    if status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
-        let seconds = ObjectBuilder::new().schema_type(Type::Integer);
-        let header = HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds"));
-        response = response.header("retry-after", header.build());
+    let header = match status {
+        401 | 403 => Some(("www-authenticate", Type::String, "As RFC 6750 says")),
+        429 | 503 => Some(("retry-after", Type::Integer, "Seconds")),
+        _ => None,
+    };
+    if let Some((name, schema_type, description)) = header {
+        let schema = ObjectBuilder::new().schema_type(schema_type);
+        let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description));
+        response = response.header(name, header.build());
     }
     (status.to_string(), response.build().into())
 }

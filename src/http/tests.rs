@@ -50,13 +50,14 @@ fn without_postgres() -> Router {
     let recorder = Recorder::without_task();
     let status = Arc::new(Status::off());
     let eraser = Eraser::start(nowhere);
-    router(App { recorder, reader, auditor, eraser, status, metrics: Arc::default() })
+    let metrics = Arc::default();
+    router(App { recorder, reader, auditor, eraser, status, metrics, access: None })
 }
 
 async fn start(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, router, std::future::pending()));
+    tokio::spawn(serve(listener, None, router, std::future::pending()));
     address
 }
 
@@ -393,7 +394,7 @@ async fn requests_under_way_are_answered_before_the_service_stops() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let service = tokio::spawn(serve(listener, router, async { stopped.await.unwrap() }));
+    let service = tokio::spawn(serve(listener, None, router, async { stopped.await.unwrap() }));
 
     let mut resting = TcpStream::connect(address).await.unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -418,7 +419,7 @@ async fn a_request_that_never_ends_does_not_keep_the_service_from_stopping() {
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
-    serve(listener, router, sleep(Duration::from_secs(1))).await;
+    serve(listener, None, router, sleep(Duration::from_secs(1))).await;
     assert_eq!(started.elapsed().as_secs(), 36);
 }
 
@@ -453,7 +454,7 @@ async fn a_stream_is_broken_off_when_the_service_stops() {
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
-    serve(listener, router, sleep(Duration::from_secs(100))).await;
+    serve(listener, None, router, sleep(Duration::from_secs(100))).await;
     assert_eq!(started.elapsed().as_secs(), 100);
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();

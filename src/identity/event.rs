@@ -1,5 +1,6 @@
 //! Events: what the ledger remembers, and the one line each is written as.
 
+use super::asker::Asker;
 use super::id::{ContactId, ObservationId, Position};
 use super::observation::Commitment;
 use super::reason::ReasonCode;
@@ -51,10 +52,12 @@ pub struct RulesActivated {
 
 /// An observation was seen, and filed under `contact_id`: a contact of its own where it brought
 /// something new, else the oldest holder of its keys. `primary_id` leads the identity that it
-/// was answered with.
+/// was answered with. Nobody is named where the service asked for no tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ContactObserved {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<Asker>,
     pub commitment: Commitment,
     pub contact_id: ContactId,
     #[serde(default, skip_serializing_if = "Option::is_none")]

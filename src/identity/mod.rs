@@ -7,6 +7,7 @@
 //! Never: I/O, a clock, randomness, SQL, HTTP.
 
 mod answer;
+mod asker;
 mod census;
 mod differences;
 mod erasures;
@@ -38,6 +39,7 @@ mod test_ledger;
 mod tests;
 
 pub use answer::Answer;
+pub use asker::Asker;
 pub use census::Census;
 pub use differences::Differences;
 pub use erasures::Erasures;

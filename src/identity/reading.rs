@@ -55,8 +55,8 @@ pub fn reading(fact: &Fact) -> String {
             restored.old_size, restored.new_size
         ),
         Fact::ContactErased(erased) => {
-            let (primary, len) = (erased.contact_id, erased.observation_ids.len());
-            format!("Customer {primary} was forgotten: {len} observations were erased.")
+            let (primary, ids) = (erased.contact_id, &erased.observation_ids);
+            format!("Customer {primary} was forgotten; erased observations: {}.", ids.len())
         }
     }
 }
@@ -144,6 +144,10 @@ mod tests {
         check(
             r#"ObservationMoved {"contactId":2,"observationId":4,"primaryId":1}"#,
             "By the new rules, observation 4 is filed under contact 2.",
+        );
+        check(
+            r#"ContactErased {"contactId":2,"observationIds":[2,4,5],"reason":"customer-request"}"#,
+            "Customer 2 was forgotten; erased observations: 3.",
         );
     }
 }

@@ -1,5 +1,6 @@
 //! What an observation means.
 
+use super::asker::Asker;
 use super::event::{ContactLinked, ContactObserved, Fact, Matched, PrimaryDemoted};
 use super::fold::{Change, filed};
 use super::id::{ContactId, ObservationId};
@@ -155,10 +156,12 @@ impl Decision {
         }
     }
 
-    /// The facts to record: a `ContactObserved`, and at most one that follows from it.
-    pub fn facts(&self, commitment: Commitment) -> Vec<Fact> {
+    /// The facts to record: a `ContactObserved`, and at most one that follows from it. Who asked
+    /// has no part in the decision.
+    pub fn facts(&self, commitment: Commitment, asked_by: Option<Asker>) -> Vec<Fact> {
         let Self { observation_id, contact_id, primary_id, email, phone_number, .. } = *self;
         let observed = Fact::ContactObserved(ContactObserved {
+            asked_by,
             commitment,
             contact_id,
             email,

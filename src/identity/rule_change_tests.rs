@@ -93,7 +93,7 @@ proptest! {
                 commitment: Commitment::to(identifiers, Salt([0; 16])),
             };
             let decision = resolve(&mut known, observation.id, &observation.keys);
-            for fact in decision.facts(observation.commitment) {
+            for fact in decision.facts(observation.commitment, None) {
                 let recorded_at = Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(id);
                 let event = Event { position: Position::new(id), recorded_at, fact };
                 known.apply(&event, &observation);

@@ -88,7 +88,7 @@ impl Ledger {
         let id = ObservationId::new(self.observations.len() as i64 + 1);
         let decision = self.census.observe(id, &self.ruling.keys(&identifiers), at);
         let commitment = Commitment::to(&identifiers, Salt([0; 16]));
-        for fact in decision.facts(commitment) {
+        for fact in decision.facts(commitment, None) {
             self.folded.apply(fold(&fact), at);
             self.past.apply(fold(&fact));
         }

@@ -22,7 +22,9 @@ impl Ledger {
             identifiers,
         };
         let decision = resolve(&mut self.known, observation.id, &observation.keys);
-        for fact in decision.facts(observation.commitment) {
+        // With and without, so that both are seen to be canonical and to change nothing.
+        let asked_by = (observation.id.get() % 2 == 0).then(|| "shop".parse().unwrap());
+        for fact in decision.facts(observation.commitment, asked_by) {
             let position = Position::new(self.events.len() as i64 + 1);
             let recorded_at = Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(position.get());
             let event = Event { position, recorded_at, fact };
@@ -161,6 +163,17 @@ fn a_line_is_canonical_and_reads_back() {
         linked.line(),
         r#"{"data":{"contactId":2,"primaryId":1},"kind":"ContactLinked","position":3,"recordedAt":"1970-01-01T00:00:03.000000Z"}"#
     );
+    let fact = Fact::ContactErased(ContactErased {
+        contact_id: ContactId::new(2),
+        erased_by: Some("ops".to_owned()),
+        observation_ids: [2, 4].map(ObservationId::new).to_vec(),
+        reason: "customer-request".parse().unwrap(),
+    });
+    let erased = Event { fact, ..linked.clone() };
+    let line = r#"{"data":{"contactId":2,"erasedBy":"ops","observationIds":[2,4],"reason":"customer-request"},"kind":"ContactErased","position":3,"recordedAt":"1970-01-01T00:00:03.000000Z"}"#;
+    assert_eq!(erased.line(), line);
+    assert_eq!(Event::parse(line).unwrap(), erased);
+    assert!(Event::parse(&line.replace("customer-request", "Ann, 030123456")).is_err());
     let unknown = linked.line().replace("\"primaryId\"", "\"primary\"");
     assert!(Event::parse(&unknown).is_err());
 }

@@ -68,6 +68,16 @@ const SEALER_SETTINGS: [(&str, &str); 8] = [
 
 /// Beside those of an owner: an erasure appends, too.
 const ERASER_SETTINGS: [(&str, &str); 1] = [("application_name", "identity-ledger erasure")];
+/// As durable as what was answered, and in nobody's way.
+const ACCESS_SETTINGS: [(&str, &str); 7] = [
+    ("synchronous_commit", "on"),
+    ("statement_timeout", "10s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "10s"),
+    ("application_name", "identity-ledger access"),
+];
 
 const READER_SETTINGS: [(&str, &str); 3] = [
     ("default_transaction_read_only", "on"),
@@ -183,6 +193,12 @@ impl Database {
     pub async fn eraser(&self) -> Result<PgConnection, sqlx::Error> {
         let settings = self.settings(&[&PLAN_SETTINGS, &OWNER_SETTINGS, &ERASER_SETTINGS]);
         connect(&self.eraser, Some(settings)).await
+    }
+
+    /// A session that may put on record who read what.
+    pub async fn access(&self) -> Result<PgConnection, sqlx::Error> {
+        let settings = self.settings(&[&PLAN_SETTINGS, &ACCESS_SETTINGS]);
+        connect(&self.service, Some(settings)).await
     }
 
     /// Sessions that may read, at most so many at once.

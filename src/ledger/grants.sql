@@ -13,8 +13,10 @@ grant select, insert, update, delete on idempotency to identity_ledger;
 grant select, insert, update on contact to identity_ledger;
 grant select, insert, update on tile to identity_ledger;
 grant select, insert on checkpoint to identity_ledger;
+grant select, insert on access to identity_ledger;
 -- What erasing may do, on top of appending its event: take away what is personal.
 grant select, insert on event to identity_ledger_eraser;
 grant select, update (email, phone_number, salt) on observation to identity_ledger_eraser;
 grant select, update on contact to identity_ledger_eraser;
+grant select, delete on idempotency to identity_ledger_eraser;
 grant select, update (position, recorded_at) on head to identity_ledger_eraser;

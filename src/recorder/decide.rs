@@ -88,7 +88,7 @@ impl Batch {
         if let Some(primary) = decision.demoted() {
             self.demote(primary);
         }
-        for fact in decision.facts(observation.commitment) {
+        for fact in decision.facts(observation.commitment, request.asked_by.clone()) {
             let position = self.last_position().next();
             let event = Event { position, recorded_at: self.recorded_at, fact };
             known.apply(&event, &observation);

@@ -2,7 +2,7 @@
 
 use super::retry::RetryKey;
 use crate::identity::{
-    Answer, Commitment, Identifiers, Keys, ObservationId, Position, Rules, Salt,
+    Answer, Asker, Commitment, Identifiers, Keys, ObservationId, Position, Rules, Salt,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -61,6 +61,7 @@ pub enum NotRecorded {
 
 /// One observation on its way, prepared as far as can be without knowing any other.
 pub(super) struct Request {
+    pub asked_by: Option<Asker>,
     pub identifiers: Identifiers,
     pub keys: Keys,
     /// The rules that the keys were made by.
@@ -95,10 +96,11 @@ impl Recorder {
     pub async fn record(
         &self,
         identifiers: Identifiers,
+        asked_by: Option<Asker>,
         retry_key: Option<RetryKey>,
     ) -> Result<Outcome, NotRecorded> {
         let (reply, answer) = oneshot::channel();
-        let request = self.prepare(identifiers, retry_key, reply);
+        let request = self.prepare(identifiers, asked_by, retry_key, reply);
         let withdrawal = Withdrawal(request.claim.clone());
         self.queue.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => NotRecorded::QueueFull,
@@ -120,6 +122,7 @@ impl Recorder {
     fn prepare(
         &self,
         identifiers: Identifiers,
+        asked_by: Option<Asker>,
         retry_key: Option<RetryKey>,
         reply: oneshot::Sender<Result<Outcome, NotRecorded>>,
     ) -> Request {
@@ -131,6 +134,7 @@ impl Recorder {
             keys: rules.keys(&identifiers),
             commitment: Commitment::to(&identifiers, salt),
             claim: Arc::new(AtomicU8::new(WAITING)),
+            asked_by,
             identifiers,
             rules,
             salt,

@@ -4,8 +4,10 @@ mod key;
 mod model;
 mod postgres;
 mod service;
+mod tokens;
 
 pub use key::SigningKey;
 pub use model::{Model, Seen, random_observations};
 pub use postgres::{TestLedger, postmaster, scratch_dir};
 pub use service::{BINARY, Contact, Service, command, command_of, refuses, succeeds, until};
+pub use tokens::Tokens;

@@ -2,7 +2,7 @@
 
 use super::Seen;
 use futures_util::StreamExt as _;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -55,6 +55,9 @@ pub fn command_of(binary: &Path, args: &[&str]) -> Command {
         "LOG_FORMAT",
         "SIGNING_KEY",
         "CHECKPOINT_DIR",
+        "TOKENS",
+        "TLS_CERT",
+        "TLS_KEY",
         "IDEMPOTENCY_HOURS",
     ] {
         command.env_remove(name);
@@ -112,7 +115,8 @@ impl Service {
             let ended = stderr.read_line(&mut line).unwrap() == 0;
             log.lock().unwrap().push_str(&line);
             assert!(!ended, "the service ended: {}", log.lock().unwrap());
-            address = line.split("http://").nth(1).map(|rest| {
+            address = line.split("listening on ").nth(1).map(|rest| {
+                let rest = rest.split("://").nth(1).unwrap();
                 let end = rest.find(|c: char| c == '"' || c.is_whitespace());
                 rest[..end.unwrap_or(rest.len())].to_owned()
             });
@@ -153,8 +157,7 @@ impl Service {
     /// Asks to forget the customer of a number.
     pub async fn erase(&self, id: i64) -> Response {
         let request = self.client.post(self.url(&format!("/contacts/{id}/erase")));
-        let body = json!({"reason": "customer-request"}).to_string();
-        request.header("content-type", "application/json").body(body).send().await.unwrap()
+        request.json(&json!({"reason": "customer-request"})).send().await.unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -167,6 +170,12 @@ impl Service {
             request = request.header(*name, value);
         }
         request.send().await.unwrap()
+    }
+
+    /// A request with a token; with none where that is empty.
+    pub fn request(&self, method: &str, path: &str, token: &str) -> RequestBuilder {
+        let request = self.client.request(method.parse().unwrap(), self.url(path));
+        if token.is_empty() { request } else { request.bearer_auth(token) }
     }
 
     pub async fn get_json(&self, path: &str) -> Value {

@@ -1,0 +1,217 @@
+//! Who read personal data: noted off the request's way, kept in the table `access`.
+
+use super::role::Role;
+use crate::identity::{Asker, Timestamp};
+use crate::ledger::{Database, Fault};
+use crate::metrics::Metrics;
+use sqlx::{PgConnection, PgExecutor, query_as, query_file};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// Some 300 bytes each.
+const WAITING_LEN_MAX: usize = 10_000;
+const BATCH_LEN_MAX: usize = 1_000;
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(12);
+const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+/// For how long what is noted is tried to be kept when the service stops.
+const LAST_WRITE_WAIT: Duration = Duration::from_secs(5);
+
+/// Somebody read personal data.
+pub struct Read {
+    pub at: Instant,
+    pub asked_by: Asker,
+    pub role: Role,
+    /// Method and pattern.
+    pub route: String,
+    pub contact_id: Option<i64>,
+    pub other_contact_id: Option<i64>,
+    pub position: Option<i64>,
+    pub purpose: Option<String>,
+}
+
+/// A read as it is kept.
+pub struct ReadRow {
+    pub id: i64,
+    pub read_at: Timestamp,
+    pub asked_by: String,
+    pub role: String,
+    pub route: String,
+    pub contact_id: Option<i64>,
+    pub other_contact_id: Option<i64>,
+    pub position: Option<i64>,
+    pub purpose: Option<String>,
+}
+
+/// Takes note of reads. Cheap to clone.
+#[derive(Clone)]
+pub struct ReadLog {
+    sender: mpsc::Sender<Read>,
+    metrics: Arc<Metrics>,
+}
+
+impl ReadLog {
+    /// Starts the task that keeps what is noted. It ends when all handles are gone, and what they
+    /// noted is kept or given up.
+    pub fn start(database: Database, metrics: Arc<Metrics>) -> (Self, JoinHandle<()>) {
+        let (sender, noted) = mpsc::channel(WAITING_LEN_MAX);
+        let task = Task { database, metrics: metrics.clone(), session: None, is_failing: false };
+        (Self { sender, metrics }, tokio::spawn(task.run(noted)))
+    }
+
+    /// Notes a read, without waiting. While as many wait as may, it is counted and lost: nobody
+    /// is kept from an answer by a database that is slow to keep records.
+    pub fn note(&self, read: Read) {
+        if self.sender.try_send(read).is_err() {
+            self.metrics.reads_lost.inc();
+        }
+    }
+}
+
+struct Task {
+    database: Database,
+    metrics: Arc<Metrics>,
+    /// None after a failure, until it is needed again.
+    session: Option<PgConnection>,
+    /// Whether the last write failed: a trouble is told when it begins and when it ends.
+    is_failing: bool,
+}
+
+impl Task {
+    async fn run(mut self, mut noted: mpsc::Receiver<Read>) {
+        let mut reads = Vec::new();
+        while noted.recv_many(&mut reads, BATCH_LEN_MAX).await > 0 {
+            self.keep(&reads, &noted).await;
+            reads.clear();
+        }
+    }
+
+    /// Writes until it is done, for as long as the service runs. Where the connection breaks in
+    /// mid-commit, reads may be kept twice.
+    async fn keep(&mut self, reads: &[Read], noted: &mpsc::Receiver<Read>) {
+        let mut stopped_at = None;
+        loop {
+            let fault = match timeout(WRITE_WAIT_MAX, self.write(reads)).await {
+                Ok(Ok(())) => return self.tell_success(),
+                Ok(Err(fault)) => fault,
+                Err(_) => Fault::Lost("no answer in time"),
+            };
+            // Another node was faster.
+            if matches!(&fault, Fault::Data(code) if code == "23505") {
+                continue;
+            }
+            self.session = None;
+            self.tell_failure(&fault);
+            let is_over = |since: &mut Instant| since.elapsed() > LAST_WRITE_WAIT;
+            let is_stopping = noted.is_closed();
+            if matches!(fault, Fault::Data(_))
+                || is_stopping && is_over(stopped_at.get_or_insert_with(Instant::now))
+            {
+                tracing::error!(
+                    reads_len = reads.len(),
+                    "reads of personal data are not on record"
+                );
+                self.metrics.reads_lost.inc_by(reads.len() as u64);
+                return;
+            }
+            sleep(PAUSE_AFTER_FAULT).await;
+        }
+    }
+
+    async fn write(&mut self, reads: &[Read]) -> Result<(), Fault> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.database.access().await?,
+        };
+        append(&mut session, reads).await?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    fn tell_success(&mut self) {
+        if std::mem::take(&mut self.is_failing) {
+            tracing::info!("reads of personal data are put on record again");
+        }
+    }
+
+    fn tell_failure(&mut self, fault: &Fault) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::error!("reads of personal data wait to be put on record: {fault}");
+        }
+    }
+}
+
+async fn append(session: &mut PgConnection, reads: &[Read]) -> Result<(), sqlx::Error> {
+    let micros = |read: &Read| i64::try_from(read.at.elapsed().as_micros()).unwrap_or(i64::MAX);
+    let ages_us: Vec<_> = reads.iter().map(micros).collect();
+    let askers: Vec<_> = reads.iter().map(|read| read.asked_by.as_str()).collect();
+    let roles: Vec<_> = reads.iter().map(|read| read.role.as_str()).collect();
+    let routes: Vec<_> = reads.iter().map(|read| &*read.route).collect();
+    let contact_ids: Vec<_> = reads.iter().map(|read| read.contact_id).collect();
+    let other_contact_ids: Vec<_> = reads.iter().map(|read| read.other_contact_id).collect();
+    let positions: Vec<_> = reads.iter().map(|read| read.position).collect();
+    let purposes: Vec<_> = reads.iter().map(|read| read.purpose.as_deref()).collect();
+    query_file!(
+        "src/access/append.sql",
+        &ages_us,
+        askers as _,
+        roles as _,
+        routes as _,
+        contact_ids as _,
+        other_contact_ids as _,
+        positions as _,
+        purposes as _,
+    )
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Up to `limit` reads after a number, in order. Whoever goes on from the last one misses none.
+pub async fn reads(
+    executor: impl PgExecutor<'_>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<ReadRow>, sqlx::Error> {
+    query_as!(
+        ReadRow,
+        "select id, read_at, asked_by, role, route, contact_id, other_contact_id, position,
+            purpose
+        from access
+        where id > $1
+        order by id
+        limit $2",
+        after,
+        limit
+    )
+    .fetch_all(executor)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_finds_no_room_is_counted_and_waits_for_nobody() {
+        let metrics = Arc::new(Metrics::new());
+        let (sender, _noted) = mpsc::channel(2);
+        let log = ReadLog { sender, metrics: metrics.clone() };
+        for _ in 0..5 {
+            log.note(Read {
+                at: Instant::now(),
+                asked_by: "audit".parse().unwrap(),
+                role: Role::Auditor,
+                route: "GET /events".to_owned(),
+                contact_id: None,
+                other_contact_id: None,
+                position: None,
+                purpose: None,
+            });
+        }
+        assert_eq!(metrics.reads_lost.get(), 3);
+        assert!(metrics.text().contains("identity_ledger_access_reads_lost_total 3\n"));
+    }
+}

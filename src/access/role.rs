@@ -1,0 +1,36 @@
+//! What a token is for.
+
+use clap::ValueEnum;
+use std::fmt;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Posts observations, and asks who somebody is.
+    Caller,
+    /// Reads everything, and changes nothing.
+    Auditor,
+    /// May do everything.
+    Operator,
+}
+
+impl Role {
+    pub const ALL: [Self; 3] = [Self::Caller, Self::Auditor, Self::Operator];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Auditor => "auditor",
+            Self::Operator => "operator",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}

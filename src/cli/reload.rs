@@ -1,0 +1,30 @@
+//! SIGHUP: tokens and certificate are read again.
+
+use crate::access::Gate;
+use crate::http::Tls;
+use std::io;
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// From here on the signal does not end the process.
+pub fn listen() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
+/// Reads both again at each signal. What cannot be read stays as it was, and the log says so.
+pub async fn reload(mut hangup: Signal, gate: Option<Arc<Gate>>, tls: Option<Tls>) {
+    while hangup.recv().await.is_some() {
+        if let Some(gate) = &gate {
+            match gate.reopen() {
+                Ok(len) => tracing::info!(tokens_len = len, "SIGHUP: the tokens were read again"),
+                Err(error) => tracing::error!("SIGHUP: the tokens stay as they were: {error:#}"),
+            }
+        }
+        if let Some(tls) = &tls {
+            match tls.reopen() {
+                Ok(()) => tracing::info!("SIGHUP: the TLS certificate was read again"),
+                Err(error) => tracing::error!("SIGHUP: the certificate stays: {error:#}"),
+            }
+        }
+    }
+}

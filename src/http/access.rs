@@ -1,0 +1,155 @@
+//! `GET /access`: which auditors and operators read personal data.
+
+use super::App;
+use super::json::json;
+use super::number::{not_a_number, number};
+use super::problem::{Problem, documented};
+use super::question::{WAIT_MAX, ask, unanswered};
+use crate::access::{ReadRow, reads};
+use crate::ledger::Fault;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use chrono::SecondsFormat;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use utoipa::openapi::{RefOr, response};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
+
+const AFTER: RangeInclusive<i64> = 0..=i64::MAX;
+const LIMIT: RangeInclusive<i64> = 1..=1_000;
+const LIMIT_DEFAULT: i64 = 100;
+
+/// Text, so that an error can say which of them to change.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct WhichReads {
+    /// Reads after this number.
+    #[param(value_type = Option<i64>, minimum = 0, default = 0)]
+    after: Option<String>,
+    /// At most this many reads.
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 1_000, default = 100)]
+    limit: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Reads<'a> {
+    reads: Vec<ReadTold<'a>>,
+    /// Where to go on. Null where this page is not full.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Read)]
+struct ReadTold<'a> {
+    /// No gaps, in the order that they were put on record.
+    #[schema(minimum = 1)]
+    id: i64,
+    #[schema(format = DateTime)]
+    read_at: String,
+    /// The name of the token.
+    asked_by: &'a str,
+    /// `auditor` or `operator`.
+    role: &'a str,
+    /// Method and pattern of the path.
+    route: &'a str,
+    /// The observation that was asked of, or the customer that a lookup led to.
+    #[schema(required)]
+    contact_id: Option<i64>,
+    /// The other observation, where it was asked of two.
+    #[schema(required)]
+    other_contact_id: Option<i64>,
+    /// The position that the answer holds at, or that a page of events begins after.
+    #[schema(required)]
+    position: Option<i64>,
+    /// As the reader gave it.
+    #[schema(required)]
+    purpose: Option<&'a str>,
+}
+
+/// Who read personal data, when, and why they said they did.
+///
+/// What auditors and operators read with a token, through this API. A read is put on record shortly
+/// after it was answered.
+#[utoipa::path(
+    get,
+    path = "/access",
+    tag = "operators",
+    params(WhichReads),
+    responses(
+        (
+            status = 200,
+            description = "A page of reads",
+            body = Reads,
+            example = json!({
+                "reads": [{
+                    "id": 7,
+                    "readAt": "2026-11-01T12:00:00.000000Z",
+                    "askedBy": "audit-team",
+                    "role": "auditor",
+                    "route": "GET /contacts/{id}/history",
+                    "contactId": 2,
+                    "otherContactId": null,
+                    "position": null,
+                    "purpose": "case 4711",
+                }],
+                "next": "/access?after=7&limit=1",
+            }),
+        ),
+        NoReads,
+    ),
+)]
+pub async fn access(
+    State(app): State<Arc<App>>,
+    which: Result<Query<WhichReads>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(which) = which.map_err(|_| not_a_query())?;
+    let after = number("after", which.after.as_deref(), Some(0), AFTER)?;
+    let limit = number("limit", which.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
+    let found = ask(WAIT_MAX, async {
+        // Only a node of the database's own version knows what it has there.
+        app.reader.position().await?;
+        Ok::<_, Fault>(reads(app.reader.sessions(), after, limit).await?)
+    });
+    Ok(paged(&found.await?, limit))
+}
+
+struct NoReads;
+
+impl IntoResponses for NoReads {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        let others = [not_a_number("limit", LIMIT), not_a_query()];
+        documented(others.into_iter().chain(unanswered()))
+    }
+}
+
+fn paged(rows: &[ReadRow], limit: i64) -> Response {
+    let is_full = i64::try_from(rows.len()) == Ok(limit);
+    let last = rows.last().filter(|_| is_full);
+    json(&Reads {
+        reads: rows.iter().map(told).collect(),
+        next: last.map(|last| format!("/access?after={}&limit={limit}", last.id)),
+    })
+}
+
+fn told(row: &ReadRow) -> ReadTold<'_> {
+    ReadTold {
+        id: row.id,
+        read_at: row.read_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        asked_by: &row.asked_by,
+        role: &row.role,
+        route: &row.route,
+        contact_id: row.contact_id,
+        other_contact_id: row.other_contact_id,
+        position: row.position,
+        purpose: row.purpose.as_deref(),
+    }
+}
+
+fn not_a_query() -> Problem {
+    Problem::bad_request("Send each parameter once, as in /access?after=0&limit=100.")
+}

@@ -1,0 +1,122 @@
+//! Every route, and who may ask it: one table, of which the router and the OpenAPI document are
+//! made. A route cannot be added without its row.
+
+use super::guard::{Guard, Note, Who, guard, refusals};
+use super::noted::purpose_parameter;
+use super::{
+    Access, App, access, contacts, docs, erase, events, health, history, identify, ledger, lookup,
+    measure, personal_data, proof, why,
+};
+use crate::access::Role;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use std::sync::Arc;
+use utoipa::OpenApi as _;
+use utoipa::openapi::path::{Operation, PathItem, Paths};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{OpenApi, Ref};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
+
+/// What the OpenAPI document calls the tokens.
+const SCHEME: &str = "token";
+
+const CALLERS: Who = Who::Holders(&[Role::Caller]);
+const CALLERS_AND_AUDITORS: Who = Who::Holders(&[Role::Caller, Role::Auditor]);
+const AUDITORS: Who = Who::Holders(&[Role::Auditor]);
+const OPERATORS: Who = Who::Holders(&[]);
+
+type Row = (Who, Note, UtoipaMethodRouter<Arc<App>>);
+
+/// Operators may ask all of it.
+fn table() -> Vec<Row> {
+    vec![
+        // An event by itself says who asked.
+        (CALLERS, Note::Nothing, routes!(identify::identify)),
+        (CALLERS_AND_AUDITORS, Note::Reads, routes!(lookup::lookup)),
+        (AUDITORS, Note::Reads, routes!(contacts::contact)),
+        (AUDITORS, Note::Reads, routes!(history::history)),
+        (AUDITORS, Note::Reads, routes!(why::why)),
+        (AUDITORS, Note::Reads, routes!(personal_data::personal_data)),
+        // As for an observation, the event says who.
+        (OPERATORS, Note::Nothing, routes!(erase::erase)),
+        (AUDITORS, Note::Reads, routes!(events::events)),
+        (AUDITORS, Note::Nothing, routes!(ledger::ledger)),
+        // What holds us to the ledger is for everybody: a signature and hashes, and nobody's data.
+        (Who::Anybody, Note::Nothing, routes!(ledger::checkpoint)),
+        (Who::Anybody, Note::Nothing, routes!(ledger::key)),
+        (AUDITORS, Note::Nothing, routes!(proof::inclusion)),
+        (AUDITORS, Note::Nothing, routes!(proof::consistency)),
+        (OPERATORS, Note::Nothing, routes!(access::access)),
+        (Who::Anybody, Note::Nothing, routes!(health::live)),
+        (Who::Anybody, Note::Nothing, routes!(health::ready)),
+        (Who::ThisMachine, Note::Nothing, routes!(measure::metrics)),
+    ]
+}
+
+/// All routes, guarded where there are tokens, and the document that describes them.
+pub fn routes(access: Option<&Access>) -> (Router<Arc<App>>, OpenApi) {
+    let mut api = docs::Api::openapi();
+    let components = api.components.get_or_insert_default();
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "Made by `identity-ledger token new`. A service without a tokens file asks for none.",
+    ));
+    let scheme = SecurityScheme::Http(scheme.build());
+    components.security_schemes.insert(SCHEME.to_owned(), scheme.into());
+    components.responses.extend(refusals());
+
+    let mut router = OpenApiRouter::with_openapi(api);
+    for (who, note, mut route) in table() {
+        describe(&mut route.1, who, note);
+        router = router.routes(match access {
+            Some(access) => {
+                let state = Arc::new(Guard { who, note, access: access.clone() });
+                route.map(|route| route.route_layer(from_fn_with_state(state, guard)))
+            }
+            None => route,
+        });
+    }
+    router.split_for_parts()
+}
+
+/// The document, and a page to browse it. It says what anybody can read in the source, so anybody
+/// may.
+pub fn pages(router: Router<Arc<App>>, openapi: &OpenApi) -> Router<Arc<App>> {
+    let document = docs::document(openapi);
+    router
+        .route("/openapi.json", get(async || document))
+        .route("/docs", get(docs::to_index))
+        .route("/docs/", get(docs::index))
+        .route("/docs/{*file}", get(docs::file))
+}
+
+/// Says in the document who may ask.
+fn describe(paths: &mut Paths, who: Who, note: Note) {
+    for operation in paths.paths.values_mut().flat_map(operations) {
+        operation.security = Some(requirements(who));
+        if note == Note::Reads {
+            operation.parameters.get_or_insert_default().push(purpose_parameter().into());
+        }
+        if who != Who::Anybody {
+            let refusals = refusals().into_keys().map(|status| {
+                let reference = Ref::from_response_name(&status);
+                (status, reference.into())
+            });
+            operation.responses.responses.extend(refusals);
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete]
+        .into_iter()
+        .flatten()
+}
+
+/// A token of any of these roles will do. One that names none says that no token will do, too.
+fn requirements(who: Who) -> Vec<SecurityRequirement> {
+    let open = matches!(who, Who::ThisMachine).then(SecurityRequirement::default);
+    let roles = who.roles().map(|role| SecurityRequirement::new(SCHEME, [role.as_str()]));
+    open.into_iter().chain(roles).collect()
+}
