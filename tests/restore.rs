@@ -190,6 +190,11 @@ async fn a_lost_ledger_is_gone_on_with_and_nothing_is_given_out_twice() {
     let aside = lost.key.dir().join(format!("ledger.checkpoint.lost-{position}"));
     assert_eq!(fs::read_to_string(aside).unwrap(), kept, "the evidence is kept");
 
+    // The numbers of reads have gone on, too.
+    let reads = query_scalar("select id from access where route = 'restore --accept-loss'");
+    let read: i64 = reads.fetch_one(&mut left.owner().await).await.unwrap();
+    assert!(read >= 1_000_000_000, "{read}");
+
     // Whoever was forgotten stays so.
     assert_eq!(service.get(&format!("/contacts/{}", lost.forgotten_id)).await.status(), 410);
     assert_eq!(service.lookup(&lost.forgotten).await.status(), 404);

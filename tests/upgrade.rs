@@ -13,7 +13,7 @@ use std::time::Duration;
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
-const QUESTIONS: [&str; 13] = [
+const QUESTIONS: [&str; 15] = [
     "/health/ready",
     "/contacts/1",
     "/contacts/1?as_of=3",
@@ -22,6 +22,8 @@ const QUESTIONS: [&str; 13] = [
     "/contacts/1/why?with=2",
     "/events",
     "/events?kind=ContactObserved&contact=1",
+    "/access",
+    "/contacts/1/personal-data",
     "/ledger",
     "/ledger/checkpoint",
     "/ledger/proof/inclusion?position=1",
