@@ -136,12 +136,13 @@ async fn a_database_newer_than_the_binary_is_refused() {
     }
 }
 
-/// Every command that only looks, `export` as it creates no ledger either.
-const LOOKS: [&[&str]; 7] = [
+/// Every command that only looks, `export` and `backup` as they create no ledger either.
+const LOOKS: [&[&str]; 8] = [
     &["history", "1"],
     &["why", "1", "2"],
     &["verify"],
     &["export", "to"],
+    &["backup", "to"],
     &["rules", "show"],
     &["rules", "list"],
     &["rules", "diff", RULES_FILE],

@@ -77,7 +77,8 @@ struct Events<'a> {
 
 /// The events of the ledger in order, each with the identifiers that were observed.
 ///
-/// Positions have no gaps and are in commit order: whoever goes on from the last one misses none.
+/// Positions are in commit order, and have no gaps but before a `LedgerRestored`: whoever goes on from
+/// the last one misses none.
 /// The header `accept` says in which form they are sent:
 ///
 /// - `application/json`: a page at a time.

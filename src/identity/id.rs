@@ -32,12 +32,13 @@ macro_rules! number {
 }
 
 number! {
-    /// Where an event stands in the ledger: no gaps, in commit order. The default is before all.
+    /// Where an event stands in the ledger: in commit order, without gaps but where a loss was accepted.
+    /// The default is before all.
     #[derive(Default)]
     Position
 }
 number! {
-    /// The number of an accepted `/identify` request: no gaps.
+    /// The number of an accepted `/identify` request: no gaps, but where a loss was accepted.
     ObservationId
 }
 number! {

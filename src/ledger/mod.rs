@@ -1,6 +1,7 @@
 //! What is remembered: the append-only tables of one ledger, in one Postgres schema.
 //!
-//! Promises: positions have no gaps and are in commit order; what is written stays as it is.
+//! Promises: positions are in commit order, without gaps but where a loss was accepted; what is
+//! written stays as it is.
 //! Never: decides anything, or updates or deletes an event.
 
 mod copy_out;

@@ -21,6 +21,12 @@ const SERVER_VERSION_MIN: i32 = 14;
 /// Every error is one line that says what to do.
 pub async fn open(database: &Database) -> anyhow::Result<()> {
     let mut owner = connect(database).await?;
+    let recovering = query_scalar!(r#"select pg_is_in_recovery() as "is!""#);
+    ensure!(
+        !recovering.fetch_one(&mut owner).await?,
+        "Postgres takes no writes: it is a replica, or still restores an archive; try again when it \
+         has come to the end"
+    );
     // Two services may start at once on a new database.
     query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
     create_schema(&mut owner, database).await?;
