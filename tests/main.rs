@@ -25,4 +25,5 @@ mod rules;
 mod seal;
 mod tampering;
 mod tls;
+mod traces;
 mod two_nodes;
