@@ -1,6 +1,6 @@
 //! Section 7: rebuilding the largest ledger, and changing its rules under load.
 
-use crate::load::{self, Arrivals, Plan};
+use crate::load::{self, Arrivals, Plan, Shown};
 use crate::postgres::{Cloned, Server, copy_out, execute};
 use crate::ran::latencies_ms;
 use crate::report::{Report, Table};
@@ -175,6 +175,7 @@ struct Segment {
 
 async fn segment(service: &Service, traffic: &Traffic) -> anyhow::Result<Segment> {
     let plan = Plan {
+        shown: Shown::default(),
         address: service.address,
         arrivals: Arrivals::Open { per_second: REQUESTS_PER_SECOND },
         warm_up: Duration::ZERO,

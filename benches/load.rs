@@ -17,8 +17,17 @@ use tokio::time::{Instant, sleep_until};
 pub struct Plan {
     pub address: SocketAddr,
     pub arrivals: Arrivals,
+    pub shown: Shown,
     pub warm_up: Duration,
     pub measured: Duration,
+}
+
+/// What requests show beside their body.
+#[derive(Clone, Default)]
+pub struct Shown {
+    pub token: Option<String>,
+    /// An Idempotency-Key of its own with each request.
+    pub has_keys: bool,
 }
 
 pub enum Arrivals {
@@ -47,6 +56,10 @@ struct Run<'a> {
 
 struct Connection {
     stream: TcpStream,
+    /// Of each request, down to the first header that is not always the same.
+    head: String,
+    /// What idempotency keys begin with, and how many there were.
+    keys: Option<(u64, u64)>,
     body: Vec<u8>,
     request: Vec<u8>,
     response: Vec<u8>,
@@ -60,7 +73,7 @@ pub async fn run<T>(
 ) -> anyhow::Result<(Outcome, T, T)> {
     let mut connections = Vec::new();
     for _ in 0..traffic.callers_len {
-        connections.push(Connection::open(plan.address).await?);
+        connections.push(Connection::open(plan.address, &plan.shown).await?);
     }
     let start = Instant::now();
     let begin = start + plan.warm_up;
@@ -92,7 +105,7 @@ pub async fn ask<'a>(
     address: SocketAddr,
     paths: impl IntoIterator<Item = &'a String>,
 ) -> anyhow::Result<Histogram<u64>> {
-    let mut connection = Connection::open(address).await?;
+    let mut connection = Connection::open(address, &Shown::default()).await?;
     let mut latencies_us = latencies()?;
     for path in paths {
         let asked = Instant::now();
@@ -155,10 +168,18 @@ impl Run<'_> {
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    async fn open(address: SocketAddr, shown: &Shown) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await.context("cannot connect to the service")?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, body: Vec::new(), request: Vec::new(), response: Vec::new() })
+        let mut head = "POST /identify HTTP/1.1\r\nhost: ledger\r\n\
+            content-type: application/json\r\n"
+            .to_owned();
+        if let Some(token) = &shown.token {
+            head += &format!("authorization: Bearer {token}\r\n");
+        }
+        let keys = shown.has_keys.then(|| (fastrand::u64(..), 0));
+        let (body, request, response) = Default::default();
+        Ok(Self { stream, head, keys, body, request, response })
     }
 
     /// Whether the service answered 200.
@@ -187,7 +208,7 @@ impl Connection {
     }
 
     fn write_request(&mut self, seen: Seen) -> std::io::Result<()> {
-        let Self { body, request, .. } = self;
+        let Self { head, keys, body, request, .. } = self;
         body.clear();
         match (seen.email.map(EmailOf), seen.phone.map(PhoneOf)) {
             (Some(email), Some(phone)) => {
@@ -198,12 +219,12 @@ impl Connection {
             (None, None) => unreachable!("a request has an email or a phone number"),
         }
         request.clear();
-        write!(
-            request,
-            "POST /identify HTTP/1.1\r\nhost: ledger\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n",
-            body.len()
-        )?;
+        request.extend_from_slice(head.as_bytes());
+        if let Some((series, number)) = keys {
+            *number += 1;
+            write!(request, "idempotency-key: {series:016x}-{number:08x}\r\n")?;
+        }
+        write!(request, "content-length: {}\r\n\r\n", body.len())?;
         request.extend_from_slice(body);
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Arguments name the sections to run; none means all. stdout has the table, stderr progress.
 
+mod access;
 mod change;
 mod generate;
 mod history;
@@ -25,8 +26,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-const SECTIONS: [&str; 9] =
-    ["line", "ceiling", "identify", "growth", "big", "memory", "rules", "proof", "past"];
+const SECTIONS: [&str; 10] =
+    ["line", "ceiling", "identify", "growth", "big", "memory", "rules", "proof", "past", "access"];
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -98,6 +99,9 @@ async fn bench() -> anyhow::Result<()> {
     }
     if wants("past") {
         past::past(&server, &dir, &mut report).await?;
+    }
+    if wants("access") {
+        access::access(&server, &dir, &mut report).await?;
     }
     server.drop_run().await?;
     report.publish(&dir.join("report.json"))

@@ -1,6 +1,6 @@
 //! One run: a service of its own on a database of its own, under load, with what it cost.
 
-use crate::load::{self, Arrivals, Outcome, Plan};
+use crate::load::{self, Arrivals, Outcome, Plan, Shown};
 use crate::machine::{CpuTime, Memory, cores};
 use crate::postgres::{Cloned, Server};
 use crate::report::{Report, Table};
@@ -15,6 +15,7 @@ pub struct Trial {
     pub label: String,
     pub traffic: Traffic,
     pub arrivals: Arrivals,
+    pub shown: Shown,
     /// More flags for the service.
     pub flags: Vec<String>,
     pub warm_up: Duration,
@@ -50,6 +51,7 @@ impl Trial {
             label: label.into(),
             traffic,
             arrivals: Arrivals::Closed,
+            shown: Shown::default(),
             flags: Vec::new(),
             warm_up: Duration::from_secs(2),
             measured: Duration::from_secs(4),
@@ -64,6 +66,7 @@ impl Trial {
         let plan = Plan {
             address: service.address,
             arrivals: self.arrivals,
+            shown: self.shown,
             warm_up: self.warm_up,
             measured: self.measured,
         };
@@ -73,7 +76,7 @@ impl Trial {
             Ok(Probe { cpu, batches, wal_bytes: server.wal_bytes().await? })
         };
         let (outcome, before, after) = load::run(&plan, &self.traffic, probe).await?;
-        let unsealed_len = service.unsealed_len().await?;
+        let unsealed_len = service.unsealed_len(plan.shown.token.as_deref()).await?;
         let (first, last) = (before.batches, after.batches);
         let ran = Ran {
             label: self.label,

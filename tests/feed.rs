@@ -75,23 +75,8 @@ async fn lines(service: &Service, path: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-async fn pages(service: &Service, path: &str) -> Vec<Value> {
-    let mut next = Some(path.to_owned());
-    let mut entries = Vec::new();
-    while let Some(path) = next {
-        let mut page = service.get_json(&path).await;
-        entries.append(page["events"].as_array_mut().unwrap());
-        next = page["next"].as_str().map(str::to_owned);
-    }
-    entries
-}
-
 fn positions(entries: &[Value]) -> Vec<i64> {
     entries.iter().map(|entry| entry["event"]["position"].as_i64().unwrap()).collect()
-}
-
-async fn head(service: &Service) -> i64 {
-    service.get("/contacts/1").await.headers()["ledger-position"].to_str().unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -115,7 +100,7 @@ async fn no_position_is_skipped_or_repeated_while_two_nodes_write() {
         }
     });
     let readers = (0..20).map(async |_| {
-        let before = head(&nodes[0]).await;
+        let before = nodes[0].position().await;
         let read = lines(&nodes[0], "/events").await;
         assert!(read.len() as i64 >= before, "up to the head at least");
         assert!(positions(&read).into_iter().eq(1..=read.len() as i64), "gap-free from the first");
@@ -123,7 +108,7 @@ async fn no_position_is_skipped_or_repeated_while_two_nodes_write() {
     let write_and_end = async {
         join_all(writers).await;
         nodes[0].identify(&Seen::new("last@x", "")).await;
-        head(&nodes[0]).await
+        nodes[0].position().await
     };
     let (last, _) = tokio::join!(write_and_end, join_all(readers));
     for (listener, first) in listeners.iter_mut().zip([1, 41, 101]) {
@@ -131,7 +116,7 @@ async fn no_position_is_skipped_or_repeated_while_two_nodes_write() {
         assert!(heard.into_iter().eq(first..=last), "each once and in order");
     }
     let whole = lines(&nodes[1], "/events").await;
-    assert_eq!(whole, pages(&nodes[0], "/events?limit=97").await);
+    assert_eq!(whole, nodes[0].pages("/events?limit=97").await);
     assert!(positions(&whole).into_iter().eq(1..=last));
 }
 
@@ -188,7 +173,7 @@ async fn every_form_can_be_filtered_by_kind_and_by_contact() {
         ("contact=999999".to_owned(), vec![]),
     ] {
         assert_eq!(lines(&service, &format!("/events?{query}")).await, expected);
-        assert_eq!(pages(&service, &format!("/events?limit=3&{query}")).await, expected);
+        assert_eq!(service.pages(&format!("/events?limit=3&{query}")).await, expected);
         let mut listener = Listener::start(&service, &format!("/events?{query}"), None).await;
         for entry in expected {
             assert_eq!(listener.next().await.unwrap().entry, entry);
@@ -221,8 +206,8 @@ async fn a_page_leads_to_the_next_however_its_numbers_were_written() {
     let service = Service::start(&ledger.url);
     service.identify(&Seen::new("a@x", "1")).await;
     service.identify(&Seen::new("a@x", "2")).await;
-    let whole = pages(&service, "/events?contact=1").await;
-    assert_eq!(pages(&service, "/events?limit=%2B1&contact=%2B1").await, whole);
+    let whole = service.pages("/events?contact=1").await;
+    assert_eq!(service.pages("/events?limit=%2B1&contact=%2B1").await, whole);
     assert!(whole.len() > 1);
 }
 

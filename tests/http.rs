@@ -32,16 +32,7 @@ async fn the_number_of_any_observation_leads_to_its_identity() {
 #[tokio::test]
 async fn the_events_come_in_order_page_by_page_with_identifiers_beside_them() {
     let (_ledger, service) = with_history().await;
-    let mut path = "/events?limit=2".to_owned();
-    let mut events = Vec::new();
-    loop {
-        let mut page = service.get_json(&path).await;
-        events.append(page["events"].as_array_mut().unwrap());
-        match page["next"].as_str() {
-            Some(next) => path = next.to_owned(),
-            None => break,
-        }
-    }
+    let events = service.pages("/events?limit=2").await;
     let positions: Vec<_> = events.iter().map(|entry| entry["event"]["position"].clone()).collect();
     assert_eq!(positions, [1, 2, 3, 4, 5, 6]);
     assert_eq!(events[0]["event"]["kind"], "RulesActivated");

@@ -28,11 +28,6 @@ async fn put_in_force(ledger: &TestLedger, document: &str) {
     activate(&ledger.database, order).await.unwrap();
 }
 
-async fn head(service: &Service) -> String {
-    let response = service.get("/contacts/1").await;
-    response.headers()["ledger-position"].to_str().unwrap().to_owned()
-}
-
 /// As `random_observations`, some of them in another spelling.
 fn respelled(seed: u64, len: usize) -> Vec<Seen> {
     let mut all = random_observations(seed, len, 14);
@@ -111,14 +106,7 @@ async fn a_moment_that_has_not_come_or_cannot_be_read_is_refused() {
 }
 
 async fn history(service: &Service, id: i64, limit: i64) -> Vec<Value> {
-    let mut next = Some(format!("/contacts/{id}/history?limit={limit}"));
-    let mut entries = Vec::new();
-    while let Some(path) = next {
-        let mut page = service.get_json(&path).await;
-        entries.append(page["events"].as_array_mut().unwrap());
-        next = page["next"].as_str().map(str::to_owned);
-    }
-    entries
+    service.pages(&format!("/contacts/{id}/history?limit={limit}")).await
 }
 
 #[tokio::test]
@@ -247,14 +235,17 @@ async fn answers_of_the_past_stand_across_rule_changes() {
             service.identify(seen).await;
         }
         let len = (known.len() as i64 / 2 + 1) * 20;
-        known.push((head(&service).await, service.contacts(len).await));
+        known.push((service.position().await, service.contacts(len).await));
         put_in_force(&ledger, rules).await;
-        known.push((head(&service).await, service.contacts(len).await));
+        known.push((service.position().await, service.contacts(len).await));
     }
     let mut remapped = 0;
     for (position, answers) in &known {
         for (expected, number) in answers.iter().zip(1..) {
-            assert_eq!(service.contact_as_of(number, position).await.as_ref(), Some(expected));
+            assert_eq!(
+                service.contact_as_of(number, &position.to_string()).await.as_ref(),
+                Some(expected)
+            );
             remapped += usize::from(service.contact(number).await != *expected);
         }
     }
@@ -310,7 +301,7 @@ async fn what_stands_between_two_customers_is_told_by_rules() {
     for (email, number) in [("a@x", "0301005"), ("b@x", "030 1005"), ("B@x", "7"), ("c@x", "8")] {
         service.identify(&Seen::new(email, number)).await;
     }
-    let linked_at = head(&service).await;
+    let linked_at = service.position().await;
     put_in_force(&ledger, PHONES_ONLY).await;
     let why = service.get_json("/contacts/1/why?with=3").await;
     assert_eq!(why["linked"], false);

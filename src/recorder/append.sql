@@ -43,8 +43,6 @@ retried as (
     select r.key, r.observation_id
     from moved_head
     cross join unnest($23::uuid[], $24::bigint[]) as r (key, observation_id)
-    -- Where the key was there, its time was over.
-    on conflict (key) do update set observation_id = excluded.observation_id
 ),
 demoted as (
     select d.id, d.primary_id

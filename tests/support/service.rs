@@ -182,6 +182,24 @@ impl Service {
         self.get(path).await.json().await.unwrap()
     }
 
+    /// All events, from this page on to the last one.
+    pub async fn pages(&self, path: &str) -> Vec<Value> {
+        let mut next = Some(path.to_owned());
+        let mut entries = Vec::new();
+        while let Some(path) = next {
+            let mut page = self.get_json(&path).await;
+            entries.append(page["events"].as_array_mut().unwrap());
+            next = page["next"].as_str().map(str::to_owned);
+        }
+        entries
+    }
+
+    /// Of the last event, once there is an observation.
+    pub async fn position(&self) -> i64 {
+        let response = self.get("/contacts/1").await;
+        response.headers()["ledger-position"].to_str().unwrap().parse().unwrap()
+    }
+
     /// The answer to an observation, which must be 200.
     pub async fn identify(&self, seen: &Seen) -> Contact {
         let response = self.try_identify(seen).await.unwrap();
