@@ -1,18 +1,16 @@
 //! Forgetting a person: what is gone, what is left, and that everybody else is as before.
 
 use crate::support::{
-    Contact, Seen, Service, SigningKey, TestLedger, command, random_observations, refuses,
-    scratch_dir, succeeds,
+    Contact, Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds,
 };
 use futures_util::future::join_all;
-use identity_ledger::identity::{DEFAULT_RULES, ObservationId, Rules};
-use identity_ledger::ledger::{Database, hold_erasures};
+use identity_ledger::audit;
+use identity_ledger::identity::{DEFAULT_RULES, Rules};
+use identity_ledger::ledger::hold_erasures;
 use identity_ledger::rebuild::{Order, activate, impact, rebuild};
-use identity_ledger::{audit, erasure};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query_scalar};
+use sqlx::{Connection as _, query_scalar};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 const EMAIL: &str = "canary@x.org";
 const OTHER_EMAIL: &str = "kanarie@x.org";
@@ -395,146 +393,4 @@ async fn the_command_asks_before_it_forgets() {
     }
     let verified = succeeds(command(&["verify"]).args(url));
     assert!(verified.contains("erased: 3 observations"), "{verified}");
-}
-
-/// Every table, those of Postgres' own among them, that holds one of the values in any column.
-async fn traces(superuser: &mut PgConnection) -> Vec<String> {
-    let tables = "
-        select format('%I.%I', n.nspname, c.relname)
-        from pg_class as c
-        join pg_namespace as n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'm')
-        order by 1";
-    let tables: Vec<String> = query_scalar(tables).fetch_all(&mut *superuser).await.unwrap();
-    let mut traces = Vec::new();
-    for table in tables {
-        for value in [EMAIL, OTHER_EMAIL, NUMBER] {
-            let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
-            let find = format!(
-                "select exists (
-                    select from {table} as t
-                    where position('{value}' in t::text) > 0 or position('{hex}' in t::text) > 0
-                )"
-            );
-            let found: bool =
-                query_scalar(AssertSqlSafe(find)).fetch_one(&mut *superuser).await.unwrap();
-            traces.extend(found.then(|| format!("{value} in {table}")));
-        }
-    }
-    traces
-}
-
-/// The files of the database that hold one of the values.
-async fn files(superuser: &mut PgConnection) -> Vec<String> {
-    sqlx::raw_sql("checkpoint").execute(&mut *superuser).await.unwrap();
-    let dir = "
-        select current_setting('data_directory') || '/base/' || oid
-        from pg_database
-        where datname = current_database()";
-    let dir: String = query_scalar(dir).fetch_one(superuser).await.unwrap();
-    let holds = |path: &Path| {
-        let content = std::fs::read(path).unwrap();
-        let has = |value: &str| content.windows(value.len()).any(|bytes| bytes == value.as_bytes());
-        [EMAIL, OTHER_EMAIL, NUMBER].into_iter().any(has)
-    };
-    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| holds(path)).map(|path| path.display().to_string()).collect()
-}
-
-#[tokio::test]
-async fn no_trace_is_left_of_what_was_erased() {
-    let ledger = TestLedger::new().await;
-    let args = ["--database-url", &ledger.url, "--log-level", "trace"];
-    let service = Service::start_with(&args);
-    let canaries = [(EMAIL, NUMBER), (OTHER_EMAIL, NUMBER), (EMAIL, ""), ("", NUMBER)];
-    for (seen, n) in random_observations(6, 600, 200).iter().zip(0..) {
-        service.identify(seen).await;
-        if n % 150 == 60 {
-            let (email, number) = canaries[n / 150];
-            service.identify(&Seen::new(email, number)).await;
-        }
-    }
-    let mut superuser = ledger.superuser().await;
-    let analyze = "analyze observation; analyze contact; analyze event";
-    sqlx::raw_sql(analyze).execute(&mut superuser).await.unwrap();
-    let before = traces(&mut superuser).await;
-    assert!(before.iter().all(|it| it.contains("ledger.contact") || it.contains("observation")));
-    assert_eq!(before.len(), 6, "{before:?}");
-    assert_eq!(service.erase(62).await.status(), 200);
-    assert_eq!(traces(&mut superuser).await, [""; 0]);
-
-    // Nor is it in the files, once those are written anew: docs/personal-data.md says how.
-    erasure::sweep(&ledger.database).await.unwrap();
-    rebuild(&ledger.database).await.unwrap();
-    sqlx::raw_sql("vacuum full observation").execute(&mut superuser).await.unwrap();
-    assert_eq!(files(&mut superuser).await, [""; 0]);
-
-    let dir = scratch_dir();
-    let export = dir.path().join("export");
-    let url = ["--database-url", &ledger.url];
-    succeeds(command(&["export", "--observations"]).arg(&export).args(url));
-    let exported = std::fs::read_to_string(export.join("observations.ndjson")).unwrap();
-    let events = std::fs::read_to_string(export.join("events.ndjson")).unwrap();
-    let metrics = service.get("/metrics").await.text().await.unwrap();
-    let lines = [("accept", "application/x-ndjson".to_owned())];
-    let feed = service.get_with("/events", &lines).await.text().await.unwrap();
-    assert!(feed.lines().last().unwrap().contains("ContactErased"), "all of it");
-    assert_eq!(exported.lines().count(), 600);
-    for value in [EMAIL, OTHER_EMAIL, NUMBER] {
-        for kept in [&exported, &events, &metrics, &feed, &service.log()] {
-            assert!(!kept.contains(value));
-        }
-    }
-    audit::verify(&ledger.database).await.unwrap();
-}
-
-/// On the private server erasing has a role of its own.
-#[tokio::test]
-async fn the_role_that_erases_may_do_nothing_else() {
-    let dir = scratch_dir();
-    let data_dir = dir.path().join("data");
-    let service = Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
-    service.identify(&Seen::new(EMAIL, NUMBER)).await;
-    service.identify(&Seen::new("b@x.org", "2")).await;
-    let database = Database::private(&data_dir.join("socket"), "ledger".parse().unwrap());
-    let mut eraser = database.eraser().await.unwrap();
-    for refused in [
-        "insert into observation (id, position, observed_at, email, salt) values (9, 9, now(), 'a@x', '')",
-        "update observation set email = 'other@x.org'",
-        "update observation set id = id + 1, email = null, phone_number = null, salt = null",
-        "update observation set observed_at = now()",
-        "delete from observation",
-        "truncate observation",
-        "update event set line = line",
-        "delete from event",
-        "truncate event",
-        "update head set rules_digest = ''",
-        "update head set observation_id = 7",
-        "delete from head",
-        "insert into contact (id, created_at, updated_at) values (9, now(), now())",
-        "delete from contact",
-        "drop table contact",
-        "select document from rules",
-        "insert into rules (digest, name, version, document) values ('', '', 1, '')",
-        "select note from checkpoint",
-        "update tile set hashes = ''",
-        "create table more (id bigint)",
-        "alter table observation disable trigger erased_only",
-    ] {
-        let error = sqlx::raw_sql(refused).execute(&mut eraser).await.unwrap_err();
-        let code = error.as_database_error().unwrap().code().unwrap().into_owned();
-        assert_eq!(code, "42501", "{refused}");
-    }
-    // Half an observation is none.
-    let half = sqlx::raw_sql("update observation set salt = null").execute(&mut eraser).await;
-    assert_eq!(half.unwrap_err().as_database_error().unwrap().code().unwrap(), "23514");
-    assert_eq!(service.erase(1).await.status(), 200);
-    assert_eq!(service.contact(2).await.emails, ["b@x.org"]);
-    rebuild(&database).await.unwrap();
-    let id = ObservationId::new(2);
-    let reason = "customer-request".parse().unwrap();
-    let erased = erasure::erase(&database, id, &reason, None).await.unwrap();
-    assert_eq!((erased.primary_id.get(), erased.contacts_len), (2, 1));
-    audit::verify(&database).await.unwrap();
-    assert!(service.stop().success());
 }

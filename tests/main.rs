@@ -27,5 +27,6 @@ mod rules;
 mod seal;
 mod tampering;
 mod tls;
+mod traces;
 mod two_nodes;
 mod upgrade;

@@ -241,3 +241,38 @@ proptest! {
         prop_assert!(ledger.decided_again().is_err());
     }
 }
+
+/// Nobody else can be kept in the identity of who was erased since: an erasure takes all of it.
+#[test]
+fn a_difference_that_is_left_out_is_found_beside_an_erasure() {
+    let seen = |email: &str, number: &str| {
+        Identifiers::new(Some(Email::recorded(email)), Some(PhoneNumber::recorded(number))).unwrap()
+    };
+    let all = [("A0@x", "01"), ("a0@x", "02"), ("A2@x", "03"), ("a2@x", "03"), ("a3@x", "04")];
+    let steps = |erased: usize| {
+        let mut ledger = Ledger::walked(vec![
+            Step::Observe(all.iter().map(|(email, number)| seen(email, number)).collect()),
+            Step::Activate(1),
+        ]);
+        ledger.erase(erased);
+        ledger
+    };
+    for erased in 0..all.len() {
+        let whole = steps(erased);
+        whole.decided_again().unwrap();
+        let is_difference =
+            |fact: &Fact| matches!(fact, Fact::ContactPromoted(_) | Fact::ContactIntroduced(_));
+        let differences = whole.events.iter().filter(|event| is_difference(&event.fact));
+        assert_eq!(differences.clone().count(), 2);
+        for event in differences {
+            let mut ledger = steps(erased);
+            ledger.events.retain(|other| other.position != event.position);
+            let of_erased = event
+                .fact
+                .contact_id()
+                .is_some_and(|contact| ledger.observations[contact.get() as usize - 1].is_none());
+            // Of those who are gone altogether, the events alone bear witness.
+            assert!(of_erased || ledger.decided_again().is_err(), "{erased} {event:?}");
+        }
+    }
+}

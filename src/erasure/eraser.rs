@@ -1,7 +1,7 @@
 //! Erasing for a service: in tasks that do not end with the client that asked.
 
 use super::erase::{Erased, NotErased, erase};
-use super::sweep::sweep;
+use super::sweep::{is_due, sweep};
 use crate::identity::{ObservationId, ReasonCode};
 use crate::ledger::{Database, Fault};
 use std::sync::Arc;
@@ -40,6 +40,9 @@ impl Eraser {
 }
 
 async fn sweep_when_told(database: Database, sweep_wanted: Arc<Notify>) {
+    if is_due(&database).await.unwrap_or(false) {
+        sweep_wanted.notify_one();
+    }
     loop {
         sweep_wanted.notified().await;
         if let Err(error) = sweep(&database).await {
