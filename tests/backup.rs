@@ -4,6 +4,7 @@ use crate::support::{
     Seen, Service, TestLedger, command, random_observations, refuses, scratch_dir, succeeds, until,
 };
 use futures_util::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -240,6 +241,14 @@ async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     fs::remove_dir_all(&unfinished).unwrap();
     succeeds(&mut backup(&ledger, &one));
     assert!(one.join("manifest.json").exists() && !unfinished.exists());
+
+    // Whoever is asked to stop clears it away.
+    let two = dir.path().join("two");
+    let mut stopped = backup(&ledger, &two).stderr(Stdio::null()).spawn().unwrap();
+    until("it is under way", || dir.path().join("two.unfinished/dump").exists());
+    kill_process(Pid::from_child(&stopped), Signal::TERM).unwrap();
+    assert_eq!(stopped.wait().unwrap().code(), Some(1));
+    assert!(!two.exists() && !dir.path().join("two.unfinished").exists());
 }
 
 /// It is in the environment of the programs that are run, which only their user can read.

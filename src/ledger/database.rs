@@ -250,3 +250,23 @@ async fn set(session: &mut PgConnection, settings: String) -> Result<(), sqlx::E
     sqlx::raw_sql(AssertSqlSafe(settings)).execute(session).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Database;
+
+    #[test]
+    fn the_programs_of_postgres_log_in_as_the_owner_does() {
+        let url = "postgres://shop:a%2Fb%20c@[::1]:5433/customers?sslmode=require";
+        let environment = Database::at_url(url, "ledger".parse().unwrap()).unwrap().environment();
+        let expected = [
+            ("PGHOST", "::1"),
+            ("PGPORT", "5433"),
+            ("PGUSER", "shop"),
+            ("PGDATABASE", "customers"),
+            ("PGPASSWORD", "a/b c"),
+            ("PGSSLMODE", "require"),
+        ];
+        assert_eq!(environment, expected.map(|(name, value)| (name, value.to_owned())));
+    }
+}

@@ -48,10 +48,7 @@ pub async fn check(database: &Database) -> anyhow::Result<()> {
     let name = database.ledger().as_str();
     let missing = || format!("there is no ledger {name} in this database; serve creates one");
     let applied = schema::applied(&mut owner).await?.with_context(missing)?;
-    let is_unknown = |version: &&i64| !MIGRATOR.version_exists(**version);
-    if let Some(version) = applied.iter().find(is_unknown) {
-        return Err(schema::newer(*version));
-    }
+    schema::check_known(&applied)?;
     ensure!(
         MIGRATOR.iter().all(|migration| applied.contains(&migration.version)),
         "the ledger {name} is older than this binary; run identity-ledger serve or rebuild of \

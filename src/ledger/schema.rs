@@ -1,8 +1,8 @@
 //! The version of the tables, and what brings them to that of this binary.
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use sqlx::error::BoxDynError;
-use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
+use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::postgres::{PgTypeInfo, PgValueRef};
 use sqlx::{Connection as _, Decode, PgConnection, Postgres, Type, query, query_scalar};
 use std::time::Duration;
@@ -50,8 +50,10 @@ impl<'r> Decode<'r, Postgres> for ThisVersion {
 /// Brings the tables to the version of this binary, all of it in one transaction. Nobody appends or
 /// reads meanwhile.
 pub(super) async fn migrate(owner: &mut PgConnection) -> anyhow::Result<()> {
+    let applied = applied(owner).await?.unwrap_or_default();
+    check_known(&applied)?;
     // Where nothing is missing nobody has to wait.
-    if applied(owner).await? == Some(versions()) {
+    if applied == versions() {
         return Ok(());
     }
     for _ in 0..LOCK_ATTEMPTS {
@@ -102,11 +104,7 @@ async fn lock(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
 }
 
 async fn run(owner: &mut PgConnection) -> anyhow::Result<()> {
-    match MIGRATOR.run(&mut *owner).await {
-        Ok(()) => {}
-        Err(MigrateError::VersionMissing(version)) => return Err(newer(version)),
-        Err(error) => return Err(error).context("cannot migrate the ledger's tables"),
-    }
+    MIGRATOR.run(&mut *owner).await.context("cannot migrate the ledger's tables")?;
     query!("update head set schema_version = $1", schema_version()).execute(owner).await?;
     Ok(())
 }
@@ -115,9 +113,14 @@ fn versions() -> Vec<i64> {
     MIGRATOR.iter().map(|migration| migration.version).collect()
 }
 
-pub(super) fn newer(version: i64) -> anyhow::Error {
-    anyhow!(
-        "the database is newer than this binary (it has migration {version}); \
-         use the identity-ledger that made it, or a newer one"
-    )
+/// Fails where a newer binary has migrated the tables.
+pub(super) fn check_known(applied: &[i64]) -> anyhow::Result<()> {
+    let unknown = applied.iter().find(|version| !MIGRATOR.version_exists(**version));
+    if let Some(version) = unknown {
+        bail!(
+            "the database is newer than this binary (it has migration {version}); \
+             use the identity-ledger that made it, or a newer one"
+        );
+    }
+    Ok(())
 }

@@ -1,11 +1,12 @@
 //! Extends the tree by what is new in the ledger, and signs it.
 
-use super::checkpoint::{Checkpoint, NotACheckpoint};
-use super::outside::{CheckpointDir, OutsideError};
+use super::checkpoint::Checkpoint;
+use super::outside::CheckpointDir;
 use super::proof::{Question, TilesDiffer, TreeHead};
 use super::sealer::Seal;
 use super::store;
 use super::tree::{HASH_LEN, Tile, Tree, edge_of};
+use super::trouble::{HERE_BEFORE, OUTSIDE, Signed, Trouble};
 use crate::identity::{Gaps, Root};
 use crate::ledger::{self, CopiedRows, Fault};
 use sqlx::PgConnection;
@@ -31,52 +32,6 @@ pub struct Growing {
     /// Signed, but beyond what is sealed in the database, as after a crash in mid-seal. The
     /// smallest comes first.
     pub(super) ahead: Vec<Signed>,
-}
-
-/// A checkpoint to agree with.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Signed {
-    head: TreeHead,
-    by: &'static str,
-}
-
-const HERE_BEFORE: &str = "signed before";
-pub const OUTSIDE: &str = "kept outside of the database";
-
-/// Why nothing was signed.
-#[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    #[error(transparent)]
-    Outside(#[from] OutsideError),
-    #[error("the last checkpoint in the database does not count: {0}")]
-    NotACheckpoint(#[from] NotACheckpoint),
-    #[error("the last checkpoint in the database is not what its row says")]
-    RowDiffers,
-    #[error(transparent)]
-    TilesDiffer(#[from] TilesDiffer),
-    #[error(
-        "the database has gone back in time: it has {head} events, and a checkpoint {by} covers \
-         {size}"
-    )]
-    WentBack { head: u64, size: u64, by: &'static str },
-    #[error("the database differs from a checkpoint {by}, among the first {size} events")]
-    Differs { size: u64, by: &'static str },
-    #[error("event {0} is missing")]
-    Missing(i64),
-    #[error(
-        "event {0} accepts a loss, and what was to follow was interrupted: run identity-ledger \
-         restore --accept-loss again"
-    )]
-    NotFinished(i64),
-}
-
-impl Trouble {
-    /// Whether it was found by reading lines, perhaps all of them, and is there to stay.
-    pub fn is_in_lines(&self) -> bool {
-        matches!(self, Self::Differs { .. } | Self::Missing(_))
-    }
 }
 
 impl Growing {

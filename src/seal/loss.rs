@@ -1,10 +1,11 @@
 //! What a database lost that has gone back in time.
 
 use super::checkpoint::Checkpoint;
-use super::grow::{Growing, Trouble};
+use super::grow::Growing;
 use super::key;
 use super::proof::TreeHead;
 use super::sealer::Seal;
+use super::trouble::Trouble;
 use crate::identity::{Gaps, Position};
 use anyhow::Context as _;
 use sqlx::PgConnection;

@@ -16,6 +16,7 @@ mod sealer;
 mod status;
 mod store;
 mod tree;
+mod trouble;
 
 #[cfg(test)]
 mod tests;

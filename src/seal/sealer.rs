@@ -1,10 +1,11 @@
 //! The sealer's task: one at a time over all nodes, beside the write path.
 
-use super::grow::{Growing, OUTSIDE, Trouble};
+use super::grow::Growing;
 use super::key::SigningKey;
 use super::outside::CheckpointDir;
 use super::status::{Sealing, Status};
 use super::store;
+use super::trouble::{OUTSIDE, Trouble};
 use crate::ledger::{Database, Fault};
 use crate::metrics::Metrics;
 use anyhow::bail;

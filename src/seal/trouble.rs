@@ -1,0 +1,53 @@
+//! Why nothing is signed.
+
+use super::checkpoint::NotACheckpoint;
+use super::outside::OutsideError;
+use super::proof::{TilesDiffer, TreeHead};
+use crate::ledger::Fault;
+
+/// A checkpoint to agree with.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed {
+    pub head: TreeHead,
+    pub by: &'static str,
+}
+
+/// By whom it was signed.
+pub const HERE_BEFORE: &str = "signed before";
+pub const OUTSIDE: &str = "kept outside of the database";
+
+/// Why nothing was signed.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error(transparent)]
+    Outside(#[from] OutsideError),
+    #[error("the last checkpoint in the database does not count: {0}")]
+    NotACheckpoint(#[from] NotACheckpoint),
+    #[error("the last checkpoint in the database is not what its row says")]
+    RowDiffers,
+    #[error(transparent)]
+    TilesDiffer(#[from] TilesDiffer),
+    #[error(
+        "the database has gone back in time: it has {head} events, and a checkpoint {by} covers \
+         {size}"
+    )]
+    WentBack { head: u64, size: u64, by: &'static str },
+    #[error("the database differs from a checkpoint {by}, among the first {size} events")]
+    Differs { size: u64, by: &'static str },
+    #[error("event {0} is missing")]
+    Missing(i64),
+    #[error(
+        "event {0} accepts a loss, and what was to follow was interrupted: run identity-ledger \
+         restore --accept-loss again"
+    )]
+    NotFinished(i64),
+}
+
+impl Trouble {
+    /// Whether it was found by reading lines, perhaps all of them, and is there to stay.
+    pub fn is_in_lines(&self) -> bool {
+        matches!(self, Self::Differs { .. } | Self::Missing(_))
+    }
+}
