@@ -49,29 +49,24 @@ async fn accept_loss(
 ) -> anyhow::Result<()> {
     asking::check_somebody_is_here(config.yes, "accept the loss")?;
     let place = Place::open_for_service(database).await?;
-    let acceptance = Acceptance { by: config.operator.by.clone(), reason: reason.to_owned() };
     let found = seal::loss(key_of(&place, config)?).await?;
-    let left = match &found {
-        Found::Nothing => bail!("nothing is lost: the database continues the checkpoint outside"),
-        Found::Accepted { left, .. } => *left,
-        Found::Loss(loss) => loss.left.size.cast_signed(),
-    };
     // Read first: an export that is of no use must not be found out about half way.
     let erasures = match &config.erasures {
-        Some(export) => backup::lost_erasures(&place.database, export, left).await?,
+        Some(export) => backup::lost_erasures(&place.database, export, found.left()).await?,
         None => Vec::new(),
     };
     let position = match found {
+        Found::Accepted { position, .. } => position,
         Found::Loss(loss) => {
             show(&loss, config);
             if !config.yes && !asking::confirmed("Accept that they are lost for ever?").await? {
                 place.close().await?;
                 bail!("not confirmed; nothing was changed");
             }
+            let by = config.operator.by.clone();
+            let acceptance = Acceptance { by, reason: reason.to_owned() };
             backup::accept(&place.database, &loss, acceptance).await?
         }
-        Found::Accepted { position, .. } => position,
-        Found::Nothing => unreachable!("that has ended this"),
     };
     if config.erasures.is_some() {
         let by = &config.operator.by;

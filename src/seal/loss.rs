@@ -26,7 +26,6 @@ pub struct Loss {
 
 /// What there is to accept.
 pub enum Found {
-    Nothing,
     Loss(Box<Loss>),
     /// The event that accepts it stands at this position already, after so many others, and what is
     /// to follow may not be done.
@@ -36,8 +35,8 @@ pub enum Found {
     },
 }
 
-/// Compares the ledger with the checkpoint that is kept outside. Fails where there is none, and where
-/// what is left is not what was signed.
+/// Compares the ledger with the checkpoint that is kept outside. Fails where there is none, where what
+/// is left is not what was signed, and where nothing is lost.
 pub async fn loss(seal: Seal) -> anyhow::Result<Found> {
     let outside = seal.outside.as_ref().context(
         "nobody knows what is lost without the checkpoint that the service keeps outside; give \
@@ -50,7 +49,18 @@ pub async fn loss(seal: Seal) -> anyhow::Result<Found> {
     })?;
     let mut session = seal.database.owner().await?;
     let mut growing = Growing::new(seal);
-    Ok(growing.loss(&mut session, kept).await?)
+    let found = growing.loss(&mut session, kept).await?;
+    found.context("nothing is lost: the database continues the checkpoint outside")
+}
+
+impl Found {
+    /// How many events are left.
+    pub fn left(&self) -> i64 {
+        match self {
+            Self::Loss(loss) => loss.left.size.cast_signed(),
+            Self::Accepted { left, .. } => *left,
+        }
+    }
 }
 
 impl Growing {
@@ -58,25 +68,27 @@ impl Growing {
         &mut self,
         session: &mut PgConnection,
         kept: Checkpoint,
-    ) -> Result<Found, Trouble> {
+    ) -> Result<Option<Found>, Trouble> {
         let tree = match self.resume(session).await {
             Err(Trouble::NotFinished(position)) => {
                 let left = self.gaps.size_at(position) - 1;
-                return Ok(Found::Accepted { position: Position::new(position), left });
+                let position = Position::new(position);
+                return Ok(Some(Found::Accepted { position, left }));
             }
             resumed => resumed?,
         };
         let size = self.reached(session).await?;
         if size >= kept.head.size {
             self.check(session).await?;
-            return Ok(Found::Nothing);
+            return Ok(None);
         }
         // What was signed ends behind what there is.
         self.ahead.clear();
         let (tree, _) = self.extend_to(session, tree, size).await?;
         let left = TreeHead { size, root: tree.root() };
         let position = Position::new(self.gaps.position_at(size.cast_signed()));
-        Ok(Found::Loss(Box::new(Loss { kept, left, position, gaps: self.gaps.clone() })))
+        let loss = Loss { kept, left, position, gaps: self.gaps.clone() };
+        Ok(Some(Found::Loss(Box::new(loss))))
     }
 }
 
