@@ -8,6 +8,7 @@ use crate::projection;
 use anyhow::{Context as _, anyhow, ensure};
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_scalar};
+use std::time::Duration;
 
 /// The role that the service logs in as on the private server.
 pub const SERVICE_ROLE: &str = "identity_ledger";
@@ -15,18 +16,14 @@ pub const SERVICE_ROLE: &str = "identity_ledger";
 pub const ERASER_ROLE: &str = "identity_ledger_eraser";
 
 const SERVER_VERSION_MIN: i32 = 14;
+const RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Makes the ledger ready for appending and reading; creates it where it is missing.
 ///
 /// Every error is one line that says what to do.
 pub async fn open(database: &Database) -> anyhow::Result<()> {
     let mut owner = connect(database).await?;
-    let recovering = query_scalar!(r#"select pg_is_in_recovery() as "is!""#);
-    ensure!(
-        !recovering.fetch_one(&mut owner).await?,
-        "Postgres takes no writes: it is a replica, or still restores an archive; try again when it \
-         has come to the end"
-    );
+    end_of_recovery(&mut owner, database).await?;
     // Two services may start at once on a new database.
     query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
     create_schema(&mut owner, database).await?;
@@ -91,6 +88,26 @@ fn not_reached(database: &Database, error: sqlx::Error) -> anyhow::Error {
     };
     let hint = if database.has_service_role() { "try again" } else { "check DATABASE_URL" };
     anyhow!("{what}; {hint}")
+}
+
+/// Waits for a private server that still restores an archive: were it stopped, it would begin again.
+async fn end_of_recovery(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
+    let mut is_told = false;
+    loop {
+        let recovering = query_scalar!(r#"select pg_is_in_recovery() as "is!""#);
+        if !recovering.fetch_one(&mut *owner).await? {
+            return Ok(());
+        }
+        ensure!(
+            database.has_service_role(),
+            "Postgres takes no writes: it is a replica, or still restores an archive; use the server \
+             that it follows, or try again when it has come to the end"
+        );
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::info!("Postgres still restores an archive: this can take a while");
+        }
+        tokio::time::sleep(RECOVERY_PAUSE).await;
+    }
 }
 
 async fn check_version(session: &mut PgConnection) -> anyhow::Result<()> {
