@@ -15,6 +15,7 @@ use anyhow::{Context as _, ensure};
 use std::fs::read_to_string;
 use std::iter::Peekable;
 use std::path::Path;
+use std::sync::Arc;
 
 /// In events.
 const PAGE_LEN: usize = 8_192;
@@ -37,7 +38,7 @@ struct Folder<'a> {
     observations: Option<Lines>,
     observations_len: u64,
     events: Vec<Event>,
-    erasures: Erasures,
+    erasures: Arc<Erasures>,
     decisions: Decisions,
     signed: Vec<(&'static str, TreeHead)>,
 }
@@ -63,7 +64,7 @@ pub fn verify_folder(
     let observations = dir.join(OBSERVATIONS);
     let has_observations = observations.exists();
     let observations = has_observations.then(|| whole_lines(&observations)).transpose()?;
-    let erasures = erasures(dir)?;
+    let erasures = Arc::new(erasures(dir)?);
     let mut folder = Folder {
         dir,
         tree: TreeCheck::new(None),

@@ -13,6 +13,7 @@ use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, Verif
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use sqlx::{PgPool, query, query_scalar};
+use std::sync::Arc;
 
 /// In events: whole tiles.
 const PAGE_LEN: i64 = 32 * TILE_WIDTH as i64;
@@ -52,7 +53,7 @@ struct Walk {
     /// Where the ledger ended when the walk began, and the tree.
     head: i64,
     sealed: i64,
-    erasures: Erasures,
+    erasures: Arc<Erasures>,
 }
 
 /// Some events, right by themselves, and what is stored of the tree over them.
@@ -84,7 +85,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     let head = ledger::position(&sessions).await?.get();
     let outside = outside.map(|head| ("checkpoint outside", head));
     check_end(head, sealed, outside)?;
-    let erasures = ledger::erasures(&mut *sessions.acquire().await?, 0, head).await?;
+    let erasures = Arc::new(ledger::erasures(&mut *sessions.acquire().await?, 0, head).await?);
     let mut decisions = Decisions::beside(erasures.clone());
     let walk = Walk { database: database.clone(), sessions, head, sealed, erasures };
     let mut steps = Steps {
