@@ -124,7 +124,7 @@ impl Ledger {
     fn decided_again(&self) -> Result<Decisions, Difference> {
         let mut erasures = Erasures::default();
         self.events.iter().for_each(|event| erasures.note(&event.line()));
-        let mut decisions = Decisions::beside(erasures);
+        let mut decisions = Decisions::beside(erasures.into());
         for event in &self.events {
             match &event.fact {
                 Fact::RulesActivated(activated) => {

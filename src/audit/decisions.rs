@@ -8,6 +8,7 @@ use crate::identity::{
 };
 use crate::projection::Replay;
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 /// What the events up to a position say, beside what the resolver says to the observations.
 ///
@@ -26,7 +27,7 @@ pub struct Decisions {
     expected: VecDeque<Fact>,
     /// Or a rule change that cannot be decided as a whole.
     change: Option<RuleChange>,
-    erasures: Erasures,
+    erasures: Arc<Erasures>,
     /// The primaries of identities with observations that are to be erased.
     to_be_erased: HashSet<ContactId>,
     /// Observations whose decisions were made again, those that were believed, and those where
@@ -38,7 +39,7 @@ pub struct Decisions {
 
 impl Decisions {
     /// `erasures` are those of the whole ledger.
-    pub fn beside(erasures: Erasures) -> Self {
+    pub fn beside(erasures: Arc<Erasures>) -> Self {
         Self { erasures, ..Self::default() }
     }
 

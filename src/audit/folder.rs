@@ -16,6 +16,7 @@ use anyhow::{Context as _, ensure};
 use std::fs::read_to_string;
 use std::iter::Peekable;
 use std::path::Path;
+use std::sync::Arc;
 
 /// In events.
 const PAGE_LEN: usize = 8_192;
@@ -39,7 +40,7 @@ struct Folder<'a> {
     numbers: Numbers,
     events: Vec<Event>,
     gaps: Gaps,
-    erasures: Erasures,
+    erasures: Arc<Erasures>,
     decisions: Decisions,
     signed: Vec<(&'static str, TreeHead)>,
 }
@@ -67,6 +68,7 @@ pub fn verify_folder(
     let observations = dir.join(OBSERVATIONS);
     let has_observations = observations.exists();
     let observations = has_observations.then(|| whole_lines(&observations)).transpose()?;
+    let erasures = Arc::new(erasures);
     let mut folder = Folder {
         dir,
         tree: TreeCheck::new(None, gaps.clone()),

@@ -14,6 +14,7 @@ use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, Verif
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use sqlx::{PgPool, query, query_scalar};
+use std::sync::Arc;
 
 /// In events: whole tiles.
 const PAGE_LEN: i64 = 32 * TILE_WIDTH as i64;
@@ -54,7 +55,7 @@ struct Walk {
     /// How many events there were when the walk began, and in the tree.
     events_len: i64,
     sealed: i64,
-    erasures: Erasures,
+    erasures: Arc<Erasures>,
 }
 
 /// Some events, right by themselves, and what is stored of the tree over them.
@@ -91,7 +92,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     let events_len = gaps.size_at(head);
     let outside = outside.map(|head| ("checkpoint outside", head));
     check_end(head, events_len, sealed, outside)?;
-    let erasures = ledger::erasures(&mut *sessions.acquire().await?, 0, head).await?;
+    let erasures = Arc::new(ledger::erasures(&mut *sessions.acquire().await?, 0, head).await?);
     let mut decisions = Decisions::beside(erasures.clone());
     let mut steps = Steps {
         tree: TreeCheck::new(trust.keys, gaps.clone()),

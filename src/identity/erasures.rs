@@ -6,7 +6,7 @@ use super::links::Links;
 use std::collections::{BTreeSet, HashSet};
 
 /// All that the events of a ledger or of an export name.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Erasures(BTreeSet<ObservationId>);
 
 impl Erasures {
