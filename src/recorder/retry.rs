@@ -40,9 +40,9 @@ impl RetryKey {
     }
 }
 
-/// Finds what was recorded under the keys of these requests in the last `kept_for`. To be asked
-/// after the head was read that the requests are decided at: who appends what this does not see
-/// moves the head.
+/// Finds what was recorded under the keys of these requests in the last `kept_for`, and lets go of
+/// those that were recorded before. To be asked after the head was read that the requests are decided
+/// at: who appends what this does not see moves the head.
 pub async fn originals(
     connection: &mut PgConnection,
     requests: &[Request],
@@ -55,22 +55,32 @@ pub async fn originals(
     }
     let kept_for_s = i64::try_from(kept_for.as_secs()).unwrap_or(i64::MAX);
     let rows = query!(
-        "select i.key, i.observation_id, o.email, o.phone_number
+        r#"select i.key, i.observation_id, o.email, o.phone_number,
+            o.observed_at > clock_timestamp() - $2::bigint * interval '1 second' as "is_in_time!"
         from unnest($1::uuid[]) as k (key)
         join idempotency as i on i.key = k.key
-        join observation as o on o.id = i.observation_id
-        where o.observed_at > clock_timestamp() - $2::bigint * interval '1 second'",
+        join observation as o on o.id = i.observation_id"#,
         &keys,
         kept_for_s
     );
-    let rows = within(rows.fetch_all(connection)).await?.into_iter().filter_map(|row| {
+    let mut originals = Originals::new();
+    let mut over = Vec::new();
+    for row in within(rows.fetch_all(&mut *connection)).await? {
         let id = ObservationId::new(row.observation_id);
         let email = row.email.as_deref().map(Email::recorded);
         let phone_number = row.phone_number.as_deref().map(PhoneNumber::recorded);
-        let identifiers = Identifiers::new(email, phone_number)?;
-        Some((RetryKey(row.key), Original { id, identifiers }))
-    });
-    Ok(rows.collect())
+        match Identifiers::new(email, phone_number).filter(|_| row.is_in_time) {
+            Some(identifiers) => {
+                _ = originals.insert(RetryKey(row.key), Original { id, identifiers })
+            }
+            None => over.push(row.key),
+        }
+    }
+    if !over.is_empty() {
+        let deleted = query!("delete from idempotency where key = any($1)", &over);
+        within(deleted.execute(connection)).await?;
+    }
+    Ok(originals)
 }
 
 /// Answers those that were recorded before, and leaves the others.

@@ -16,12 +16,16 @@ use std::collections::HashSet;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 const QUEUE_LEN_MAX: usize = 8192;
 const BATCH_LEN_MAX: usize = 1024;
+/// The SQLSTATE of what may be there once only.
+const IS_THERE: &str = "23505";
+/// For how long retries are looked for after one came.
+const RETRIES_WAIT: Duration = Duration::from_secs(10);
 /// In contacts. An identity of that size is kept in memory between batches, since it takes long
 /// to read; a smaller one is as cheap to read as to keep.
 const KEPT_IDENTITY_LEN_MIN: usize = 32;
@@ -45,6 +49,7 @@ pub async fn start(
         known: Known::default(),
         next: None,
         held_back: Vec::new(),
+        retried_at: None,
         flight: None,
         landing: None,
         careful: CarefulPath::default(),
@@ -75,6 +80,8 @@ struct Task {
     next: Option<Batch>,
     /// Retries of what is in one of the two.
     held_back: Vec<Request>,
+    /// When an append was last refused for a key that was there.
+    retried_at: Option<Instant>,
     flight: Option<Flight>,
     landing: Option<Landing>,
     careful: CarefulPath,
@@ -115,6 +122,7 @@ enum Outcome {
 enum Trouble {
     LostRace,
     LostConnection,
+    Repeated,
     NotAppended,
 }
 
@@ -185,6 +193,9 @@ impl Task {
         }
         match read.filter(|(snapshot, _)| self.fits(snapshot)) {
             Some((snapshot, originals)) => {
+                if !originals.is_empty() {
+                    self.retried_at = Some(Instant::now());
+                }
                 answer_repeated(&mut requests, &originals);
                 if requests.is_empty() {
                     return;
@@ -213,9 +224,16 @@ impl Task {
             None => self.shared.database.recorder().await.ok()?,
         };
         let kept_for = self.shared.retries_kept_for;
+        // Few requests are retries. An append that brings a key again is refused, and the careful
+        // path looks; from then on this one does, too, for as long as they come.
+        let looks_for_retries = self.retried_at.is_some_and(|at| at.elapsed() < RETRIES_WAIT);
         let reading = async {
             let snapshot = load(&mut reader, &self.known.identities, requests).await?;
-            Ok::<_, Fault>((snapshot, retry::originals(&mut reader, requests, kept_for).await?))
+            let originals = match looks_for_retries {
+                true => retry::originals(&mut reader, requests, kept_for).await?,
+                false => Originals::new(),
+            };
+            Ok::<_, Fault>((snapshot, originals))
         };
         let read = meanwhile(reading, &mut self.flight, &mut self.landing).await.ok()?;
         self.reader = Some(reader);
@@ -270,6 +288,10 @@ impl Task {
         match trouble {
             Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
             Trouble::LostRace => self.careful.record(&self.shared, batch.requests, true).await,
+            Trouble::Repeated => {
+                self.retried_at = Some(Instant::now());
+                self.careful.record(&self.shared, batch.requests, false).await;
+            }
             Trouble::NotAppended => self.careful.record(&self.shared, batch.requests, false).await,
         }
         self.redo_next().await;
@@ -335,6 +357,9 @@ async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, mut batch: Batch
         }
         Ok(false) => return Landing::failed(Some(writer), batch, Trouble::LostRace),
         Err(Fault::Lost(_)) => Trouble::LostConnection,
+        Err(Fault::Data(code)) if code == IS_THERE => {
+            return Landing::failed(Some(writer), batch, Trouble::Repeated);
+        }
         Err(_) => Trouble::NotAppended,
     };
     Landing::failed(None, batch, trouble)
