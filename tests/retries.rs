@@ -217,3 +217,35 @@ async fn what_a_caller_wrote_as_its_key_is_nowhere() {
     assert_eq!(rows.len(), 1);
     assert!(!rows[0].contains(canary));
 }
+
+#[tokio::test]
+async fn very_many_retries_at_once_are_recorded_once_and_others_go_on() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let ann = Seen::new("ann@x.org", "1");
+    let retries = join_all((0..1_500).map(async |_| once(&service, &ann, "one").await.0));
+    let others = async {
+        for n in 0..10 {
+            service.identify(&Seen::new(&format!("other{n}@x.org"), "")).await;
+        }
+    };
+    let (is_replay, ()) = tokio::join!(retries, others);
+    assert_eq!(is_replay.iter().filter(|is_replay| !**is_replay).count(), 1);
+    assert_eq!(observations(&ledger).await, 11);
+}
+
+/// Nobody has looked whether it was recorded before.
+#[tokio::test]
+async fn a_retry_that_is_not_answered_may_be_in_the_ledger() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let ann = Seen::new("ann@x.org", "1");
+    once(&service, &ann, "one").await;
+    let mut owner = ledger.owner().await;
+    let newer = "update head set schema_version = schema_version + 1";
+    sqlx::raw_sql(newer).execute(&mut owner).await.unwrap();
+    let unanswered = service.try_identify_once(&ann, "one").await.unwrap();
+    assert_eq!(unanswered.status(), 503);
+    let problem: Value = unanswered.json().await.unwrap();
+    assert_eq!(problem["recorded"], "unknown");
+}

@@ -62,12 +62,24 @@ pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<R
     let caller = asked_by.as_ref().map_or("", Asker::as_str);
     let retry_key = idempotency::key(request.headers(), caller)?;
     let identifiers = body::identifiers(request).await?;
-    match app.recorder.record(identifiers, asked_by, retry_key).await? {
+    let recorded = app.recorder.record(identifiers, asked_by, retry_key).await;
+    match recorded.map_err(|not_recorded| told(not_recorded, retry_key.is_some()))? {
         Outcome::Recorded(recorded) => Ok(answered(&recorded.answer, recorded.position)),
         Outcome::RecordedBefore(id) => {
-            let answer = now(&app, id.into()).await?;
+            let answer = now(&app, id.into()).await;
+            let answer = answer.map_err(|problem| problem.recorded(InLedger::Yes))?;
             Ok(([REPLAY], answer).into_response())
         }
+    }
+}
+
+/// What is not recorded now may have been under its key before. Nobody has looked.
+fn told(not_recorded: NotRecorded, has_key: bool) -> Problem {
+    let problem = Problem::from(not_recorded);
+    match not_recorded {
+        NotRecorded::KeyReused | NotRecorded::Refused => problem,
+        _ if has_key => problem.recorded(InLedger::Unknown),
+        _ => problem,
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Problem {
 pub enum InLedger {
     No,
     Unknown,
+    /// It was before, under the same Idempotency-Key.
+    Yes,
 }
 
 impl Problem {

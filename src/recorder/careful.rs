@@ -5,12 +5,11 @@
 use super::append::append;
 use super::decide::Batch;
 use super::queue::{NotRecorded, Request};
-use super::retry::{answer_repeated, hold_back, originals};
+use super::retry::{answer_repeated, originals};
 use super::steps::{Shared, load, within};
 use crate::identity::Identities;
 use crate::ledger::{self, Fault, RulesFault};
 use sqlx::{Executor as _, PgConnection};
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// How long a lost append is looked for before its callers hear that nobody knows.
@@ -47,7 +46,6 @@ pub struct CarefulPath {
 impl CarefulPath {
     /// Records requests and answers them. Where Postgres refuses their data, the halves go alone.
     pub async fn record(&mut self, shared: &Shared, mut requests: Vec<Request>, lost_race: bool) {
-        let held_back = hold_back(&mut requests, HashSet::new());
         let was_connected = self.connection.is_some();
         let attempted = match self.connect(shared).await {
             Ok(connection) => attempt(shared, connection, &mut requests, lost_race).await,
@@ -74,9 +72,6 @@ impl CarefulPath {
                 Box::pin(self.record(shared, second_half, false)).await;
             }
             Err(failure) => self.refuse(requests, &failure),
-        }
-        if !held_back.is_empty() {
-            Box::pin(self.record(shared, held_back, false)).await;
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use uuid::{Builder, Uuid};
 
-/// What an `Idempotency-Key` is kept as. What the caller wrote cannot be read out of it.
+/// What an `Idempotency-Key` is kept as: a hash, which tells nothing of a key that is random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RetryKey(Uuid);
 

@@ -4,7 +4,7 @@
 use super::append::append;
 use super::careful::CarefulPath;
 use super::decide::Batch;
-use super::queue::{Recorder, Request};
+use super::queue::{NotRecorded, Recorder, Request};
 use super::retry::{self, Originals, RetryKey, answer_repeated, hold_back};
 use super::steps::{Shared, load, within};
 use crate::identity::{ContactId, DEFAULT_RULES, Identities, Position, Rules};
@@ -165,7 +165,8 @@ impl Task {
         }
     }
 
-    /// All that wait, but for retries of what is on its way. Where nothing is, there are some.
+    /// All that wait, but for retries of what is on its way. Where nothing is, there are some. Of
+    /// those with the same key there is one.
     fn take(&mut self, waiting: &mut Vec<Request>) -> Vec<Request> {
         let in_flight = self.flight.iter().flat_map(|flight| &flight.retry_keys).copied();
         let next = self.next.iter().flat_map(|next| retry::keys(&next.requests));
@@ -173,6 +174,13 @@ impl Task {
         let mut requests = std::mem::take(&mut self.held_back);
         requests.extend(waiting.drain(..).filter(Request::take));
         self.held_back = hold_back(&mut requests, busy);
+        if !self.held_back.is_empty() {
+            self.retried_at = Some(Instant::now());
+        }
+        let held_len = self.held_back.len().min(QUEUE_LEN_MAX);
+        for request in self.held_back.drain(held_len..) {
+            let _ = request.reply.send(Err(NotRecorded::QueueFull));
+        }
         requests
     }
 
@@ -197,6 +205,7 @@ impl Task {
                     self.retried_at = Some(Instant::now());
                 }
                 answer_repeated(&mut requests, &originals);
+                answer_repeated(&mut self.held_back, &originals);
                 if requests.is_empty() {
                     return;
                 }
