@@ -46,6 +46,8 @@ pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
         rollback to readers;
         lock table contact in exclusive mode;
         select position from head for update;
+        -- What is appended now may wait its turn to extend a table, beside a vacuum, say.
+        set local lock_timeout = 0;
     ";
     got_lock(owner, lock).await
 }
@@ -53,7 +55,11 @@ pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
 /// Puts `contact_next` in the place of `contact` and ends the transaction. `false` where a reader
 /// is in the way; then it has ended without effect.
 pub async fn commit(owner: &mut PgConnection, database: &Database) -> Result<bool, sqlx::Error> {
-    if !got_lock(owner, "lock table contact in access exclusive mode").await? {
+    let lock = "
+        set local lock_timeout = '300ms';
+        lock table contact in access exclusive mode;
+    ";
+    if !got_lock(owner, lock).await? {
         return Ok(false);
     }
     projection::swap_in_next(owner).await?;
