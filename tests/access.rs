@@ -280,7 +280,7 @@ async fn who_reads_personal_data_is_on_record_with_the_purpose() {
         r#"1 audit "auditor" "GET /contacts/{id}" 1 null 3"#,
         r#"2 ops "operator" "GET /contacts/{id}" 1 null 2"#,
         r#"3 audit "auditor" "GET /contacts/{id}/history" 1 null 1"#,
-        r#"4 audit "auditor" "GET /contacts/{id}/why" 1 2 null"#,
+        r#"4 audit "auditor" "GET /contacts/{id}/why" 1 2 3"#,
         r#"5 audit "auditor" "GET /events" 2 null 1"#,
         r#"6 audit "auditor" "POST /lookup" 1 null 3"#,
         r#"7 audit "auditor" "GET /contacts/{id}/personal-data" 2 null 3"#,
@@ -291,6 +291,50 @@ async fn who_reads_personal_data_is_on_record_with_the_purpose() {
     assert_eq!(page["next"], "/access?after=5&limit=3");
     assert_eq!(page["reads"].as_array().unwrap()[..], kept[2..5]);
     assert!(!Value::from(kept).to_string().contains("canary"));
+}
+
+#[tokio::test]
+async fn a_reader_cannot_put_on_record_that_something_else_was_read() {
+    let (_ledger, tokens, service) = service().await;
+    identify(&service, &tokens.caller, "a@x.org").await;
+    identify(&service, &tokens.caller, "b@x.org").await;
+    for path in [
+        "/contacts/1?with=7&after=7&contact=7",
+        "/contacts/1/history?with=7&as_of=7&contact=7",
+        "/contacts/1/why?with=2&after=7&contact=7",
+        "/contacts/1/personal-data?with=7&after=7&as_of=7&contact=7",
+        "/events?with=7&as_of=7",
+    ] {
+        let request = service.request("GET", path, &tokens.auditor).header("last-event-id", "7");
+        assert_eq!(request.send().await.unwrap().status(), 200, "{path}");
+    }
+    let kept = reads(&service, &tokens, 5).await;
+    let told =
+        |read: &Value| ["contactId", "otherContactId", "position"].map(|it| read[it].as_i64());
+    let expected = [
+        [Some(1), None, Some(3)],
+        [Some(1), None, Some(0)],
+        [Some(1), Some(2), Some(3)],
+        [Some(1), None, Some(3)],
+        [None, None, Some(0)],
+    ];
+    assert_eq!(kept.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_lookup_that_shows_two_customers_names_both_on_record() {
+    let (_ledger, tokens, service) = service().await;
+    let ask = async |route: &str, token: &str, body: Value| {
+        let request = service.request("POST", route, token).json(&body);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    };
+    ask("/identify", &tokens.caller, json!({"email": "a@x.org"})).await;
+    ask("/identify", &tokens.caller, json!({"email": "b@x.org", "phoneNumber": "1"})).await;
+    ask("/identify", &tokens.caller, json!({"email": "c@x.org", "phoneNumber": "1"})).await;
+    let both = json!({"email": "a@x.org", "phoneNumber": "1"});
+    ask("/lookup", &tokens.auditor, both).await;
+    let kept = reads(&service, &tokens, 1).await;
+    assert_eq!([&kept[0]["contactId"], &kept[0]["otherContactId"]], [1, 2]);
 }
 
 #[tokio::test]
@@ -306,6 +350,8 @@ async fn a_purpose_is_one_short_line() {
         assert_eq!(refused.status(), 400);
         assert_eq!(refused.json::<Value>().await.unwrap()["field"], "purpose");
     }
+    let twice = service.request("GET", "/events", &tokens.auditor).header("purpose", "a");
+    assert_eq!(twice.header("purpose", "b").send().await.unwrap().status(), 400);
     assert_eq!(ask("ü".repeat(200).into_bytes()).await.status(), 200);
     assert_eq!(ask(b"  ".to_vec()).await.status(), 200);
     let kept = reads(&service, &tokens, 2).await;

@@ -67,7 +67,7 @@ pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: 
     if guard.note == Note::Nothing || holder.role == Role::Caller {
         return next.run(request).await;
     }
-    let asked = match Asked::of(&mut request).await {
+    let asked = match Asked::of(&request) {
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };
