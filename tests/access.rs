@@ -338,6 +338,30 @@ async fn a_lookup_that_shows_two_customers_names_both_on_record() {
 }
 
 #[tokio::test]
+async fn what_a_retry_shows_an_operator_is_on_record() {
+    let (_ledger, tokens, service) = service().await;
+    let ask = async |token: &str| {
+        let request = service.request("POST", "/identify", token).header("idempotency-key", "1");
+        let request = request.header("purpose", "case 4711").json(&json!({"email": "a@x.org"}));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.headers().contains_key("idempotent-replay")
+    };
+    for (token, is_replay) in [
+        (&tokens.caller, false),
+        (&tokens.caller, true),
+        (&tokens.operator, false),
+        (&tokens.operator, true),
+    ] {
+        assert_eq!(ask(token).await, is_replay);
+    }
+    let kept = reads(&service, &tokens, 1).await;
+    let told = ["askedBy", "route", "contactId", "position", "purpose"].map(|name| &kept[0][name]);
+    let expected = [json!("ops"), json!("POST /identify"), json!(2), json!(3), json!("case 4711")];
+    assert_eq!(told, expected.each_ref());
+}
+
+#[tokio::test]
 async fn a_purpose_is_one_short_line() {
     let (_ledger, tokens, service) = service().await;
     let ask = async |purpose: Vec<u8>| {
