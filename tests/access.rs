@@ -401,6 +401,33 @@ async fn reads_are_answered_while_their_record_waits_and_kept_before_the_service
 }
 
 #[tokio::test]
+async fn a_stop_waits_seconds_for_the_record_however_much_waits() {
+    let (ledger, tokens, service) = service().await;
+    let mut superuser = ledger.superuser().await;
+    let lock = "set idle_in_transaction_session_timeout = 0; begin;
+        lock table access in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut superuser).await.unwrap();
+    assert_eq!(asked(&service, "GET /events", &tokens.auditor).await.0, 200);
+    // The first is being written by now: the others, of two batches, wait behind it.
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'identity-ledger access'
+            and wait_event_type = 'Lock'";
+    let mut watcher = ledger.superuser().await;
+    while query_scalar::<_, i64>(waiting).fetch_one(&mut watcher).await.unwrap() == 0 {}
+    for _ in 0..11 {
+        let reading = (0..100).map(|_| asked(&service, "GET /events?limit=1", &tokens.auditor));
+        join_all(reading).await;
+    }
+    service.signal(Signal::TERM);
+    let told = || service.log().contains("reads of personal data are not on record");
+    let begun = std::time::Instant::now();
+    until("it gives up", told);
+    assert!(begun.elapsed().as_secs() < 11, "{:?}", begun.elapsed());
+    assert!(service.log().contains("reads_len=1101"), "{}", service.log());
+    assert!(service.wait().success());
+}
+
+#[tokio::test]
 async fn a_connection_that_was_lost_loses_no_read() {
     let (ledger, tokens, service) = service().await;
     asked(&service, "GET /events", &tokens.auditor).await;
