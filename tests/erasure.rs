@@ -355,6 +355,8 @@ async fn a_reason_is_a_code_and_nothing_else_is_taken() {
     for body in [
         json!({}),
         json!([]),
+        json!(["customer-request"]),
+        json!("customer-request"),
         json!({"reason": "asked by canary@x.org"}),
         json!({"reason": "canary", "email": "canary@x.org"}),
         json!({"reason": null}),
