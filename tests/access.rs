@@ -197,6 +197,15 @@ async fn tokens_come_and_go_while_the_service_runs() {
 }
 
 #[tokio::test]
+async fn a_service_with_nothing_to_read_again_outlives_sighup() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.signal(Signal::HUP);
+    until("it is told", || service.log().contains("neither tokens nor a certificate"));
+    assert_eq!(service.get("/health/ready").await.status(), 200);
+}
+
+#[tokio::test]
 async fn a_stream_is_broken_off_when_its_token_is_gone() {
     let (_ledger, tokens, service) = service().await;
     let kept = std::fs::read_to_string(&tokens.file).unwrap();
