@@ -413,16 +413,10 @@ pub struct EraseConfig {
 
 #[derive(Args)]
 pub struct Operator {
-    /// By whom, for the ledger.
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "USER",
-        hide_env_values = true,
-        default_value = "operator"
-    )]
-    #[arg(value_parser = reason)]
-    pub by: String,
+    /// By whom, for the ledger, as the name of a token: lower-case letters, digits, dots, dashes and
+    /// underscores, a letter first. No personal data: it stays there for ever.
+    #[arg(long, value_name = "NAME", default_value = "operator")]
+    pub by: Asker,
 }
 
 #[derive(Args)]
