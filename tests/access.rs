@@ -498,6 +498,10 @@ async fn no_log_error_or_metric_shows_a_token() {
         format!("{good}requests_per_second = \"{canary}\"\n"),
         format!("token = \"{canary}\"\n"),
         format!("[[token]]\n{canary}\n"),
+        format!("[[token]]\n{canary} = 1\n"),
+        format!("[[token]]\n{canary} = 1\n{canary} = 2\n"),
+        format!("[{canary}]\n"),
+        format!("{good}name.{canary} = 1\n"),
     ] {
         tokens.write(&wrong);
         let before = service.log().matches("stay as they were").count();
@@ -505,6 +509,15 @@ async fn no_log_error_or_metric_shows_a_token() {
         until("it is told", || service.log().matches("stay as they were").count() > before);
         shown.push(refuses(command(&["serve"]).args(tokens.args(&ledger))));
     }
+    // Where a file, a name or a command should be.
+    shown.push(refuses(command(&["serve"]).env("TOKENS", canary)));
+    for args in [&["token", "new", canary, "--role", "caller"][..], &["serve", canary], &[canary]] {
+        let refused = command(args).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{args:?}");
+        shown.push(format!("{refused:?}"));
+    }
+    let help = command(&["serve", "--help"]).env("TOKENS", canary).output().unwrap();
+    shown.push(format!("{help:?}"));
     shown.push(service.get("/metrics").await.text().await.unwrap());
     shown.push(service.log());
     for token in ["canary", &tokens.caller, &tokens.auditor, &tokens.operator] {
@@ -521,11 +534,8 @@ async fn a_tokens_file_is_refused_by_the_line_and_with_what_is_allowed() {
     };
     for (text, expected) in [
         (String::new(), ": there is no [[token]]: nobody could ask anything"),
-        ("[[tokens]]\n".into(), ":1: unknown field `tokens`, expected `token`"),
-        (
-            entry("a", &hash, "until = 1"),
-            ":5: unknown field `until`, expected one of `name`, `role`",
-        ),
+        ("[[tokens]]\n".into(), ":1: unknown field, expected `token`"),
+        (entry("a", &hash, "until = 1"), ":5: unknown field, expected one of `name`, `role`"),
         (entry("a", &hash, "expires = 2027-01-01T00:00:00Z"), ":5: expected a string"),
         (entry("a", &hash, "expires = \"2027-01-01\""), ":5: expires is a time such as"),
         (
