@@ -1,5 +1,5 @@
 //! Every route, and who may ask it: one table, of which the router and the OpenAPI document are
-//! made. A route cannot be added without its row.
+//! made. Beside it are only the document itself and its pages, which no guard stands before.
 
 use super::guard::{Guard, Note, Who, guard, refusals};
 use super::noted::purpose_parameter;
@@ -80,7 +80,7 @@ pub fn routes(access: Option<&Access>) -> (Router<Arc<App>>, OpenApi) {
     router.split_for_parts()
 }
 
-/// The document, and a page to browse it. It says what anybody can read in the source, so anybody
+/// The document, and a page to browse it: routes that are not in the document. It says what anybody can read in the source, so anybody
 /// may.
 pub fn pages(router: Router<Arc<App>>, openapi: &OpenApi) -> Router<Arc<App>> {
     let document = docs::document(openapi);
