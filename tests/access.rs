@@ -197,6 +197,15 @@ async fn tokens_come_and_go_while_the_service_runs() {
 }
 
 #[tokio::test]
+async fn a_service_with_nothing_to_read_again_outlives_sighup() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.signal(Signal::HUP);
+    until("it is told", || service.log().contains("neither tokens nor a certificate"));
+    assert_eq!(service.get("/health/ready").await.status(), 200);
+}
+
+#[tokio::test]
 async fn a_stream_is_broken_off_when_its_token_is_gone() {
     let (_ledger, tokens, service) = service().await;
     let kept = std::fs::read_to_string(&tokens.file).unwrap();
@@ -280,7 +289,7 @@ async fn who_reads_personal_data_is_on_record_with_the_purpose() {
         r#"1 audit "auditor" "GET /contacts/{id}" 1 null 3"#,
         r#"2 ops "operator" "GET /contacts/{id}" 1 null 2"#,
         r#"3 audit "auditor" "GET /contacts/{id}/history" 1 null 1"#,
-        r#"4 audit "auditor" "GET /contacts/{id}/why" 1 2 null"#,
+        r#"4 audit "auditor" "GET /contacts/{id}/why" 1 2 3"#,
         r#"5 audit "auditor" "GET /events" 2 null 1"#,
         r#"6 audit "auditor" "POST /lookup" 1 null 3"#,
         r#"7 audit "auditor" "GET /contacts/{id}/personal-data" 2 null 3"#,
@@ -291,6 +300,74 @@ async fn who_reads_personal_data_is_on_record_with_the_purpose() {
     assert_eq!(page["next"], "/access?after=5&limit=3");
     assert_eq!(page["reads"].as_array().unwrap()[..], kept[2..5]);
     assert!(!Value::from(kept).to_string().contains("canary"));
+}
+
+#[tokio::test]
+async fn a_reader_cannot_put_on_record_that_something_else_was_read() {
+    let (_ledger, tokens, service) = service().await;
+    identify(&service, &tokens.caller, "a@x.org").await;
+    identify(&service, &tokens.caller, "b@x.org").await;
+    for path in [
+        "/contacts/1?with=7&after=7&contact=7",
+        "/contacts/1/history?with=7&as_of=7&contact=7",
+        "/contacts/1/why?with=2&after=7&contact=7",
+        "/contacts/1/personal-data?with=7&after=7&as_of=7&contact=7",
+        "/events?with=7&as_of=7",
+    ] {
+        let request = service.request("GET", path, &tokens.auditor).header("last-event-id", "7");
+        assert_eq!(request.send().await.unwrap().status(), 200, "{path}");
+    }
+    let kept = reads(&service, &tokens, 5).await;
+    let told =
+        |read: &Value| ["contactId", "otherContactId", "position"].map(|it| read[it].as_i64());
+    let expected = [
+        [Some(1), None, Some(3)],
+        [Some(1), None, Some(0)],
+        [Some(1), Some(2), Some(3)],
+        [Some(1), None, Some(3)],
+        [None, None, Some(0)],
+    ];
+    assert_eq!(kept.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_lookup_that_shows_two_customers_names_both_on_record() {
+    let (_ledger, tokens, service) = service().await;
+    let ask = async |route: &str, token: &str, body: Value| {
+        let request = service.request("POST", route, token).json(&body);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    };
+    ask("/identify", &tokens.caller, json!({"email": "a@x.org"})).await;
+    ask("/identify", &tokens.caller, json!({"email": "b@x.org", "phoneNumber": "1"})).await;
+    ask("/identify", &tokens.caller, json!({"email": "c@x.org", "phoneNumber": "1"})).await;
+    let both = json!({"email": "a@x.org", "phoneNumber": "1"});
+    ask("/lookup", &tokens.auditor, both).await;
+    let kept = reads(&service, &tokens, 1).await;
+    assert_eq!([&kept[0]["contactId"], &kept[0]["otherContactId"]], [1, 2]);
+}
+
+#[tokio::test]
+async fn what_a_retry_shows_an_operator_is_on_record() {
+    let (_ledger, tokens, service) = service().await;
+    let ask = async |token: &str| {
+        let request = service.request("POST", "/identify", token).header("idempotency-key", "1");
+        let request = request.header("purpose", "case 4711").json(&json!({"email": "a@x.org"}));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.headers().contains_key("idempotent-replay")
+    };
+    for (token, is_replay) in [
+        (&tokens.caller, false),
+        (&tokens.caller, true),
+        (&tokens.operator, false),
+        (&tokens.operator, true),
+    ] {
+        assert_eq!(ask(token).await, is_replay);
+    }
+    let kept = reads(&service, &tokens, 1).await;
+    let told = ["askedBy", "route", "contactId", "position", "purpose"].map(|name| &kept[0][name]);
+    let expected = [json!("ops"), json!("POST /identify"), json!(2), json!(3), json!("case 4711")];
+    assert_eq!(told, expected.each_ref());
 }
 
 #[tokio::test]
@@ -306,6 +383,8 @@ async fn a_purpose_is_one_short_line() {
         assert_eq!(refused.status(), 400);
         assert_eq!(refused.json::<Value>().await.unwrap()["field"], "purpose");
     }
+    let twice = service.request("GET", "/events", &tokens.auditor).header("purpose", "a");
+    assert_eq!(twice.header("purpose", "b").send().await.unwrap().status(), 400);
     assert_eq!(ask("ü".repeat(200).into_bytes()).await.status(), 200);
     assert_eq!(ask(b"  ".to_vec()).await.status(), 200);
     let kept = reads(&service, &tokens, 2).await;
@@ -328,6 +407,33 @@ async fn reads_are_answered_while_their_record_waits_and_kept_before_the_service
     assert!(service.wait().success());
     let kept = query_scalar::<_, i64>("select count(*) from access");
     assert_eq!(kept.fetch_one(&mut superuser).await.unwrap(), 20);
+}
+
+#[tokio::test]
+async fn a_stop_waits_seconds_for_the_record_however_much_waits() {
+    let (ledger, tokens, service) = service().await;
+    let mut superuser = ledger.superuser().await;
+    let lock = "set idle_in_transaction_session_timeout = 0; begin;
+        lock table access in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut superuser).await.unwrap();
+    assert_eq!(asked(&service, "GET /events", &tokens.auditor).await.0, 200);
+    // The first is being written by now: the others, of two batches, wait behind it.
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'identity-ledger access'
+            and wait_event_type = 'Lock'";
+    let mut watcher = ledger.superuser().await;
+    while query_scalar::<_, i64>(waiting).fetch_one(&mut watcher).await.unwrap() == 0 {}
+    for _ in 0..11 {
+        let reading = (0..100).map(|_| asked(&service, "GET /events?limit=1", &tokens.auditor));
+        join_all(reading).await;
+    }
+    service.signal(Signal::TERM);
+    let told = || service.log().contains("reads of personal data are not on record");
+    let begun = std::time::Instant::now();
+    until("it gives up", told);
+    assert!(begun.elapsed().as_secs() < 11, "{:?}", begun.elapsed());
+    assert!(service.log().contains("reads_len=1101"), "{}", service.log());
+    assert!(service.wait().success());
 }
 
 #[tokio::test]
@@ -392,6 +498,10 @@ async fn no_log_error_or_metric_shows_a_token() {
         format!("{good}requests_per_second = \"{canary}\"\n"),
         format!("token = \"{canary}\"\n"),
         format!("[[token]]\n{canary}\n"),
+        format!("[[token]]\n{canary} = 1\n"),
+        format!("[[token]]\n{canary} = 1\n{canary} = 2\n"),
+        format!("[{canary}]\n"),
+        format!("{good}name.{canary} = 1\n"),
     ] {
         tokens.write(&wrong);
         let before = service.log().matches("stay as they were").count();
@@ -399,6 +509,15 @@ async fn no_log_error_or_metric_shows_a_token() {
         until("it is told", || service.log().matches("stay as they were").count() > before);
         shown.push(refuses(command(&["serve"]).args(tokens.args(&ledger))));
     }
+    // Where a file, a name or a command should be.
+    shown.push(refuses(command(&["serve"]).env("TOKENS", canary)));
+    for args in [&["token", "new", canary, "--role", "caller"][..], &["serve", canary], &[canary]] {
+        let refused = command(args).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{args:?}");
+        shown.push(format!("{refused:?}"));
+    }
+    let help = command(&["serve", "--help"]).env("TOKENS", canary).output().unwrap();
+    shown.push(format!("{help:?}"));
     shown.push(service.get("/metrics").await.text().await.unwrap());
     shown.push(service.log());
     for token in ["canary", &tokens.caller, &tokens.auditor, &tokens.operator] {
@@ -415,11 +534,8 @@ async fn a_tokens_file_is_refused_by_the_line_and_with_what_is_allowed() {
     };
     for (text, expected) in [
         (String::new(), ": there is no [[token]]: nobody could ask anything"),
-        ("[[tokens]]\n".into(), ":1: unknown field `tokens`, expected `token`"),
-        (
-            entry("a", &hash, "until = 1"),
-            ":5: unknown field `until`, expected one of `name`, `role`",
-        ),
+        ("[[tokens]]\n".into(), ":1: unknown field, expected `token`"),
+        (entry("a", &hash, "until = 1"), ":5: unknown field, expected one of `name`, `role`"),
         (entry("a", &hash, "expires = 2027-01-01T00:00:00Z"), ":5: expected a string"),
         (entry("a", &hash, "expires = \"2027-01-01\""), ":5: expires is a time such as"),
         (

@@ -308,7 +308,7 @@ fn help_lists_every_option_with_its_variable_and_default() {
         "PORT",
         "--no-auth",
         "--tokens <FILE>",
-        "[env: TOKENS=]",
+        "[env: TOKENS]",
         "--tls-cert <FILE>",
         "[env: TLS_CERT=]",
         "--tls-key <FILE>",

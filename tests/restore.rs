@@ -97,7 +97,7 @@ impl Lost {
 
     fn accept(&self, left: &TestLedger) -> Command {
         let mut accept = command(&["restore", "--accept-loss", "--reason", "the disk died"]);
-        accept.args(args(&self.key, left)).args(["--by", "an operator", "--yes"]);
+        accept.args(args(&self.key, left)).args(["--by", "an-operator", "--yes"]);
         accept
     }
 
@@ -185,7 +185,7 @@ async fn a_lost_ledger_is_gone_on_with_and_nothing_is_given_out_twice() {
     assert_eq!(data["newSize"], left_lines.len());
     assert_eq!(
         (&data["reason"], &data["acceptedBy"]),
-        (&"the disk died".into(), &"an operator".into())
+        (&"the disk died".into(), &"an-operator".into())
     );
     let aside = lost.key.dir().join(format!("ledger.checkpoint.lost-{position}"));
     assert_eq!(fs::read_to_string(aside).unwrap(), kept, "the evidence is kept");

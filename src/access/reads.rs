@@ -16,7 +16,7 @@ const WAITING_LEN_MAX: usize = 10_000;
 const BATCH_LEN_MAX: usize = 1_000;
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(12);
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
-/// For how long what is noted is tried to be kept when the service stops.
+/// For how long, in all, what is noted is tried to be kept when the service stops.
 const LAST_WRITE_WAIT: Duration = Duration::from_secs(5);
 
 /// Somebody read personal data.
@@ -50,6 +50,8 @@ pub struct ReadRow {
 pub struct ReadLog {
     sender: mpsc::Sender<Read>,
     metrics: Arc<Metrics>,
+    /// Nothing is sent by it: that all of them are gone says that the service stops.
+    _running: mpsc::Sender<()>,
 }
 
 impl ReadLog {
@@ -57,8 +59,16 @@ impl ReadLog {
     /// noted is kept or given up.
     pub fn start(database: Database, metrics: Arc<Metrics>) -> (Self, JoinHandle<()>) {
         let (sender, noted) = mpsc::channel(WAITING_LEN_MAX);
-        let task = Task { database, metrics: metrics.clone(), session: None, is_failing: false };
-        (Self { sender, metrics }, tokio::spawn(task.run(noted)))
+        let (running, ended) = mpsc::channel(1);
+        let task = Task {
+            database,
+            metrics: metrics.clone(),
+            noted,
+            in_hand: Vec::new(),
+            session: None,
+            is_failing: false,
+        };
+        (Self { sender, metrics, _running: running }, tokio::spawn(task.run(ended)))
     }
 
     /// Notes a read, without waiting. While as many wait as may, it is counted and lost: nobody
@@ -73,6 +83,9 @@ impl ReadLog {
 struct Task {
     database: Database,
     metrics: Arc<Metrics>,
+    noted: mpsc::Receiver<Read>,
+    /// What is being written.
+    in_hand: Vec<Read>,
     /// None after a failure, until it is needed again.
     session: Option<PgConnection>,
     /// Whether the last write failed: a trouble is told when it begins and when it ends.
@@ -80,20 +93,34 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut noted: mpsc::Receiver<Read>) {
-        let mut reads = Vec::new();
-        while noted.recv_many(&mut reads, BATCH_LEN_MAX).await > 0 {
-            self.keep(&reads, &noted).await;
-            reads.clear();
+    /// Keeps what is noted until the service stops, and for as long after that as is allowed in
+    /// all, a write that is under way included.
+    async fn run(mut self, mut ended: mpsc::Receiver<()>) {
+        let too_late = async {
+            ended.recv().await;
+            sleep(LAST_WRITE_WAIT).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.keep_all() => {}
+            () = too_late => {
+                let reads_len = self.in_hand.len() + self.noted.len();
+                self.give_up(reads_len);
+            }
         }
     }
 
-    /// Writes until it is done, for as long as the service runs. Where the connection breaks in
-    /// mid-commit, reads may be kept twice.
-    async fn keep(&mut self, reads: &[Read], noted: &mpsc::Receiver<Read>) {
-        let mut stopped_at = None;
+    async fn keep_all(&mut self) {
+        while self.noted.recv_many(&mut self.in_hand, BATCH_LEN_MAX).await > 0 {
+            self.keep().await;
+            self.in_hand.clear();
+        }
+    }
+
+    /// Writes until it is done. Where the connection breaks in mid-commit, reads may be kept twice.
+    async fn keep(&mut self) {
         loop {
-            let fault = match timeout(WRITE_WAIT_MAX, self.write(reads)).await {
+            let fault = match timeout(WRITE_WAIT_MAX, self.write()).await {
                 Ok(Ok(())) => return self.tell_success(),
                 Ok(Err(fault)) => fault,
                 Err(_) => Fault::Lost("no answer in time"),
@@ -104,28 +131,24 @@ impl Task {
             }
             self.session = None;
             self.tell_failure(&fault);
-            let is_over = |since: &mut Instant| since.elapsed() > LAST_WRITE_WAIT;
-            let is_stopping = noted.is_closed();
-            if matches!(fault, Fault::Data(_))
-                || is_stopping && is_over(stopped_at.get_or_insert_with(Instant::now))
-            {
-                tracing::error!(
-                    reads_len = reads.len(),
-                    "reads of personal data are not on record"
-                );
-                self.metrics.reads_lost.inc_by(reads.len() as u64);
-                return;
+            if matches!(fault, Fault::Data(_)) {
+                return self.give_up(self.in_hand.len());
             }
             sleep(PAUSE_AFTER_FAULT).await;
         }
     }
 
-    async fn write(&mut self, reads: &[Read]) -> Result<(), Fault> {
+    fn give_up(&self, reads_len: usize) {
+        tracing::error!(reads_len, "reads of personal data are not on record");
+        self.metrics.reads_lost.inc_by(reads_len as u64);
+    }
+
+    async fn write(&mut self) -> Result<(), Fault> {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.database.access().await?,
         };
-        append(&mut session, reads).await?;
+        append(&mut session, &self.in_hand).await?;
         self.session = Some(session);
         Ok(())
     }
@@ -198,7 +221,8 @@ mod tests {
     fn a_read_that_finds_no_room_is_counted_and_waits_for_nobody() {
         let metrics = Arc::new(Metrics::new());
         let (sender, _noted) = mpsc::channel(2);
-        let log = ReadLog { sender, metrics: metrics.clone() };
+        let (_running, _) = mpsc::channel(1);
+        let log = ReadLog { sender, metrics: metrics.clone(), _running };
         for _ in 0..5 {
             log.note(Read {
                 at: Instant::now(),

@@ -27,6 +27,11 @@ impl Token {
         Self(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
     }
 
+    /// Whether a text begins as tokens do, and is not to be repeated.
+    pub fn begins(text: &str) -> bool {
+        text.starts_with(PREFIX)
+    }
+
     /// To be shown once, to whoever is given it.
     pub fn expose(&self) -> &str {
         &self.0

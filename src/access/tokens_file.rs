@@ -3,7 +3,7 @@
 use super::gate::Holder;
 use super::limit::Limit;
 use super::role::Role;
-use super::token::TokenHash;
+use super::token::{Token, TokenHash};
 use crate::identity::Asker;
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
@@ -51,6 +51,9 @@ pub struct TokenLines<'a> {
 /// Reads all that a tokens file says. An error is one line: where, what is wrong and what is
 /// allowed there. It repeats no value of the file.
 pub fn read(file: &Path) -> anyhow::Result<Vec<Holder>> {
+    // Shown in an error, it would be in the log.
+    let is_token = Token::begins(&file.to_string_lossy());
+    ensure!(!is_token, "what is given as the tokens file is a token; give the path of the file");
     let text = fs::read_to_string(file);
     let text = text.with_context(|| format!("cannot read the tokens file {}", file.display()))?;
     parse(&text).map_err(|fault| {
@@ -113,9 +116,14 @@ fn at<T>(value: &Spanned<T>, message: &str) -> Fault {
     Fault { span: Some(value.span()), message: message.to_owned() }
 }
 
-/// What serde found is of the wrong type is quoted by it, and could be a token.
+/// What serde found is of the wrong type is quoted by it, and so is a name that it does not know:
+/// either could be a token.
 fn without_values(complaint: &str) -> String {
     let complaint = complaint.lines().collect::<Vec<_>>().join(", ");
+    let unknown = complaint.strip_prefix("unknown field `");
+    if let Some((_, expected)) = unknown.and_then(|rest| rest.split_once("`, expected ")) {
+        return format!("unknown field, expected {expected}");
+    }
     match complaint.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "))
     {
         Some((_, "i64")) => "expected a whole number".to_owned(),

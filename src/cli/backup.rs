@@ -63,13 +63,13 @@ async fn accept_loss(
                 place.close().await?;
                 bail!("not confirmed; nothing was changed");
             }
-            let by = config.operator.by.clone();
+            let by = config.operator.by.to_string();
             let acceptance = Acceptance { by, reason: reason.to_owned() };
             backup::accept(&place.database, &loss, acceptance).await?
         }
     };
     if config.erasures.is_some() {
-        let by = &config.operator.by;
+        let by = config.operator.by.as_str();
         let forgotten = backup::erase_again(&place.database, &erasures, by).await?;
         println!("forgotten again: {forgotten} customers");
     }

@@ -1,6 +1,6 @@
 //! The whole configuration: read once, printed by `--help`.
 
-use crate::access::Role;
+use crate::access::{Role, Token};
 use crate::audit::Moment;
 use crate::identity::{Asker, ReasonCode, Timestamp};
 use crate::ledger::LedgerName;
@@ -8,7 +8,7 @@ use crate::postgres::Chosen;
 use crate::rebuild::Limits;
 use anyhow::{Context as _, ensure};
 use clap::builder::NonEmptyStringValueParser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use std::env;
 use std::io::IsTerminal as _;
@@ -105,7 +105,7 @@ pub struct NewToken {
     pub expires: Option<String>,
 
     /// The tokens file that the lines are for: refuses a name that it has already.
-    #[arg(long, env, value_name = "FILE")]
+    #[arg(long, env, hide_env_values = true, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
 }
 
@@ -356,7 +356,7 @@ pub struct ServeConfig {
 
     /// Who may ask: a file of token hashes, made with `identity-ledger token new`. SIGHUP reads it
     /// again.
-    #[arg(long, env, value_name = "FILE", conflicts_with = "no_auth")]
+    #[arg(long, env, hide_env_values = true, value_name = "FILE", conflicts_with = "no_auth")]
     pub tokens: Option<PathBuf>,
 
     /// Without tokens, listen on an address that others can reach, though anybody there may then
@@ -413,16 +413,10 @@ pub struct EraseConfig {
 
 #[derive(Args)]
 pub struct Operator {
-    /// By whom, for the ledger.
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "USER",
-        hide_env_values = true,
-        default_value = "operator"
-    )]
-    #[arg(value_parser = reason)]
-    pub by: String,
+    /// By whom, for the ledger, as the name of a token: lower-case letters, digits, dots, dashes and
+    /// underscores, a letter first. No personal data: it stays there for ever.
+    #[arg(long, value_name = "NAME", default_value = "operator")]
+    pub by: Asker,
 }
 
 #[derive(Args)]
@@ -480,9 +474,21 @@ impl Cli {
                 let help = command.render_help();
                 command.error(ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, help).exit()
             }
-            _ => error.exit(),
+            _ => without_tokens(error).exit(),
         })
     }
+}
+
+/// clap repeats what it refuses, and a token that was put in the wrong place would be in a log.
+fn without_tokens(mut error: clap::Error) -> clap::Error {
+    let is_token =
+        |value: &ContextValue| matches!(value, ContextValue::String(text) if Token::begins(text));
+    let kinds: Vec<ContextKind> =
+        error.context().filter(|(_, value)| is_token(value)).map(|(kind, _)| kind).collect();
+    for kind in kinds {
+        error.insert(kind, ContextValue::String("idl_…".to_owned()));
+    }
+    error
 }
 
 fn without_empty(command: clap::Command) -> clap::Command {

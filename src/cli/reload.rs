@@ -14,6 +14,9 @@ pub fn listen() -> io::Result<Signal> {
 /// Reads both again at each signal. What cannot be read stays as it was, and the log says so.
 pub async fn reload(mut hangup: Signal, gate: Option<Arc<Gate>>, tls: Option<Tls>) {
     while hangup.recv().await.is_some() {
+        if gate.is_none() && tls.is_none() {
+            tracing::info!("SIGHUP: there are neither tokens nor a certificate to read again");
+        }
         if let Some(gate) = &gate {
             match gate.reopen() {
                 Ok(len) => tracing::info!(tokens_len = len, "SIGHUP: the tokens were read again"),

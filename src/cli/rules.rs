@@ -170,7 +170,8 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
         bail!("not confirmed; nothing was changed");
     }
     let RulesActivation { operator, reason, output, .. } = command;
-    let order = Order { from, rules, document, activated_by: operator.by, reason };
+    let activated_by = operator.by.to_string();
+    let order = Order { from, rules, document, activated_by, reason };
     match rebuild::activate(&place.database, order).await? {
         Some(activated) => print_activated(&activated, &output),
         None => nothing_changed(&output),

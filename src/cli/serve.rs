@@ -105,13 +105,11 @@ struct Door {
 }
 
 impl Door {
-    /// Reads both, and again at each SIGHUP.
+    /// Reads both, and again at each SIGHUP, which without them must not end the service either.
     fn open(config: &ServeConfig, address: SocketAddr) -> anyhow::Result<Self> {
         let gate = config.tokens.clone().map(Gate::open).transpose()?.map(Arc::new);
         let tls = config.tls().map(|(certificate, key)| Tls::open(certificate, key)).transpose()?;
-        if gate.is_some() || tls.is_some() {
-            tokio::spawn(reload::reload(reload::listen()?, gate.clone(), tls.clone()));
-        }
+        tokio::spawn(reload::reload(reload::listen()?, gate.clone(), tls.clone()));
         if gate.is_some() && tls.is_none() && !address.ip().is_loopback() {
             tracing::warn!(
                 "whoever listens on the way reads tokens and customers: give --tls-cert and \

@@ -57,10 +57,11 @@ struct ReadTold<'a> {
     role: &'a str,
     /// Method and pattern of the path.
     route: &'a str,
-    /// The observation that was asked of, or the customer that a lookup led to.
+    /// The observation or contact that was asked of, or the customer that a lookup led to.
     #[schema(required)]
     contact_id: Option<i64>,
-    /// The other observation, where it was asked of two.
+    /// The other observation, where it was asked of two; the other customer, where a lookup led to
+    /// two.
     #[schema(required)]
     other_contact_id: Option<i64>,
     /// The position that the answer holds at, or that a page of events begins after.

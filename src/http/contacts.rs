@@ -3,6 +3,7 @@
 use super::App;
 use super::answer::{Identified, answered};
 use super::moment::{self, AsOf, given_once};
+use super::noted::Shown;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use crate::identity::{ContactId, ObservationId};
@@ -59,13 +60,16 @@ pub async fn contact(
     };
     let answer = ask(WAIT_MAX, app.auditor.identity_at(id.into(), position)).await?;
     not_erased(&app, &[id.into()]).await?;
-    Ok(answered(&answer.ok_or_else(not_observed)?, position))
+    let response = answered(&answer.ok_or_else(not_observed)?, position);
+    Ok(Shown::of(id, position).by(response))
 }
 
 /// The customer as it is now.
 pub async fn now(app: &App, id: ContactId) -> Result<Response, Problem> {
     match ask(WAIT_MAX, app.reader.identity(id)).await? {
-        Found::Identity(answer, position) => Ok(answered(&answer, position)),
+        Found::Identity(answer, position) => {
+            Ok(Shown::of(id, position).by(answered(&answer, position)))
+        }
         Found::Erased => Err(erased()),
         Found::Nobody => Err(not_observed()),
     }

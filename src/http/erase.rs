@@ -97,11 +97,13 @@ impl IntoResponses for StillThere {
 
 /// The parser's own text may repeat what the caller sent, so it goes no further than this.
 fn reason(body: &[u8]) -> Result<ReasonCode, Problem> {
-    let erasure: Result<Erasure, _> = serde_json::from_slice(body);
-    erasure.map(|erasure| erasure.reason).map_err(|error| match error.is_data() {
-        true => no_reason(),
-        false => not_json(error.line(), error.column()),
-    })
+    // A type that serde derives is also read from an array of what its members would be.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    match serde_json::from_slice::<Erasure>(body) {
+        Ok(erasure) if is_object => Ok(erasure.reason),
+        Err(error) if !error.is_data() => Err(not_json(error.line(), error.column())),
+        Ok(_) | Err(_) => Err(no_reason()),
+    }
 }
 
 fn no_reason() -> Problem {

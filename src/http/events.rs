@@ -3,6 +3,7 @@
 use super::App;
 use super::entry::{Entry, entry};
 use super::json::json;
+use super::noted::Shown;
 use super::number::{not_a_number, number};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
@@ -27,7 +28,7 @@ const AFTER_DEFAULT: i64 = 0;
 const LIMIT: RangeInclusive<i64> = 1..=1_000;
 const LIMIT_DEFAULT: i64 = 100;
 const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
-pub const LAST_EVENT_ID: &str = "last-event-id";
+const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Which page of events. Text, so that an error can say which of them to change.
 #[derive(Deserialize, IntoParams)]
@@ -133,17 +134,18 @@ pub async fn events(
     let Query(asked) = asked.map_err(|_| not_a_query())?;
     let after = Position::new(number("after", asked.after.as_deref(), Some(AFTER_DEFAULT), AFTER)?);
     let wanted = asked.wanted()?;
-    match form(&headers) {
+    let contact_id = wanted.contact;
+    let (response, position) = match form(&headers) {
         Form::Page => {
             let limit = number("limit", asked.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
             let head = ask(WAIT_MAX, app.auditor.position()).await?;
             let page = app.auditor.events(after, head, &wanted, limit);
-            paged(&ask(WAIT_MAX, page).await?, head, &wanted, limit)
+            (paged(&ask(WAIT_MAX, page).await?, head, &wanted, limit)?, after)
         }
         Form::Lines => {
             let head = head_from(&app, "after", after).await?;
             let feed = app.auditor.feed(after, wanted).ok_or_else(too_many)?;
-            Ok(stream::lines(feed, head))
+            (stream::lines(feed, head), after)
         }
         Form::Live => {
             let last = last_event_id(&headers)?;
@@ -151,9 +153,10 @@ pub async fn events(
             // Also, a client hears of a Postgres that is away before it is promised a stream.
             head_from(&app, name, after).await?;
             let feed = app.auditor.feed(after, wanted).ok_or_else(too_many)?;
-            Ok(stream::live(feed))
+            (stream::live(feed), after)
         }
-    }
+    };
+    Ok(Shown { contact_id, other_contact_id: None, position }.by(response))
 }
 
 /// The head, for a stream that begins no later: any other would wait in silence, perhaps for

@@ -1,6 +1,7 @@
 //! Lets a request through to its route, or says which token it takes.
 
 use super::Access;
+use super::idempotency::REPLAY;
 use super::noted::Asked;
 use super::problem::{Problem, documented};
 use super::serve::is_stream;
@@ -35,6 +36,8 @@ pub enum Who {
 pub enum Note {
     /// It shows identifiers.
     Reads,
+    /// It shows identifiers and records nothing where it answers a retry.
+    Replays,
     Nothing,
 }
 
@@ -67,12 +70,12 @@ pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: 
     if guard.note == Note::Nothing || holder.role == Role::Caller {
         return next.run(request).await;
     }
-    let asked = match Asked::of(&mut request).await {
+    let asked = match Asked::of(&request) {
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };
     let response = next.run(request).await;
-    if response.status().is_success() {
+    if response.status().is_success() && guard.note.is_of(&response) {
         guard.access.reads.note(asked.read(&holder, &response));
     }
     if is_stream(&response) { guard.while_good(holder, response) } else { response }
@@ -111,6 +114,16 @@ impl Guard {
                 Poll::Pending => chunks.poll_next_unpin(context).map_err(axum::Error::into_inner),
             }))
         })
+    }
+}
+
+impl Note {
+    fn is_of(self, answer: &Response) -> bool {
+        match self {
+            Self::Reads => true,
+            Self::Replays => answer.headers().contains_key(REPLAY.0),
+            Self::Nothing => false,
+        }
     }
 }
 

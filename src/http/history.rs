@@ -5,6 +5,7 @@ use super::contacts::{erased, not_an_id, not_erased, not_observed, parse};
 use super::entry::{Entry, entry};
 use super::events::{Paging, paging_problems};
 use super::json::json;
+use super::noted::Shown;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
@@ -87,7 +88,8 @@ pub async fn history(
     let (after, limit) = Paging::read(paging)?;
     let found = ask(WAIT_MAX, app.auditor.history(id.into(), after, limit)).await?;
     not_erased(&app, &[id.into()]).await?;
-    paged(id, &found.ok_or_else(not_observed)?, limit)
+    let history = paged(id, &found.ok_or_else(not_observed)?, limit)?;
+    Ok(Shown::of(id, after).by(history))
 }
 
 struct NoHistory;

@@ -44,7 +44,11 @@ use utoipa::openapi::{RefOr, response};
             description = "The customer, with this observation",
             body = Identified,
             headers(
-                ("ledger-position" = i64, description = "Position of the request's last event"),
+                (
+                    "ledger-position" = i64,
+                    description = "Position of the request's last event; on a retry, the one that \
+                        the answer holds at"
+                ),
                 ("idempotent-replay" = Option<bool>, description = "Only on a retry"),
             ),
             example = json!({"contact": {

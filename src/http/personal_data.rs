@@ -4,6 +4,7 @@ use super::App;
 use super::answer::LEDGER_POSITION;
 use super::contacts::{erased, not_an_id, not_observed, parse};
 use super::json::json;
+use super::noted::Shown;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::erasure::{Held, HeldContact, HeldObservation, held};
@@ -116,7 +117,9 @@ pub async fn personal_data(
     match found {
         Some(held) if held.is_erased() => Err(erased()),
         Some(held) => {
-            Ok(([(LEDGER_POSITION, held.position.get())], json(&told(&held))).into_response())
+            let position = [(LEDGER_POSITION, held.position.get())];
+            let response = (position, json(&told(&held))).into_response();
+            Ok(Shown::of(id, held.position).by(response))
         }
         None => Err(not_observed()),
     }

@@ -1,5 +1,5 @@
 //! Every route, and who may ask it: one table, of which the router and the OpenAPI document are
-//! made. A route cannot be added without its row.
+//! made. Beside it are only the document itself and its pages, which no guard stands before.
 
 use super::guard::{Guard, Note, Who, guard, refusals};
 use super::noted::purpose_parameter;
@@ -32,14 +32,14 @@ type Row = (Who, Note, UtoipaMethodRouter<Arc<App>>);
 /// Operators may ask all of it.
 fn table() -> Vec<Row> {
     vec![
-        // An event by itself says who asked.
-        (CALLERS, Note::Nothing, routes!(identify::identify)),
+        // An event by itself says who asked, but a retry is none.
+        (CALLERS, Note::Replays, routes!(identify::identify)),
         (CALLERS_AND_AUDITORS, Note::Reads, routes!(lookup::lookup)),
         (AUDITORS, Note::Reads, routes!(contacts::contact)),
         (AUDITORS, Note::Reads, routes!(history::history)),
         (AUDITORS, Note::Reads, routes!(why::why)),
         (AUDITORS, Note::Reads, routes!(personal_data::personal_data)),
-        // As for an observation, the event says who.
+        // The event says who.
         (OPERATORS, Note::Nothing, routes!(erase::erase)),
         (AUDITORS, Note::Reads, routes!(events::events)),
         (AUDITORS, Note::Nothing, routes!(ledger::ledger)),
@@ -80,7 +80,7 @@ pub fn routes(access: Option<&Access>) -> (Router<Arc<App>>, OpenApi) {
     router.split_for_parts()
 }
 
-/// The document, and a page to browse it. It says what anybody can read in the source, so anybody
+/// The document, and a page to browse it: routes that are not in the document. It says what anybody can read in the source, so anybody
 /// may.
 pub fn pages(router: Router<Arc<App>>, openapi: &OpenApi) -> Router<Arc<App>> {
     let document = docs::document(openapi);
@@ -95,7 +95,7 @@ pub fn pages(router: Router<Arc<App>>, openapi: &OpenApi) -> Router<Arc<App>> {
 fn describe(paths: &mut Paths, who: Who, note: Note) {
     for operation in paths.paths.values_mut().flat_map(operations) {
         operation.security = Some(requirements(who));
-        if note == Note::Reads {
+        if note != Note::Nothing {
             operation.parameters.get_or_insert_default().push(purpose_parameter().into());
         }
         if who != Who::Anybody {

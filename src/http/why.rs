@@ -4,6 +4,7 @@ use super::App;
 use super::contacts::{erased, not_an_id, not_erased, not_observed, parse};
 use super::json::json;
 use super::moment::{self, AsOf, given_once};
+use super::noted::Shown;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
@@ -164,7 +165,8 @@ pub async fn why(
     let found = ask(WAIT_MAX, app.auditor.why(ids, position)).await?;
     not_erased(&app, &ids).await?;
     let why = found.ok_or_else(not_observed)?;
-    explained(&why).map_err(|_| corrupt())
+    let response = explained(&why).map_err(|_| corrupt())?;
+    Ok(Shown { other_contact_id: Some(other), ..Shown::of(id, position) }.by(response))
 }
 
 struct NotExplained;

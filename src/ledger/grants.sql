@@ -6,11 +6,13 @@ begin
     );
 end
 $$;
+-- Earlier versions gave all columns.
+revoke update on head, contact, idempotency from identity_ledger;
 grant select, insert on event, observation to identity_ledger;
 grant select on rules to identity_ledger;
-grant select, update on head to identity_ledger;
-grant select, insert, update, delete on idempotency to identity_ledger;
-grant select, insert, update on contact to identity_ledger;
+grant select, update (position, observation_id, recorded_at) on head to identity_ledger;
+grant select, insert, delete on idempotency to identity_ledger;
+grant select, insert, update (linked_id, updated_at) on contact to identity_ledger;
 grant select, insert, update on tile to identity_ledger;
 grant select, insert on checkpoint to identity_ledger;
 grant select, insert on access to identity_ledger;

@@ -10,7 +10,7 @@ mod resolved;
 mod table;
 
 pub use load::{Head, Snapshot, held, key, load, unlinked};
-pub use reader::{Found, Reader};
+pub use reader::{Found, Known, Reader};
 pub use replay::Replay;
 pub use resolved::resolved;
 pub use table::{check_definition, create_missing, create_next, index_next, swap_in_next};

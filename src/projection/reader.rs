@@ -1,7 +1,7 @@
 //! Answers questions from committed state, each with one statement.
 
-use super::load::{load, load_by_number};
-use crate::identity::{Answer, ContactId, DEFAULT_RULES, Identifiers, Key, Position, Rules};
+use super::load::{Snapshot, load, load_by_number};
+use crate::identity::{Answer, ContactId, DEFAULT_RULES, Identifiers, Key, Link, Position, Rules};
 use crate::ledger::{self, Database, Fault, Unanswered};
 use sqlx::PgPool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,18 +26,24 @@ pub enum Found {
     Nobody,
 }
 
+/// Whom identifiers lead to.
+pub struct Known {
+    pub answer: Answer,
+    /// Where they lead to two: the primary of the younger one.
+    pub other_primary_id: Option<ContactId>,
+    /// That it was read at.
+    pub position: Position,
+}
+
 impl Reader {
     pub fn new(database: &Database) -> Self {
         let rules = Rules::parse(DEFAULT_RULES).expect("the rules that are shipped can be read");
         Self { pool: database.readers(SESSIONS_MAX), rules: Arc::new(Mutex::new(rules.into())) }
     }
 
-    /// The identity that any of these identifiers leads to, and the position it was read at.
+    /// The identity that any of these identifiers leads to.
     /// Where they lead to two, both as one, as they would be were this observed.
-    pub async fn lookup(
-        &self,
-        identifiers: &Identifiers,
-    ) -> Result<Option<(Answer, Position)>, Unanswered> {
+    pub async fn lookup(&self, identifiers: &Identifiers) -> Result<Option<Known>, Unanswered> {
         loop {
             let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let keys = rules.keys(identifiers);
@@ -45,9 +51,7 @@ impl Reader {
                 load(&self.pool, &linking(&keys.email), &linking(&keys.phone_number)).await?;
             let digest = &snapshot.head.rules_digest;
             if digest == rules.digest() {
-                let found = !snapshot.contacts.is_empty();
-                let position = snapshot.head.position;
-                return Ok(found.then(|| (Answer::of(&snapshot.contacts), position)));
+                return Ok((!snapshot.contacts.is_empty()).then(|| Known::of(&snapshot)));
             }
             // The keys were made by other rules than those in force at the snapshot's position.
             let rules = ledger::recorded_rules(&self.pool, digest).await?;
@@ -80,6 +84,17 @@ impl Reader {
 
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+impl Known {
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut primaries = snapshot.contacts.iter().filter(|it| it.link == Link::Primary);
+        Self {
+            answer: Answer::of(&snapshot.contacts),
+            other_primary_id: primaries.nth(1).map(|primary| primary.id),
+            position: snapshot.head.position,
+        }
     }
 }
 
