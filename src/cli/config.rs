@@ -138,7 +138,7 @@ pub struct RestoreConfig {
 
     /// Say in the ledger that what it lacks of the checkpoint in --checkpoint-dir is lost, skip the
     /// positions and numbers that may have been given out, and sign in a new name from then on.
-    #[arg(long, requires = "reason")]
+    #[arg(long, requires = "reason", requires = "forgetting")]
     accept_loss: bool,
 
     /// Why, for the ledger. No personal data: it stays there for ever.
@@ -146,8 +146,13 @@ pub struct RestoreConfig {
     reason: Option<String>,
 
     /// Forget those again whom the lost ledger had forgotten, as an export of it says.
-    #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss")]
+    #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss", group = "forgetting")]
     pub erasures: Option<PathBuf>,
+
+    /// Forget nobody again. One of the two must be said, each time that it is run: whoever had been
+    /// forgotten since the backup comes back for good without --erasures.
+    #[arg(long, requires = "accept_loss", group = "forgetting")]
+    no_erasures: bool,
 
     #[command(flatten)]
     pub operator: Operator,

@@ -68,7 +68,7 @@ pub async fn check(seal: Seal) -> anyhow::Result<()> {
         Err(trouble @ Trouble::NotFinished(_)) => Err(trouble.into()),
         Err(trouble @ Trouble::WentBack { by: OUTSIDE, .. }) => bail!(
             "{trouble} ({file}): put the newer database back, or accept the loss with \
-             identity-ledger restore --accept-loss --reason TEXT"
+             identity-ledger restore --accept-loss --reason TEXT --erasures EXPORT_DIR"
         ),
         Err(trouble @ Trouble::Differs { by: OUTSIDE, .. }) => bail!(
             "{trouble} ({file}): this is no older backup, but another history than was signed; \
