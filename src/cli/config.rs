@@ -385,6 +385,11 @@ pub struct ServeConfig {
 
     #[command(flatten)]
     pub seal: SealConfig,
+
+    /// Begin to keep checkpoints of a ledger that is sealed already in --checkpoint-dir, where there
+    /// is none. For one start: later on, one that is missing is a reason not to start.
+    #[arg(long, requires = "checkpoint_dir", help_heading = "Proof")]
+    pub new_checkpoint_dir: bool,
 }
 
 #[derive(Args)]
