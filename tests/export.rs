@@ -233,6 +233,22 @@ async fn a_folder_of_another_ledger_is_left_alone() {
     assert_eq!(exports.read("events.ndjson"), events);
 }
 
+/// Erasures of one ledger name numbers that others have in another.
+#[tokio::test]
+async fn a_folder_of_another_ledger_keeps_its_observations() {
+    let (exports, other) = (Exports::new().await, Exports::new().await);
+    succeeds(&mut exports.export(&["--observations"]));
+    let observations = exports.read("observations.ndjson");
+    let url = ["--database-url", &other.ledger.url];
+    succeeds(command(&["erase", "1", "--reason", "test", "--yes"]).args(url));
+    // Longer than the one in the folder, whose checkpoint alone does not tell them apart.
+    other.record(2).await;
+    let mut export = command(&["export"]);
+    let said = refuses(export.arg(&exports.dir).args(other.key.args(&other.ledger)));
+    assert!(said.contains("another ledger"), "{said}");
+    assert_eq!(exports.read("observations.ndjson"), observations);
+}
+
 #[tokio::test]
 async fn an_older_ledger_does_not_take_the_place_of_a_newer_checkpoint() {
     let exports = Exports::new().await;

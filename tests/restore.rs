@@ -96,13 +96,20 @@ impl Lost {
     }
 
     fn accept(&self, left: &TestLedger) -> Command {
+        let mut accept = self.accept_undecided(left);
+        accept.arg("--no-erasures");
+        accept
+    }
+
+    /// Without a word on those who were forgotten.
+    fn accept_undecided(&self, left: &TestLedger) -> Command {
         let mut accept = command(&["restore", "--accept-loss", "--reason", "the disk died"]);
         accept.args(args(&self.key, left)).args(["--by", "an-operator", "--yes"]);
         accept
     }
 
     fn accept_with_erasures(&self, left: &TestLedger) -> Command {
-        let mut accept = self.accept(left);
+        let mut accept = self.accept_undecided(left);
         accept.arg("--erasures").arg(self.export());
         accept
     }
@@ -361,6 +368,13 @@ async fn an_acceptance_that_was_broken_off_is_finished() {
     fs::write(lost.outside(), kept).unwrap();
     let said = refuses(&mut lost.serve(&left));
     assert!(said.contains("interrupted: run identity-ledger restore --accept-loss"), "{said}");
+    // Going on without a word on erasures would lose them for good.
+    let undecided = lost.accept_undecided(&left).output().unwrap();
+    let said = String::from_utf8_lossy(&undecided.stderr);
+    assert_eq!(undecided.status.code(), Some(2), "{said}");
+    assert!(said.contains("--erasures") && said.contains("--no-erasures"), "{said}");
+    let both = lost.accept_with_erasures(&left).arg("--no-erasures").output().unwrap();
+    assert_eq!(both.status.code(), Some(2));
     let said = succeeds(&mut lost.accept_with_erasures(&left));
     assert!(said.contains("forgotten again: 1 customers"), "{said}");
     let service = Service::spawn(&mut lost.serve(&left));
@@ -409,7 +423,7 @@ async fn no_loss_is_accepted_that_cannot_be_told() {
     let lost = Lost::new().await;
     let left = lost.restored().await;
     let accept = || {
-        let mut accept = command(&["restore", "--accept-loss", "--reason", "x"]);
+        let mut accept = command(&["restore", "--accept-loss", "--reason", "x", "--no-erasures"]);
         accept.args(lost.key.args(&left));
         accept
     };

@@ -255,6 +255,30 @@ async fn a_changed_line_is_told_from_a_changed_tile_however_far_the_checkpoint_i
 }
 
 #[tokio::test]
+async fn nothing_is_served_beside_a_checkpoint_outside_that_tells_nothing() {
+    let sealed = Sealed::new().await;
+    let serve = |ledger| sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], ledger);
+    let other = SigningKey::new();
+    let dir = sealed.key.dir().to_str().unwrap();
+    let start = ["serve", "--listen", "127.0.0.1:0", "--checkpoint-dir", dir];
+    let said = refuses(command(&start).args(other.args(&sealed.ledger)));
+    assert!(said.contains("give the key that it was signed with"), "{said}");
+    let said = refuses(command(&start).args(["--database-url", &sealed.ledger.url]));
+    assert!(said.contains("--checkpoint-dir needs the key"), "{said}");
+
+    let file = sealed.key.dir().join("ledger.checkpoint");
+    let kept = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, &kept[..kept.len() / 2]).unwrap();
+    let said = refuses(&mut serve(&sealed.ledger));
+    assert!(said.contains("put a copy of it back"), "{said}");
+    std::fs::remove_file(&file).unwrap();
+    let said = refuses(&mut serve(&sealed.ledger));
+    assert!(said.contains("--new-checkpoint-dir"), "{said}");
+    let service = Service::spawn(serve(&sealed.ledger).arg("--new-checkpoint-dir"));
+    assert!(service.stop().success());
+}
+
+#[tokio::test]
 async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
     let sealed = Sealed::new().await;
     let failure = sealed.failure(&sealed.earlier);
@@ -270,7 +294,7 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
     let file = sealed.key.dir().join("ledger.checkpoint");
     let aside = sealed.key.dir().join("aside");
     std::fs::rename(&file, &aside).unwrap();
-    let service = Service::spawn(&mut serve());
+    let service = Service::spawn(serve().arg("--new-checkpoint-dir"));
     until("it seals", || service.log().contains("this node seals the ledger"));
     std::fs::rename(&aside, &file).unwrap();
     kill_sealer(&sealed.earlier).await;

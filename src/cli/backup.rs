@@ -91,7 +91,7 @@ fn show(loss: &Loss, config: &RestoreConfig) {
     eprintln!("Lost are {} of them, and what was recorded after those.", old - new);
     eprintln!("The next event will have the position {}.", loss.next_position());
     if config.erasures.is_none() {
-        eprintln!("Nobody is forgotten again: that takes an export (--erasures).");
+        eprintln!("Nobody is forgotten again (--no-erasures): who was forgotten since comes back.");
     }
 }
 

@@ -138,7 +138,7 @@ pub struct RestoreConfig {
 
     /// Say in the ledger that what it lacks of the checkpoint in --checkpoint-dir is lost, skip the
     /// positions and numbers that may have been given out, and sign in a new name from then on.
-    #[arg(long, requires = "reason")]
+    #[arg(long, requires = "reason", requires = "forgetting")]
     accept_loss: bool,
 
     /// Why, for the ledger. No personal data: it stays there for ever.
@@ -146,8 +146,13 @@ pub struct RestoreConfig {
     reason: Option<String>,
 
     /// Forget those again whom the lost ledger had forgotten, as an export of it says.
-    #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss")]
+    #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss", group = "forgetting")]
     pub erasures: Option<PathBuf>,
+
+    /// Forget nobody again. One of the two must be said, each time that it is run: whoever had been
+    /// forgotten since the backup comes back for good without --erasures.
+    #[arg(long, requires = "accept_loss", group = "forgetting")]
+    no_erasures: bool,
 
     #[command(flatten)]
     pub operator: Operator,
@@ -380,6 +385,11 @@ pub struct ServeConfig {
 
     #[command(flatten)]
     pub seal: SealConfig,
+
+    /// Begin to keep checkpoints of a ledger that is sealed already in --checkpoint-dir, where there
+    /// is none. For one start: later on, one that is missing is a reason not to start.
+    #[arg(long, requires = "checkpoint_dir", help_heading = "Proof")]
+    pub new_checkpoint_dir: bool,
 }
 
 #[derive(Args)]

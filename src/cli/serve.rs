@@ -38,8 +38,13 @@ pub async fn serve(
         }
         place = Place::open_for_service(database) => place?,
     };
-    if let Some(seal) = place.seal(&config.seal)? {
-        seal::check(seal).await?;
+    match place.seal(&config.seal)? {
+        Some(seal) => seal::check(seal, config.new_checkpoint_dir).await?,
+        // Else nobody would look into the directory, and whoever gave it relies on that.
+        None => anyhow::ensure!(
+            config.seal.checkpoint_dir.is_none(),
+            "--checkpoint-dir needs the key that its checkpoint is signed with: give --signing-key"
+        ),
     }
     let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);

@@ -70,6 +70,8 @@ pub async fn export(
     std::fs::create_dir_all(dir.join(RULES_DIR))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let mut export = Export { owner, dir: dir.to_owned(), gaps };
+    // First: nothing is taken out of a folder that is not this ledger's.
+    export.check_begins(size).await?;
     if with_observations || dir.join(OBSERVATIONS).exists() {
         export.check_sealed_erasures(end, head).await?;
         export.forget(end).await?;
@@ -114,7 +116,6 @@ impl Export {
         let (mut file, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
         let last_position = number_in(last.as_deref(), "position")?;
         let mut after = self.gaps.size_at(last_position);
-        self.check_begins(last_position, last.as_deref(), size).await?;
         let mut progress = Progress::of("writing events", size);
         while after < size {
             let end = size.min(after + PAGE_LEN);
@@ -163,12 +164,10 @@ impl Export {
     }
 
     /// What is in the folder already must be the beginning of this ledger.
-    async fn check_begins(
-        &mut self,
-        after: i64,
-        last: Option<&str>,
-        size: i64,
-    ) -> anyhow::Result<()> {
+    async fn check_begins(&mut self, size: i64) -> anyhow::Result<()> {
+        let (events, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
+        events.finish()?;
+        let after = number_in(last.as_deref(), "position")?;
         ensure!(
             after <= self.gaps.position_at(size),
             "{} goes up to event {after}, and the ledger's checkpoint covers {size} events: the \
@@ -180,7 +179,7 @@ impl Export {
             .fetch_optional(&mut self.owner)
             .await?;
         ensure!(
-            recorded.as_deref() == Some(last),
+            recorded.as_deref() == Some(last.as_str()),
             "event {after} in {} is another one than in the ledger: one of the two was rewritten, \
              or this is the folder of another ledger",
             self.dir.display()

@@ -1,4 +1,4 @@
-//! Why a person was forgotten, as a code that cannot hold personal data.
+//! Why a person was forgotten, as a code that can hold no email and no phone number.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -8,8 +8,8 @@ const LEN_MAX: usize = 40;
 /// Enough for `gdpr-art-17` and a year, too few for a phone number.
 const DIGITS_MAX: usize = 4;
 
-/// A short code such as `customer-request`. An event keeps it for ever, so it has no room for a
-/// name, an email or a phone number.
+/// A short code such as `customer-request`. An event keeps it for ever, so it has no room for an
+/// email or a phone number. A name fits: whoever makes up codes must not put one there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ReasonCode(String);
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_has_no_room_for_personal_data() {
+    fn a_code_has_no_room_for_an_email_or_a_phone_number() {
         let is_code = |text: &str| text.parse::<ReasonCode>().is_ok();
         for code in ["customer-request", "gdpr-art-17", "x", "policy-2026"] {
             assert!(is_code(code), "{code}");

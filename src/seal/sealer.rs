@@ -8,7 +8,7 @@ use super::store;
 use super::trouble::{OUTSIDE, Trouble};
 use crate::ledger::{Database, Fault};
 use crate::metrics::Metrics;
-use anyhow::bail;
+use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,18 +57,30 @@ pub async fn seal_once(seal: Seal) -> anyhow::Result<()> {
 }
 
 /// Fails where the ledger contradicts the checkpoint that is kept outside: whoever served it would
-/// give out numbers and positions again that others know already. All else that is wrong stops the
-/// sealing alone.
-pub async fn check(seal: Seal) -> anyhow::Result<()> {
+/// give out numbers and positions again that others know already. So it does where that checkpoint
+/// cannot be read, is of another key, or is missing though the ledger is sealed, unless the
+/// directory is new. All else that is wrong stops the sealing alone.
+pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
     let Some(outside) = seal.outside.clone() else { return Ok(()) };
     let file = outside.file().display();
     let mut session = seal.database.sealer().await?;
+    // Before the file, which a sealer writes first: another node may be sealing meanwhile.
+    let is_sealed = store::last_checkpoint(&mut session).await?.is_some();
+    let kept = outside.read(Some(seal.key.verifier_keys())).context(
+        "the checkpoint outside tells nothing: give the key that it was signed with \
+         (--signing-key), or, where the file is damaged, put a copy of it back",
+    )?;
+    ensure!(
+        kept.is_some() || !is_sealed || is_new_dir,
+        "there is no {file}, and the ledger is sealed already: give the directory that has it, or \
+         --new-checkpoint-dir once where nothing was kept there yet"
+    );
     match Growing::new(seal).check(&mut session).await {
         Err(Trouble::Fault(fault)) => Err(fault.into()),
         Err(trouble @ Trouble::NotFinished(_)) => Err(trouble.into()),
         Err(trouble @ Trouble::WentBack { by: OUTSIDE, .. }) => bail!(
             "{trouble} ({file}): put the newer database back, or accept the loss with \
-             identity-ledger restore --accept-loss --reason TEXT"
+             identity-ledger restore --accept-loss --reason TEXT --erasures EXPORT_DIR"
         ),
         Err(trouble @ Trouble::Differs { by: OUTSIDE, .. }) => bail!(
             "{trouble} ({file}): this is no older backup, but another history than was signed; \
