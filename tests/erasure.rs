@@ -405,3 +405,47 @@ async fn the_command_asks_before_it_forgets() {
     let verified = succeeds(command(&["verify"]).args(url));
     assert!(verified.contains("erased: 5 observations"), "{verified}");
 }
+
+#[tokio::test]
+async fn what_a_broken_off_rebuild_left_goes_with_an_erasure() {
+    let (ledger, service) = with_canary().await;
+    let mut owner = ledger.owner().await;
+    let leave = "create table contact_next as select * from contact";
+    sqlx::raw_sql(leave).execute(&mut owner).await.unwrap();
+    assert_eq!(service.erase(2).await.status(), 200);
+    loop {
+        let is_gone = query_scalar("select to_regclass('contact_next') is null");
+        if is_gone.fetch_one(&mut owner).await.unwrap() {
+            break;
+        }
+    }
+}
+
+/// Each would have a session of its own, and Postgres has few.
+#[tokio::test]
+async fn erasures_that_wait_do_not_use_up_the_connections() {
+    let (ledger, service) = with_canary().await;
+    let mut holder = ledger.owner().await;
+    hold_erasures(&mut holder, "a test").await.unwrap();
+    let waiting = join_all((0..40).map(async |_| service.erase(2).await.status().as_u16()));
+    let most = async {
+        let mut most = 0;
+        let mut looks = 0;
+        // Looked at from the first that waits on.
+        while looks < 200 {
+            let sessions = query_scalar(
+                "select count(*)
+                from pg_locks
+                where locktype = 'advisory' and not granted
+                    and database = (select oid from pg_database where datname = current_database())",
+            );
+            let sessions: i64 = sessions.fetch_one(&mut holder).await.unwrap();
+            looks += i64::from(most > 0);
+            most = most.max(sessions);
+        }
+        most
+    };
+    let (statuses, most) = tokio::join!(waiting, most);
+    assert!(statuses.iter().all(|status| *status == 503), "{statuses:?}");
+    assert_eq!(most, 1, "sessions that wait");
+}

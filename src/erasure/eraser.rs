@@ -5,7 +5,12 @@ use super::sweep::{is_due, sweep};
 use crate::identity::{ObservationId, ReasonCode};
 use crate::ledger::{Database, Fault};
 use std::sync::Arc;
-use tokio::sync::Notify;
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
+
+/// As long as an erasure itself waits for what is in the way.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 
 /// Erases, and sweeps after it without anybody waiting. Cheap to clone.
 #[derive(Clone)]
@@ -13,13 +18,15 @@ pub struct Eraser {
     database: Database,
     /// One sweep at a time, for however many erasures.
     sweep_wanted: Arc<Notify>,
+    /// One erasure at a time: they wait for one another anyway, each with a session.
+    turn: Arc<Semaphore>,
 }
 
 impl Eraser {
     pub fn start(database: Database) -> Self {
         let sweep_wanted = Arc::new(Notify::new());
         tokio::spawn(sweep_when_told(database.clone(), sweep_wanted.clone()));
-        Self { database, sweep_wanted }
+        Self { database, sweep_wanted, turn: Arc::new(Semaphore::new(1)) }
     }
 
     /// As `erase`. Given up by whoever asked, it goes on.
@@ -29,9 +36,13 @@ impl Eraser {
         reason: ReasonCode,
         by: Option<String>,
     ) -> Result<Erased, NotErased> {
-        let Self { database, sweep_wanted } = self.clone();
+        let Self { database, sweep_wanted, turn } = self.clone();
         let erasing = tokio::spawn(async move {
+            let in_the_way = |_| NotErased::InTheWay("another erasure".to_owned());
+            let turn = timeout(TURN_WAIT, turn.acquire_owned()).await.map_err(in_the_way)?;
+            let turn = turn.expect("nobody closes it");
             let erased = erase(&database, id, &reason, by.as_deref()).await?;
+            drop(turn);
             sweep_wanted.notify_one();
             Ok(erased)
         });

@@ -22,6 +22,18 @@ pub async fn hold_erasures(session: &mut PgConnection, work: &str) -> Result<(),
     Ok(())
 }
 
+/// Takes the right to replace the contact table, for as long as the session lives. `false` where
+/// another session has it.
+pub async fn try_turn(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    query_scalar!(
+        r#"select pg_try_advisory_lock(
+            hashtext('identity-ledger rebuild'), hashtext(current_schema())
+        ) as "is_ours!""#
+    )
+    .fetch_one(session)
+    .await
+}
+
 /// Takes the right to erase, until the transaction ends. Waits for whoever holds erasures.
 pub async fn lock_erasures(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
     query!(

@@ -1,6 +1,6 @@
 //! One rebuild or activation at a time, which says how far it is.
 
-use crate::ledger::{Database, hold_erasures};
+use crate::ledger::{Database, hold_erasures, try_turn};
 use crate::progress::Progress;
 use anyhow::bail;
 use sqlx::{PgConnection, query, query_scalar};
@@ -17,12 +17,7 @@ impl Turn {
     /// one has the turn, and says how far that is.
     pub async fn take(database: &Database, work: &str) -> anyhow::Result<Self> {
         let mut owner = database.owner().await?;
-        let alone = query_scalar!(
-            r#"select pg_try_advisory_lock(
-                hashtext('identity-ledger rebuild'), hashtext(current_schema())
-            ) as "alone!""#
-        );
-        if !alone.fetch_one(&mut owner).await? {
+        if !try_turn(&mut owner).await? {
             let how_far = how_far(&mut owner, database).await?;
             bail!(
                 "a rebuild or an activation of this ledger is running already ({}); \

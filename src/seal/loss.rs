@@ -11,7 +11,8 @@ use anyhow::Context as _;
 use sqlx::PgConnection;
 
 /// What was committed after the last checkpoint may have been answered, too. A checkpoint follows
-/// within a second, and no ledger records a million events in so short a time, nor in half a minute.
+/// within a second, and requests make no million events in so short a time, nor in half a minute. It is
+/// too few where a rule change had just appended more, or where nothing was sealed for long.
 const UNSEALED_LEN_MAX: i64 = 1_000_000;
 
 /// What is left of a ledger, beside the last checkpoint that was kept outside.
