@@ -1,13 +1,14 @@
 //! Forgetting a person: what is gone, what is left, and that everybody else is as before.
 
 use crate::support::{
-    Contact, Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds,
+    Contact, PHONES_ONLY, Seen, Service, SigningKey, TestLedger, command, random_observations,
+    refuses, succeeds,
 };
 use futures_util::future::join_all;
 use identity_ledger::audit;
 use identity_ledger::identity::{DEFAULT_RULES, Rules};
 use identity_ledger::ledger::hold_erasures;
-use identity_ledger::rebuild::{Order, activate, impact, rebuild};
+use identity_ledger::rebuild::{impact, rebuild};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, query_scalar};
 use std::collections::BTreeMap;
@@ -91,26 +92,6 @@ async fn an_idempotency_key_is_forgotten_with_its_observation() {
     assert_eq!(again["contact"]["primaryContactId"], 3);
 }
 
-/// Emails link nobody.
-const PHONES_ONLY: &str = r#"
-name = "phones only"
-version = 1
-[email]
-case = "sensitive"
-links = false
-[phone]
-format = "digits"
-blocked = ["0301005"]
-"#;
-
-async fn put_in_force(ledger: &TestLedger, document: &str) {
-    let rules = Rules::parse(document).unwrap();
-    let (activated_by, reason) = ("a test".to_owned(), "to see".to_owned());
-    let from = ledger.rules_digest().await;
-    let order = Order { from, rules, document: document.to_owned(), activated_by, reason };
-    activate(&ledger.database, order).await.unwrap();
-}
-
 /// A ledger beside what was observed and not erased, by its number.
 struct Forgetting {
     ledger: TestLedger,
@@ -158,7 +139,7 @@ impl Forgetting {
 
     async fn check(&self, rules: &str) {
         let fresh = TestLedger::new().await;
-        put_in_force(&fresh, rules).await;
+        fresh.put_in_force(rules).await;
         let service = Service::start(&fresh.url);
         for seen in self.living.values() {
             service.identify(seen).await;
@@ -177,7 +158,7 @@ async fn everybody_else_is_as_in_a_ledger_that_never_saw_what_was_erased() {
     all.observe(1, 150).await;
     all.erase([3, 20, 150]).await;
     all.check(DEFAULT_RULES).await;
-    put_in_force(&all.ledger, PHONES_ONLY).await;
+    all.ledger.put_in_force(PHONES_ONLY).await;
     all.check(PHONES_ONLY).await;
     all.observe(2, 60).await;
     let last = all.observed_len;
@@ -186,7 +167,7 @@ async fn everybody_else_is_as_in_a_ledger_that_never_saw_what_was_erased() {
     rebuild(&all.ledger.database).await.unwrap();
     all.check(PHONES_ONLY).await;
     impact(&all.ledger.database, Rules::parse(DEFAULT_RULES).unwrap()).await.unwrap();
-    put_in_force(&all.ledger, DEFAULT_RULES).await;
+    all.ledger.put_in_force(DEFAULT_RULES).await;
     all.observe(3, 60).await;
     all.erase([12, 200, 260]).await;
     all.check(DEFAULT_RULES).await;
@@ -275,7 +256,7 @@ async fn the_past_of_somebody_else_shows_no_more_than_numbers_of_what_was_erased
     for (email, number) in [(EMAIL, NUMBER), (EMAIL, "1"), ("b@x.org", "1")] {
         service.identify(&Seen::new(email, number)).await;
     }
-    put_in_force(&ledger, PHONES_ONLY).await;
+    ledger.put_in_force(PHONES_ONLY).await;
     assert!(service.contact(1).await.secondary_contact_ids.is_empty());
     assert_eq!(service.erase(1).await.status(), 200);
     let then = service.contact_as_of(3, "6").await.unwrap();
@@ -318,7 +299,7 @@ async fn what_moves_with_a_rule_change_is_held_and_erased_where_it_stands() {
     for (email, number) in [("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "2"), ("a@x.org", "")] {
         service.identify(&Seen::new(email, number)).await;
     }
-    put_in_force(&ledger, PHONES_ONLY).await;
+    ledger.put_in_force(PHONES_ONLY).await;
     let ids = async |id| {
         let held = service.get_json(&format!("/contacts/{id}/personal-data")).await;
         let observations = held["observations"].as_array().unwrap().iter();
@@ -328,7 +309,7 @@ async fn what_moves_with_a_rule_change_is_held_and_erased_where_it_stands() {
     assert_eq!(service.erase(3).await.status(), 200);
     assert_eq!(service.get("/contacts/2").await.status(), 410);
     assert_eq!(service.contact(1).await.emails, ["a@x.org"]);
-    put_in_force(&ledger, DEFAULT_RULES).await;
+    ledger.put_in_force(DEFAULT_RULES).await;
     assert_eq!(ids(4).await, [1, 4]);
     audit::verify(&ledger.database).await.unwrap();
 }

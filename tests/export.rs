@@ -5,8 +5,7 @@ use crate::support::{
     succeeds,
 };
 use futures_util::future::join_all;
-use identity_ledger::identity::{EXACT_RULES, Rules};
-use identity_ledger::rebuild::{Order, activate};
+use identity_ledger::identity::EXACT_RULES;
 use serde_json::Value;
 use std::fs;
 use std::io::Write as _;
@@ -287,14 +286,7 @@ async fn a_ledger_that_was_never_sealed_is_exported_whole() {
 async fn decisions_are_made_again_offline_across_a_rule_change() {
     let exports = Exports::new().await;
     let ledger = &exports.ledger;
-    let order = Order {
-        from: ledger.rules_digest().await,
-        rules: Rules::parse(EXACT_RULES).unwrap(),
-        document: EXACT_RULES.to_owned(),
-        activated_by: "a test".to_owned(),
-        reason: "to see".to_owned(),
-    };
-    activate(&ledger.database, order).await.unwrap();
+    ledger.put_in_force(EXACT_RULES).await;
     exports.record(3).await;
     succeeds(&mut exports.export(&["--observations"]));
     succeeds(&mut exports.verify(&[]));
@@ -384,14 +376,7 @@ async fn an_erasure_is_exported_once_it_is_sealed() {
 async fn decisions_beside_what_was_erased_are_made_again_offline() {
     let exports = Exports::new().await;
     let ledger = &exports.ledger;
-    let order = Order {
-        from: ledger.rules_digest().await,
-        rules: Rules::parse(EXACT_RULES).unwrap(),
-        document: EXACT_RULES.to_owned(),
-        activated_by: "a test".to_owned(),
-        reason: "to see".to_owned(),
-    };
-    activate(&ledger.database, order).await.unwrap();
+    ledger.put_in_force(EXACT_RULES).await;
     let service = Service::start_with(&exports.key.args(ledger));
     for id in [2, 11, 50] {
         service.erase(id).await;

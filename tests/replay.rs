@@ -3,8 +3,7 @@
 use crate::support::{
     Contact, Seen, Service, TestLedger, command, random_observations, refuses, succeeds,
 };
-use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES, Rules};
-use identity_ledger::rebuild::{Order, activate};
+use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -19,14 +18,6 @@ links = false
 format = "digits"
 blocked = ["0301005"]
 "#;
-
-async fn put_in_force(ledger: &TestLedger, document: &str) {
-    let rules = Rules::parse(document).unwrap();
-    let (activated_by, reason) = ("a test".to_owned(), "to see".to_owned());
-    let from = ledger.rules_digest().await;
-    let order = Order { from, rules, document: document.to_owned(), activated_by, reason };
-    activate(&ledger.database, order).await.unwrap();
-}
 
 /// As `random_observations`, some of them in another spelling.
 fn respelled(seed: u64, len: usize) -> Vec<Seen> {
@@ -236,7 +227,7 @@ async fn answers_of_the_past_stand_across_rule_changes() {
         }
         let len = (known.len() as i64 / 2 + 1) * 20;
         known.push((service.position().await, service.contacts(len).await));
-        put_in_force(&ledger, rules).await;
+        ledger.put_in_force(rules).await;
         known.push((service.position().await, service.contacts(len).await));
     }
     let mut remapped = 0;
@@ -260,7 +251,7 @@ async fn a_history_tells_how_rule_changes_took_a_customer_apart_and_together() {
         service.identify(&seen).await;
     }
     for rules in [EXACT_RULES, PHONES_ONLY, DEFAULT_RULES] {
-        put_in_force(&ledger, rules).await;
+        ledger.put_in_force(rules).await;
     }
     let events = service.get_json("/events?limit=1000").await["events"].take();
     let events = events.as_array().unwrap();
@@ -302,7 +293,7 @@ async fn what_stands_between_two_customers_is_told_by_rules() {
         service.identify(&Seen::new(email, number)).await;
     }
     let linked_at = service.position().await;
-    put_in_force(&ledger, PHONES_ONLY).await;
+    ledger.put_in_force(PHONES_ONLY).await;
     let why = service.get_json("/contacts/1/why?with=3").await;
     assert_eq!(why["linked"], false);
     assert_eq!(why["rules"]["name"], "phones only");

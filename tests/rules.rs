@@ -1,13 +1,13 @@
 //! Rules change for all of history, while requests run.
 
 use crate::support::{
-    Contact, Seen, Service, TestLedger, command, random_observations, refuses, scratch_dir,
-    succeeds,
+    Contact, PHONES_ONLY, Seen, Service, TestLedger, command, random_observations, refuses,
+    scratch_dir, succeeds,
 };
 use futures_util::future::join_all;
 use identity_ledger::audit::verify;
 use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES, Rules};
-use identity_ledger::rebuild::{Activated, Order, activate, impact, rebuild};
+use identity_ledger::rebuild::{activate, impact, rebuild};
 use serde_json::Value;
 use sqlx::{query, query_scalar};
 
@@ -22,32 +22,6 @@ blocked = ["user3@shop.example", "user1?@*"]
 [phone]
 format = "exact"
 "#;
-
-/// Emails link nobody.
-const PHONES_ONLY: &str = r#"
-name = "phones only"
-version = 1
-[email]
-case = "sensitive"
-links = false
-[phone]
-format = "digits"
-blocked = ["0301005"]
-"#;
-
-async fn order(ledger: &TestLedger, document: &str) -> Order {
-    Order {
-        from: ledger.rules_digest().await,
-        rules: Rules::parse(document).unwrap(),
-        document: document.to_owned(),
-        activated_by: "a test".to_owned(),
-        reason: "to see".to_owned(),
-    }
-}
-
-async fn put_in_force(ledger: &TestLedger, document: &str) -> Option<Activated> {
-    activate(&ledger.database, order(ledger, document).await).await.unwrap()
-}
 
 /// As `random_observations`, in many spellings.
 fn observations(seed: u64, len: usize) -> Vec<Seen> {
@@ -76,7 +50,7 @@ async fn observe(service: &Service, all: &[Seen]) {
 /// A ledger that had these rules before its first observation.
 async fn with_rules_from_the_start(document: &str, all: &[Seen]) -> Vec<Contact> {
     let ledger = TestLedger::new().await;
-    put_in_force(&ledger, document).await;
+    ledger.put_in_force(document).await;
     let service = Service::start(&ledger.url);
     observe(&service, all).await;
     verify(&ledger.database).await.unwrap();
@@ -94,7 +68,7 @@ async fn after_an_activation_every_answer_is_as_if_the_rules_had_always_been() {
     for (document, so_far) in [(OTHER_RULES, 300), (PHONES_ONLY, 350), (EXACT_RULES, 400)] {
         let rules = Rules::parse(document).unwrap();
         let predicted = impact(&ledger.database, rules).await.unwrap();
-        let activated = put_in_force(&ledger, document).await.unwrap();
+        let activated = ledger.put_in_force(document).await.unwrap();
         assert_eq!(predicted.events, activated.events_len, "{}", predicted.to.name);
         assert_eq!(predicted.contacts.after, activated.contacts_len);
         verify(&ledger.database).await.unwrap();
@@ -105,7 +79,7 @@ async fn after_an_activation_every_answer_is_as_if_the_rules_had_always_been() {
         assert_eq!(shown, with_rules_from_the_start(document, &all[..so_far]).await);
     }
     // And back: what had been answered is answered again.
-    put_in_force(&ledger, DEFAULT_RULES).await.unwrap();
+    ledger.put_in_force(DEFAULT_RULES).await.unwrap();
     verify(&ledger.database).await.unwrap();
     let back = service.contacts(len).await;
     let fresh = with_rules_from_the_start(DEFAULT_RULES, &all).await;
@@ -123,9 +97,9 @@ const WHOLE_TABLE: &str = "select jsonb_agg(to_jsonb(c) order by c.id)::text fro
 #[tokio::test]
 async fn what_is_in_force_is_not_activated_again() {
     let ledger = TestLedger::new().await;
-    assert!(put_in_force(&ledger, DEFAULT_RULES).await.is_none());
+    assert!(ledger.put_in_force(DEFAULT_RULES).await.is_none());
     let with_comment = format!("# another comment\n{DEFAULT_RULES}");
-    assert!(put_in_force(&ledger, &with_comment).await.is_none());
+    assert!(ledger.put_in_force(&with_comment).await.is_none());
 }
 
 #[tokio::test]
@@ -140,7 +114,7 @@ async fn rules_change_while_requests_run_on_two_nodes() {
     }));
     let operate = async {
         for document in [OTHER_RULES, DEFAULT_RULES, PHONES_ONLY, OTHER_RULES, EXACT_RULES] {
-            assert!(put_in_force(&ledger, document).await.is_some());
+            assert!(ledger.put_in_force(document).await.is_some());
             verify(&ledger.database).await.unwrap();
         }
     };
@@ -185,7 +159,7 @@ async fn whoever_comes_second_hears_how_far_the_first_one_is() {
     let mut teller = ledger.owner().await;
     let name = "set application_name = 'ledger: writing contacts 43 %'";
     query(name).execute(&mut teller).await.unwrap();
-    let error = activate(&ledger.database, order(&ledger, EXACT_RULES).await).await;
+    let error = activate(&ledger.database, ledger.order(EXACT_RULES).await).await;
     let error = error.err().unwrap().to_string();
     assert!(error.contains("writing contacts 43 %"), "{error}");
 }
@@ -201,7 +175,7 @@ async fn a_service_with_another_normaliser_does_not_decide_until_rules_are_activ
         assert_eq!(response.status(), 503);
         assert!(response.text().await.unwrap().contains("rules activate"));
     }
-    assert!(put_in_force(&ledger, DEFAULT_RULES).await.is_some());
+    assert!(ledger.put_in_force(DEFAULT_RULES).await.is_some());
     let answer = service.identify(&Seen::new("A@x.org", "1")).await;
     assert_eq!((answer.primary_contact_id, answer.secondary_contact_ids), (1, vec![2]));
     verify(&ledger.database).await.unwrap();
@@ -313,7 +287,7 @@ async fn until_waited_for(ledger: &TestLedger, table: &str) {
 async fn a_verification_that_rules_change_beside_finds_nothing_wrong() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    put_in_force(&ledger, EXACT_RULES).await;
+    ledger.put_in_force(EXACT_RULES).await;
     for email in ["Ann@x.org", "ann@x.org"] {
         service.identify(&Seen::new(email, "")).await;
     }
@@ -322,7 +296,7 @@ async fn a_verification_that_rules_change_beside_finds_nothing_wrong() {
     sqlx::raw_sql(hold).execute(&mut superuser).await.unwrap();
     let change = async {
         until_waited_for(&ledger, "tile").await;
-        put_in_force(&ledger, DEFAULT_RULES).await;
+        ledger.put_in_force(DEFAULT_RULES).await;
         query("rollback").execute(&mut superuser).await.unwrap();
     };
     let (verified, ()) = tokio::join!(verify(&ledger.database), change);
@@ -333,7 +307,7 @@ async fn a_verification_that_rules_change_beside_finds_nothing_wrong() {
 async fn an_activation_that_has_to_try_again_forgets_nothing() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    put_in_force(&ledger, EXACT_RULES).await;
+    ledger.put_in_force(EXACT_RULES).await;
     for (email, number) in [("Ann@x", "1"), ("ann@x", "2")] {
         service.identify(&Seen::new(email, number)).await;
     }
@@ -346,7 +320,7 @@ async fn an_activation_that_has_to_try_again_forgets_nothing() {
         service.identify(&Seen::new("Ann@x", "2")).await;
         query("rollback").execute(&mut reader).await.unwrap();
     };
-    let (activated, ()) = tokio::join!(put_in_force(&ledger, DEFAULT_RULES), observe);
+    let (activated, ()) = tokio::join!(ledger.put_in_force(DEFAULT_RULES), observe);
     assert!(activated.is_some());
     verify(&ledger.database).await.unwrap();
 }
@@ -354,8 +328,8 @@ async fn an_activation_that_has_to_try_again_forgets_nothing() {
 #[tokio::test]
 async fn what_was_shown_of_other_rules_is_not_activated() {
     let ledger = TestLedger::new().await;
-    let shown = order(&ledger, OTHER_RULES).await;
-    put_in_force(&ledger, EXACT_RULES).await;
+    let shown = ledger.order(OTHER_RULES).await;
+    ledger.put_in_force(EXACT_RULES).await;
     let error = activate(&ledger.database, shown).await.err().unwrap().to_string();
     assert!(error.contains("meanwhile"), "{error}");
 }

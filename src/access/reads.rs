@@ -126,7 +126,7 @@ impl Task {
                 Err(_) => Fault::Lost("no answer in time"),
             };
             // Another node was faster.
-            if matches!(&fault, Fault::Data(code) if code == "23505") {
+            if fault.is_duplicate() {
                 continue;
             }
             self.session = None;

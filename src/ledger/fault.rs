@@ -19,6 +19,13 @@ pub enum Fault {
     OtherVersion(OtherVersion),
 }
 
+impl Fault {
+    /// Whether something would have been there twice that may be there once (unique_violation).
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Data(code) if code == "23505")
+    }
+}
+
 /// Why a question about the ledger has no answer. Its text is safe to log.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {

@@ -1,5 +1,6 @@
 //! The version of the tables, and what brings them to that of this binary.
 
+use super::fault::is_lock_timeout;
 use anyhow::{Context as _, bail};
 use sqlx::error::BoxDynError;
 use sqlx::migrate::{Migrate as _, Migrator};
@@ -98,7 +99,7 @@ async fn lock(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     ";
     match sqlx::raw_sql(lock).execute(owner).await {
         Ok(_) => Ok(true),
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => Ok(false),
+        Err(error) if is_lock_timeout(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

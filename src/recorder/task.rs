@@ -22,8 +22,6 @@ use tokio::task::JoinHandle;
 
 const QUEUE_LEN_MAX: usize = 8192;
 const BATCH_LEN_MAX: usize = 1024;
-/// The SQLSTATE of what may be there once only.
-const IS_THERE: &str = "23505";
 /// For how long retries are looked for after one came.
 const RETRIES_WAIT: Duration = Duration::from_secs(10);
 /// In contacts. An identity of that size is kept in memory between batches, since it takes long
@@ -366,7 +364,7 @@ async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, mut batch: Batch
         }
         Ok(false) => return Landing::failed(Some(writer), batch, Trouble::LostRace),
         Err(Fault::Lost(_)) => Trouble::LostConnection,
-        Err(Fault::Data(code)) if code == IS_THERE => {
+        Err(fault) if fault.is_duplicate() => {
             return Landing::failed(Some(writer), batch, Trouble::Repeated);
         }
         Err(_) => Trouble::NotAppended,

@@ -3,6 +3,7 @@
 use identity_ledger::identity::{DEFAULT_RULES, Rules};
 use identity_ledger::ledger::{self, Database, LedgerName, keep_rules};
 use identity_ledger::postgres::{Chosen, PrivatePostgres};
+use identity_ledger::rebuild::{Activated, Order, activate};
 use rustix::process::Pid;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,18 @@ use tokio::sync::OnceCell;
 /// Owns the ledgers of the tests: no superuser, as at a careful company.
 const OWNER: &str = "shop";
 const TEMPLATE: &str = "template_ledger";
+
+/// Emails link nobody.
+pub const PHONES_ONLY: &str = r#"
+name = "phones only"
+version = 1
+[email]
+case = "sensitive"
+links = false
+[phone]
+format = "digits"
+blocked = ["0301005"]
+"#;
 
 /// A migrated, empty ledger in a database of its own.
 pub struct TestLedger {
@@ -50,6 +63,21 @@ impl TestLedger {
     pub async fn rules_digest(&self) -> String {
         let digest = query_scalar("select rules_digest from head");
         digest.fetch_one(&mut self.owner().await).await.unwrap()
+    }
+
+    /// To put rules in force in the place of those that are.
+    pub async fn order(&self, document: &str) -> Order {
+        Order {
+            from: self.rules_digest().await,
+            rules: Rules::parse(document).unwrap(),
+            document: document.to_owned(),
+            activated_by: "a test".to_owned(),
+            reason: "to see".to_owned(),
+        }
+    }
+
+    pub async fn put_in_force(&self, document: &str) -> Option<Activated> {
+        activate(&self.database, self.order(document).await).await.unwrap()
     }
 
     /// As an activation by a version whose library makes other keys.
