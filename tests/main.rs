@@ -4,6 +4,7 @@
 
 mod support;
 
+mod absent_keys;
 mod access;
 mod backup;
 mod commands;

@@ -53,7 +53,7 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
             let contacts = format!("{number}, {number}, {text}, {text}, {text}, {text}");
             let append = format!(
                 "append(1, 0, now(), {events}, {observations}, {contacts}, {number}, {number}, \
-                 {text}, {text}, {key}, {number}, 1)"
+                 {text}, {text}, {key}, {number}, 1, '')"
             );
             check(&mut session, &append).await;
         }

@@ -28,12 +28,13 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
+use tokio::runtime::{Builder, Runtime};
 
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
     let Cli { database, log, command } = Cli::read();
     log.start();
-    let done = runtime()
+    let done = runtime(&command)
         .map_err(|error| anyhow::anyhow!("cannot start threads: {error}"))
         // The end of the runtime waits for a Postgres that is being started, and stops it.
         .and_then(|runtime| runtime.block_on(run(command, database)));
@@ -47,10 +48,18 @@ pub fn main() -> ExitCode {
 
 /// Half of the cores: the other half is for Postgres. More threads than that hand tasks to one
 /// another and wait for Postgres all the same.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+///
+/// What `block_on` runs has a thread beside them: the work of a command; of a service the recorder,
+/// which so never waits behind the handlers that it wakes. On two cores that would be a thread too
+/// many: there the service has one, which looks after the recorder between any sixty other tasks.
+fn runtime(command: &Command) -> io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(cores.div_ceil(2)).enable_all().build()
+    let threads = cores.div_ceil(2);
+    let mut builder = match command {
+        Command::Serve(_) if threads == 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.worker_threads(threads).enable_all().build()
 }
 
 async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {

@@ -14,6 +14,7 @@ use crate::recorder;
 use crate::seal::{self, Status};
 use anyhow::Context as _;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -49,8 +50,9 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);
     let kept_for = config.retries_kept_for();
-    let (recorder, mut task) =
+    let (recorder, recording) =
         recorder::start(place.database.clone(), metrics.clone(), kept_for).await?;
+    let mut recording = pin!(recording);
     let expiring = tokio::spawn(recorder::expire(place.database.clone(), kept_for));
     let (sealer, status) = match place.seal(&config.seal)? {
         Some(seal) => {
@@ -86,11 +88,12 @@ pub async fn serve(
         tracing::info!("{name}: finishing what is queued");
     };
     tokio::select! {
+        biased;
+        () = &mut recording => anyhow::bail!("the recorder ended before the service"),
         () = http::serve(listener, tls, router, shutdown) => {}
-        ended = &mut task => anyhow::bail!("the recorder ended before the service: {ended:?}"),
     }
     // The last handles went with the router: both tasks drain their queues and end.
-    task.await.context("the recorder panicked")?;
+    recording.await;
     reads_task.await.context("the record of reads panicked")?;
     expiring.abort();
     if let Some(sealer) = sealer {

@@ -193,11 +193,20 @@ impl Identities {
         self.primary_of.is_empty()
     }
 
-    /// Takes in whole identities as the projection has them. What is here already is newer.
-    pub fn take_in(&mut self, contacts: Vec<Contact>) {
+    /// The identity that a contact leads, if it is here and is led by it.
+    pub fn led_by(&self, primary: ContactId) -> Option<&Identity> {
+        self.by_primary.get(&primary)
+    }
+
+    /// Takes in whole identities as the projection has them, and returns the primaries of those
+    /// that were not here. What is here already is newer.
+    pub fn take_in(&mut self, contacts: Vec<Contact>) -> Vec<ContactId> {
         let here = |contact: &Contact| self.primary_of.contains_key(&contact.id);
         let news: Vec<_> = contacts.into_iter().filter(|contact| !here(contact)).collect();
+        let primaries = news.iter().filter(|contact| contact.link == Link::Primary);
+        let primaries = primaries.map(|contact| contact.id).collect();
         news.into_iter().for_each(|contact| self.insert(contact));
+        primaries
     }
 
     /// Takes an identity out, as if it had never been here.

@@ -142,6 +142,11 @@ impl Decision {
         self.contact_id == ContactId::from(self.observation_id)
     }
 
+    /// Whether it is the first contact of a new identity.
+    pub fn begins_identity(&self) -> bool {
+        self.introduces() && self.primary_id == self.contact_id
+    }
+
     /// Whether the rules keep all that was observed from linking anybody.
     pub fn links_nothing(&self) -> bool {
         let mut matched = [self.email, self.phone_number].into_iter().flatten();

@@ -3,12 +3,14 @@
 //! Promises: incremental == full replay, always; it can be thrown away and folded again.
 //! Never: holds anything that is not in the ledger and its observations.
 
+mod keys;
 mod load;
 mod reader;
 mod replay;
 mod resolved;
 mod table;
 
+pub use keys::{KeysHeld, KeysPage, keys_after};
 pub use load::{Head, Snapshot, held, key, load, unlinked};
 pub use reader::{Found, Known, Reader};
 pub use replay::Replay;

@@ -6,8 +6,9 @@ use crate::ledger::schema_version;
 use crate::projection::{held, unlinked};
 use sqlx::{PgExecutor, query_file_scalar};
 
-/// Appends a closed batch, unless the head has moved since it was decided, or the tables have
-/// changed: then nothing is written, and `false` comes back. Sending a batch twice appends it once.
+/// Appends a closed batch, unless the head has moved since it was decided, or the rules or the
+/// tables have changed: then nothing is written, and `false` comes back. Sending a batch twice
+/// appends it once.
 pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool, sqlx::Error> {
     let facts = || batch.events.iter().map(|event| &event.fact);
     let kinds: Vec<&str> = facts().map(|fact| fact.kind()).collect();
@@ -77,6 +78,7 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
         &retry_keys,
         &retried,
         schema_version(),
+        batch.before.rules_digest.as_str(),
     );
     Ok(moved.fetch_optional(executor).await?.is_some())
 }

@@ -1,12 +1,14 @@
--- Appends a batch, if the head still stands where the batch was decided and the tables are of the
--- version $25; else does nothing and returns no row. One statement, so that it commits in its own
--- round trip and no transaction ever waits for a client.
+-- Appends a batch, if the head still stands where the batch was decided, by the rules $26, and the
+-- tables are of the version $25; else does nothing and returns no row. One statement, so that it
+-- commits in its own round trip and no transaction ever waits for a client.
 with moved_head as (
     update head
     set position = $1::bigint + cardinality($6::text[]),
         observation_id = $2::bigint + cardinality($11::bytea[]),
         recorded_at = $3
-    where position = $1::bigint and schema_version = $25::bigint
+    where position = $1::bigint
+        and schema_version = $25::bigint
+        and rules_digest = $26::text
     returning position
 ),
 appended as (

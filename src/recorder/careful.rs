@@ -6,7 +6,7 @@ use super::append::append;
 use super::decide::Batch;
 use super::queue::{NotRecorded, Request};
 use super::retry::{answer_repeated, originals};
-use super::steps::{Shared, load, within};
+use super::steps::{Shared, Wanted, within};
 use crate::identity::Identities;
 use crate::ledger::{self, Fault, RulesFault};
 use sqlx::{Executor as _, PgConnection};
@@ -79,7 +79,7 @@ impl CarefulPath {
     pub async fn settle(&mut self, shared: &Shared, batch: Batch) {
         match settle(shared, &batch).await {
             Ok((_, true)) => {
-                shared.measure(&batch);
+                shared.appended(&batch);
                 batch.answer();
             }
             Ok((_, false)) => self.record(shared, batch.requests, false).await,
@@ -127,7 +127,8 @@ async fn attempt(
             within(lock(&mut connection)).await?;
             is_locked = true;
         }
-        let snapshot = load(&mut connection, &Identities::default(), requests).await?;
+        let wanted = Wanted::by(requests, &Identities::default(), None);
+        let snapshot = wanted.load(&mut connection).await?;
         if !shared.has_rules_of(&snapshot) {
             follow_rules(shared, &mut connection).await?;
             continue;
@@ -160,7 +161,7 @@ async fn attempt(
         };
         match recorded {
             Ok(true) => {
-                shared.measure(&batch);
+                shared.appended(&batch);
                 batch.answer();
                 return Ok(connection);
             }

@@ -74,8 +74,9 @@ impl Batch {
         }
     }
 
-    /// Decides one more request, knowing those before it, and folds it into what is known.
-    pub fn decide(&mut self, known: &mut Identities, request: Request) {
+    /// Decides one more request, knowing those before it, and folds it into what is known. Returns
+    /// the primary of an identity that begins with it.
+    pub fn decide(&mut self, known: &mut Identities, request: Request) -> Option<ContactId> {
         let observation = Observation {
             id: self.last_observation_id().next(),
             identifiers: request.identifiers.clone(),
@@ -102,6 +103,7 @@ impl Batch {
         self.touched.push(primary_id);
         self.observations.push(observation);
         self.requests.push(request);
+        decision.begins_identity().then_some(primary_id)
     }
 
     fn demote(&mut self, primary: ContactId) {

@@ -5,6 +5,7 @@
 //! Never: waits for more requests, holds a transaction open while it thinks, or runs a
 //! transaction in a handler.
 
+mod absent;
 mod append;
 mod careful;
 mod decide;

@@ -1,5 +1,6 @@
 //! The steps that both paths take, and what all of them share.
 
+use super::absent::{AbsentKeys, KeyFilter};
 use super::decide::Batch;
 use super::queue::Request;
 use crate::identity::{Identities, Key, Known as _, Rules};
@@ -18,6 +19,7 @@ pub struct Shared {
     pub database: Database,
     pub rules: watch::Sender<Arc<Rules>>,
     pub metrics: Arc<Metrics>,
+    pub absent: AbsentKeys,
     /// For how long a retry is known by its key.
     pub retries_kept_for: Duration,
 }
@@ -32,7 +34,9 @@ impl Shared {
         }
     }
 
-    pub fn measure(&self, batch: &Batch) {
+    /// A batch is in the ledger.
+    pub fn appended(&self, batch: &Batch) {
+        self.absent.appended(batch);
         self.metrics.recorded(batch.len(), batch.last_position(), batch.identity_len_max);
         self.metrics.unlinked_observations.inc_by(batch.unlinked_len as u64);
     }
@@ -43,24 +47,38 @@ impl Shared {
     }
 }
 
-/// Reads the identities that the requests touch, but for those that are known.
-pub async fn load(
-    connection: &mut PgConnection,
-    known: &Identities,
-    requests: &[Request],
-) -> Result<Snapshot, Fault> {
-    let keys = || requests.iter().map(|request| &request.keys);
-    let email_keys: Vec<_> = keys()
-        .filter_map(|keys| keys.email.as_ref())
-        .filter(|key| key.is_link() && known.email_holder(key).is_none())
-        .map(Key::as_str)
-        .collect();
-    let phone_keys: Vec<_> = keys()
-        .filter_map(|keys| keys.phone_number.as_ref())
-        .filter(|key| key.is_link() && known.phone_holder(key).is_none())
-        .map(Key::as_str)
-        .collect();
-    within(projection::load(connection, &email_keys, &phone_keys)).await
+/// The keys whose holders must be read before requests can be decided.
+pub struct Wanted<'a> {
+    email_keys: Vec<&'a str>,
+    phone_keys: Vec<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// All keys that link, but for those whose holder is known, or that nobody has.
+    pub fn by(requests: &'a [Request], known: &Identities, filter: Option<&KeyFilter>) -> Self {
+        let keys = || requests.iter().map(|request| &request.keys);
+        let email_keys = keys()
+            .filter_map(|keys| keys.email.as_ref())
+            .filter(|key| key.is_link() && known.email_holder(key).is_none())
+            .filter(|key| filter.is_none_or(|filter| filter.may_have_email(key)));
+        let phone_keys = keys()
+            .filter_map(|keys| keys.phone_number.as_ref())
+            .filter(|key| key.is_link() && known.phone_holder(key).is_none())
+            .filter(|key| filter.is_none_or(|filter| filter.may_have_phone(key)));
+        Self {
+            email_keys: email_keys.map(Key::as_str).collect(),
+            phone_keys: phone_keys.map(Key::as_str).collect(),
+        }
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        self.email_keys.is_empty() && self.phone_keys.is_empty()
+    }
+
+    /// Reads the identities that hold them.
+    pub async fn load(&self, connection: &mut PgConnection) -> Result<Snapshot, Fault> {
+        within(projection::load(connection, &self.email_keys, &self.phone_keys)).await
+    }
 }
 
 /// A server that does not answer in time is as good as gone.

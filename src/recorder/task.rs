@@ -1,50 +1,62 @@
 //! The recorder's task, on the usual path: while one batch is being appended, the next is
 //! read and decided on top of it.
 
+use super::absent::{self, AbsentKeys};
 use super::append::append;
 use super::careful::CarefulPath;
 use super::decide::Batch;
 use super::queue::{NotRecorded, Recorder, Request};
 use super::retry::{self, Originals, RetryKey, answer_repeated, hold_back};
-use super::steps::{Shared, load, within};
-use crate::identity::{ContactId, DEFAULT_RULES, Identities, Position, Rules};
+use super::steps::{Shared, Wanted, within};
+use crate::identity::{ContactId, DEFAULT_RULES, Identities, Position, Rules, Timestamp};
 use crate::ledger::{self, Database, Fault, RulesFault};
 use crate::metrics::Metrics;
 use crate::projection::{Head, Snapshot};
 use sqlx::PgConnection;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 const QUEUE_LEN_MAX: usize = 8192;
 const BATCH_LEN_MAX: usize = 1024;
 /// For how long retries are looked for after one came.
 const RETRIES_WAIT: Duration = Duration::from_secs(10);
-/// In contacts. An identity of that size is kept in memory between batches, since it takes long
-/// to read; a smaller one is as cheap to read as to keep.
-const KEPT_IDENTITY_LEN_MIN: usize = 32;
-/// In contacts, some 400 bytes each.
-const KNOWN_LEN_MAX: usize = 50_000;
+/// In contacts, some 400 bytes each. Beyond that, those that became known first are let go.
+const RECENT_LEN_MAX: usize = 50_000;
+/// In contacts. An identity of that size is not let go, since it takes long to read.
+const LARGE_IDENTITY_LEN_MIN: usize = 32;
+/// In contacts. Beyond that, all are let go.
+const KNOWN_LEN_MAX: usize = 100_000;
+/// For how long the database's clock is known without looking, and nobody looks whether others
+/// have written.
+const CLOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Starts the recorder. It ends when all handles are gone and the queue is drained.
+/// A recorder, and its work, which ends when all handles are gone and the queue is drained.
 pub async fn start(
     database: Database,
     metrics: Arc<Metrics>,
     retries_kept_for: Duration,
-) -> anyhow::Result<(Recorder, JoinHandle<()>)> {
+) -> anyhow::Result<(Recorder, impl Future<Output = ()>)> {
     let mut reader = database.recorder().await?;
     let rules = Arc::new(first_rules(&mut reader).await?);
     let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
     let (rules_sender, rules_receiver) = watch::channel(rules);
+    let absent = AbsentKeys::default();
+    let shared =
+        Arc::new(Shared { database, rules: rules_sender, metrics, absent, retries_kept_for });
+    let mut filling = JoinSet::new();
+    filling.spawn(absent::fill(shared.clone()));
     let task = Task {
-        shared: Arc::new(Shared { database, rules: rules_sender, metrics, retries_kept_for }),
+        shared,
+        _filling: filling,
         reader: Some(reader),
         writer: None,
         known: Known::default(),
+        clock: None,
         next: None,
         held_back: Vec::new(),
         retried_at: None,
@@ -52,7 +64,7 @@ pub async fn start(
         landing: None,
         careful: CarefulPath::default(),
     };
-    Ok((Recorder::new(sender, rules_receiver), tokio::spawn(task.run(queue))))
+    Ok((Recorder::new(sender, rules_receiver), task.run(queue)))
 }
 
 /// The rules in force. Where this binary cannot decide by them it starts all the same, with rules
@@ -70,10 +82,14 @@ async fn first_rules(reader: &mut PgConnection) -> anyhow::Result<Rules> {
 
 struct Task {
     shared: Arc<Shared>,
+    /// Ends with the recorder.
+    _filling: JoinSet<()>,
     /// None after a failure, until it is needed again.
     reader: Option<PgConnection>,
     writer: Option<PgConnection>,
     known: Known,
+    /// The database's, when it was read last.
+    clock: Option<(Timestamp, Instant)>,
     /// Decided on top of the batch in flight, to be sent when that has landed.
     next: Option<Batch>,
     /// Retries of what is in one of the two.
@@ -89,6 +105,8 @@ struct Task {
 #[derive(Default)]
 struct Known {
     identities: Identities,
+    /// The primary of each as it became known, in that order.
+    recent: VecDeque<ContactId>,
     /// After the batch that was sent last.
     head: Option<Head>,
     /// Before the batch that was sent last: a snapshot of this position just lacks that batch.
@@ -109,10 +127,8 @@ struct Landing {
 }
 
 enum Outcome {
-    /// The callers have been answered. These are a contact of each identity that was touched.
-    Appended {
-        touched: Vec<ContactId>,
-    },
+    /// The callers have been answered.
+    Appended,
     Failed(Box<Batch>, Trouble),
 }
 
@@ -209,9 +225,9 @@ impl Task {
                 }
                 let head = self.known.head.get_or_insert(snapshot.head);
                 let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), snapshot.now));
-                self.known.identities.take_in(snapshot.contacts);
+                self.known.recent.extend(self.known.identities.take_in(snapshot.contacts));
                 for request in requests {
-                    next.decide(&mut self.known.identities, request);
+                    self.known.recent.extend(next.decide(&mut self.known.identities, request));
                 }
             }
             None => {
@@ -222,20 +238,36 @@ impl Task {
         }
     }
 
-    /// Reads what the requests touch. Their keys are made by the rules that are followed now: new
-    /// ones may have come since the last time.
+    /// Reads what the requests touch and is not known. Their keys are made by the rules that are
+    /// followed now: new ones may have come since the last time.
     async fn read(&mut self, requests: &mut [Request]) -> Option<(Snapshot, Originals)> {
         self.shared.make_keys(requests);
+        let positions = [self.known.sent_from, self.known.head.as_ref().map(|head| head.position)];
+        let filter = self.shared.absent.at(positions);
+        let wanted = Wanted::by(requests, &self.known.identities, filter.as_deref());
+        let known = self.known_snapshot().filter(|_| wanted.is_nothing());
+        // Few requests are retries. An append that brings a key again is refused, and the careful
+        // path looks; from then on this one does, too, for as long as they come.
+        let looks_for_retries = self.retried_at.is_some_and(|at| at.elapsed() < RETRIES_WAIT);
+        let known = match known {
+            Some(known) if !looks_for_retries => return Some((known, Originals::new())),
+            known => known,
+        };
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => self.shared.database.recorder().await.ok()?,
         };
         let kept_for = self.shared.retries_kept_for;
-        // Few requests are retries. An append that brings a key again is refused, and the careful
-        // path looks; from then on this one does, too, for as long as they come.
-        let looks_for_retries = self.retried_at.is_some_and(|at| at.elapsed() < RETRIES_WAIT);
+        let clock = &mut self.clock;
         let reading = async {
-            let snapshot = load(&mut reader, &self.known.identities, requests).await?;
+            let snapshot = match known {
+                Some(known) => known,
+                None => {
+                    let snapshot = wanted.load(&mut reader).await?;
+                    *clock = Some((snapshot.now, Instant::now()));
+                    snapshot
+                }
+            };
             let originals = match looks_for_retries {
                 true => retry::originals(&mut reader, requests, kept_for).await?,
                 false => Originals::new(),
@@ -245,6 +277,15 @@ impl Task {
         let read = meanwhile(reading, &mut self.flight, &mut self.landing).await.ok()?;
         self.reader = Some(reader);
         Some(read)
+    }
+
+    /// What reading nothing would find, as long as nobody else writes. Who has written meanwhile has
+    /// moved the head, and what is decided here is not appended.
+    fn known_snapshot(&self) -> Option<Snapshot> {
+        let (read, read_at) = self.clock?;
+        let since = Some(read_at.elapsed()).filter(|since| *since < CLOCK_WAIT_MAX)?;
+        let head = self.known.head.clone()?;
+        Some(Snapshot { head, now: read + since, contacts: Vec::new() })
     }
 
     /// Another node may have written, and the rules may have changed.
@@ -285,9 +326,9 @@ impl Task {
         let Some(landing) = self.landing.take() else { return };
         self.writer = landing.writer;
         let (batch, trouble) = match landing.outcome {
-            Outcome::Appended { touched } => {
+            Outcome::Appended => {
                 let next = self.next.as_ref().map_or(&[][..], |next| &next.touched);
-                return self.known.release(&touched, next);
+                return self.known.release(next);
             }
             Outcome::Failed(batch, trouble) => (*batch, trouble),
         };
@@ -319,14 +360,25 @@ impl Task {
 }
 
 impl Known {
-    /// Drops what a landed batch has touched and the next one does not need: the table has it.
-    fn release(&mut self, touched: &[ContactId], next: &[ContactId]) {
-        let primary_of = |contact: &ContactId| self.identities.primary(*contact);
-        let needed: HashSet<_> = next.iter().map(primary_of).collect();
-        let released: HashSet<_> = touched.iter().map(primary_of).collect();
-        for primary in released.difference(&needed) {
-            if self.identities.identity_of(*primary).contacts().len() < KEPT_IDENTITY_LEN_MIN {
-                self.identities.remove(*primary);
+    /// When a batch has landed, lets go of what is too much and the next batch does not need: the
+    /// table has it.
+    fn release(&mut self, next: &[ContactId]) {
+        if self.identities.len() <= RECENT_LEN_MAX {
+            return;
+        }
+        let needed: HashSet<_> =
+            next.iter().map(|contact| self.identities.primary(*contact)).collect();
+        for _ in 0..self.recent.len() {
+            if self.identities.len() <= RECENT_LEN_MAX {
+                break;
+            }
+            let Some(primary) = self.recent.pop_front() else { break };
+            // One that was demoted since belongs to another, which has a place of its own.
+            let Some(identity) = self.identities.led_by(primary) else { continue };
+            let is_large = identity.contacts().len() >= LARGE_IDENTITY_LEN_MIN;
+            match is_large || needed.contains(&primary) {
+                true => self.recent.push_back(primary),
+                false => self.identities.remove(primary),
             }
         }
     }
@@ -347,7 +399,7 @@ impl Landing {
 }
 
 /// Appends a batch and answers its callers.
-async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, mut batch: Batch) -> Landing {
+async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) -> Landing {
     let mut writer = match writer {
         Some(writer) => writer,
         None => match shared.database.recorder().await {
@@ -357,10 +409,9 @@ async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, mut batch: Batch
     };
     let trouble = match within(append(&mut writer, &batch)).await {
         Ok(true) => {
-            shared.measure(&batch);
-            let touched = std::mem::take(&mut batch.touched);
+            shared.appended(&batch);
             batch.answer();
-            return Landing { writer: Some(writer), outcome: Outcome::Appended { touched } };
+            return Landing { writer: Some(writer), outcome: Outcome::Appended };
         }
         Ok(false) => return Landing::failed(Some(writer), batch, Trouble::LostRace),
         Err(Fault::Lost(_)) => Trouble::LostConnection,

@@ -1,0 +1,201 @@
+//! Which keys nobody has. A request that brings such keys alone, as a new customer's does, needs
+//! no reading.
+//!
+//! The keys of the contact table are in a Bloom filter (Bloom, 1970), which may take an absent key
+//! for one that is there, and never the other way round. Nothing but speed depends on it: a key
+//! that is held stands under a unique index, which refuses whoever takes it for absent, and the
+//! careful path then reads.
+
+use super::decide::Batch;
+use super::steps::{Shared, within};
+use crate::identity::{ContactId, Key, ObservationId, Position, RulesDigest};
+use crate::ledger::Fault;
+use crate::projection::{self, held};
+use fastbloom::AtomicBloomFilter;
+use sqlx::PgConnection;
+use std::hash::RandomState;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// One absent key in a thousand is taken for one that is there: of ten batches, nine bring none.
+const FALSE_POSITIVE: f64 = 0.001;
+/// In keys; some two bytes each.
+const FILTER_LEN_MIN: usize = 1_000_000;
+/// A contact holds more than one key, and not every observation is a contact.
+const KEYS_AN_OBSERVATION: f64 = 1.5;
+const PAGE_LEN: i64 = 5_000;
+/// From one filling to the next: another node that writes makes one necessary each time.
+const FILL_PAUSE: Duration = Duration::from_secs(1);
+
+/// The filter, and up to where it can be relied on.
+#[derive(Default)]
+pub struct AbsentKeys {
+    books: Mutex<Option<Books>>,
+    unfilled: Notify,
+}
+
+struct Books {
+    filter: Arc<KeyFilter>,
+    /// All that was appended after this was appended here, and put into the filter.
+    own_since: Position,
+    own_to: Position,
+}
+
+/// Keys of contacts, in one filter whether of emails or of phone numbers.
+pub struct KeyFilter {
+    bits: AtomicBloomFilter<RandomState>,
+    rules_digest: RulesDigest,
+    len: AtomicUsize,
+    len_max: usize,
+    /// The last contact that was read from the table.
+    read_to: AtomicI64,
+    /// The position at which nothing more was there to be read; 0 before.
+    filled_to: AtomicI64,
+}
+
+#[derive(Hash)]
+enum Kind {
+    Email,
+    Phone,
+}
+
+impl AbsentKeys {
+    /// A batch was appended: its keys are in the table from here on.
+    pub fn appended(&self, batch: &Batch) {
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = &batch.before;
+        let is_of_use = |books: &Books| {
+            books.filter.rules_digest == before.rules_digest && !books.filter.is_full()
+        };
+        if !books.as_ref().is_some_and(is_of_use) {
+            let former_len = books.as_ref().map_or(0, |books| books.filter.len_max);
+            let filter =
+                KeyFilter::new(before.rules_digest.clone(), before.observation_id, former_len);
+            *books = Some(Books {
+                filter: Arc::new(filter),
+                own_since: before.position,
+                own_to: before.position,
+            });
+            self.unfilled.notify_one();
+        }
+        let Some(books) = &mut *books else { return };
+        if books.own_to != before.position {
+            books.own_since = before.position;
+            self.unfilled.notify_one();
+        }
+        books.own_to = batch.last_position();
+        for contact in &batch.contacts {
+            books.filter.insert(held(contact.email_key.as_ref()), held(contact.phone_key.as_ref()));
+        }
+    }
+
+    /// The filter, where it has all keys that are in the table at one of these positions.
+    pub fn at(&self, positions: [Option<Position>; 2]) -> Option<Arc<KeyFilter>> {
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let books = books.as_ref()?;
+        let is_whole = books.is_filled() && positions.contains(&Some(books.own_to));
+        is_whole.then(|| books.filter.clone())
+    }
+
+    fn unfilled(&self) -> Option<Arc<KeyFilter>> {
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        books.as_ref().filter(|books| !books.is_filled()).map(|books| books.filter.clone())
+    }
+}
+
+impl Books {
+    fn is_filled(&self) -> bool {
+        self.filter.filled_to.load(Ordering::Acquire) >= self.own_since.get()
+    }
+}
+
+impl KeyFilter {
+    fn new(rules_digest: RulesDigest, observed: ObservationId, former_len: usize) -> Self {
+        let expected = (observed.get() as f64 * KEYS_AN_OBSERVATION) as usize;
+        let len_max = expected.max(2 * former_len).max(FILTER_LEN_MIN);
+        let bits = AtomicBloomFilter::with_false_pos(FALSE_POSITIVE)
+            .hasher(RandomState::new())
+            .expected_items(len_max);
+        Self {
+            bits,
+            rules_digest,
+            len: AtomicUsize::new(0),
+            len_max,
+            read_to: AtomicI64::new(0),
+            filled_to: AtomicI64::new(0),
+        }
+    }
+
+    pub fn may_have_email(&self, key: &Key) -> bool {
+        self.bits.contains(&(Kind::Email, key.as_str()))
+    }
+
+    pub fn may_have_phone(&self, key: &Key) -> bool {
+        self.bits.contains(&(Kind::Phone, key.as_str()))
+    }
+
+    fn insert(&self, email_key: Option<&str>, phone_key: Option<&str>) {
+        let mut len = 0;
+        if let Some(key) = email_key {
+            len += usize::from(!self.bits.insert(&(Kind::Email, key)));
+        }
+        if let Some(key) = phone_key {
+            len += usize::from(!self.bits.insert(&(Kind::Phone, key)));
+        }
+        self.len.fetch_add(len, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.len.load(Ordering::Relaxed) >= self.len_max
+    }
+}
+
+/// Reads the keys that were there before, and those that others append, for ever.
+pub async fn fill(shared: Arc<Shared>) {
+    loop {
+        shared.absent.unfilled.notified().await;
+        while let Some(filter) = shared.absent.unfilled() {
+            // Meanwhile the recorder reads what it needs.
+            if let Err(fault) = fill_one(&shared, &filter).await {
+                tracing::debug!("the keys in the contact table are not known: {fault}");
+            }
+            sleep(FILL_PAUSE).await;
+        }
+    }
+}
+
+async fn fill_one(shared: &Shared, filter: &KeyFilter) -> Result<(), Fault> {
+    let mut session = shared.database.recorder().await?;
+    loop {
+        let since = Instant::now();
+        if !fill_page(&mut session, filter).await? {
+            return Ok(());
+        }
+        // Half of the time belongs to the callers.
+        sleep(since.elapsed()).await;
+    }
+}
+
+/// Whether there is more. Contacts are committed in the order of their ids, so that what was read
+/// is all up to the last of them, unless a rule change introduces old ones; then the filter is of
+/// no more use.
+async fn fill_page(session: &mut PgConnection, filter: &KeyFilter) -> Result<bool, Fault> {
+    let read_to = ContactId::new(filter.read_to.load(Ordering::Relaxed));
+    let page = within(projection::keys_after(session, read_to, PAGE_LEN)).await?;
+    if page.rules_digest != filter.rules_digest {
+        return Ok(false);
+    }
+    for row in &page.rows {
+        filter.insert(row.email_key.as_deref(), row.phone_key.as_deref());
+        filter.read_to.store(row.id, Ordering::Relaxed);
+    }
+    let is_last = (page.rows.len() as i64) < PAGE_LEN;
+    if is_last {
+        tracing::debug!(position = %page.position, "all keys that contacts hold are known");
+        filter.filled_to.store(page.position.get(), Ordering::Release);
+    }
+    Ok(!is_last)
+}
