@@ -51,34 +51,43 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
     let (demoted, demoted_to): (Vec<_>, Vec<_>) =
         batch.demoted.iter().map(|(contact, primary)| (contact.get(), primary.get())).unzip();
 
-    let moved = query_file_scalar!(
-        "src/recorder/append.sql",
-        batch.before.position.get(),
-        batch.before.observation_id.get(),
-        batch.recorded_at,
-        kinds as _,
-        contact_ids as _,
-        lines as _,
-        observation_ids as _,
-        primary_ids as _,
-        emails as _,
-        numbers as _,
-        salts as _,
-        &observed_at,
-        &new_ids,
-        new_linked_ids as _,
-        new_emails as _,
-        new_numbers as _,
-        new_email_keys as _,
-        new_phone_keys as _,
-        &demoted,
-        &demoted_to,
-        new_unlinked_emails as _,
-        new_unlinked_phones as _,
-        &retry_keys,
-        &retried,
-        schema_version(),
-        batch.before.rules_digest.as_str(),
-    );
-    Ok(moved.fetch_optional(executor).await?.is_some())
+    macro_rules! statement {
+        ($file:literal, $($more:expr),*) => {
+            query_file_scalar!(
+                $file,
+                batch.before.position.get(),
+                batch.before.observation_id.get(),
+                batch.recorded_at,
+                kinds as _,
+                contact_ids as _,
+                lines as _,
+                observation_ids as _,
+                primary_ids as _,
+                emails as _,
+                numbers as _,
+                salts as _,
+                &observed_at,
+                &new_ids,
+                new_linked_ids as _,
+                new_emails as _,
+                new_numbers as _,
+                new_email_keys as _,
+                new_phone_keys as _,
+                new_unlinked_emails as _,
+                new_unlinked_phones as _,
+                schema_version(),
+                batch.before.rules_digest.as_str(),
+                $($more),*
+            )
+            .fetch_optional(executor)
+            .await?
+        };
+    }
+    let moved = match demoted.is_empty() && retry_keys.is_empty() {
+        true => statement!("src/recorder/append.sql",),
+        false => {
+            statement!("src/recorder/append_more.sql", &demoted, &demoted_to, &retry_keys, &retried)
+        }
+    };
+    Ok(moved.is_some())
 }

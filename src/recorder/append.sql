@@ -1,14 +1,15 @@
--- Appends a batch, if the head still stands where the batch was decided, by the rules $26, and the
--- tables are of the version $25; else does nothing and returns no row. One statement, so that it
--- commits in its own round trip and no transaction ever waits for a client.
+-- Appends a batch without demotions and idempotency keys, if the head still stands where the batch
+-- was decided, by the rules $22, and the tables are of the version $21; else does nothing and returns
+-- no row. One statement, so that it commits in its own round trip and no transaction ever waits for
+-- a client.
 with moved_head as (
     update head
     set position = $1::bigint + cardinality($6::text[]),
         observation_id = $2::bigint + cardinality($11::bytea[]),
         recorded_at = $3
     where position = $1::bigint
-        and schema_version = $25::bigint
-        and rules_digest = $26::text
+        and schema_version = $21::bigint
+        and rules_digest = $22::text
     returning position
 ),
 appended as (
@@ -35,34 +36,10 @@ introduced as (
     from moved_head
     cross join unnest(
         $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::text[], $18::text[],
-        $21::text[], $22::text[]
+        $19::text[], $20::text[]
     ) as c (
         id, linked_id, email, phone_number, email_key, phone_key, unlinked_email, unlinked_phone
     )
-),
-retried as (
-    insert into idempotency (key, observation_id)
-    select r.key, r.observation_id
-    from moved_head
-    cross join unnest($23::uuid[], $24::bigint[]) as r (key, observation_id)
-),
-demoted as (
-    select d.id, d.primary_id
-    from moved_head
-    cross join unnest($19::bigint[], $20::bigint[]) as d (id, primary_id)
-),
-moved as (
-    update contact as c
-    set linked_id = m.primary_id, updated_at = $3
-    from (
-        select d.id, d.primary_id
-        from demoted as d
-        union all
-        select s.id, d.primary_id
-        from demoted as d
-        join contact as s on s.linked_id = d.id
-    ) as m
-    where c.id = m.id
 )
 select position
 from moved_head
