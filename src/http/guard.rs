@@ -1,16 +1,16 @@
 //! Lets a request through to its route, or says which token it takes.
 
 use super::Access;
+use super::around::Around;
 use super::idempotency::REPLAY;
 use super::noted::Asked;
 use super::problem::{Problem, documented};
 use super::serve::is_stream;
 use crate::access::{Holder, Refused, Role};
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
@@ -60,25 +60,34 @@ enum Refusal {
     TooOften { wait: Duration },
 }
 
-pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
-    let holder = match guard.admit(&request) {
-        Ok(Some(holder)) => holder,
-        Ok(None) => return next.run(request).await,
-        Err(refusal) => return refusal.into_response(),
-    };
-    request.extensions_mut().insert(holder.asker.clone());
-    if guard.note == Note::Nothing || holder.role == Role::Caller {
-        return next.run(request).await;
+/// Who is let through, and what is put on record of it.
+pub struct Admitted {
+    holder: Arc<Holder>,
+    asked: Option<Asked>,
+}
+
+impl Around for Arc<Guard> {
+    /// None where nobody in particular asks.
+    type Kept = Option<Admitted>;
+
+    fn before(&self, request: &mut Request) -> Result<Self::Kept, Box<Response>> {
+        let refused = |refusal: Refusal| Box::new(refusal.into_response());
+        let admitted = self.admit(request).map_err(refused)?;
+        let Some(holder) = admitted else { return Ok(None) };
+        request.extensions_mut().insert(holder.asker.clone());
+        let is_noted = self.note != Note::Nothing && holder.role != Role::Caller;
+        let asked = is_noted.then(|| Asked::of(request)).transpose();
+        let asked = asked.map_err(|problem| Box::new(problem.into_response()))?;
+        Ok(Some(Admitted { holder, asked }))
     }
-    let asked = match Asked::of(&request) {
-        Ok(asked) => asked,
-        Err(problem) => return problem.into_response(),
-    };
-    let response = next.run(request).await;
-    if response.status().is_success() && guard.note.is_of(&response) {
-        guard.access.reads.note(asked.read(&holder, &response));
+
+    fn after(&self, admitted: Self::Kept, response: Response) -> Response {
+        let Some(Admitted { holder, asked: Some(asked) }) = admitted else { return response };
+        if response.status().is_success() && self.note.is_of(&response) {
+            self.access.reads.note(asked.read(&holder, &response));
+        }
+        if is_stream(&response) { self.while_good(holder, response) } else { response }
     }
-    if is_stream(&response) { guard.while_good(holder, response) } else { response }
 }
 
 impl Guard {

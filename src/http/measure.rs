@@ -1,11 +1,11 @@
 //! `GET /metrics`, and the measuring of every request.
 
 use super::App;
+use super::around::Around;
 use crate::metrics::{Metrics, Route};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,17 +28,31 @@ pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, openmetrics)], app.metrics.text())
 }
 
-pub async fn measure(
-    State(metrics): State<Arc<Metrics>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let started = Instant::now();
-    let route = Route(request.extensions().get::<MatchedPath>().cloned());
-    let method = name(request.method());
-    let response = next.run(request).await;
-    metrics.answered(route, method, response.status().as_u16(), started.elapsed());
-    response
+/// Stands around all routes.
+#[derive(Clone)]
+pub struct Measure(pub Arc<Metrics>);
+
+pub struct Asked {
+    at: Instant,
+    route: Route,
+    method: &'static str,
+}
+
+impl Around for Measure {
+    type Kept = Asked;
+
+    fn before(&self, request: &mut Request) -> Result<Asked, Box<Response>> {
+        Ok(Asked {
+            at: Instant::now(),
+            route: Route(request.extensions().get::<MatchedPath>().cloned()),
+            method: name(request.method()),
+        })
+    }
+
+    fn after(&self, Asked { at, route, method }: Asked, response: Response) -> Response {
+        self.0.answered(route, method, response.status().as_u16(), at.elapsed());
+        response
+    }
 }
 
 /// A caller may send any word as a method, and every label value is kept for ever.

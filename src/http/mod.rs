@@ -6,6 +6,7 @@
 
 mod access;
 mod answer;
+mod around;
 mod body;
 mod connection;
 mod contacts;
@@ -49,8 +50,9 @@ use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::Recorder;
 use crate::seal::Status;
+use around::AroundLayer;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use measure::Measure;
 use std::sync::Arc;
 
 /// What the handlers work with.
@@ -78,6 +80,6 @@ pub fn router(app: App) -> Router {
     routes::pages(router, &openapi)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(from_fn_with_state(app.metrics.clone(), measure::measure))
+        .layer(AroundLayer(Measure(app.metrics.clone())))
         .with_state(Arc::new(app))
 }

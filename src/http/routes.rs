@@ -1,7 +1,8 @@
 //! Every route, and who may ask it: one table, of which the router and the OpenAPI document are
 //! made. Beside it are only the document itself and its pages, which no guard stands before.
 
-use super::guard::{Guard, Note, Who, guard, refusals};
+use super::around::AroundLayer;
+use super::guard::{Guard, Note, Who, refusals};
 use super::noted::purpose_parameter;
 use super::{
     Access, App, access, contacts, docs, erase, events, health, history, identify, ledger, lookup,
@@ -9,7 +10,6 @@ use super::{
 };
 use crate::access::Role;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use std::sync::Arc;
 use utoipa::OpenApi as _;
@@ -71,8 +71,8 @@ pub fn routes(access: Option<&Access>) -> (Router<Arc<App>>, OpenApi) {
         describe(&mut route.1, who, note);
         router = router.routes(match access {
             Some(access) => {
-                let state = Arc::new(Guard { who, note, access: access.clone() });
-                route.map(|route| route.route_layer(from_fn_with_state(state, guard)))
+                let guard = Arc::new(Guard { who, note, access: access.clone() });
+                route.map(|route| route.route_layer(AroundLayer(guard)))
             }
             None => route,
         });

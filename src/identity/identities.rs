@@ -10,6 +10,7 @@ use super::key::Key;
 use super::links::Standing;
 use super::observation::{Identifiers, Keys, Observation};
 use super::resolve::Known;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// A contact: an observation that brought something new.
@@ -45,10 +46,10 @@ pub struct Identity {
 /// Some whole identities: never a part of one.
 #[derive(Default)]
 pub struct Identities {
-    by_primary: HashMap<ContactId, Identity>,
-    primary_of: HashMap<ContactId, ContactId>,
-    email_holder: HashMap<Key, ContactId>,
-    phone_holder: HashMap<Key, ContactId>,
+    by_primary: HashMap<ContactId, Identity, RandomState>,
+    primary_of: HashMap<ContactId, ContactId, RandomState>,
+    email_holder: HashMap<Key, ContactId, RandomState>,
+    phone_holder: HashMap<Key, ContactId, RandomState>,
 }
 
 impl Contact {

@@ -12,8 +12,8 @@ use crate::identity::{ContactId, Key, ObservationId, Position, RulesDigest};
 use crate::ledger::Fault;
 use crate::projection::{self, held};
 use fastbloom::AtomicBloomFilter;
+use foldhash::quality::RandomState;
 use sqlx::PgConnection;
-use std::hash::RandomState;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -117,7 +117,7 @@ impl KeyFilter {
         let expected = (observed.get() as f64 * KEYS_AN_OBSERVATION) as usize;
         let len_max = expected.max(2 * former_len).max(FILTER_LEN_MIN);
         let bits = AtomicBloomFilter::with_false_pos(FALSE_POSITIVE)
-            .hasher(RandomState::new())
+            .hasher(RandomState::default())
             .expected_items(len_max);
         Self {
             bits,
