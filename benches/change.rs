@@ -105,6 +105,7 @@ async fn activation(
 ) -> anyhow::Result<()> {
     server.settle().await?;
     let service = Service::start(&cloned.url, &[], dir).await?;
+    service.until_keys_are_known().await?;
     let traffic = Traffic::new(256, LARGE.customers_len(), 0);
     let mut segments = Vec::new();
     for _ in 0..3 {

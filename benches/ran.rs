@@ -8,7 +8,7 @@ use crate::service::{Batches, Service};
 use crate::traffic::Traffic;
 use hdrhistogram::Histogram;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A run to be made.
 pub struct Trial {
@@ -27,6 +27,8 @@ pub struct Ran {
     pub label: String,
     pub outcome: Outcome,
     pub ready_after: Duration,
+    /// From the start, with nothing else to do.
+    pub keys_known_after: Duration,
     /// Events that no checkpoint covered when the load ended.
     pub unsealed_len: f64,
     pub memory_at_start: Memory,
@@ -63,6 +65,9 @@ impl Trial {
         server.settle().await?;
         let service = Service::start(&cloned.url, &self.flags, dir).await?;
         let memory_at_start = Memory::of(service.process());
+        let since = Instant::now();
+        service.until_keys_are_known().await?;
+        let keys_known_after = service.ready_after + since.elapsed();
         let plan = Plan {
             address: service.address,
             arrivals: self.arrivals,
@@ -82,6 +87,7 @@ impl Trial {
             label: self.label,
             outcome,
             ready_after: service.ready_after,
+            keys_known_after,
             unsealed_len,
             memory_at_start,
             memory_at_end: Memory::of(service.process()),

@@ -82,6 +82,7 @@ pub async fn memory(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
     report.note_others(run.others_busy());
     let row = vec![
         run.ready_after.as_secs_f64() * 1000.0,
+        run.keys_known_after.as_secs_f64(),
         run.memory_at_start.now_mb,
         run.rate(),
         run.memory_at_end.now_mb,
@@ -89,7 +90,15 @@ pub async fn memory(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
     ];
     let table = Table {
         title: "6 start and memory, 5 million contacts",
-        columns: vec!["connections", "ready ms", "RSS MB", "requests/s", "RSS MB after", "peak MB"],
+        columns: vec![
+            "connections",
+            "ready ms",
+            "keys known s",
+            "RSS MB",
+            "requests/s",
+            "RSS MB after",
+            "peak MB",
+        ],
         rows: vec![(run.label, row)],
     };
     report.tables.extend([table, disk]);

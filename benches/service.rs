@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 /// The histogram of batch sizes at /metrics.
 const BATCHES: &str = "identity_ledger_batch_requests";
+/// 1 while it knows which keys no contact holds.
+const KEYS_KNOWN: &str = "identity_ledger_keys_known";
+const KEYS_WAIT: Duration = Duration::from_secs(180);
 const START_WAIT: Duration = Duration::from_secs(60);
 
 /// A running service. Dropping it kills it.
@@ -60,13 +63,23 @@ impl Service {
     }
 
     pub async fn batches(&self) -> anyhow::Result<Batches> {
-        let text = reqwest::get(format!("http://{}/metrics", self.address)).await?.text().await?;
-        let value = |suffix: &str| {
-            let mut lines = text.lines();
-            let value = lines.find_map(|line| line.strip_prefix(BATCHES)?.strip_prefix(suffix));
-            value.and_then(|value| value.trim().parse().ok()).unwrap_or(f64::NAN)
-        };
+        let metrics = self.metrics().await?;
+        let value = |suffix: &str| value(&metrics, &format!("{BATCHES}{suffix}"));
         Ok(Batches { count: value("_count"), observations: value("_sum") })
+    }
+
+    /// Waits until it knows all keys, as it does some time after its start.
+    pub async fn until_keys_are_known(&self) -> anyhow::Result<()> {
+        let since = Instant::now();
+        while value(&self.metrics().await?, KEYS_KNOWN) != 1.0 {
+            ensure!(since.elapsed() < KEYS_WAIT, "the service does not read the keys");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    async fn metrics(&self) -> anyhow::Result<String> {
+        Ok(reqwest::get(format!("http://{}/metrics", self.address)).await?.text().await?)
     }
 
     pub async fn unsealed_len(&self, token: Option<&str>) -> anyhow::Result<f64> {
@@ -111,6 +124,12 @@ impl Took {
     pub fn peak_bytes(&self) -> f64 {
         self.peak_mb * f64::from(1 << 20)
     }
+}
+
+/// Of a metric without labels; NaN where there is none of this name.
+fn value(metrics: &str, name: &str) -> f64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// Runs a command of the binary to its end.

@@ -25,6 +25,8 @@ pub struct Metrics {
     /// Of the last event this service has recorded or seen.
     position: Gauge,
     identity_len_max: Gauge,
+    /// 1 while it is known without reading which keys no contact holds.
+    pub keys_known: Gauge,
     /// Observations of which the rules let nothing link.
     pub unlinked_observations: Counter,
     /// Events under the last checkpoint, and behind it, as the node that seals sees it.
@@ -63,6 +65,7 @@ impl Metrics {
             queue_len: Gauge::default(),
             position: Gauge::default(),
             identity_len_max: Gauge::default(),
+            keys_known: Gauge::default(),
             unlinked_observations: Counter::default(),
             sealed: Gauge::default(),
             seal_lag: Gauge::default(),
@@ -133,6 +136,11 @@ impl Metrics {
             "Contacts of the largest identity that was touched since the start",
             Unit::Other("contacts".into()),
             self.identity_len_max.clone(),
+        );
+        registry.register(
+            "keys_known",
+            "1 while it is known without reading which keys no contact holds: new customers cost less",
+            self.keys_known.clone(),
         );
         registry.register(
             "unlinked_observations",

@@ -1,53 +1,49 @@
 //! The keys that contacts hold, page by page.
 
 use crate::identity::{ContactId, Position, RulesDigest};
-use sqlx::{PgExecutor, query};
+use crate::ledger::{CopiedRow, CopiedRows, copy_out};
+use sqlx::{PgConnection, query};
 
-/// What was read by one statement: all of it holds at the position.
 pub struct KeysPage {
+    /// The head before it was read: what was committed up to there is here.
     pub position: Position,
     pub rules_digest: RulesDigest,
-    /// In order of id.
-    pub rows: Vec<KeysHeld>,
+    rows: CopiedRows,
 }
 
-pub struct KeysHeld {
+/// The keys that a contact holds.
+pub struct KeysHeld<'a> {
     pub id: i64,
-    pub email_key: Option<String>,
-    pub phone_key: Option<String>,
+    pub email_key: Option<&'a str>,
+    pub phone_key: Option<&'a str>,
 }
 
 /// The keys of the first contacts after one.
 pub async fn keys_after(
-    executor: impl PgExecutor<'_>,
+    session: &mut PgConnection,
     after: ContactId,
     limit: i64,
 ) -> Result<KeysPage, sqlx::Error> {
-    let rows = query!(
-        r#"select h.position, h.rules_digest, c.id as "id?", c.email_key, c.phone_key
-        from head as h
-        left join (
-            select c.id, c.email_key, c.phone_key
-            from contact as c
-            where c.id > $1
-            order by c.id
-            limit $2
-        ) as c on true
-        order by c.id"#,
-        after.get(),
-        limit
-    )
-    .fetch_all(executor)
-    .await?;
-    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let head = query!("select position, rules_digest from head").fetch_one(&mut *session).await?;
+    let contacts = format!(
+        "select id, email_key, phone_key from contact where id > {after} order by id limit {limit}"
+    );
     Ok(KeysPage {
-        position: Position::new(first.position),
-        rules_digest: RulesDigest::recorded(first.rules_digest.clone()),
-        rows: rows
-            .into_iter()
-            .filter_map(|row| {
-                Some(KeysHeld { id: row.id?, email_key: row.email_key, phone_key: row.phone_key })
-            })
-            .collect(),
+        position: Position::new(head.position),
+        rules_digest: RulesDigest::recorded(head.rules_digest),
+        rows: copy_out(session, &contacts).await?,
     })
+}
+
+impl KeysPage {
+    /// In order of id.
+    pub fn contacts(&self) -> impl Iterator<Item = KeysHeld<'_>> {
+        self.rows.iter().filter_map(KeysHeld::of)
+    }
+}
+
+impl<'a> KeysHeld<'a> {
+    fn of(mut row: CopiedRow<'a>) -> Option<Self> {
+        Some(Self { id: row.number()?, email_key: row.text(), phone_key: row.text() })
+    }
 }

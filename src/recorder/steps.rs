@@ -48,6 +48,7 @@ impl Shared {
 }
 
 /// The keys whose holders must be read before requests can be decided.
+#[derive(Default)]
 pub struct Wanted<'a> {
     email_keys: Vec<&'a str>,
     phone_keys: Vec<&'a str>,

@@ -45,7 +45,11 @@ pub async fn start(
     let rules = Arc::new(first_rules(&mut reader).await?);
     let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
     let (rules_sender, rules_receiver) = watch::channel(rules);
-    let absent = AbsentKeys::default();
+    let absent = AbsentKeys::new(metrics.keys_known.clone());
+    // Where it cannot be read now, the first batch will tell.
+    if let Ok(Snapshot { head, .. }) = Wanted::default().load(&mut reader).await {
+        absent.begin(&head);
+    }
     let shared =
         Arc::new(Shared { database, rules: rules_sender, metrics, absent, retries_kept_for });
     let mut filling = JoinSet::new();
