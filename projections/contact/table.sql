@@ -13,9 +13,11 @@ create table contact (
     ) stored,
     email text,
     phone_number text,
-    -- A key stands with its holder, the oldest contact that has it, and nowhere else.
-    email_key text,
-    phone_key text,
+    -- A key stands with its holder, the oldest contact that has it, and nowhere else. Keys are only
+    -- ever compared for being equal: by bytes, an index costs less, and an update of the operating
+    -- system's locales cannot break it.
+    email_key text collate "C",
+    phone_key text collate "C",
     -- The normal form of a value that never links stands with every contact that has it.
     unlinked_email text,
     unlinked_phone text
