@@ -16,7 +16,6 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
     let observation_ids: Vec<_> =
         facts().map(|fact| fact.observation_id().map(|id| id.get())).collect();
     let primary_ids: Vec<_> = facts().map(|fact| fact.primary_id().map(ContactId::get)).collect();
-    let lines: Vec<String> = batch.events.iter().map(|event| event.line()).collect();
 
     let seen = || batch.observations.iter().map(|observation| &observation.identifiers);
     let emails: Vec<_> = seen().map(|seen| seen.email().map(Email::as_str)).collect();
@@ -60,7 +59,7 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
                 batch.recorded_at,
                 kinds as _,
                 contact_ids as _,
-                lines as _,
+                &batch.lines,
                 observation_ids as _,
                 primary_ids as _,
                 emails as _,

@@ -220,7 +220,7 @@ async fn try_settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, boo
     }
     let first = batch.events.first().expect("every observation is an event");
     let line = within(ledger::line_at(&mut connection, first.position)).await?;
-    Ok((connection, line == Some(first.line())))
+    Ok((connection, line.as_ref() == batch.lines.first()))
 }
 
 impl Failure {

@@ -13,6 +13,8 @@ pub struct Batch {
     pub recorded_at: Timestamp,
     pub requests: Vec<Request>,
     pub events: Vec<Event>,
+    /// The line of each.
+    pub lines: Vec<String>,
     pub observations: Vec<Observation>,
     /// The position of the `ContactObserved` of each observation.
     pub observed_at: Vec<Position>,
@@ -39,6 +41,7 @@ impl Batch {
             before,
             requests: Vec::new(),
             events: Vec::new(),
+            lines: Vec::new(),
             observations: Vec::new(),
             observed_at: Vec::new(),
             contacts: Vec::new(),
@@ -93,6 +96,8 @@ impl Batch {
             let position = self.last_position().next();
             let event = Event { position, recorded_at: self.recorded_at, fact };
             known.apply(&event, &observation);
+            // Now, for while the batch before it is appended there is time.
+            self.lines.push(event.line());
             self.events.push(event);
         }
         self.unlinked_len += usize::from(decision.links_nothing());
