@@ -166,14 +166,26 @@ impl KeyFilter {
     }
 }
 
+/// How the filling of a filter ends.
+enum Filled {
+    Whole,
+    /// It is of no more use.
+    OtherRules,
+}
+
 /// Reads the keys that were there before, and those that others append, for ever.
 pub async fn fill(shared: Arc<Shared>) {
     loop {
         shared.absent.unfilled.notified().await;
         while let Some(filter) = shared.absent.unfilled() {
             // Meanwhile the recorder reads what it needs.
-            if let Err(fault) = fill_one(&shared, &filter).await {
-                tracing::debug!("not all keys in the contact table are known: {fault}");
+            match fill_one(&shared, &filter).await {
+                Ok(Filled::Whole) => {}
+                // The next append makes another one, and says so.
+                Ok(Filled::OtherRules) => break,
+                Err(fault) => {
+                    tracing::debug!("not all keys in the contact table are known: {fault}")
+                }
             }
             shared.absent.known.set(shared.absent.unfilled().is_none().into());
             sleep(FILL_PAUSE).await;
@@ -181,26 +193,29 @@ pub async fn fill(shared: Arc<Shared>) {
     }
 }
 
-async fn fill_one(shared: &Shared, filter: &KeyFilter) -> Result<(), Fault> {
+async fn fill_one(shared: &Shared, filter: &KeyFilter) -> Result<Filled, Fault> {
     let mut session = shared.database.recorder().await?;
     loop {
         let since = Instant::now();
-        if !fill_page(&mut session, filter).await? {
-            return Ok(());
+        if let Some(filled) = fill_page(&mut session, filter).await? {
+            return Ok(filled);
         }
         // The callers have most of a core: five million contacts take some eight seconds of one.
         sleep(3 * since.elapsed()).await;
     }
 }
 
-/// Whether there is more. Contacts are committed in the order of their ids, so that what was read
+/// None where there is more. Contacts are committed in the order of their ids, so that what was read
 /// is all up to the last of them, unless a rule change introduces old ones; then the filter is of
 /// no more use.
-async fn fill_page(session: &mut PgConnection, filter: &KeyFilter) -> Result<bool, Fault> {
+async fn fill_page(
+    session: &mut PgConnection,
+    filter: &KeyFilter,
+) -> Result<Option<Filled>, Fault> {
     let read_to = ContactId::new(filter.read_to.load(Ordering::Relaxed));
     let page = within(projection::keys_after(session, read_to, PAGE_LEN)).await?;
     if page.rules_digest != filter.rules_digest {
-        return Ok(false);
+        return Ok(Some(Filled::OtherRules));
     }
     let mut len = 0;
     for contact in page.contacts() {
@@ -213,5 +228,5 @@ async fn fill_page(session: &mut PgConnection, filter: &KeyFilter) -> Result<boo
         tracing::debug!(position = %page.position, "all keys that contacts hold are known");
         filter.filled_to.store(page.position.get(), Ordering::Release);
     }
-    Ok(!is_last)
+    Ok(is_last.then_some(Filled::Whole))
 }

@@ -12,12 +12,13 @@ use crate::identity::{ContactId, DEFAULT_RULES, Identities, Position, Rules, Tim
 use crate::ledger::{self, Database, Fault, RulesFault};
 use crate::metrics::Metrics;
 use crate::projection::{Head, Snapshot};
+use chrono::SubsecRound as _;
 use sqlx::PgConnection;
 use std::collections::{HashSet, VecDeque};
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -31,6 +32,8 @@ const RECENT_LEN_MAX: usize = 50_000;
 const LARGE_IDENTITY_LEN_MIN: usize = 32;
 /// In contacts. Beyond that, all are let go.
 const KNOWN_LEN_MAX: usize = 100_000;
+/// For how long nothing is taken for known after another node has written: it may again.
+const OTHERS_WAIT: Duration = Duration::from_secs(10);
 /// For how long the database's clock is known without looking, and nobody looks whether others
 /// have written.
 const CLOCK_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -61,6 +64,7 @@ pub async fn start(
         writer: None,
         known: Known::default(),
         clock: None,
+        others_wrote_at: None,
         next: None,
         held_back: Vec::new(),
         retried_at: None,
@@ -92,8 +96,9 @@ struct Task {
     reader: Option<PgConnection>,
     writer: Option<PgConnection>,
     known: Known,
-    /// The database's, when it was read last.
-    clock: Option<(Timestamp, Instant)>,
+    clock: Option<Clock>,
+    /// When it was noticed last that another node writes.
+    others_wrote_at: Option<Instant>,
     /// Decided on top of the batch in flight, to be sent when that has landed.
     next: Option<Batch>,
     /// Retries of what is in one of the two.
@@ -103,6 +108,13 @@ struct Task {
     flight: Option<Flight>,
     landing: Option<Landing>,
     careful: CarefulPath,
+}
+
+/// The database's clock, when it was read last.
+struct Clock {
+    read: Timestamp,
+    at: Instant,
+    wall: SystemTime,
 }
 
 /// Identities as they are after the last request that was decided, appended or not.
@@ -213,6 +225,7 @@ impl Task {
         // What was read lacks what is known now: nothing is released before this is decided.
         let mut read = self.read(&mut requests).await;
         if read.as_ref().is_some_and(|(snapshot, _)| !self.fits(snapshot)) {
+            self.others_wrote_at = Some(Instant::now());
             self.land_and_conclude().await;
             self.redo_next().await;
             read = self.read(&mut requests).await;
@@ -268,7 +281,7 @@ impl Task {
                 Some(known) => known,
                 None => {
                     let snapshot = wanted.load(&mut reader).await?;
-                    *clock = Some((snapshot.now, Instant::now()));
+                    *clock = Some(Clock::reads(snapshot.now));
                     snapshot
                 }
             };
@@ -286,10 +299,12 @@ impl Task {
     /// What reading nothing would find, as long as nobody else writes. Who has written meanwhile has
     /// moved the head, and what is decided here is not appended.
     fn known_snapshot(&self) -> Option<Snapshot> {
-        let (read, read_at) = self.clock?;
-        let since = Some(read_at.elapsed()).filter(|since| *since < CLOCK_WAIT_MAX)?;
+        if self.others_wrote_at.is_some_and(|at| at.elapsed() < OTHERS_WAIT) {
+            return None;
+        }
+        let now = self.clock.as_ref()?.now()?;
         let head = self.known.head.clone()?;
-        Some(Snapshot { head, now: read + since, contacts: Vec::new() })
+        Some(Snapshot { head, now, contacts: Vec::new() })
     }
 
     /// Another node may have written, and the rules may have changed.
@@ -339,7 +354,10 @@ impl Task {
         tracing::debug!(batch_len = batch.len(), ?trouble, "a batch goes the careful way");
         match trouble {
             Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
-            Trouble::LostRace => self.careful.record(&self.shared, batch.requests, true).await,
+            Trouble::LostRace => {
+                self.others_wrote_at = Some(Instant::now());
+                self.careful.record(&self.shared, batch.requests, true).await;
+            }
             Trouble::Repeated => {
                 self.retried_at = Some(Instant::now());
                 self.careful.record(&self.shared, batch.requests, false).await;
@@ -360,6 +378,21 @@ impl Task {
         let forgotten = std::mem::take(&mut self.known);
         // Giving back the memory of many contacts takes long enough to be felt.
         tokio::task::spawn_blocking(move || drop(forgotten));
+    }
+}
+
+impl Clock {
+    fn reads(read: Timestamp) -> Self {
+        Self { read, at: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// What it reads now, to the microsecond. None where it was read too long ago; a machine that
+    /// slept meanwhile knows that by its own clock alone.
+    fn now(&self) -> Option<Timestamp> {
+        let slept = self.wall.elapsed().ok()?;
+        let since = self.at.elapsed();
+        let is_recent = since.max(slept) < CLOCK_WAIT_MAX;
+        is_recent.then(|| (self.read + since).trunc_subsecs(6))
     }
 }
 
