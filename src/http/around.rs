@@ -1,5 +1,5 @@
 //! What is done around each request of a route. axum's `from_fn` does the same, and clones and boxes
-//! the route and the request for it, which is a tenth of what an answer costs this process.
+//! the route and the request for it, for which every request would pay.
 
 use axum::extract::Request;
 use axum::response::Response;

@@ -90,3 +90,16 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
     };
     Ok(moved.is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    /// They are two files since checked queries are, and one statement: the second has more arms.
+    #[test]
+    fn both_statements_append_the_same() {
+        let statement = |text: &'static str| text.split_once("\nwith ").unwrap().1;
+        let usual = statement(include_str!("append.sql"));
+        let more = statement(include_str!("append_more.sql"));
+        let (arms, answer) = usual.split_at(usual.find("\nselect position\n").unwrap());
+        assert!(more.starts_with(arms) && more.ends_with(answer));
+    }
+}
