@@ -19,6 +19,12 @@ pub struct Census {
     unlinked: HashMap<ContactId, Vec<KeyHash>>,
 }
 
+/// In observations. What they need from memory is asked for together, as far as a processor can.
+const GROUP_LEN: usize = 32;
+
+/// An observation, when it was made, and its keys, where it was not erased.
+pub type Dated = (ObservationId, Timestamp, Option<Keys>);
+
 impl Census {
     /// Has room for that many observations.
     pub fn with_capacity(observations_len: usize) -> Self {
@@ -27,7 +33,37 @@ impl Census {
 
     /// Resolves the next observation, and folds what was decided.
     pub fn observe(&mut self, id: ObservationId, keys: &Keys, at: Timestamp) -> Decision {
-        let keys = &HashedKey::of_all(keys);
+        self.observe_hashed(id, &HashedKey::of_all(keys), at)
+    }
+
+    /// Resolves the next observations; the decisions are those of all that were not erased. Faster
+    /// than one by one where the holders are more than a cache has room for: group prefetching (Chen
+    /// et al., Improving hash join performance through prefetching, 2004).
+    pub fn observe_all(&mut self, seen: &[Dated]) -> Vec<Decision> {
+        let mut decisions = Vec::with_capacity(seen.len());
+        let mut hashed = Vec::with_capacity(GROUP_LEN);
+        for group in seen.chunks(GROUP_LEN) {
+            hashed.clear();
+            hashed.extend(group.iter().map(|(.., keys)| keys.as_ref().map(HashedKey::of_all)));
+            for keys in hashed.iter().flatten() {
+                self.holders.touch(keys);
+            }
+            for ((id, at, _), keys) in group.iter().zip(&hashed) {
+                match keys {
+                    Some(keys) => decisions.push(self.observe_hashed(*id, keys, *at)),
+                    None => self.leave_out(*id),
+                }
+            }
+        }
+        decisions
+    }
+
+    fn observe_hashed(
+        &mut self,
+        id: ObservationId,
+        keys: &Keys<HashedKey>,
+        at: Timestamp,
+    ) -> Decision {
         let decision = resolve(self, id, keys);
         for change in decision.changes().into_iter().flatten() {
             self.links.apply(change, at);

@@ -6,6 +6,7 @@ use super::observation::Keys;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::hint::black_box;
 
 /// Growing one of many small tables at a time needs less room than growing a large one.
 const SHARDS_LEN: usize = 256;
@@ -68,6 +69,13 @@ impl Holders {
         let Some(HashedKey { hash, .. }) = key.filter(|key| key.is_link) else { return false };
         let holder = Holder::from(contact);
         *self.shards[hash.shard()].entry(*hash).or_insert(holder) == holder
+    }
+
+    /// Brings the holders of keys into the processor's cache.
+    pub(super) fn touch(&self, keys: &Keys<HashedKey>) {
+        for key in [&keys.email, &keys.phone_number].into_iter().flatten() {
+            black_box(self.shards[key.hash.shard()].contains_key(&key.hash));
+        }
     }
 
     pub(super) fn holder(&self, key: &HashedKey) -> Option<ContactId> {

@@ -40,7 +40,7 @@ mod tests;
 
 pub use answer::Answer;
 pub use asker::Asker;
-pub use census::Census;
+pub use census::{Census, Dated};
 pub use differences::Differences;
 pub use erasures::Erasures;
 pub use event::{

@@ -129,13 +129,12 @@ impl Ledger {
 
     /// What the observations that are left are by some rules.
     fn decided(&self, ruling: Ruling, at: Timestamp) -> Census {
+        let keys = |seen: &Option<_>| seen.as_ref().map(|seen| ruling.keys(seen));
+        let ids = (1..).map(ObservationId::new);
+        let seen: Vec<_> =
+            ids.zip(&self.observations).map(|(id, seen)| (id, at, keys(seen))).collect();
         let mut census = Census::default();
-        for (id, seen) in (1..).map(ObservationId::new).zip(&self.observations) {
-            match seen {
-                Some(identifiers) => _ = census.observe(id, &ruling.keys(identifiers), at),
-                None => census.leave_out(id),
-            }
-        }
+        census.observe_all(&seen);
         census
     }
 

@@ -14,5 +14,5 @@ pub use keys::{KeysHeld, KeysPage, keys_after};
 pub use load::{Head, Snapshot, held, key, load, unlinked};
 pub use reader::{Found, Known, Reader};
 pub use replay::Replay;
-pub use resolved::resolved;
+pub use resolved::{resolve_page, resolved};
 pub use table::{check_definition, create_missing, create_next, index_next, swap_in_next};

@@ -1,6 +1,6 @@
 //! A whole ledger, decided from its observations, page by page.
 
-use crate::identity::{Census, ObservationId, Rules};
+use crate::identity::{Census, Dated, Decision, Keys, ObservationId, Rules};
 use crate::ledger::{Database, Pages, Recorded};
 
 /// What a ledger would be that had these rules from the start, up to an observation. Tells how far
@@ -14,13 +14,23 @@ pub async fn resolved(
     let mut census = Census::with_capacity(usize::try_from(last.get())?);
     let mut pages = Pages::<Recorded>::between(database, 0, last.get());
     while let Some(page) = pages.next().await? {
-        for seen in page {
-            match &seen.identifiers {
-                Some(known) => _ = census.observe(seen.id, &rules.keys(known), seen.observed_at),
-                None => census.leave_out(seen.id),
-            }
-        }
+        resolve_page(&mut census, rules, &page);
         tell(census.links.last());
     }
     Ok(census)
+}
+
+/// Resolves the next observations; returns the keys of each that was not erased, and the decision.
+pub fn resolve_page(
+    census: &mut Census,
+    rules: &Rules,
+    page: &[Recorded],
+) -> Vec<(Keys, Decision)> {
+    let dated = |seen: &Recorded| -> Dated {
+        let keys = seen.identifiers.as_ref().map(|identifiers| rules.keys(identifiers));
+        (seen.id, seen.observed_at, keys)
+    };
+    let seen: Vec<_> = page.iter().map(dated).collect();
+    let decisions = census.observe_all(&seen);
+    seen.into_iter().filter_map(|(.., keys)| keys).zip(decisions).collect()
 }

@@ -7,7 +7,7 @@ use crate::identity::{
     RulesActivated, Timestamp,
 };
 use crate::ledger::{self, Database, Paged as _, Recorded};
-use crate::projection::{Replay, resolved};
+use crate::projection::{Replay, resolve_page, resolved};
 use anyhow::{bail, ensure};
 use sqlx::{Connection as _, PgConnection, query};
 use std::time::{Duration, Instant};
@@ -109,18 +109,9 @@ async fn swap_in(
 impl Shift {
     /// Resolves observations by the new rules; returns the contacts that this changes.
     fn observe(&mut self, observations: &[Recorded]) -> Vec<ContactId> {
-        let mut changed = Vec::new();
-        for seen in observations {
-            let Some(identifiers) = &seen.identifiers else {
-                self.after.leave_out(seen.id);
-                continue;
-            };
-            let keys = self.rules.keys(identifiers);
-            let decision = self.after.observe(seen.id, &keys, seen.observed_at);
-            let changes = decision.changes().into_iter().flatten();
-            changed.extend(changes.filter_map(|change| Change::contact(&change)));
-        }
-        changed
+        let decided = resolve_page(&mut self.after, &self.rules, observations);
+        let changes = decided.iter().flat_map(|(_, decision)| decision.changes());
+        changes.flatten().filter_map(|change| Change::contact(&change)).collect()
     }
 
     /// A contact that the rules change leave alone was last changed by what the events say; the

@@ -10,7 +10,7 @@ pub use sizes::{Bucket, Growth, Largest};
 use crate::identity::{Census, Decision, Differences, Keys, Links, ObservationId, Position, Rules};
 use crate::ledger::{self, Database, Pages, Recorded, RulesFault};
 use crate::progress::Progress;
-use crate::projection::Replay;
+use crate::projection::{Replay, resolve_page};
 use anyhow::ensure;
 use keys::Tally;
 use serde::Serialize;
@@ -259,16 +259,7 @@ impl Side {
     }
 
     fn observe(mut self, page: &[Recorded]) -> (Self, Decided) {
-        let observe = |seen: &Recorded| {
-            let Some(identifiers) = &seen.identifiers else {
-                self.census.leave_out(seen.id);
-                return None;
-            };
-            let keys = self.rules.keys(identifiers);
-            let decision = self.census.observe(seen.id, &keys, seen.observed_at);
-            Some((keys, decision))
-        };
-        let decided = page.iter().filter_map(observe).collect();
+        let decided = resolve_page(&mut self.census, &self.rules, page);
         (self, decided)
     }
 }
