@@ -18,7 +18,7 @@ pub async fn access(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
     let token = Token::random();
     let file = dir.join("tokens.toml");
     let hash = token.hash().to_hex();
-    let lines = format!("[[token]]\nname = \"bench\"\nrole = \"operator\"\nsha256 = \"{hash}\"\n");
+    let lines = format!("[[token]]\nname = \"bench\"\nrole = \"caller\"\nsha256 = \"{hash}\"\n");
     std::fs::write(&file, lines)?;
     let flags = vec!["--tokens".to_owned(), file.display().to_string()];
     let shown = Shown { token: Some(token.expose().to_owned()), has_keys: true };

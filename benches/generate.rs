@@ -44,6 +44,7 @@ pub async fn fill(cloned: &Cloned, blocks_len: u64, big_len: u64) -> anyhow::Res
     generator.join().ok().context("the generator panicked")??;
     eprintln!("  building indexes");
     projection::index_next(&mut owner).await?;
+    projection::analyze_next(&mut owner).await?;
     execute(&mut owner, "begin; lock table contact; lock table head").await?;
     projection::swap_in_next(&mut owner).await?;
     execute(&mut owner, "commit").await?;

@@ -12,6 +12,7 @@ use std::path::Path;
 
 pub async fn back_up(database: DatabaseConfig, config: BackupConfig) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
+    place.give_way();
     let manifest = backup::back_up(&place.database, &config.dir).await?;
     println!("the ledger up to position {} is in {}", manifest.position, config.dir.display());
     if let Some(key) = place.private_key().filter(|key| key.exists()) {

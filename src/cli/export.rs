@@ -7,6 +7,7 @@ use crate::seal;
 /// Seals what is not sealed yet, where that can be done, and exports.
 pub async fn export(database: DatabaseConfig, config: ExportConfig) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
+    place.give_way();
     let seal = place.seal(&config.seal)?;
     let keys = seal.as_ref().map(|seal| seal.key.verifier_keys().clone());
     if let Some(seal) = seal {

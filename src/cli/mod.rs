@@ -95,6 +95,7 @@ async fn unless(
 
 async fn rebuild(database: DatabaseConfig) -> anyhow::Result<()> {
     let place = Place::open(database).await?;
+    place.give_way();
     let since = Instant::now();
     let rebuilt = crate::rebuild::rebuild(&place.database).await?;
     println!(

@@ -119,6 +119,7 @@ async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()
         .map(|file| File::create(file).with_context(|| format!("cannot write {}", file.display())));
     let remap = remap.transpose()?;
     let place = Place::open_existing(database).await?;
+    place.give_way();
     let impact = rebuild::impact(&place.database, rules).await?;
     if command.output.json {
         println!("{}", serde_json::to_string_pretty(&impact)?);
@@ -150,6 +151,7 @@ fn write_remap(file: File, remap: &Remap) -> std::io::Result<()> {
 async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow::Result<()> {
     let (rules, document) = read(&command.file)?;
     let place = Place::open(database).await?;
+    place.give_way();
     rebuild::check_turn(&place.database).await?;
     let in_force = activations(&place).await?.pop().context("the ledger has no rules")?;
     if in_force.rules.digest == *rules.digest() {

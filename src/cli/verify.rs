@@ -48,6 +48,7 @@ async fn ledger(
     config: &VerifyConfig,
 ) -> anyhow::Result<(String, Value)> {
     let place = Place::open_existing(database).await?;
+    place.give_way();
     place.check_projection().await?;
     let keys = match &config.key {
         Some(file) => Some(read_keys(file)?),

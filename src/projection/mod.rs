@@ -15,4 +15,6 @@ pub use load::{Head, Snapshot, held, key, load, unlinked};
 pub use reader::{Found, Known, Reader};
 pub use replay::Replay;
 pub use resolved::{resolve_page, resolved};
-pub use table::{check_definition, create_missing, create_next, index_next, swap_in_next};
+pub use table::{
+    analyze_next, check_definition, create_missing, create_next, index_next, swap_in_next,
+};

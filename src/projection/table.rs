@@ -1,6 +1,5 @@
 //! The contact table itself: made once, and replaced as a whole by a rebuild.
 
-use crate::ledger::is_served;
 use anyhow::ensure;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
@@ -95,14 +94,16 @@ async fn dependents(owner: &mut PgConnection) -> Result<Vec<String>, sqlx::Error
     .await
 }
 
-/// Builds the indexes of `contact_next`, once it is full: beside a service with one process.
+/// Builds the indexes of `contact_next`, be it full or empty.
 pub async fn index_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let processes = if is_served(owner).await? { 0 } else { 2 };
-    let settings = format!(
-        "set maintenance_work_mem = '256MB'; set max_parallel_maintenance_workers = {processes}"
-    );
-    sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *owner).await?;
-    sqlx::raw_sql(AssertSqlSafe(next(INDEXES))).execute(&mut *owner).await?;
+    let settings = "set maintenance_work_mem = '256MB'; set max_parallel_maintenance_workers = 2";
+    sqlx::raw_sql(settings).execute(&mut *owner).await?;
+    sqlx::raw_sql(AssertSqlSafe(next(INDEXES))).execute(owner).await?;
+    Ok(())
+}
+
+/// Lets Postgres see how many rows `contact_next` has.
+pub async fn analyze_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     query("analyze contact_next").execute(owner).await?;
     Ok(())
 }

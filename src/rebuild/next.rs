@@ -7,7 +7,7 @@ use crate::projection::{self, held, unlinked};
 use sqlx::{PgConnection, query, query_scalar};
 
 /// In observations. What is copied at once is flushed at once, and a caller's commit waits for it.
-const COPY_LEN: usize = 2_000;
+const COPY_LEN: usize = 1_000;
 
 /// Says which row an observation has in the contact table: none where it is no contact and was none
 /// when it was erased.
@@ -15,7 +15,9 @@ pub trait Row: FnMut(&Recorded) -> Option<Contact> + Send {}
 
 impl<F: FnMut(&Recorded) -> Option<Contact> + Send> Row for F {}
 
-/// Makes `contact_next` of the observations up to a given one, with its indexes.
+/// Makes `contact_next` of the observations up to a given one, with its indexes. They are built at the
+/// end, which is fastest; beside a service they grow with the table. An index that is built is flushed
+/// in one go, for which callers' commits would wait, and a snapshot is held for as long.
 pub async fn fill(
     owner: &mut PgConnection,
     database: &Database,
@@ -24,6 +26,10 @@ pub async fn fill(
     mut row: impl Row,
 ) -> anyhow::Result<()> {
     projection::create_next(owner).await?;
+    let is_served = ledger::is_served(owner).await?;
+    if is_served {
+        projection::index_next(owner).await?;
+    }
     let mut pages = Pages::<Recorded>::between(database, 0, last.get());
     progress.begin("writing contacts", last.get());
     while let Some(page) = pages.next().await? {
@@ -32,8 +38,11 @@ pub async fn fill(
         }
         progress.at(page.last().map_or(0, |observation| observation.id.get()));
     }
-    progress.begin("building indexes", 1);
-    projection::index_next(owner).await?;
+    if !is_served {
+        progress.begin("building indexes", 1);
+        projection::index_next(owner).await?;
+    }
+    projection::analyze_next(owner).await?;
     Ok(())
 }
 
