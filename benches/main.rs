@@ -67,44 +67,56 @@ async fn bench() -> anyhow::Result<()> {
         "The service, Postgres and the load generator share the cores.".to_owned(),
     ]);
 
+    let measured = measure(wants, &server, &dir, &mut report).await;
+    // What was measured before something failed is worth as much.
+    server.drop_run().await?;
+    report.publish(&dir.join("report.json"))?;
+    measured
+}
+
+async fn measure(
+    wants: impl Fn(&str) -> bool,
+    server: &Server,
+    dir: &Path,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let mut speed = Speed { lines: Vec::new(), ceiling: f64::NAN, runs: Vec::new() };
     if wants("line") {
-        speed.lines.push(speed::line(&server, &dir).await?);
+        speed.lines.push(speed::line(server, dir).await?);
     }
     if wants("ceiling") {
-        speed.ceiling = speed::ceiling(&server).await?;
+        speed.ceiling = speed::ceiling(server).await?;
     }
     if wants("identify") {
-        speed.runs = speed::identify(&server, &dir).await?;
+        speed.runs = speed::identify(server, dir).await?;
     }
     if wants("line") && wants("identify") {
-        speed.lines.push(speed::line(&server, &dir).await?);
+        speed.lines.push(speed::line(server, dir).await?);
     }
-    speed.report(&mut report);
+    speed.report(report);
     if wants("growth") {
-        scale::growth(&server, &dir, &mut report).await?;
+        scale::growth(server, dir, report).await?;
     }
     if wants("big") {
-        scale::big(&server, &dir, &mut report).await?;
+        scale::big(server, dir, report).await?;
     }
     if wants("memory") {
-        scale::memory(&server, &dir, &mut report).await?;
+        scale::memory(server, dir, report).await?;
     }
     if wants("rules") {
-        change::rules(&server, &dir, &mut report).await?;
+        change::rules(server, dir, report).await?;
     }
     if wants("proof") {
-        proof::sealing(&server, &dir, &mut report).await?;
-        proof::verifying(&server, &dir, &mut report).await?;
+        proof::sealing(server, dir, report).await?;
+        proof::verifying(server, dir, report).await?;
     }
     if wants("past") {
-        past::past(&server, &dir, &mut report).await?;
+        past::past(server, dir, report).await?;
     }
     if wants("access") {
-        access::access(&server, &dir, &mut report).await?;
+        access::access(server, dir, report).await?;
     }
-    server.drop_run().await?;
-    report.publish(&dir.join("report.json"))
+    Ok(())
 }
 
 async fn ended() -> anyhow::Result<()> {

@@ -81,7 +81,7 @@ impl Trial {
             Ok(Probe { cpu, batches, wal_bytes: server.wal_bytes().await? })
         };
         let (outcome, before, after) = load::run(&plan, &self.traffic, probe).await?;
-        let unsealed_len = service.unsealed_len(plan.shown.token.as_deref()).await?;
+        let unsealed_len = service.unsealed_len().await?;
         let (first, last) = (before.batches, after.batches);
         let ran = Ran {
             label: self.label,

@@ -82,13 +82,11 @@ impl Service {
         Ok(reqwest::get(format!("http://{}/metrics", self.address)).await?.text().await?)
     }
 
-    pub async fn unsealed_len(&self, token: Option<&str>) -> anyhow::Result<f64> {
-        let mut ask = reqwest::Client::new().get(format!("http://{}/ledger", self.address));
-        if let Some(token) = token {
-            ask = ask.bearer_auth(token);
-        }
-        let ledger: serde_json::Value = serde_json::from_str(&ask.send().await?.text().await?)?;
-        ledger["lag"].as_f64().context("the ledger does not say how far it is sealed")
+    /// NaN where a token is needed to ask.
+    pub async fn unsealed_len(&self) -> anyhow::Result<f64> {
+        let ledger = reqwest::get(format!("http://{}/ledger", self.address)).await?.text().await?;
+        let ledger: serde_json::Value = serde_json::from_str(&ledger)?;
+        Ok(ledger["lag"].as_f64().unwrap_or(f64::NAN))
     }
 
     /// Ends it as an operator would.

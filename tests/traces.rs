@@ -3,6 +3,7 @@
 use crate::support::{
     Seen, Service, TestLedger, command, random_observations, scratch_dir, succeeds,
 };
+use identity_ledger::erasure::Swept;
 use identity_ledger::identity::ObservationId;
 use identity_ledger::ledger::Database;
 use identity_ledger::rebuild::rebuild;
@@ -170,4 +171,28 @@ async fn a_sweep_that_was_missed_is_made_up_for() {
     while erasure::is_due(&ledger.database).await.unwrap() {
         tokio::task::yield_now().await;
     }
+}
+
+/// What an older transaction can still see is swept when that has ended.
+#[tokio::test]
+async fn a_sweep_beside_an_older_transaction_is_repeated() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new(EMAIL, NUMBER)).await;
+    let mut backup = ledger.superuser().await;
+    let begin = "begin isolation level repeatable read; select 1";
+    sqlx::raw_sql(begin).execute(&mut backup).await.unwrap();
+    let (id, reason) = (ObservationId::new(1), "customer-request".parse().unwrap());
+    erasure::erase(&ledger.database, id, &reason, None).await.unwrap();
+    assert_eq!(erasure::sweep(&ledger.database).await.unwrap(), Swept::TooEarly);
+    assert!(erasure::is_due(&ledger.database).await.unwrap());
+    sqlx::raw_sql("commit").execute(&mut backup).await.unwrap();
+    assert_eq!(erasure::sweep(&ledger.database).await.unwrap(), Swept::All);
+    assert!(!erasure::is_due(&ledger.database).await.unwrap());
+    assert_eq!(
+        audit::verify(&ledger.database).await.unwrap().contacts_len,
+        0,
+        "a tombstone is none"
+    );
+    assert!(service.stop().success());
 }

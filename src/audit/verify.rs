@@ -111,7 +111,7 @@ impl Verification {
             compared += found.len();
             progress.at(compared as i64);
             if is_last {
-                return Ok(Some(compared));
+                return Ok(Some(self.replay.links.len()));
             }
             after = last;
         }

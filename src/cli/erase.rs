@@ -3,7 +3,7 @@
 use super::asking;
 use super::config::{DatabaseConfig, EraseConfig};
 use super::place::Place;
-use crate::erasure::{self, Erased, Held};
+use crate::erasure::{self, Erased, Held, Swept};
 use crate::identity::ObservationId;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
@@ -27,9 +27,16 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
     let by = Some(config.operator.by.as_str());
     let erased = erasure::erase(&place.database, id, &config.reason, by).await?;
     print(&erased, config.output.json);
-    erasure::sweep(&place.database).await.context(
+    let swept = erasure::sweep(&place.database).await.context(
         "it is erased, but the files of Postgres hold remains: vacuum observation and contact",
     )?;
+    if swept == Swept::TooEarly {
+        eprintln!(
+            "note: a transaction that is older than the erasure, such as a backup's, keeps remains \
+             in the files of Postgres; a service vacuums them away when that has ended, at the latest \
+             after its next start"
+        );
+    }
     place.close().await
 }
 

@@ -1,16 +1,18 @@
 //! Erasing for a service: in tasks that do not end with the client that asked.
 
 use super::erase::{Erased, NotErased, erase};
-use super::sweep::{is_due, sweep};
+use super::sweep::{Swept, is_due, sweep};
 use crate::identity::{ObservationId, ReasonCode};
 use crate::ledger::{Database, Fault};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// As long as an erasure itself waits for what is in the way.
 const TURN_WAIT: Duration = Duration::from_secs(5);
+/// Before it is looked again whether what was erased can be swept.
+const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 
 /// Erases, and sweeps after it without anybody waiting. Cheap to clone.
 #[derive(Clone)]
@@ -56,9 +58,17 @@ async fn sweep_when_told(database: Database, sweep_wanted: Arc<Notify>) {
     }
     loop {
         sweep_wanted.notified().await;
-        if let Err(error) = sweep(&database).await {
-            let fault = Fault::from(error);
-            tracing::warn!("what was erased is not vacuumed: {fault}");
+        match sweep(&database).await {
+            Ok(Swept::All) => {}
+            Ok(Swept::TooEarly) => {
+                tracing::debug!("what was erased is vacuumed later: an older transaction sees it");
+                sleep(SWEEP_PAUSE).await;
+                sweep_wanted.notify_one();
+            }
+            Err(error) => {
+                let fault = Fault::from(error);
+                tracing::warn!("what was erased is not vacuumed: {fault}");
+            }
         }
     }
 }

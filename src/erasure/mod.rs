@@ -13,4 +13,4 @@ mod sweep;
 pub use erase::{Erased, NotErased, erase};
 pub use eraser::Eraser;
 pub use held::{Held, HeldContact, HeldObservation, held};
-pub use sweep::{is_due, sweep};
+pub use sweep::{Swept, is_due, sweep};

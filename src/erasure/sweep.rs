@@ -1,18 +1,63 @@
 //! What an erasure leaves behind in the files of Postgres, cleared away.
 
 use crate::ledger::{self, Database};
-use sqlx::{Connection as _, query, query_scalar};
+use sqlx::{Connection as _, PgConnection, query, query_scalar};
+
+/// What a sweep has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swept {
+    All,
+    /// A transaction that began before the last erasure can still see what was erased, as that of a
+    /// backup does: it is to be swept again when that has ended.
+    TooEarly,
+}
 
 /// Removes the old versions of rows that were erased, and what indexes say of them, from the tables
 /// that hold personal data, and what a rebuild left that was broken off. Callers go on meanwhile.
-pub async fn sweep(database: &Database) -> Result<(), sqlx::Error> {
+pub async fn sweep(database: &Database) -> Result<Swept, sqlx::Error> {
     drop_leftover(database).await?;
     let mut owner = database.owner().await?;
+    if is_seen(&mut owner).await? {
+        owner.close().await?;
+        return Ok(Swept::TooEarly);
+    }
     // Indexes, too, however few rows they concern. No truncation: it would lock everybody out.
     // `observation` comes last: `is_due` looks there.
     let vacuum = "vacuum (index_cleanup on, truncate off) contact, observation";
     query(vacuum).execute(&mut owner).await?;
-    owner.close().await
+    owner.close().await?;
+    Ok(Swept::All)
+}
+
+/// Whether somebody holds a snapshot from before the last erasure: a session in this database, a
+/// prepared transaction, or a standby by its slot. None that began since can.
+async fn is_seen(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    query_scalar!(
+        r#"select exists (
+            select
+            from (
+                select e.xmin as xid
+                from event as e
+                where e.kind = 'ContactErased'
+                order by e.position desc
+                limit 1
+            ) as last
+            join (
+                select a.backend_xmin
+                from pg_stat_activity as a
+                where a.datname = current_database()
+                union all
+                select p.transaction
+                from pg_prepared_xacts as p
+                where p.database = current_database()
+                union all
+                select s.xmin
+                from pg_replication_slots as s
+            ) as held (xmin) on age(held.xmin) >= age(last.xid)
+        ) as "is_seen!""#
+    )
+    .fetch_one(owner)
+    .await
 }
 
 /// A rebuild that is running has begun after the erasure: nothing is erased beside one.
