@@ -29,7 +29,8 @@ pub struct Ran {
     pub ready_after: Duration,
     /// From the start, with nothing else to do.
     pub keys_known_after: Duration,
-    /// Events that no checkpoint covered when the load ended.
+    /// Events that no checkpoint covered when the load ended; NaN where a caller's token was shown,
+    /// who may not ask.
     pub unsealed_len: f64,
     pub memory_at_start: Memory,
     pub memory_at_end: Memory,
@@ -81,7 +82,10 @@ impl Trial {
             Ok(Probe { cpu, batches, wal_bytes: server.wal_bytes().await? })
         };
         let (outcome, before, after) = load::run(&plan, &self.traffic, probe).await?;
-        let unsealed_len = service.unsealed_len().await?;
+        let unsealed_len = match plan.shown.token {
+            Some(_) => f64::NAN,
+            None => service.unsealed_len().await?,
+        };
         let (first, last) = (before.batches, after.batches);
         let ran = Ran {
             label: self.label,
