@@ -8,6 +8,8 @@ use identity_ledger::audit::verify;
 use identity_ledger::rebuild::rebuild;
 use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::sleep;
 
 const WHOLE_TABLE: &str = "select jsonb_agg(to_jsonb(c) order by c.id)::text from contact as c";
 
@@ -110,6 +112,35 @@ async fn a_long_reader_delays_the_swap_and_not_the_callers() {
     let (rebuilt, ()) = tokio::join!(rebuild(&ledger.database), read);
     rebuilt.unwrap();
     verify(&ledger.database).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_vacuum_of_the_new_table_delays_the_swap() {
+    let (ledger, _service) = filled(12, 50, 20).await;
+    let mut reader = ledger.owner().await;
+    sqlx::raw_sql("begin; select count(*) from contact").execute(&mut reader).await.unwrap();
+    let in_the_way = async {
+        let mut vacuum = ledger.owner().await;
+        let waits = "select exists (
+            select from pg_locks where relation = 'contact'::regclass and not granted
+        )";
+        while !query_scalar::<_, bool>(waits).fetch_one(&mut vacuum).await.unwrap() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        // The lock of a vacuum, for longer than the swap waits.
+        let lock = "begin; lock table contact_next in share update exclusive mode";
+        sqlx::raw_sql(lock).execute(&mut vacuum).await.unwrap();
+        query("commit").execute(&mut reader).await.unwrap();
+        sleep(Duration::from_millis(900)).await;
+        query("commit").execute(&mut vacuum).await.unwrap();
+    };
+    let (rebuilt, ()) = tokio::join!(rebuild(&ledger.database), in_the_way);
+    rebuilt.unwrap();
+    verify(&ledger.database).await.unwrap();
+    let mut owner = ledger.owner().await;
+    let options = "select reloptions is null from pg_class where oid = 'contact'::regclass";
+    let is_vacuumed: bool = query_scalar(options).fetch_one(&mut owner).await.unwrap();
+    assert!(is_vacuumed);
 }
 
 #[tokio::test]

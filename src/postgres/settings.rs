@@ -3,7 +3,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
-const FIXED: [(&str, &str); 18] = [
+const FIXED: [(&str, &str); 19] = [
     ("cluster_name", "identity-ledger"),
     ("listen_addresses", ""),
     ("port", "5432"),
@@ -13,6 +13,8 @@ const FIXED: [(&str, &str); 18] = [
     ("full_page_writes", "on"),
     ("synchronous_commit", "on"),
     ("max_wal_size", "4GB"),
+    // Nobody commits for as long as a new file of the write-ahead log is filled with zeros.
+    ("wal_init_zero", "off"),
     ("checkpoint_timeout", "15min"),
     ("logging_collector", "off"),
     // Statements, their parameters and their errors ("invalid input syntax: ...") hold emails and

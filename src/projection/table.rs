@@ -59,6 +59,10 @@ pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
     );
     sqlx::raw_sql("drop table if exists contact_next").execute(&mut *owner).await?;
     sqlx::raw_sql(AssertSqlSafe(next(TABLE))).execute(&mut *owner).await?;
+    // A vacuum of it would be in the way of the swap.
+    sqlx::raw_sql("alter table contact_next set (autovacuum_enabled = off)")
+        .execute(&mut *owner)
+        .await?;
     sign(owner, "contact_next").await?;
     Ok(())
 }
@@ -108,13 +112,14 @@ pub async fn analyze_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Puts `contact_next` in the place of `contact`, under the caller's locks on `contact` and `head`.
+/// Puts `contact_next` in the place of `contact`, under the caller's locks on both and on `head`.
 /// Whoever was granted something on `contact` keeps it.
 pub async fn swap_in_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(include_str!("keep_grants.sql")).execute(&mut *owner).await?;
     sqlx::raw_sql(
         "
         drop table contact;
+        alter table contact_next reset (autovacuum_enabled);
         alter table contact_next rename to contact;
         alter table contact rename constraint contact_next_pkey to contact_pkey;
         alter index contact_next_email_key rename to contact_email_key;

@@ -45,6 +45,8 @@ pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
         lock table contact in access exclusive mode;
         rollback to readers;
         lock table contact in exclusive mode;
+        -- A vacuum that somebody runs on it would be in the way later, when it is dear.
+        lock table contact_next in access exclusive mode;
         select position from head for update;
         -- What is appended now may wait its turn to extend a table, beside a vacuum, say.
         set local lock_timeout = 0;
