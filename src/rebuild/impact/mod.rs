@@ -16,6 +16,7 @@ use keys::Tally;
 use serde::Serialize;
 use sizes::Sizes;
 use sqlx::query;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -219,16 +220,19 @@ async fn compare(
     let observations_len = usize::try_from(last.get())?;
     let side = |rules| Side { rules, census: Census::with_capacity(observations_len) };
     let (mut before, mut after) = (from.map(side), side(to));
-    let mut tally = Tally::default();
-    // Both at once, unless a service needs the machine.
+    // Both at once, and the counting of the page before: unless a service needs the machine.
     let one_by_one = ledger::is_served(&mut database.owner().await?).await?;
+    let mut counting = tokio::spawn(ready(Tally::default()));
     let mut pages = Pages::<Recorded>::between(database, 0, last.get());
     progress.begin("resolving observations", last.get());
     while let Some(page) = pages.next().await? {
         let page = Arc::new(page);
+        if one_by_one {
+            counting = tokio::spawn(ready(counting.await?));
+        }
         let mut observing = after.observing(page.clone());
         if one_by_one {
-            observing = tokio::spawn(std::future::ready(observing.await?));
+            observing = tokio::spawn(ready(observing.await?));
         }
         let decided_before = match before {
             Some(side) => Some(side.observing(page.clone()).await?),
@@ -236,19 +240,24 @@ async fn compare(
         };
         let (side, decided_after) = observing.await?;
         after = side;
-        before = decided_before.map(|(side, decided)| {
-            let seen = page.iter().filter_map(|seen| seen.identifiers.as_ref());
-            for (seen, pair) in seen.zip(decided.iter().zip(&decided_after)) {
-                tally.add(seen, pair.0, pair.1);
-            }
-            side
-        });
+        before = None;
+        if let Some((side, decided_before)) = decided_before {
+            before = Some(side);
+            let mut tally = counting.await?;
+            counting = tokio::task::spawn_blocking(move || {
+                let seen = page.iter().filter_map(|seen| seen.identifiers.as_ref());
+                for (seen, pair) in seen.zip(decided_before.iter().zip(&decided_after)) {
+                    tally.add(seen, pair.0, pair.1);
+                }
+                tally
+            });
+        }
         progress.at(after.census.links.last().get());
     }
     Ok(Compared {
         before: before.map(|side| side.census.links).unwrap_or_default(),
         after: after.census.links,
-        tally,
+        tally: counting.await?,
     })
 }
 
