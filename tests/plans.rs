@@ -54,7 +54,7 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
             let contacts = format!("{number}, {number}, {text}, {text}, {text}, {text}");
             let append = format!(
                 "append(1, 0, now(), {events}, {observations}, {contacts}, {text}, {text}, \
-                 1, '', {number}, {number}, {key}, {number})"
+                 1, '', {key}, {number}, {number}, {number})"
             );
             check(&mut session, &append).await;
         }

@@ -82,10 +82,10 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
             .await?
         };
     }
-    let moved = match demoted.is_empty() && retry_keys.is_empty() {
-        true => statement!("src/recorder/append.sql",),
+    let moved = match demoted.is_empty() {
+        true => statement!("src/recorder/append.sql", &retry_keys, &retried),
         false => {
-            statement!("src/recorder/append_more.sql", &demoted, &demoted_to, &retry_keys, &retried)
+            statement!("src/recorder/append_more.sql", &retry_keys, &retried, &demoted, &demoted_to)
         }
     };
     Ok(moved.is_some())

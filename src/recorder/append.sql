@@ -1,7 +1,8 @@
--- Appends a batch without demotions and idempotency keys, if the head still stands where the batch
--- was decided, by the rules $22, and the tables are of the version $21; else does nothing and returns
--- no row. One statement, so that it commits in its own round trip and no transaction ever waits for
--- a client.
+-- Appends a batch without demotions, if the head still stands where the batch was decided, by the rules
+-- $22, and the tables are of the version $21; else does nothing and returns no row. One statement, so
+-- that it commits in its own round trip and no transaction ever waits for a client.
+-- Arrays are taken apart in select lists, side by side: in `from`, each would first be put into a store
+-- of its own, which takes Postgres a tenth of its time.
 with moved_head as (
     update head
     set position = $1::bigint + cardinality($6::text[]),
@@ -16,15 +17,21 @@ appended as (
     insert into event (position, recorded_at, kind, contact_id, observation_id, primary_id, line)
     select $1::bigint + e.n, $3, e.kind, e.contact_id, e.observation_id, e.primary_id, e.line
     from moved_head
-    cross join unnest($4::text[], $5::bigint[], $7::bigint[], $8::bigint[], $6::text[])
-        with ordinality as e (kind, contact_id, observation_id, primary_id, line, n)
+    cross join (
+        select generate_series(1, cardinality($6::text[])) as n, unnest($4::text[]) as kind,
+            unnest($5::bigint[]) as contact_id, unnest($7::bigint[]) as observation_id,
+            unnest($8::bigint[]) as primary_id, unnest($6::text[]) as line
+    ) as e
 ),
 observed as (
     insert into observation (id, position, observed_at, email, phone_number, salt)
     select $2::bigint + o.n, o.position, $3, o.email, o.phone_number, o.salt
     from moved_head
-    cross join unnest($9::text[], $10::text[], $11::bytea[], $12::bigint[])
-        with ordinality as o (email, phone_number, salt, position, n)
+    cross join (
+        select generate_series(1, cardinality($11::bytea[])) as n, unnest($9::text[]) as email,
+            unnest($10::text[]) as phone_number, unnest($11::bytea[]) as salt,
+            unnest($12::bigint[]) as position
+    ) as o
 ),
 introduced as (
     insert into contact (
@@ -34,12 +41,20 @@ introduced as (
     select c.id, c.linked_id, $3, $3, c.email, c.phone_number, c.email_key, c.phone_key,
         c.unlinked_email, c.unlinked_phone
     from moved_head
-    cross join unnest(
-        $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::text[], $18::text[],
-        $19::text[], $20::text[]
-    ) as c (
-        id, linked_id, email, phone_number, email_key, phone_key, unlinked_email, unlinked_phone
-    )
+    cross join (
+        select unnest($13::bigint[]) as id, unnest($14::bigint[]) as linked_id,
+            unnest($15::text[]) as email, unnest($16::text[]) as phone_number,
+            unnest($17::text[]) as email_key, unnest($18::text[]) as phone_key,
+            unnest($19::text[]) as unlinked_email, unnest($20::text[]) as unlinked_phone
+    ) as c
+),
+retried as (
+    insert into idempotency (key, observation_id)
+    select r.key, r.observation_id
+    from moved_head
+    cross join (
+        select unnest($23::uuid[]) as key, unnest($24::bigint[]) as observation_id
+    ) as r
 )
 select position
 from moved_head
