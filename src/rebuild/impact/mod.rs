@@ -19,7 +19,7 @@ use sqlx::query;
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// What the swap itself takes, and what each event takes on top of it: measured with `make bench`.
 const PAUSE_MIN_MS: u64 = 100;
@@ -228,11 +228,11 @@ async fn compare(
     while let Some(page) = pages.next().await? {
         let page = Arc::new(page);
         if one_by_one {
-            counting = tokio::spawn(ready(counting.await?));
+            counting = ended(counting).await?;
         }
         let mut observing = after.observing(page.clone());
         if one_by_one {
-            observing = tokio::spawn(ready(observing.await?));
+            observing = ended(observing).await?;
         }
         let decided_before = match before {
             Some(side) => Some(side.observing(page.clone()).await?),
@@ -259,6 +259,11 @@ async fn compare(
         after: after.census.links,
         tally: counting.await?,
     })
+}
+
+/// The same task, when it has ended.
+async fn ended<T: Send + 'static>(task: JoinHandle<T>) -> Result<JoinHandle<T>, JoinError> {
+    Ok(tokio::spawn(ready(task.await?)))
 }
 
 impl Side {
