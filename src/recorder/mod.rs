@@ -7,9 +7,11 @@
 
 mod absent;
 mod append;
+mod cache;
 mod careful;
 mod decide;
 mod expire;
+mod known;
 mod queue;
 mod retry;
 mod steps;

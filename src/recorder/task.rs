@@ -5,16 +5,16 @@ use super::absent::{self, AbsentKeys};
 use super::append::append;
 use super::careful::CarefulPath;
 use super::decide::Batch;
+use super::known::Known;
 use super::queue::{NotRecorded, Recorder, Request};
 use super::retry::{self, Originals, RetryKey, answer_repeated, hold_back};
 use super::steps::{Shared, Wanted, within};
-use crate::identity::{ContactId, DEFAULT_RULES, Identities, Position, Rules, Timestamp};
+use crate::identity::{ContactId, DEFAULT_RULES, Rules, Timestamp};
 use crate::ledger::{self, Database, Fault, RulesFault};
 use crate::metrics::Metrics;
-use crate::projection::{Head, Snapshot};
+use crate::projection::Snapshot;
 use chrono::SubsecRound as _;
 use sqlx::PgConnection;
-use std::collections::{HashSet, VecDeque};
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -24,14 +24,10 @@ use tokio::task::JoinSet;
 
 const QUEUE_LEN_MAX: usize = 8192;
 const BATCH_LEN_MAX: usize = 1024;
+/// In identities that are known unpacked; a contact takes some 600 bytes so.
+const RECENT_LEN_MAX: usize = 8_000;
 /// For how long retries are looked for after one came.
 const RETRIES_WAIT: Duration = Duration::from_secs(10);
-/// In contacts, some 400 bytes each. Beyond that, those that became known first are let go.
-const RECENT_LEN_MAX: usize = 50_000;
-/// In contacts. An identity of that size is not let go, since it takes long to read.
-const LARGE_IDENTITY_LEN_MIN: usize = 32;
-/// In contacts. Beyond that, all are let go.
-const KNOWN_LEN_MAX: usize = 100_000;
 /// For how long nothing is taken for known after another node has written: it may again.
 const OTHERS_WAIT: Duration = Duration::from_secs(10);
 /// For how long the database's clock is known without looking, and nobody looks whether others
@@ -117,21 +113,11 @@ struct Clock {
     wall: SystemTime,
 }
 
-/// Identities as they are after the last request that was decided, appended or not.
-#[derive(Default)]
-struct Known {
-    identities: Identities,
-    /// The primary of each as it became known, in that order.
-    recent: VecDeque<ContactId>,
-    /// After the batch that was sent last.
-    head: Option<Head>,
-    /// Before the batch that was sent last: a snapshot of this position just lacks that batch.
-    sent_from: Option<Position>,
-}
-
 /// A batch on its way into the ledger.
 struct Flight {
     batch_len: usize,
+    /// As in the batch.
+    touched: Vec<ContactId>,
     retry_keys: Vec<RetryKey>,
     landing: Pin<Box<dyn Future<Output = Landing> + Send>>,
 }
@@ -177,6 +163,7 @@ impl Task {
                 self.conclude().await;
             }
             self.send_next();
+            self.release();
         }
     }
 
@@ -242,9 +229,9 @@ impl Task {
                 }
                 let head = self.known.head.get_or_insert(snapshot.head);
                 let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), snapshot.now));
-                self.known.recent.extend(self.known.identities.take_in(snapshot.contacts));
+                self.known.take_in(snapshot.contacts);
                 for request in requests {
-                    self.known.recent.extend(next.decide(&mut self.known.identities, request));
+                    self.known.decide(next, request);
                 }
             }
             None => {
@@ -259,6 +246,7 @@ impl Task {
     /// followed now: new ones may have come since the last time.
     async fn read(&mut self, requests: &mut [Request]) -> Option<(Snapshot, Originals)> {
         self.shared.make_keys(requests);
+        self.known.recall(requests.iter().map(|request| &request.keys));
         let positions = [self.known.sent_from, self.known.head.as_ref().map(|head| head.position)];
         let filter = self.shared.absent.at(positions);
         let wanted = Wanted::by(requests, &self.known.identities, filter.as_deref());
@@ -327,9 +315,18 @@ impl Task {
         self.known.head = Some(batch.head());
         self.flight = Some(Flight {
             batch_len: batch.len(),
+            touched: std::mem::take(&mut batch.touched),
             retry_keys: retry::keys(&batch.requests).collect(),
             landing: Box::pin(fly(self.shared.clone(), self.writer.take(), batch)),
         });
+    }
+
+    /// Lets go of what is known beyond what fits, but for what is on its way into the table. While a
+    /// batch is in flight there is time for that.
+    fn release(&mut self) {
+        let on_its_way = self.flight.iter().flat_map(|flight| &flight.touched);
+        let next = self.next.iter().flat_map(|next| &next.touched);
+        self.known.release(RECENT_LEN_MAX, on_its_way.chain(next).copied());
     }
 
     async fn land_and_conclude(&mut self) {
@@ -345,10 +342,7 @@ impl Task {
         let Some(landing) = self.landing.take() else { return };
         self.writer = landing.writer;
         let (batch, trouble) = match landing.outcome {
-            Outcome::Appended => {
-                let next = self.next.as_ref().map_or(&[][..], |next| &next.touched);
-                return self.known.release(next);
-            }
+            Outcome::Appended => return,
             Outcome::Failed(batch, trouble) => (*batch, trouble),
         };
         tracing::debug!(batch_len = batch.len(), ?trouble, "a batch goes the careful way");
@@ -393,35 +387,6 @@ impl Clock {
         let since = self.at.elapsed();
         let is_recent = since.max(slept) < CLOCK_WAIT_MAX;
         is_recent.then(|| (self.read + since).trunc_subsecs(6))
-    }
-}
-
-impl Known {
-    /// When a batch has landed, lets go of what is too much and the next batch does not need: the
-    /// table has it.
-    fn release(&mut self, next: &[ContactId]) {
-        if self.identities.len() <= RECENT_LEN_MAX {
-            return;
-        }
-        let needed: HashSet<_> =
-            next.iter().map(|contact| self.identities.primary(*contact)).collect();
-        for _ in 0..self.recent.len() {
-            if self.identities.len() <= RECENT_LEN_MAX {
-                break;
-            }
-            let Some(primary) = self.recent.pop_front() else { break };
-            // One that was demoted since belongs to another, which has a place of its own.
-            let Some(identity) = self.identities.led_by(primary) else { continue };
-            let is_large = identity.contacts().len() >= LARGE_IDENTITY_LEN_MIN;
-            match is_large || needed.contains(&primary) {
-                true => self.recent.push_back(primary),
-                false => self.identities.remove(primary),
-            }
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.identities.len() > KNOWN_LEN_MAX
     }
 }
 
