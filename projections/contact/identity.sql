@@ -43,4 +43,3 @@ select h.position, h.observation_id, h.recorded_at, h.rules_digest,
     m.unlinked_email, m.unlinked_phone
 from head as h
 left join member as m on true
-order by m.id

@@ -25,15 +25,15 @@ pub struct Snapshot {
     pub contacts: Vec<Contact>,
 }
 
-/// A member of an identity beside the head; the head alone where there is none.
+/// The head, or a member of an identity, or a member beside the head.
 struct Row {
-    position: i64,
-    observation_id: i64,
-    recorded_at: Timestamp,
-    rules_digest: String,
-    now: Timestamp,
+    position: Option<i64>,
+    observation_id: Option<i64>,
+    recorded_at: Option<Timestamp>,
+    rules_digest: Option<String>,
+    now: Option<Timestamp>,
     #[expect(dead_code, reason = "that it could be decoded is all that it says")]
-    schema_version: ThisVersion,
+    schema_version: Option<ThisVersion>,
     id: Option<i64>,
     linked_id: Option<i64>,
     created_at: Option<Timestamp>,
@@ -72,15 +72,21 @@ pub(super) async fn load_by_number(
 }
 
 fn snapshot(rows: Vec<Row>) -> Result<Snapshot, sqlx::Error> {
-    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let (head, now) = rows.iter().find_map(head).ok_or(sqlx::Error::RowNotFound)?;
+    let mut contacts: Vec<_> = rows.into_iter().filter_map(contact).collect();
+    contacts.sort_unstable_by_key(|contact| contact.id);
+    contacts.dedup_by_key(|contact| contact.id);
+    Ok(Snapshot { head, now, contacts })
+}
+
+fn head(row: &Row) -> Option<(Head, Timestamp)> {
     let head = Head {
-        position: Position::new(first.position),
-        observation_id: ObservationId::new(first.observation_id),
-        recorded_at: first.recorded_at,
-        rules_digest: RulesDigest::recorded(first.rules_digest.clone()),
+        position: Position::new(row.position?),
+        observation_id: ObservationId::new(row.observation_id?),
+        recorded_at: row.recorded_at?,
+        rules_digest: RulesDigest::recorded(row.rules_digest.clone()?),
     };
-    let now = first.now;
-    Ok(Snapshot { head, now, contacts: rows.into_iter().filter_map(contact).collect() })
+    Some((head, row.now?))
 }
 
 fn contact(row: Row) -> Option<Contact> {

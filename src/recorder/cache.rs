@@ -5,7 +5,7 @@
 
 use crate::identity::{Contact, ContactId, Email, Key, Link, PhoneNumber, Timestamp};
 use foldhash::quality::RandomState;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash};
 
@@ -18,8 +18,9 @@ const SEGMENTS_MAX: usize = 16;
 #[derive(Default)]
 pub struct IdentityCache {
     segments: Vec<Vec<u8>>,
-    /// The segment that is being filled.
+    /// The segment that is being filled, and how far it is.
     current: usize,
+    filled: usize,
     /// Where an identity begins, by the hash of each of its keys. Of two keys with the same hash the
     /// later one is found.
     places: HashMap<u32, Place, RandomState>,
@@ -34,6 +35,9 @@ enum Kind {
     Email,
     Phone,
 }
+
+/// An identity as it is packed.
+struct Whole<'a>(&'a [Contact]);
 
 /// A contact as it is packed.
 #[derive(Serialize, Deserialize)]
@@ -63,20 +67,14 @@ struct PackedKey<'a> {
 }
 
 impl IdentityCache {
-    /// Packs a whole identity.
+    /// Packs a whole identity, unless it is larger than a segment.
     pub fn put(&mut self, contacts: &[Contact]) {
-        let packed: Vec<_> = contacts.iter().map(Packed::from).collect();
-        let packed = postcard::to_allocvec(&packed).expect("memory takes all bytes");
-        if packed.len() > SEGMENT_LEN {
-            return;
-        }
-        let segment = self.segments.get(self.current);
-        if segment.is_none_or(|segment| segment.len() + packed.len() > SEGMENT_LEN) {
+        let Some(place) = self.pack(contacts).or_else(|| {
             self.begin_segment();
-        }
-        let segment = &mut self.segments[self.current];
-        let place = Place::new(self.current, segment.len());
-        segment.extend_from_slice(&packed);
+            self.pack(contacts)
+        }) else {
+            return;
+        };
         for contact in contacts {
             let email = contact.email_key.as_ref().map(|key| self.hash(Kind::Email, key));
             let phone = contact.phone_key.as_ref().map(|key| self.hash(Kind::Phone, key));
@@ -84,15 +82,24 @@ impl IdentityCache {
         }
     }
 
+    /// None where there is no room in the segment.
+    fn pack(&mut self, contacts: &[Contact]) -> Option<Place> {
+        let room = self.segments.get_mut(self.current)?.get_mut(self.filled..)?;
+        let len = postcard::to_slice(&Whole(contacts), room).ok()?.len();
+        let place = Place::new(self.current, self.filled);
+        self.filled += len;
+        Some(place)
+    }
+
     fn begin_segment(&mut self) {
         if self.segments.len() < SEGMENTS_MAX {
             self.current = self.segments.len();
-            self.segments.push(Vec::with_capacity(SEGMENT_LEN));
+            self.segments.push(vec![0; SEGMENT_LEN]);
         } else {
             self.current = (self.current + 1) % SEGMENTS_MAX;
-            self.segments[self.current].clear();
             self.places.retain(|_, place| place.segment() != self.current);
         }
+        self.filled = 0;
     }
 
     /// The identity that holds an email.
@@ -134,6 +141,12 @@ impl Place {
 
     fn offset(self) -> usize {
         self.0 as usize % SEGMENT_LEN
+    }
+}
+
+impl Serialize for Whole<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Packed::from))
     }
 }
 
@@ -252,8 +265,6 @@ mod tests {
         let found = |id| cache.by_email(&key(id)).is_some();
         assert!(!found(0) && !found(len / 3) && found(2 * len / 3) && found(len - 1));
         assert_eq!(cache.segments.len(), SEGMENTS_MAX);
-        let room = cache.segments.iter().map(Vec::capacity).sum::<usize>();
-        assert_eq!(room, SEGMENTS_MAX * SEGMENT_LEN);
         assert!(cache.places.len() < len as usize * 2 / 3);
     }
 }

@@ -4,6 +4,7 @@ use super::retry::RetryKey;
 use crate::identity::{
     Answer, Asker, Commitment, Identifiers, Keys, ObservationId, Position, Rules, Salt,
 };
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
+const SALT_LEN: usize = 16;
 
 /// Hands observations to the recorder's task. Cheap to clone.
 #[derive(Clone)]
@@ -127,9 +129,7 @@ impl Recorder {
         reply: oneshot::Sender<Result<Outcome, NotRecorded>>,
     ) -> Request {
         let rules = self.rules.borrow().clone();
-        let mut salt = [0; 16];
-        getrandom::fill(&mut salt).expect("the operating system gives random bytes");
-        let salt = Salt(salt);
+        let salt = new_salt();
         Request {
             keys: rules.keys(&identifiers),
             commitment: Commitment::to(&identifiers, salt),
@@ -142,6 +142,24 @@ impl Recorder {
             reply,
         }
     }
+}
+
+thread_local! {
+    /// For the next requests: asking the operating system for each costs more than making one.
+    static SALTS: RefCell<Vec<[u8; SALT_LEN]>> = const { RefCell::new(Vec::new()) };
+}
+
+fn new_salt() -> Salt {
+    SALTS.with_borrow_mut(|salts| {
+        let salt = salts.pop().unwrap_or_else(|| {
+            let mut random = [[0; SALT_LEN]; 64];
+            getrandom::fill(random.as_flattened_mut())
+                .expect("the operating system gives random bytes");
+            salts.extend(&random[1..]);
+            random[0]
+        });
+        Salt(salt)
+    })
 }
 
 impl Request {
