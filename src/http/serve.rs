@@ -111,8 +111,6 @@ impl Client {
         });
         let connection = http1::Builder::new()
             .header_read_timeout(None)
-            // Most answers are short: to copy one costs less than to send it in two parts.
-            .writev(false)
             .serve_connection(Connection::new(stream, patience.clone()), service);
         // However it ends, there is nobody left to tell.
         // The sender says nothing: that it is gone says that the service stops.

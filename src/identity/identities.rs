@@ -11,7 +11,9 @@ use super::links::Standing;
 use super::observation::{Identifiers, Keys, Observation};
 use super::resolve::Known;
 use foldhash::fast::RandomState;
+use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A contact: an observation that brought something new.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +43,12 @@ pub enum Link {
 #[derive(Default)]
 pub struct Identity {
     contacts: Vec<Contact>,
+    /// What it was answered with last, while that is the answer and a long one.
+    answer: OnceCell<Arc<Answer>>,
 }
+
+/// In contacts. The answer of a smaller identity is made anew each time.
+const LONG_ANSWER_LEN_MIN: usize = 100;
 
 /// Some whole identities: never a part of one.
 #[derive(Default)]
@@ -112,13 +119,22 @@ impl Identity {
         &self.contacts
     }
 
-    pub fn answer(&self) -> Answer {
-        Answer::of(&self.contacts)
+    pub fn answer(&self) -> Arc<Answer> {
+        let new = || Arc::new(Answer::of(&self.contacts));
+        match self.contacts.len() {
+            LONG_ANSWER_LEN_MIN.. => self.answer.get_or_init(new).clone(),
+            _ => new(),
+        }
+    }
+
+    fn contacts_mut(&mut self) -> &mut Vec<Contact> {
+        self.answer.take();
+        &mut self.contacts
     }
 
     fn insert(&mut self, contact: Contact) {
         let place = self.contacts.partition_point(|other| other.id < contact.id);
-        self.contacts.insert(place, contact);
+        self.contacts_mut().insert(place, contact);
     }
 }
 
@@ -256,9 +272,9 @@ impl Identities {
         for mut contact in moved.contacts {
             contact.link_to(primary, at);
             self.primary_of.insert(contact.id, primary);
-            identity.contacts.push(contact);
+            identity.contacts_mut().push(contact);
         }
         // Two sorted runs: linear for a merge sort that looks for them, as Rust's does.
-        identity.contacts.sort_by_key(|contact| contact.id);
+        identity.contacts_mut().sort_by_key(|contact| contact.id);
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A ledger in memory: resolves and folds, as the recorder does.
 #[derive(Default)]
@@ -13,7 +14,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn observe(&mut self, identifiers: Identifiers) -> Answer {
+    fn observe(&mut self, identifiers: Identifiers) -> Arc<Answer> {
         let rules = Rules::parse(DEFAULT_RULES).unwrap();
         let observation = Observation {
             id: ObservationId::new(self.observations.len() as i64 + 1),
@@ -146,6 +147,23 @@ fn an_observation_without_news_is_filed_under_the_oldest_holder() {
 }
 
 #[test]
+fn a_long_answer_has_all_that_came_since_it_was_given_last() {
+    let mut ledger = Ledger::default();
+    let mut observe = |text: &str| {
+        let answer = ledger.observe(identifiers(text));
+        let contacts = ledger.known.identity_of(answer.primary_contact_id).contacts();
+        assert_eq!(*answer, Answer::of(contacts));
+        contacts.len()
+    };
+    for n in 0..150 {
+        observe(&format!("a{n}@x 1"));
+        observe(&format!("b{n}@x 2"));
+        observe("1");
+    }
+    assert_eq!([observe("1"), observe("2"), observe("a7@x 2"), observe("1")], [150, 150, 300, 300]);
+}
+
+#[test]
 fn a_line_is_canonical_and_reads_back() {
     let mut ledger = Ledger::default();
     for text in ["a@x 1", "b@x 1", "c@x", "c@x 1"] {
@@ -227,7 +245,7 @@ proptest! {
             let mine = components.iter().find(|members| members.contains(&last)).unwrap();
             prop_assert_eq!(answer.primary_contact_id, ContactId::from(*mine.first().unwrap()));
             let shown: BTreeSet<ObservationId> = std::iter::once(answer.primary_contact_id)
-                .chain(answer.secondary_contact_ids)
+                .chain(answer.secondary_contact_ids.iter().copied())
                 .map(ObservationId::from)
                 .collect();
             prop_assert!(shown.is_subset(mine));

@@ -30,7 +30,7 @@ pub enum Outcome {
 
 /// What was recorded, and the answer at that position.
 pub struct Recorded {
-    pub answer: Answer,
+    pub answer: Arc<Answer>,
     /// Of the request's own last event.
     pub position: Position,
 }

@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 
 const QUEUE_LEN_MAX: usize = 8192;
 const BATCH_LEN_MAX: usize = 1024;
-/// In identities that are known unpacked; a contact takes some 600 bytes so.
-const RECENT_LEN_MAX: usize = 8_000;
+/// In contacts that are known unpacked, some 600 bytes each.
+const RECENT_LEN_MAX: usize = 20_000;
 /// For how long retries are looked for after one came.
 const RETRIES_WAIT: Duration = Duration::from_secs(10);
 /// For how long nothing is taken for known after another node has written: it may again.
