@@ -9,7 +9,7 @@ use crate::identity::{
 use crate::ledger::{self, Database, Paged as _, Recorded};
 use crate::projection::{Replay, resolve_page, resolved};
 use anyhow::{bail, ensure};
-use sqlx::{Connection as _, PgConnection, query};
+use sqlx::{PgConnection, query};
 use std::time::{Duration, Instant};
 
 /// Events or rows that are sent to Postgres at once.
@@ -52,6 +52,7 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
     let mut turn = Turn::take(database, "activation").await?;
     let from = in_force(&mut turn.owner).await?;
     if from == order.rules.digest().as_str() {
+        turn.end().await?;
         return Ok(None);
     }
     ensure!(
@@ -67,7 +68,7 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
     shift.after.links.compress_all();
     next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| shift.row(seen)).await?;
     let activated = swap_in(&mut turn, database, &mut shift, &order).await?;
-    turn.owner.close().await?;
+    turn.end().await?;
     Ok(Some(activated))
 }
 

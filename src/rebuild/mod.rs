@@ -18,7 +18,6 @@ use crate::identity::{Contact, ContactId, Holders, Links, Position, Rules};
 use crate::ledger::{self, Database, Recorded};
 use crate::projection::Replay;
 use anyhow::bail;
-use sqlx::Connection as _;
 use turn::Turn;
 
 /// What a rebuild has done.
@@ -37,7 +36,7 @@ struct Fold {
 
 /// Fails where a rebuild or an activation is running, and says how far that is.
 pub async fn check_turn(database: &Database) -> anyhow::Result<()> {
-    Turn::take(database, "activation").await?.owner.close().await?;
+    Turn::take(database, "activation").await?.end().await?;
     Ok(())
 }
 
@@ -50,7 +49,7 @@ pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
     let last = fold.replay.links.last();
     next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| fold.row(seen)).await?;
     swap_in(&mut turn, database, &mut fold).await?;
-    turn.owner.close().await?;
+    turn.end().await?;
     let Replay { links, position, .. } = fold.replay;
     Ok(Rebuilt { position, contacts_len: links.len() })
 }

@@ -3,7 +3,7 @@
 use crate::ledger::{Database, hold_erasures, try_turn};
 use crate::progress::Progress;
 use anyhow::bail;
-use sqlx::{PgConnection, query, query_scalar};
+use sqlx::{Connection as _, PgConnection, query, query_scalar};
 use tokio::sync::watch;
 
 /// The right to replace the contact table, for as long as its session lives.
@@ -29,6 +29,13 @@ impl Turn {
         let (progress, steps) = Progress::told();
         tokio::spawn(tell(database.clone(), steps));
         Ok(Self { owner, progress })
+    }
+
+    /// Gives it back. A session that is only closed may have it for a while yet, until the server has
+    /// seen that.
+    pub async fn end(mut self) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql("select pg_advisory_unlock_all()").execute(&mut self.owner).await?;
+        self.owner.close().await
     }
 }
 
