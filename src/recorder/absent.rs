@@ -27,7 +27,8 @@ const FALSE_POSITIVE: f64 = 0.001;
 const FILTER_LEN_MIN: usize = 1_000_000;
 /// A contact holds more than one key, and not every observation is a contact.
 const KEYS_AN_OBSERVATION: f64 = 1.5;
-const PAGE_LEN: i64 = 5_000;
+/// In contacts. They are taken in one go, for which everybody else waits.
+const PAGE_LEN: i64 = 1_000;
 /// From one filling to the next: another node that writes makes one necessary each time.
 const FILL_PAUSE: Duration = Duration::from_secs(1);
 
