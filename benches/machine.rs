@@ -52,13 +52,20 @@ impl CpuTime {
 
 impl Memory {
     pub fn of(process: u32) -> Self {
-        let status = read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-        let mb = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.map_or(0.0, number) / 1024.0
-        };
-        Self { now_mb: mb("VmRSS:"), peak_mb: mb("VmHWM:") }
+        let [now_mb, peak_mb] = ["VmRSS:", "VmHWM:"].map(|name| status_mb(process, name));
+        Self { now_mb, peak_mb }
     }
+}
+
+/// Whether a process has memory in huge pages that were set aside for such.
+pub fn has_huge_pages(process: u32) -> bool {
+    status_mb(process, "HugetlbPages:") > 0.0
+}
+
+fn status_mb(process: u32, name: &str) -> f64 {
+    let status = read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.map_or(0.0, number) / 1024.0
 }
 
 pub fn cores() -> f64 {

@@ -61,9 +61,12 @@ async fn bench() -> anyhow::Result<()> {
     let dir = directory()?;
     let server = Server::start(&dir).await?;
     let mut report = Report::default();
+    let huge_pages = if machine::has_huge_pages(server.postmaster) { "on" } else { "off" };
     report.facts.extend([
         format!("machine: {}, Postgres {}", machine::description(), server.version),
-        "Postgres: fsync, full_page_writes and synchronous_commit are on".to_owned(),
+        format!(
+            "Postgres: fsync, full_page_writes and synchronous_commit are on, huge pages {huge_pages}"
+        ),
         "The service, Postgres and the load generator share the cores.".to_owned(),
     ]);
 
