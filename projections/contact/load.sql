@@ -1,5 +1,5 @@
 -- The head, and after it the identities that hold any of these keys, each whole: all of it holds at the
--- head's position. A holder that is a secondary comes twice.
+-- head's position. Some members come more than once.
 -- No `or` across columns: each arm is one index scan a key.
 with holder as (
     select c.*

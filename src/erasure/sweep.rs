@@ -65,6 +65,7 @@ async fn drop_leftover(database: &Database) -> Result<(), sqlx::Error> {
     let mut owner = database.owner().await?;
     if ledger::try_turn(&mut owner).await? {
         sqlx::raw_sql("drop table if exists contact_next").execute(&mut owner).await?;
+        ledger::give_back(&mut owner).await?;
     }
     owner.close().await
 }

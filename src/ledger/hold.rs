@@ -1,11 +1,11 @@
 //! Erasing, and reading all observations, keep out of each other's way.
 
-use sqlx::{PgConnection, query, query_scalar};
+use sqlx::{Executor as _, PgConnection, query, query_scalar};
 
 /// Begins the name of a session that holds erasures.
 const PREFIX: &str = "identity-ledger ";
 
-/// Keeps everybody from erasing for as long as the session lives: what reads observations page by
+/// Keeps everybody from erasing until it is given back, or the session ends: what reads observations page by
 /// page would see some before an erasure and some after it. Waits for an erasure that is under way.
 /// `work` is what whoever wants to erase is told of.
 pub async fn hold_erasures(session: &mut PgConnection, work: &str) -> Result<(), sqlx::Error> {
@@ -22,8 +22,8 @@ pub async fn hold_erasures(session: &mut PgConnection, work: &str) -> Result<(),
     Ok(())
 }
 
-/// Takes the right to replace the contact table, for as long as the session lives. `false` where
-/// another session has it.
+/// Takes the right to replace the contact table, until it is given back or the session ends. `false`
+/// where another session has it.
 pub async fn try_turn(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query_scalar!(
         r#"select pg_try_advisory_lock(
@@ -32,6 +32,13 @@ pub async fn try_turn(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
     )
     .fetch_one(session)
     .await
+}
+
+/// Gives back what a session has of both. One that is only closed may have them for a while yet, until
+/// the server has seen that.
+pub async fn give_back(session: &mut PgConnection) -> Result<(), sqlx::Error> {
+    session.execute("select pg_advisory_unlock_all()").await?;
+    Ok(())
 }
 
 /// Takes the right to erase, until the transaction ends. Waits for whoever holds erasures.

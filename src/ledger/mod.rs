@@ -24,7 +24,7 @@ pub use erasures::erasures;
 pub use events::{EventRow, Wanted, events_between};
 pub use fault::{Fault, Unanswered, is_lock_timeout};
 pub use gaps::gaps;
-pub use hold::{hold_erasures, lock_erasures, try_turn, who_holds_erasures};
+pub use hold::{give_back, hold_erasures, lock_erasures, try_turn, who_holds_erasures};
 pub use name::LedgerName;
 pub use open::{ERASER_ROLE, SERVICE_ROLE, check, connect, create_schema, grant_to_service, open};
 pub use pages::{EventLine, Paged, Pages, Recorded, is_served, last_observation, observations};

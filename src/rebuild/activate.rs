@@ -52,7 +52,7 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
     let mut turn = Turn::take(database, "activation").await?;
     let from = in_force(&mut turn.owner).await?;
     if from == order.rules.digest().as_str() {
-        turn.end().await?;
+        turn.end().await;
         return Ok(None);
     }
     ensure!(
@@ -68,7 +68,7 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
     shift.after.links.compress_all();
     next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| shift.row(seen)).await?;
     let activated = swap_in(&mut turn, database, &mut shift, &order).await?;
-    turn.end().await?;
+    turn.end().await;
     Ok(Some(activated))
 }
 

@@ -36,7 +36,7 @@ struct Fold {
 
 /// Fails where a rebuild or an activation is running, and says how far that is.
 pub async fn check_turn(database: &Database) -> anyhow::Result<()> {
-    Turn::take(database, "activation").await?.end().await?;
+    Turn::take(database, "activation").await?.end().await;
     Ok(())
 }
 
@@ -49,7 +49,7 @@ pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
     let last = fold.replay.links.last();
     next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| fold.row(seen)).await?;
     swap_in(&mut turn, database, &mut fold).await?;
-    turn.end().await?;
+    turn.end().await;
     let Replay { links, position, .. } = fold.replay;
     Ok(Rebuilt { position, contacts_len: links.len() })
 }

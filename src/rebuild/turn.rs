@@ -1,12 +1,12 @@
 //! One rebuild or activation at a time, which says how far it is.
 
-use crate::ledger::{Database, hold_erasures, try_turn};
+use crate::ledger::{Database, give_back, hold_erasures, try_turn};
 use crate::progress::Progress;
 use anyhow::bail;
 use sqlx::{Connection as _, PgConnection, query, query_scalar};
 use tokio::sync::watch;
 
-/// The right to replace the contact table, for as long as its session lives.
+/// The right to replace the contact table, until it is given back or its session ends.
 pub struct Turn {
     pub owner: PgConnection,
     pub progress: Progress,
@@ -31,11 +31,12 @@ impl Turn {
         Ok(Self { owner, progress })
     }
 
-    /// Gives it back. A session that is only closed may have it for a while yet, until the server has
-    /// seen that.
-    pub async fn end(mut self) -> Result<(), sqlx::Error> {
-        sqlx::raw_sql("select pg_advisory_unlock_all()").execute(&mut self.owner).await?;
-        self.owner.close().await
+    /// Gives it back. Where that fails, the session has ended, and what was done stands.
+    pub async fn end(mut self) {
+        if let Err(error) = give_back(&mut self.owner).await {
+            tracing::debug!("the turn ends with its session: {error}");
+        }
+        let _ = self.owner.close().await;
     }
 }
 

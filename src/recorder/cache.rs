@@ -5,11 +5,13 @@
 
 use crate::identity::{Contact, ContactId, Email, Key, Link, PhoneNumber, Timestamp};
 use foldhash::quality::RandomState;
+use postcard::experimental::serialized_size;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash};
 
-const SEGMENT_BITS: u32 = 20;
+/// Small where tests want to see it wrap.
+const SEGMENT_BITS: u32 = if cfg!(test) { 9 } else { 20 };
 /// In bytes. A contact takes some 75, and its keys 25 in `places`.
 const SEGMENT_LEN: usize = 1 << SEGMENT_BITS;
 const SEGMENTS_MAX: usize = 16;
@@ -69,24 +71,51 @@ struct PackedKey<'a> {
 impl IdentityCache {
     /// Packs a whole identity. One that is larger than a segment is not found from here on.
     pub fn put(&mut self, contacts: &[Contact]) {
-        let place = self.pack(contacts).or_else(|| {
-            self.begin_segment();
-            self.pack(contacts)
-        });
-        for contact in contacts {
-            let email = contact.email_key.as_ref().map(|key| self.hash(Kind::Email, key));
-            let phone = contact.phone_key.as_ref().map(|key| self.hash(Kind::Phone, key));
-            for hash in email.into_iter().chain(phone) {
-                match place {
-                    Some(place) => self.places.insert(hash, place),
-                    None => self.places.remove(&hash),
-                };
-            }
+        let hashes = self.hashes(contacts);
+        if hashes.is_empty() {
+            return;
+        }
+        match self.pack(contacts) {
+            Some(place) => self.places.extend(hashes.into_iter().map(|hash| (hash, place))),
+            None => self.remove(contacts),
         }
     }
 
-    /// None where there is no room in the segment.
+    /// An identity is not found from here on.
+    pub fn remove(&mut self, contacts: &[Contact]) {
+        for hash in self.hashes(contacts) {
+            self.places.remove(&hash);
+        }
+    }
+
+    /// Of the keys that it can be found by.
+    fn hashes(&self, contacts: &[Contact]) -> Vec<u32> {
+        let of = |kind, key: Option<&Key>| {
+            key.filter(|key| key.is_link()).map(|key| self.hash(kind, key))
+        };
+        let each = |contact: &Contact| {
+            [
+                of(Kind::Email, contact.email_key.as_ref()),
+                of(Kind::Phone, contact.phone_key.as_ref()),
+            ]
+        };
+        contacts.iter().flat_map(each).flatten().collect()
+    }
+
+    /// None where it is larger than a segment.
     fn pack(&mut self, contacts: &[Contact]) -> Option<Place> {
+        self.fill(contacts).or_else(|| {
+            let len = serialized_size(&Whole(contacts)).ok()?;
+            if len > SEGMENT_LEN {
+                return None;
+            }
+            self.begin_segment();
+            self.fill(contacts)
+        })
+    }
+
+    /// None where there is no room in the segment.
+    fn fill(&mut self, contacts: &[Contact]) -> Option<Place> {
         let room = self.segments.get_mut(self.current)?.get_mut(self.filled..)?;
         let len = postcard::to_slice(&Whole(contacts), room).ok()?.len();
         let place = Place::new(self.current, self.filled);
@@ -259,13 +288,30 @@ mod tests {
     #[test]
     fn an_identity_that_has_grown_too_large_is_not_found_as_it_was() {
         let mut cache = IdentityCache::default();
-        let long = "x".repeat(1_000);
+        let long = "x".repeat(SEGMENT_LEN / 4);
         let grown: Vec<_> =
-            (1..=1_100).map(|id| contact(id, &long, Key::links(&format!("{id}")))).collect();
+            (1..=5).map(|id| contact(id, &long, Key::links(&format!("{id}")))).collect();
         cache.put(&grown[..1]);
         assert!(cache.by_email(&Key::links("1")).is_some());
         cache.put(&grown);
         assert!(cache.by_email(&Key::links("1")).is_none());
+    }
+
+    #[test]
+    fn a_key_is_not_taken_for_another_with_the_same_hash() {
+        let mut cache = IdentityCache::default();
+        cache.put(&[contact(1, "a@x.org", Key::links("a@x.org"))]);
+        let place = *cache.places.values().next().unwrap();
+        let other = Key::links("b@x.org");
+        cache.places.insert(cache.hash(Kind::Email, &other), place);
+        assert_eq!(cache.by_email(&other), None);
+    }
+
+    #[test]
+    fn what_cannot_be_found_takes_no_room() {
+        let mut cache = IdentityCache::default();
+        cache.put(&[contact(1, "shop@x.org", Key::never_links("shop@x.org"))]);
+        assert!(cache.segments.is_empty() && cache.places.is_empty());
     }
 
     #[test]

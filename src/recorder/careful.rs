@@ -155,6 +155,8 @@ async fn attempt(
         let recorded = match appended {
             Err(Fault::Lost(_)) => settle(shared, &batch).await.map(|(settled, recorded)| {
                 connection = settled;
+                // With the one that was lost.
+                is_locked = false;
                 recorded
             }),
             appended => appended.map_err(Failure::Fault),

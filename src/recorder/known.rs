@@ -9,15 +9,19 @@ use std::collections::{HashSet, VecDeque};
 
 /// In contacts. An identity of that size is not packed, since that takes long.
 const LARGE_IDENTITY_LEN_MIN: usize = 512;
-/// In contacts. Beyond that, all are let go.
+/// In contacts of large identities. Beyond that, those that became known first are read again.
+const LARGE_LEN_MAX: usize = 80_000;
+/// In contacts. Beyond that, nothing is decided ahead, and what is in flight can be let go soon.
 const KNOWN_LEN_MAX: usize = 100_000;
 
 /// Identities as they are after the last request that was decided, appended or not.
 #[derive(Default)]
 pub struct Known {
     pub identities: Identities,
-    /// The primary of each as it became known, in that order.
+    /// The primary of each as it became known, in that order, but for large ones.
     recent: VecDeque<ContactId>,
+    /// Those of large ones, which stay unpacked.
+    large: VecDeque<ContactId>,
     /// What was recent before. What is in `identities`, too, is newer there.
     packed: IdentityCache,
     /// After the batch that was sent last.
@@ -54,29 +58,61 @@ impl Known {
         self.recent.extend(batch.decide(&mut self.identities, request));
     }
 
-    /// Leaves so many contacts unpacked: of identities that became known last, those of these contacts,
-    /// and large ones. What a batch touches that is not in the table yet must stay, for what is packed may
-    /// be overwritten, and is then read from there.
+    /// Packs identities until no more than `len_max` contacts are unpacked, beginning with those that
+    /// became known first. Large ones stay, and so do those of the contacts in `touched`: what a batch
+    /// touches that is not in the table yet must not be lost, and what is packed may be overwritten.
     pub fn release(&mut self, len_max: usize, touched: impl Iterator<Item = ContactId>) {
-        if self.identities.len() <= len_max {
+        let large_len = self.large_len();
+        let mut excess = self.identities.len().saturating_sub(large_len + len_max);
+        if excess == 0 && large_len <= LARGE_LEN_MAX {
             return;
         }
         let needed: HashSet<_> = touched.map(|contact| self.identities.primary(contact)).collect();
         for _ in 0..self.recent.len() {
-            if self.identities.len() <= len_max {
+            if excess == 0 {
                 break;
             }
             let Some(primary) = self.recent.pop_front() else { break };
             // One that was demoted since belongs to another, which has a place of its own.
             let Some(identity) = self.identities.led_by(primary) else { continue };
-            let is_large = identity.contacts().len() >= LARGE_IDENTITY_LEN_MIN;
-            if is_large || needed.contains(&primary) {
+            let len = identity.contacts().len();
+            if len >= LARGE_IDENTITY_LEN_MIN {
+                self.large.push_back(primary);
+            } else if needed.contains(&primary) {
                 self.recent.push_back(primary);
+                continue;
             } else {
                 self.packed.put(identity.contacts());
                 self.identities.remove(primary);
             }
+            excess = excess.saturating_sub(len);
         }
+        self.release_large(&needed);
+    }
+
+    fn release_large(&mut self, needed: &HashSet<ContactId>) {
+        let mut len = self.large_len();
+        for _ in 0..self.large.len() {
+            if len <= LARGE_LEN_MAX {
+                break;
+            }
+            let Some(primary) = self.large.pop_front() else { break };
+            let Some(identity) = self.identities.led_by(primary) else { continue };
+            if needed.contains(&primary) {
+                self.large.push_back(primary);
+                continue;
+            }
+            len -= identity.contacts().len();
+            // It may have been packed when it was smaller.
+            self.packed.remove(identity.contacts());
+            self.identities.remove(primary);
+        }
+    }
+
+    /// In contacts.
+    fn large_len(&self) -> usize {
+        let large = self.large.iter().filter_map(|primary| self.identities.led_by(*primary));
+        large.map(|identity| identity.contacts().len()).sum()
     }
 
     pub fn is_full(&self) -> bool {
@@ -118,26 +154,87 @@ mod tests {
         (identities.identity_of(decision.primary_id).answer(), begun)
     }
 
+    /// What a batch reads: the identities that hold these keys, as the table has them.
+    fn read(table: &Identities, known: &Identities, keys: &Keys) -> Vec<Contact> {
+        let email = keys.email.as_ref().filter(|key| known.email_holder(key).is_none());
+        let email = email.and_then(|key| table.email_holder(key));
+        let phone = keys.phone_number.as_ref().filter(|key| known.phone_holder(key).is_none());
+        let phone = phone.and_then(|key| table.phone_holder(key));
+        let mut primaries: Vec<_> =
+            email.into_iter().chain(phone).map(|it| table.primary(it)).collect();
+        primaries.dedup();
+        primaries.iter().flat_map(|it| table.identity_of(*it).contacts().to_vec()).collect()
+    }
+
     proptest! {
+        /// The table lacks the batch that is in flight, and what is packed is overwritten soon.
         #[test]
         fn what_was_packed_is_as_good_as_what_was_not(
-            seen in prop::collection::vec((prop::option::of(0_u8..40), prop::option::of(0_u8..40)), 1..200),
-            len_max in 0_usize..4,
+            batches in prop::collection::vec(
+                prop::collection::vec((prop::option::of(0_u8..60), prop::option::of(0_u8..60)), 1..6),
+                1..80,
+            ),
+            len_max in 0_usize..10,
         ) {
             let mut whole = Identities::default();
+            let mut table = Identities::default();
             let mut known = Known::default();
-            for (id, (email, phone)) in (1..).zip(seen) {
-                let Some(seen) = observation(id, email, phone) else { continue };
-                known.recall([&seen.keys].into_iter());
-                let (answer_known, begun) = answer(&mut known.identities, &seen);
-                known.recent.extend(begun);
-                prop_assert_eq!(answer_known, answer(&mut whole, &seen).0);
-                known.release(len_max, std::iter::empty());
-                let recent = known.recent.iter().filter_map(|one| known.identities.led_by(*one));
-                let lens = recent.map(|identity| identity.contacts().len());
-                let small_len: usize = lens.filter(|len| *len < LARGE_IDENTITY_LEN_MIN).sum();
-                prop_assert!(small_len <= len_max);
+            let mut in_flight: Vec<Observation> = Vec::new();
+            let mut id = 0;
+            for batch in batches {
+                let batch: Vec<_> = batch.into_iter().filter_map(|(email, phone)| {
+                    id += 1;
+                    observation(id, email, phone)
+                }).collect();
+                known.recall(batch.iter().map(|seen| &seen.keys));
+                for seen in &batch {
+                    known.take_in(read(&table, &known.identities, &seen.keys));
+                }
+                for seen in &in_flight {
+                    answer(&mut table, seen);
+                }
+                let mut touched = Vec::new();
+                for seen in &batch {
+                    let (answer_known, begun) = answer(&mut known.identities, seen);
+                    known.recent.extend(begun);
+                    prop_assert_eq!(&answer_known, &answer(&mut whole, seen).0);
+                    touched.push(answer_known.primary_contact_id);
+                }
+                known.release(len_max, touched.into_iter());
+                in_flight = batch;
             }
+            known.release(len_max, std::iter::empty());
+            prop_assert!(known.identities.len() <= len_max);
         }
+    }
+
+    #[test]
+    fn large_ones_stay_unpacked_and_do_not_count() {
+        let mut known = Known::default();
+        let large = 2 * LARGE_IDENTITY_LEN_MIN as i64;
+        let seen = |id: i64| {
+            let email = format!("{id}@example.com");
+            let identifiers =
+                Identifiers::new(Some(Email::recorded(&email)), Some(PhoneNumber::recorded("1")));
+            let identifiers = identifiers.unwrap();
+            let keys =
+                Keys { email: Some(Key::links(&email)), phone_number: Some(Key::links("1")) };
+            let commitment = Commitment::to(&identifiers, Salt([0; 16]));
+            Observation { id: ObservationId::new(id), identifiers, keys, commitment }
+        };
+        for id in 1..=large {
+            let (_, begun) = answer(&mut known.identities, &seen(id));
+            known.recent.extend(begun);
+        }
+        let small = observation(large + 1, Some(1), Some(2)).unwrap();
+        let (_, begun) = answer(&mut known.identities, &small);
+        known.recent.extend(begun);
+        known.release(1, std::iter::empty());
+        assert_eq!(known.identities.len() as i64, large + 1);
+        known.release(0, std::iter::empty());
+        assert_eq!(known.identities.len() as i64, large);
+        assert!(known.recent.is_empty());
+        known.recall([&small.keys].into_iter());
+        assert_eq!(known.identities.len() as i64, large + 1);
     }
 }

@@ -73,11 +73,19 @@ pub async fn originals(
             Some(identifiers) => {
                 _ = originals.insert(RetryKey(row.key), Original { id, identifiers })
             }
-            None => over.push(row.key),
+            None => over.push((row.key, row.observation_id)),
         }
     }
     if !over.is_empty() {
-        let deleted = query!("delete from idempotency where key = any($1)", &over);
+        // Another node may have done the same meanwhile, and recorded the key anew.
+        let (keys, observation_ids): (Vec<_>, Vec<_>) = over.into_iter().unzip();
+        let deleted = query!(
+            "delete from idempotency as i
+            using unnest($1::uuid[], $2::bigint[]) as o (key, observation_id)
+            where i.key = o.key and i.observation_id = o.observation_id",
+            &keys,
+            &observation_ids
+        );
         within(deleted.execute(connection)).await?;
     }
     Ok(originals)

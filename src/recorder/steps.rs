@@ -66,10 +66,7 @@ impl<'a> Wanted<'a> {
             .filter_map(|keys| keys.phone_number.as_ref())
             .filter(|key| key.is_link() && known.phone_holder(key).is_none())
             .filter(|key| filter.is_none_or(|filter| filter.may_have_phone(key)));
-        Self {
-            email_keys: email_keys.map(Key::as_str).collect(),
-            phone_keys: phone_keys.map(Key::as_str).collect(),
-        }
+        Self { email_keys: distinct(email_keys), phone_keys: distinct(phone_keys) }
     }
 
     pub fn is_nothing(&self) -> bool {
@@ -80,6 +77,13 @@ impl<'a> Wanted<'a> {
     pub async fn load(&self, connection: &mut PgConnection) -> Result<Snapshot, Fault> {
         within(projection::load(connection, &self.email_keys, &self.phone_keys)).await
     }
+}
+
+fn distinct<'a>(keys: impl Iterator<Item = &'a Key>) -> Vec<&'a str> {
+    let mut keys: Vec<_> = keys.map(Key::as_str).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 /// A server that does not answer in time is as good as gone.

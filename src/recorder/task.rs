@@ -24,11 +24,12 @@ use tokio::task::JoinSet;
 
 const QUEUE_LEN_MAX: usize = 8192;
 const BATCH_LEN_MAX: usize = 1024;
-/// In contacts that are known unpacked, some 600 bytes each.
-const RECENT_LEN_MAX: usize = 20_000;
+/// In contacts that are known unpacked, some 600 bytes each. Few, for then they stay in the processor's
+/// cache.
+const RECENT_LEN_MAX: usize = 4_000;
 /// For how long retries are looked for after one came.
 const RETRIES_WAIT: Duration = Duration::from_secs(10);
-/// For how long nothing is taken for known after another node has written: it may again.
+/// For how long the head is read before each batch after another node has written: it may again.
 const OTHERS_WAIT: Duration = Duration::from_secs(10);
 /// For how long the database's clock is known without looking, and nobody looks whether others
 /// have written.
@@ -99,7 +100,7 @@ struct Task {
     next: Option<Batch>,
     /// Retries of what is in one of the two.
     held_back: Vec<Request>,
-    /// When an append was last refused for a key that was there.
+    /// When a retry came last, or an append was refused for a key that was there.
     retried_at: Option<Instant>,
     flight: Option<Flight>,
     landing: Option<Landing>,
@@ -162,8 +163,9 @@ impl Task {
                 self.decide(requests).await;
                 self.conclude().await;
             }
-            self.send_next();
-            self.release();
+            if self.send_next() {
+                self.release();
+            }
         }
     }
 
@@ -207,7 +209,7 @@ impl Task {
             return;
         }
         if self.flight.is_none() && self.known.is_full() {
-            self.forget();
+            self.release();
         }
         // What was read lacks what is known now: nothing is released before this is decided.
         let mut read = self.read(&mut requests).await;
@@ -258,13 +260,14 @@ impl Task {
             Some(known) if !looks_for_retries => return Some((known, Originals::new())),
             known => known,
         };
-        let mut reader = match self.reader.take() {
-            Some(reader) => reader,
-            None => self.shared.database.recorder().await.ok()?,
-        };
-        let kept_for = self.shared.retries_kept_for;
+        let reader = self.reader.take();
+        let shared = &self.shared;
         let clock = &mut self.clock;
         let reading = async {
+            let mut reader = match reader {
+                Some(reader) => reader,
+                None => shared.database.recorder().await?,
+            };
             let snapshot = match known {
                 Some(known) => known,
                 None => {
@@ -274,14 +277,15 @@ impl Task {
                 }
             };
             let originals = match looks_for_retries {
-                true => retry::originals(&mut reader, requests, kept_for).await?,
+                true => retry::originals(&mut reader, requests, shared.retries_kept_for).await?,
                 false => Originals::new(),
             };
-            Ok::<_, Fault>((snapshot, originals))
+            Ok::<_, Fault>((reader, snapshot, originals))
         };
         let read = meanwhile(reading, &mut self.flight, &mut self.landing).await.ok()?;
+        let (reader, snapshot, originals) = read;
         self.reader = Some(reader);
-        Some(read)
+        Some((snapshot, originals))
     }
 
     /// What reading nothing would find, as long as nobody else writes. Who has written meanwhile has
@@ -304,12 +308,12 @@ impl Task {
         is_ours && !has_failed && self.shared.has_rules_of(snapshot)
     }
 
-    /// Sends what is decided, if nothing is in flight.
-    fn send_next(&mut self) {
+    /// Sends what is decided, if nothing is in flight. Whether there was something to send.
+    fn send_next(&mut self) -> bool {
         if self.flight.is_some() {
-            return;
+            return false;
         }
-        let Some(mut batch) = self.next.take() else { return };
+        let Some(mut batch) = self.next.take() else { return false };
         batch.close(&self.known.identities);
         self.known.sent_from = Some(batch.before.position);
         self.known.head = Some(batch.head());
@@ -319,14 +323,14 @@ impl Task {
             retry_keys: retry::keys(&batch.requests).collect(),
             landing: Box::pin(fly(self.shared.clone(), self.writer.take(), batch)),
         });
+        true
     }
 
     /// Lets go of what is known beyond what fits, but for what is on its way into the table. While a
-    /// batch is in flight there is time for that.
+    /// batch is in flight, and none is decided on top of it yet, there is time for that.
     fn release(&mut self) {
         let on_its_way = self.flight.iter().flat_map(|flight| &flight.touched);
-        let next = self.next.iter().flat_map(|next| &next.touched);
-        self.known.release(RECENT_LEN_MAX, on_its_way.chain(next).copied());
+        self.known.release(RECENT_LEN_MAX, on_its_way.copied());
     }
 
     async fn land_and_conclude(&mut self) {
