@@ -192,3 +192,38 @@ impl<S: AsyncWrite + Unpin> Write for Connection<S> {
         self.told_when_sent(written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+
+    async fn send(stream: impl AsyncWrite + Unpin, parts: &[&[u8]]) {
+        let mut connection = Connection::new(stream, Patience::new());
+        let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = &mut slices[..];
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let write = |context: &mut Context<'_>| {
+                Pin::new(&mut connection).poll_write_vectored(context, rest)
+            };
+            let sent = poll_fn(write).await.unwrap();
+            IoSlice::advance_slices(&mut rest, sent);
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_arrive_whole_and_in_order_however_little_the_client_takes() {
+        let bytes: Vec<u8> = (0..3 * SHORT_LEN_MAX).map(|n| (n % 251) as u8).collect();
+        for len in [1, SHORT_LEN_MAX - 1, SHORT_LEN_MAX, SHORT_LEN_MAX + 1, bytes.len()] {
+            let (head, body) = bytes[..len].split_at(len / 3);
+            let parts: [&[u8]; 3] = [head, &[], body];
+            let (stream, mut client) = tokio::io::duplex(7);
+            let mut received = Vec::new();
+            let read = client.read_to_end(&mut received);
+            let (read, ()) = tokio::join!(read, send(stream, &parts));
+            read.unwrap();
+            assert!(received == bytes[..len], "{len} bytes");
+        }
+    }
+}
