@@ -5,9 +5,9 @@ use sqlx::{Executor as _, PgConnection, query, query_scalar};
 /// Begins the name of a session that holds erasures.
 const PREFIX: &str = "identity-ledger ";
 
-/// Keeps everybody from erasing until it is given back, or the session ends: what reads observations page by
-/// page would see some before an erasure and some after it. Waits for an erasure that is under way.
-/// `work` is what whoever wants to erase is told of.
+/// Keeps everybody from erasing until it is given back, or the session ends: what reads observations
+/// page by page would see some before an erasure and some after it. Waits for an erasure that is under
+/// way. `work` is what whoever wants to erase is told of.
 pub async fn hold_erasures(session: &mut PgConnection, work: &str) -> Result<(), sqlx::Error> {
     query!("select set_config('application_name', $1, false)", format!("{PREFIX}{work}"))
         .fetch_one(&mut *session)
@@ -22,7 +22,7 @@ pub async fn hold_erasures(session: &mut PgConnection, work: &str) -> Result<(),
     Ok(())
 }
 
-/// Takes the right to replace the contact table, until it is given back or the session ends. `false`
+/// Takes the right to replace the contact table, until it is given back, or the session ends. `false`
 /// where another session has it.
 pub async fn try_turn(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query_scalar!(
