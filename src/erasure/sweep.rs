@@ -29,8 +29,9 @@ pub async fn sweep(database: &Database) -> Result<Swept, sqlx::Error> {
     Ok(Swept::All)
 }
 
-/// Whether somebody holds a snapshot from before the last erasure: a session in this database, a
-/// prepared transaction, or a standby by its slot. None that began since can.
+/// Whether a transaction that began before the last erasure goes on: in another session of this
+/// database, prepared, or on a standby. What it may still see, vacuum leaves
+/// (`ComputeXidHorizons` of Postgres).
 async fn is_seen(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query_scalar!(
         r#"select exists (
@@ -43,9 +44,9 @@ async fn is_seen(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
                 limit 1
             ) as last
             join (
-                select a.backend_xmin
+                select unnest(array[a.backend_xid, a.backend_xmin])
                 from pg_stat_activity as a
-                where a.datname = current_database()
+                where coalesce(a.datname = current_database(), true) and a.pid <> pg_backend_pid()
                 union all
                 select p.transaction
                 from pg_prepared_xacts as p
@@ -53,7 +54,7 @@ async fn is_seen(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
                 union all
                 select s.xmin
                 from pg_replication_slots as s
-            ) as held (xmin) on age(held.xmin) >= age(last.xid)
+            ) as held (xid) on age(held.xid) >= age(last.xid)
         ) as "is_seen!""#
     )
     .fetch_one(owner)
