@@ -4,7 +4,12 @@ use crate::ledger::{Database, give_back, hold_erasures, try_turn};
 use crate::progress::Progress;
 use anyhow::bail;
 use sqlx::{Connection as _, PgConnection, query, query_scalar};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::time::sleep;
+
+const TURN_WAIT: Duration = Duration::from_secs(1);
+const TURN_PAUSE: Duration = Duration::from_millis(20);
 
 /// The right to replace the contact table, until it is given back or its session ends.
 pub struct Turn {
@@ -17,7 +22,7 @@ impl Turn {
     /// one has the turn, and says how far that is.
     pub async fn take(database: &Database, work: &str) -> anyhow::Result<Self> {
         let mut owner = database.owner().await?;
-        if !try_turn(&mut owner).await? {
+        if !is_given_soon(&mut owner).await? {
             let how_far = how_far(&mut owner, database).await?;
             bail!(
                 "a rebuild or an activation of this ledger is running already ({}); \
@@ -38,6 +43,19 @@ impl Turn {
         }
         let _ = self.owner.close().await;
     }
+}
+
+/// Waits a moment for the turn. A sweep has it for as long, and so does one whose session has ended
+/// without giving it back, until the server has seen that.
+async fn is_given_soon(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let begun = Instant::now();
+    while !try_turn(owner).await? {
+        if begun.elapsed() > TURN_WAIT {
+            return Ok(false);
+        }
+        sleep(TURN_PAUSE).await;
+    }
+    Ok(true)
 }
 
 /// Names a session of its own after each step, which others see in `pg_stat_activity`. Where
