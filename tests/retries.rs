@@ -9,7 +9,8 @@ use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use sqlx::query_scalar;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
 
 /// Whether it was a retry, and the answer.
 async fn answer(response: Response) -> (bool, Contact) {
@@ -138,18 +139,24 @@ async fn what_was_recorded_and_not_answered_before_a_kill_is_not_recorded_again(
     let all = random_observations(21, 2_000, 500);
     let service = Service::start(&ledger.url);
     let pid = service.pid();
-    let unanswered = Mutex::new(Vec::new());
+    let (answered, unanswered) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let is_under_load = Notify::new();
     let send = join_all(all.chunks(50).zip(0..).map(async |(mine, caller)| {
         for (seen, n) in mine.iter().zip(0..) {
             let key = format!("{caller}/{n}");
             match service.try_identify_once(seen, &key).await {
-                Ok(response) => assert!(!answer(response).await.0),
+                Ok(response) => {
+                    assert!(!answer(response).await.0);
+                    if answered.fetch_add(1, Ordering::Relaxed) == 500 {
+                        is_under_load.notify_one();
+                    }
+                }
                 Err(_) => unanswered.lock().unwrap().push((seen, key)),
             }
         }
     }));
     let kill = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        is_under_load.notified().await;
         kill_process(pid, Signal::KILL).unwrap();
     };
     tokio::join!(send, kill);
@@ -199,6 +206,32 @@ async fn a_key_is_let_go_when_its_time_is_over() {
         }
         assert_eq!(left, [2, 3]);
     }
+}
+
+/// Each finds the old key in its way, and deletes it: none may delete what another has recorded since.
+#[tokio::test]
+async fn a_key_whose_time_is_over_is_recorded_anew_once_on_two_nodes() {
+    let ledger = TestLedger::new().await;
+    let start =
+        || Service::start_with(&["--database-url", &ledger.url, "--idempotency-hours", "1"]);
+    let nodes = [start(), start()];
+    let all = random_observations(22, 20, 20);
+    let keys = || all.iter().zip(0..).map(|(seen, n)| (seen, format!("key {n}")));
+    for (seen, key) in keys() {
+        once(&nodes[0], seen, &key).await;
+    }
+    let age = "alter table observation disable trigger erased_only;
+        update observation set observed_at = observed_at - interval '61 minutes'";
+    sqlx::raw_sql(age).execute(&mut ledger.owner().await).await.unwrap();
+    for (seen, key) in keys() {
+        let sent = (0..10).map(|n| once(&nodes[n % 2], seen, &key));
+        let recorded = join_all(sent).await.iter().filter(|(is_replay, _)| !is_replay).count();
+        assert_eq!(recorded, 1, "of {key}");
+    }
+    assert_eq!(observations(&ledger).await, 40);
+    let kept = "select array_agg(observation_id > 20) from idempotency";
+    let kept: Vec<bool> = query_scalar(kept).fetch_one(&mut ledger.owner().await).await.unwrap();
+    assert_eq!(kept, [true; 20]);
 }
 
 #[tokio::test]
