@@ -272,7 +272,9 @@ async fn a_password_is_on_no_command_line() {
             let line = String::from_utf8_lossy(&line);
             let is_dump = line.contains("pg_dump") && line.contains(dir.path().to_str().unwrap());
             seen += usize::from(is_dump);
-            assert!(!line.contains("canary"), "{line}");
+            for password in ["canary/password", "canary%2Fpassword"] {
+                assert!(!line.contains(password), "{line}");
+            }
         }
     }
     assert!(seen > 0, "pg_dump was seen");

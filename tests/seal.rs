@@ -153,7 +153,7 @@ async fn under_load_a_checkpoint_is_signed_a_few_times_a_second() {
     let begun = Instant::now();
     let all = random_observations(50, 16_000, 4_000);
     join_all(all.chunks(1_000).map(async |mine| {
-        let mut mine = mine.iter();
+        let mut mine = mine.iter().cycle();
         while begun.elapsed() < Duration::from_secs(3) {
             service.identify(mine.next().unwrap()).await;
         }

@@ -170,9 +170,9 @@ async fn a_sweep_that_was_missed_is_made_up_for() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     service.identify(&Seen::new(EMAIL, NUMBER)).await;
+    assert!(service.stop().success());
     let (id, reason) = (ObservationId::new(1), "customer-request".parse().unwrap());
     erasure::erase(&ledger.database, id, &reason, None).await.unwrap();
-    assert!(service.stop().success());
     assert!(erasure::is_due(&ledger.database).await.unwrap());
     let _service = Service::start(&ledger.url);
     while erasure::is_due(&ledger.database).await.unwrap() {

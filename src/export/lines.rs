@@ -139,14 +139,14 @@ mod tests {
 
     #[track_caller]
     fn check(content: &str, kept: &str, last: Option<&str>) {
-        let path = std::env::temp_dir().join(format!("lines-{}", content.len()));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
         std::fs::write(&path, content).unwrap();
         let (mut file, found) = LinesFile::open(&path, PUBLIC).unwrap();
         assert_eq!(found.as_deref(), last);
         file.write(b"more").unwrap();
         file.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{kept}more\n"));
-        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-const TURN_WAIT: Duration = Duration::from_secs(1);
+const TURN_WAIT: Duration = Duration::from_secs(3);
 const TURN_PAUSE: Duration = Duration::from_millis(20);
 
 /// The right to replace the contact table, until it is given back or its session ends.

@@ -56,7 +56,7 @@ impl TestLedger {
 
     /// A session of the role that owns the ledger and serves it.
     pub async fn owner(&self) -> PgConnection {
-        self.database.owner().await.unwrap()
+        patient(&self.database).await
     }
 
     /// The digest of the rules in force.
@@ -96,9 +96,15 @@ impl TestLedger {
     /// A session that no grant binds.
     pub async fn superuser(&self) -> PgConnection {
         let url = self.url.replace(&format!("//{OWNER}@"), "//postgres@");
-        let database = Database::at_url(&url, "ledger".parse().unwrap()).unwrap();
-        database.owner().await.unwrap()
+        patient(&Database::at_url(&url, "ledger".parse().unwrap()).unwrap()).await
     }
+}
+
+/// A session that may be idle in a transaction for as long as a busy machine takes.
+async fn patient(database: &Database) -> PgConnection {
+    let mut session = database.owner().await.unwrap();
+    query("set idle_in_transaction_session_timeout = 0").execute(&mut session).await.unwrap();
+    session
 }
 
 /// An empty directory that every user may enter, under the system's own for such things.
