@@ -101,7 +101,8 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         last_time: None,
         upper: Vec::new(),
     };
-    let walk = Walk { database: database.clone(), sessions, gaps, events_len, sealed, erasures };
+    let database = database.clone();
+    let walk = Arc::new(Walk { database, sessions, gaps, events_len, sealed, erasures });
     walk.pages(&mut steps, &mut decisions).await?;
     decisions.end()?;
     walk.check_edges(steps.observations.last).await?;
@@ -147,13 +148,23 @@ fn check_end(
 }
 
 impl Walk {
-    async fn pages(&self, steps: &mut Steps, decisions: &mut Decisions) -> anyhow::Result<()> {
+    async fn pages(
+        self: &Arc<Self>,
+        steps: &mut Steps,
+        decisions: &mut Decisions,
+    ) -> anyhow::Result<()> {
         let mut progress = Progress::of("checking events", self.events_len);
         let begins = (0..self.events_len).step_by(PAGE_LEN as usize);
-        let mut pages = stream::iter(begins.map(|after| self.page(after))).buffered(PAGES_AT_ONCE);
+        // In tasks of their own: deciding a rule change again takes long, and a page whose rows
+        // nobody takes meanwhile runs into the timeout of its statement.
+        let pages = begins.map(|after| {
+            let walk = self.clone();
+            tokio::spawn(async move { walk.page(after).await })
+        });
+        let mut pages = stream::iter(pages).buffered(PAGES_AT_ONCE);
         let mut undecided = Vec::new();
         while let Some(page) = pages.next().await {
-            let mut page = page?;
+            let mut page = page.context("a check panicked")??;
             let end = page.end;
             steps.page(&page, self.sealed.cast_unsigned())?;
             let events = std::mem::take(&mut page.lines.events);
