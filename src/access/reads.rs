@@ -2,19 +2,18 @@
 
 use super::role::Role;
 use crate::identity::{Asker, Timestamp};
-use crate::ledger::{Database, Fault};
+use crate::ledger::{Database, Fault, in_time};
 use crate::metrics::Metrics;
 use sqlx::{PgConnection, PgExecutor, query_as, query_file};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// Some 300 bytes each.
 const WAITING_LEN_MAX: usize = 10_000;
 const BATCH_LEN_MAX: usize = 1_000;
-const WRITE_WAIT_MAX: Duration = Duration::from_secs(12);
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 /// For how long, in all, what is noted is tried to be kept when the service stops.
 const LAST_WRITE_WAIT: Duration = Duration::from_secs(5);
@@ -120,11 +119,7 @@ impl Task {
     /// Writes until it is done. Where the connection breaks in mid-commit, reads may be kept twice.
     async fn keep(&mut self) {
         loop {
-            let fault = match timeout(WRITE_WAIT_MAX, self.write()).await {
-                Ok(Ok(())) => return self.tell_success(),
-                Ok(Err(fault)) => fault,
-                Err(_) => Fault::Lost("no answer in time"),
-            };
+            let Err(fault) = in_time(self.write()).await else { return self.tell_success() };
             // Another node was faster.
             if fault.is_duplicate() {
                 continue;
@@ -148,9 +143,9 @@ impl Task {
             Some(session) => session,
             None => self.database.access().await?,
         };
-        append(&mut session, &self.in_hand).await?;
+        let appended = append(&mut session, &self.in_hand).await;
         self.session = Some(session);
-        Ok(())
+        Ok(appended?)
     }
 
     fn tell_success(&mut self) {

@@ -7,9 +7,9 @@
 //! careful path then reads.
 
 use super::decide::Batch;
-use super::steps::{Shared, within};
+use super::steps::Shared;
 use crate::identity::{ContactId, Key, ObservationId, Position, RulesDigest};
-use crate::ledger::Fault;
+use crate::ledger::{Fault, in_time};
 use crate::projection::{self, Head, held};
 use fastbloom::AtomicBloomFilter;
 use foldhash::quality::RandomState;
@@ -214,7 +214,7 @@ async fn fill_page(
     filter: &KeyFilter,
 ) -> Result<Option<Filled>, Fault> {
     let read_to = ContactId::new(filter.read_to.load(Ordering::Relaxed));
-    let page = within(projection::keys_after(session, read_to, PAGE_LEN)).await?;
+    let page = in_time(projection::keys_after(session, read_to, PAGE_LEN)).await?;
     if page.rules_digest != filter.rules_digest {
         return Ok(Some(Filled::OtherRules));
     }

@@ -6,9 +6,9 @@ use super::append::append;
 use super::decide::Batch;
 use super::queue::{NotRecorded, Request};
 use super::retry::{answer_repeated, originals};
-use super::steps::{Shared, Wanted, within};
+use super::steps::{Shared, Wanted};
 use crate::identity::Identities;
-use crate::ledger::{self, Fault, RulesFault};
+use crate::ledger::{self, Fault, RulesFault, in_time};
 use sqlx::{Executor as _, PgConnection};
 use std::time::{Duration, Instant};
 
@@ -124,7 +124,7 @@ async fn attempt(
         // Whoever lost a race takes the lock before it reads, or a busier node could keep
         // it from ever getting its turn.
         if lost_race && !is_locked {
-            within(lock(&mut connection)).await?;
+            in_time(lock(&mut connection)).await?;
             is_locked = true;
         }
         let wanted = Wanted::by(requests, &Identities::default(), None);
@@ -137,7 +137,7 @@ async fn attempt(
         answer_repeated(requests, &originals);
         if requests.is_empty() {
             if is_locked {
-                within(connection.execute("commit")).await?;
+                in_time(connection.execute("commit")).await?;
             }
             return Ok(connection);
         }
@@ -148,8 +148,8 @@ async fn attempt(
             batch.decide(&mut known, request);
         }
         batch.close(&known);
-        let appended = match within(append(&mut connection, &batch)).await {
-            Ok(true) if lost_race => within(connection.execute("commit")).await.map(|_| true),
+        let appended = match in_time(append(&mut connection, &batch)).await {
+            Ok(true) if lost_race => in_time(connection.execute("commit")).await.map(|_| true),
             appended => appended,
         };
         let recorded = match appended {
@@ -217,11 +217,11 @@ async fn settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, bool), 
 
 async fn try_settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, bool), Fault> {
     let mut connection = shared.database.recorder().await?;
-    if within(append(&mut connection, batch)).await? {
+    if in_time(append(&mut connection, batch)).await? {
         return Ok((connection, true));
     }
     let first = batch.events.first().expect("every observation is an event");
-    let line = within(ledger::line_at(&mut connection, first.position)).await?;
+    let line = in_time(ledger::line_at(&mut connection, first.position)).await?;
     Ok((connection, line.as_ref() == batch.lines.first()))
 }
 

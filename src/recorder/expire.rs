@@ -1,7 +1,6 @@
 //! Lets go of idempotency keys when their time is over.
 
-use super::steps::within;
-use crate::ledger::{Database, Fault};
+use crate::ledger::{Database, Fault, in_time};
 use sqlx::query;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -42,7 +41,7 @@ async fn try_expire(database: &Database, kept_for: Duration) -> Result<(), Fault
             kept_for_s,
             CHUNK_LEN
         );
-        let deleted = within(deleted.execute(&mut session)).await?;
+        let deleted = in_time(deleted.execute(&mut session)).await?;
         if deleted.rows_affected() < CHUNK_LEN.cast_unsigned() {
             return Ok(());
         }

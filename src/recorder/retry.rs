@@ -1,9 +1,8 @@
 //! Safe retries: what was recorded under an idempotency key is not recorded again.
 
 use super::queue::{NotRecorded, Outcome, Request};
-use super::steps::within;
 use crate::identity::{Email, Identifiers, ObservationId, PhoneNumber};
-use crate::ledger::Fault;
+use crate::ledger::{Fault, in_time};
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, query};
 use std::collections::{HashMap, HashSet};
@@ -65,7 +64,7 @@ pub async fn originals(
     );
     let mut originals = Originals::new();
     let mut over = Vec::new();
-    for row in within(rows.fetch_all(&mut *connection)).await? {
+    for row in in_time(rows.fetch_all(&mut *connection)).await? {
         let id = ObservationId::new(row.observation_id);
         let email = row.email.as_deref().map(Email::recorded);
         let phone_number = row.phone_number.as_deref().map(PhoneNumber::recorded);
@@ -86,7 +85,7 @@ pub async fn originals(
             &keys,
             &observation_ids
         );
-        within(deleted.execute(connection)).await?;
+        in_time(deleted.execute(connection)).await?;
     }
     Ok(originals)
 }

@@ -4,16 +4,13 @@ use super::absent::{AbsentKeys, KeyFilter};
 use super::decide::Batch;
 use super::queue::Request;
 use crate::identity::{Identities, Key, Known as _, Rules};
-use crate::ledger::{Database, Fault};
+use crate::ledger::{Database, Fault, in_time};
 use crate::metrics::Metrics;
 use crate::projection::{self, Snapshot};
 use sqlx::PgConnection;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-
-/// Longer than the statement timeout of the session: the server gives up first.
-const STEP_WAIT: Duration = Duration::from_secs(12);
 
 pub struct Shared {
     pub database: Database,
@@ -75,7 +72,7 @@ impl<'a> Wanted<'a> {
 
     /// Reads the identities that hold them.
     pub async fn load(&self, connection: &mut PgConnection) -> Result<Snapshot, Fault> {
-        within(projection::load(connection, &self.email_keys, &self.phone_keys)).await
+        in_time(projection::load(connection, &self.email_keys, &self.phone_keys)).await
     }
 }
 
@@ -84,12 +81,4 @@ fn distinct<'a>(keys: impl Iterator<Item = &'a Key>) -> Vec<&'a str> {
     keys.sort_unstable();
     keys.dedup();
     keys
-}
-
-/// A server that does not answer in time is as good as gone.
-pub async fn within<T>(step: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Fault> {
-    match tokio::time::timeout(STEP_WAIT, step).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(Fault::Lost("no answer in time")),
-    }
 }

@@ -8,9 +8,9 @@ use super::decide::Batch;
 use super::known::Known;
 use super::queue::{NotRecorded, Recorder, Request};
 use super::retry::{self, Originals, RetryKey, answer_repeated, hold_back};
-use super::steps::{Shared, Wanted, within};
+use super::steps::{Shared, Wanted};
 use crate::identity::{ContactId, DEFAULT_RULES, Rules, Timestamp};
-use crate::ledger::{self, Database, Fault, RulesFault};
+use crate::ledger::{self, Database, Fault, RulesFault, in_time};
 use crate::metrics::Metrics;
 use crate::projection::Snapshot;
 use chrono::SubsecRound as _;
@@ -413,7 +413,7 @@ async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) ->
             Err(_) => return Landing::failed(None, batch, Trouble::NotAppended),
         },
     };
-    let trouble = match within(append(&mut writer, &batch)).await {
+    let trouble = match in_time(append(&mut writer, &batch)).await {
         Ok(true) => {
             shared.appended(&batch);
             batch.answer();

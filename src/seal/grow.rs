@@ -8,18 +8,14 @@ use super::store;
 use super::tree::{HASH_LEN, Tile, Tree, edge_of};
 use super::trouble::{HERE_BEFORE, OUTSIDE, Signed, Trouble};
 use crate::identity::{Gaps, Root};
-use crate::ledger::{self, CopiedRows, Fault};
+use crate::ledger::{self, CopiedRows, Fault, in_time};
 use sqlx::PgConnection;
-use std::time::Duration;
 use tlog_tiles::record_hash;
-use tokio::time::timeout;
 
 /// In events. Some three megabytes of lines.
 const PAGE_LEN: u64 = 8_192;
 /// In events. Whoever catches up signs on the way, too.
 const STEP_LEN_MAX: u64 = 8 * PAGE_LEN;
-/// Longer than the statement timeout of the session: the server gives up first.
-const STEP_WAIT: Duration = Duration::from_secs(12);
 
 /// The tree as it was signed last, and what was signed elsewhere.
 pub struct Growing {
@@ -216,14 +212,6 @@ impl Growing {
         stored.ok_or(other)?;
         self.seen = Some(sealed);
         Ok(())
-    }
-}
-
-/// A server that does not answer in time is as good as gone.
-async fn in_time<T>(step: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Fault> {
-    match timeout(STEP_WAIT, step).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(Fault::Lost("no answer in time")),
     }
 }
 

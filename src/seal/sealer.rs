@@ -6,7 +6,7 @@ use super::outside::CheckpointDir;
 use super::status::{Sealing, Status};
 use super::store;
 use super::trouble::{OUTSIDE, Trouble};
-use crate::ledger::{Database, Fault};
+use crate::ledger::{self, Database, Fault, in_time};
 use crate::metrics::Metrics;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
@@ -122,7 +122,7 @@ impl Task {
     /// Seals until it is stopped, or its session fails.
     async fn session(&mut self, is_away: &mut bool) -> Result<(), Fault> {
         let mut session = self.database.sealer().await?;
-        while !store::try_lock(&mut session).await? {
+        while !in_time(store::try_lock(&mut session)).await? {
             *is_away = false;
             self.turn(Sealing::Standby);
             if self.wait_until(Instant::now() + LOOK_EVERY).await {
@@ -138,7 +138,7 @@ impl Task {
                 // It has much to catch up on, and the next one goes on from where it is.
                 () = stopped_for_long(&mut stopped) => return Ok(()),
             };
-            if self.wait_until(begun + pause).await {
+            if self.hold_until(&mut session, begun + pause).await? {
                 let last = timeout(LAST_SEAL_WAIT, self.look(&mut session)).await;
                 return last.map_or(Ok(()), |looked| looked.map(drop));
             }
@@ -176,6 +176,24 @@ impl Task {
             (_, Sealing::Refused(why)) => tracing::error!("nothing more is sealed: {why}"),
             (_, Sealing::Active) => tracing::info!("this node seals the ledger"),
             _ => {}
+        }
+    }
+
+    /// As `wait_until`. Postgres hears of the session now and then: it ends one that is silent, and
+    /// gives the lock to the next.
+    async fn hold_until(
+        &mut self,
+        session: &mut PgConnection,
+        end: Instant,
+    ) -> Result<bool, Fault> {
+        loop {
+            if self.wait_until(end.min(Instant::now() + LOOK_EVERY)).await {
+                return Ok(true);
+            }
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            in_time(ledger::position(&mut *session)).await?;
         }
     }
 
