@@ -11,6 +11,8 @@ use tokio::time::{sleep, timeout};
 
 /// As long as an erasure itself waits for what is in the way.
 const TURN_WAIT: Duration = Duration::from_secs(5);
+/// Its steps wait for locks of their own, and one that forgets much takes seconds.
+const ERASE_WAIT: Duration = Duration::from_secs(30);
 /// Before it is looked again whether what was erased can be swept.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 
@@ -43,7 +45,8 @@ impl Eraser {
             let in_the_way = |_| NotErased::InTheWay("another erasure".to_owned());
             let turn = timeout(TURN_WAIT, turn.acquire_owned()).await.map_err(in_the_way)?;
             let turn = turn.expect("nobody closes it");
-            let erased = erase(&database, id, &reason, by.as_deref()).await?;
+            let erasing = timeout(ERASE_WAIT, erase(&database, id, &reason, by.as_deref()));
+            let erased = erasing.await.unwrap_or(Err(Fault::Lost("no answer in time").into()))?;
             drop(turn);
             sweep_wanted.notify_one();
             Ok(erased)
@@ -53,22 +56,26 @@ impl Eraser {
 }
 
 async fn sweep_when_told(database: Database, sweep_wanted: Arc<Notify>) {
-    if is_due(&database).await.unwrap_or(false) {
+    if is_due(&database).await.unwrap_or(true) {
         sweep_wanted.notify_one();
     }
+    let mut is_failing = false;
     loop {
         sweep_wanted.notified().await;
-        match sweep(&database).await {
-            Ok(Swept::All) => {}
+        let swept = sweep(&database).await;
+        let was_failing = std::mem::replace(&mut is_failing, swept.is_err());
+        match swept {
+            Ok(Swept::All) => continue,
             Ok(Swept::TooEarly) => {
                 tracing::debug!("what was erased is vacuumed later: an older transaction sees it");
-                sleep(SWEEP_PAUSE).await;
-                sweep_wanted.notify_one();
             }
+            Err(_) if was_failing => {}
             Err(error) => {
                 let fault = Fault::from(error);
-                tracing::warn!("what was erased is not vacuumed: {fault}");
+                tracing::warn!("what was erased is vacuumed later: {fault}");
             }
         }
+        sleep(SWEEP_PAUSE).await;
+        sweep_wanted.notify_one();
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 /// Longer than a request may wait for its answer.
@@ -35,9 +36,11 @@ pub async fn serve(
     let connections = GracefulShutdown::new();
     let (stop, stopping) = watch::channel(());
     let mut shutdown = pin!(shutdown);
+    let mut clients = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            Some(_) = clients.join_next() => continue,
             () = &mut shutdown => break,
         };
         match accepted {
@@ -50,7 +53,7 @@ pub async fn serve(
                     watcher: connections.watcher(),
                     stopping: stopping.clone(),
                 };
-                tokio::spawn(client.welcome(stream, tls.clone()));
+                clients.spawn(client.welcome(stream, tls.clone()));
             }
             Err(error) => {
                 // Such as too many open files: connections that end give theirs back.
@@ -64,6 +67,8 @@ pub async fn serve(
     if timeout(LAST_ANSWERS_WAIT_MAX, connections.shutdown()).await.is_err() {
         tracing::warn!("some requests were not answered before the service stopped");
     }
+    // Whoever is left has a hold of the recorder, and nothing ends before that is let go.
+    clients.shutdown().await;
 }
 
 /// Somebody who has connected.
