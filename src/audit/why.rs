@@ -17,9 +17,9 @@ pub struct Why {
     /// Of the one that was asked of, then of the other.
     pub primary_ids: [ContactId; 2],
     pub outcome: Outcome,
+    /// By these rules: all that belongs to the one customer, or that is known of the two.
+    pub keyed: Keyed,
     known: Known,
-    /// All that belongs to the first of the two primaries.
-    keyed: Keyed,
 }
 
 pub enum Outcome {
@@ -28,9 +28,17 @@ pub enum Outcome {
     Linked(Option<Chain>),
     Apart {
         never_linking: Vec<Unlinked>,
-        /// Rules that would link them, and how.
-        other_rules: Vec<(Rules, Chain)>,
+        /// Those that would link them.
+        other_rules: Vec<LinkingRules>,
     },
+}
+
+/// How rules would link two observations that are not linked.
+pub struct LinkingRules {
+    pub rules: Rules,
+    pub chain: Chain,
+    /// All that is known of the two.
+    pub keyed: Keyed,
 }
 
 impl Auditor {
@@ -46,39 +54,67 @@ impl Auditor {
             return Ok(None);
         };
         let rules = self.rules_of(known.rules_at(position)?).await?;
-        let keyed = known.keyed(&rules, Some(one));
-        let outcome = if one == other {
-            Outcome::Linked(chain(&keyed, ids[0], ids[1]))
-        } else {
-            Outcome::Apart {
-                never_linking: unlinked(&keyed, &known.keyed(&rules, Some(other))),
-                other_rules: self.linking_rules(&known, &rules, ids).await?,
-            }
+        let recorded = match one == other {
+            true => Vec::new(),
+            false => ledger::rules_documents(&self.pool).await?,
         };
-        Ok(Some(Why { position, rules, primary_ids: [one, other], outcome, known, keyed }))
+        let explain = move || {
+            let primary_ids = [one, other];
+            let (outcome, keyed) = match one == other {
+                true => linked(&known, &rules, one, ids),
+                false => apart(&known, &rules, primary_ids, ids, recorded),
+            };
+            Why { position, rules, primary_ids, outcome, keyed, known }
+        };
+        // Seconds, where a customer was observed very often, and threads that serve are few.
+        let why = tokio::task::spawn_blocking(explain).await;
+        Ok(Some(why.expect("explaining does not panic")))
     }
+}
 
-    /// All rules that the ledger ever had or the binary is shipped with, other than those then in
-    /// force, under which the two would be linked by what is known of them: what belongs to their
-    /// customers, or has belonged to them.
-    async fn linking_rules(
-        &self,
-        known: &Known,
-        in_force: &Rules,
-        ids: [ObservationId; 2],
-    ) -> Result<Vec<(Rules, Chain)>, Unanswered> {
-        let recorded = ledger::rules_documents(&self.pool).await?;
-        let shipped = [DEFAULT_RULES, EXACT_RULES, E164_RULES].map(str::to_owned);
-        let mut tried = HashSet::from([in_force.digest().clone()]);
-        let all = recorded.into_iter().chain(shipped);
-        let others = all.filter_map(|document| Rules::parse(&document).ok());
-        let linking = others.filter(|rules| tried.insert(rules.digest().clone()));
-        let linking = linking.filter_map(|rules| {
-            let chain = chain(&known.keyed(&rules, None), ids[0], ids[1])?;
-            Some((rules, chain))
-        });
-        Ok(linking.collect())
-    }
+fn linked(
+    known: &Known,
+    rules: &Rules,
+    primary_id: ContactId,
+    ids: [ObservationId; 2],
+) -> (Outcome, Keyed) {
+    let keyed = known.keyed(rules, Some(primary_id));
+    (Outcome::Linked(chain(&keyed, ids[0], ids[1])), keyed)
+}
+
+fn apart(
+    known: &Known,
+    rules: &Rules,
+    primary_ids: [ContactId; 2],
+    ids: [ObservationId; 2],
+    recorded: Vec<String>,
+) -> (Outcome, Keyed) {
+    let [one, other] = primary_ids.map(|primary_id| known.keyed(rules, Some(primary_id)));
+    let never_linking = unlinked(&one, &other);
+    let other_rules = linking_rules(known, rules, ids, recorded);
+    (Outcome::Apart { never_linking, other_rules }, known.keyed(rules, None))
+}
+
+/// All rules that the ledger ever had or the binary is shipped with, other than those then in
+/// force, under which the two would be linked by what is known of them: what belongs to their
+/// customers, or has belonged to them.
+fn linking_rules(
+    known: &Known,
+    in_force: &Rules,
+    ids: [ObservationId; 2],
+    recorded: Vec<String>,
+) -> Vec<LinkingRules> {
+    let shipped = [DEFAULT_RULES, EXACT_RULES, E164_RULES].map(str::to_owned);
+    let mut tried = HashSet::from([in_force.digest().clone()]);
+    let all = recorded.into_iter().chain(shipped);
+    let others = all.filter_map(|document| Rules::parse(&document).ok());
+    let linking = others.filter(|rules| tried.insert(rules.digest().clone()));
+    let linking = linking.filter_map(|rules| {
+        let keyed = known.keyed(&rules, None);
+        let chain = chain(&keyed, ids[0], ids[1])?;
+        Some(LinkingRules { rules, chain, keyed })
+    });
+    linking.collect()
 }
 
 impl Why {
@@ -104,16 +140,8 @@ impl Why {
         self.known.rules_at(self.observed(id).position)
     }
 
-    /// How many contacts share an identifier under these rules: of the one customer, or of all that
-    /// is known of the two.
-    pub fn contacts_len(&self, rules: &Rules, field: Field, key: &Key) -> usize {
-        let under_others;
-        let keyed = if self.is_linked() {
-            &self.keyed
-        } else {
-            under_others = self.known.keyed(rules, None);
-            &under_others
-        };
+    /// How many contacts, of those with these keys, share an identifier.
+    pub fn contacts_len(&self, keyed: &Keyed, field: Field, key: &Key) -> usize {
         sharing(keyed, field, key).filter(|id| self.is_contact(*id)).count()
     }
 }

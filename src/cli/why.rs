@@ -2,9 +2,9 @@
 
 use super::config::{DatabaseConfig, WhyConfig};
 use super::place::Place;
-use crate::audit::{Auditor, Outcome, Why};
+use crate::audit::{Auditor, LinkingRules, Outcome, Why};
 use crate::identity::{
-    Chain, Chained, Email, Field, ObservationId, PhoneNumber, Rules, Shared, Unlinked,
+    Chain, Chained, Email, Field, Keyed, ObservationId, PhoneNumber, Rules, Shared, Unlinked,
 };
 use anyhow::{Context as _, ensure};
 use chrono::SecondsFormat;
@@ -41,7 +41,7 @@ fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> a
         Outcome::Linked(chain) => {
             writeln!(out, "{one} and {other} are one customer, {primary}, {at}.")?;
             match chain {
-                Some(chain) => print_chain(out, why, &why.rules, chain)?,
+                Some(chain) => print_chain(out, why, &why.keyed, chain)?,
                 None => writeln!(
                     out,
                     "No chain is left: this is within a rule change, whose links are on their \
@@ -55,9 +55,9 @@ fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> a
                 "{one} and {other} are two customers, {primary} and {other_primary}, {at}."
             )?;
             never_linking.iter().try_for_each(|unlinked| print_unlinked(out, why, unlinked))?;
-            for (rules, chain) in other_rules {
+            for LinkingRules { rules, chain, keyed } in other_rules {
                 writeln!(out, "Under the rules {} they would be one:", named(rules))?;
-                print_chain(out, why, rules, chain)?;
+                print_chain(out, why, keyed, chain)?;
             }
             if never_linking.is_empty() && other_rules.is_empty() {
                 writeln!(out, "Nothing that is known of them links them, under any rules.")?;
@@ -70,14 +70,14 @@ fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> a
 fn print_chain(
     out: &mut impl Write,
     why: &Why,
-    rules: &Rules,
+    keyed: &Keyed,
     chain: &Chain,
 ) -> anyhow::Result<()> {
     let mut shared = chain.shared.iter();
     for chained in &chain.observations {
         print_step(out, why, chained)?;
         if let Some(Shared { field, key, is_bridge }) = shared.next() {
-            let contacts_len = why.contacts_len(rules, *field, key);
+            let contacts_len = why.contacts_len(keyed, *field, key);
             writeln!(
                 out,
                 "    shares the {} {}, which {contacts_len} contacts have{}, with",
@@ -120,7 +120,7 @@ fn print_unlinked(
     why: &Why,
     Unlinked { field, key, observations: [one, other] }: &Unlinked,
 ) -> io::Result<()> {
-    let contacts_len = why.contacts_len(&why.rules, *field, key);
+    let contacts_len = why.contacts_len(&why.keyed, *field, key);
     writeln!(
         out,
         "Observations {one} and {other} have the {} {}, which links nobody; {contacts_len} \

@@ -8,9 +8,9 @@ use super::noted::Shown;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
-use crate::audit::{Outcome, Why};
+use crate::audit::{LinkingRules, Outcome, Why};
 use crate::identity::{
-    Chain, ContactId, Email, Field, Identifiers, ObservationId, PhoneNumber, Position, Rules,
+    Chain, ContactId, Email, Field, Identifiers, Keyed, ObservationId, PhoneNumber, Position,
     Shared, Unlinked,
 };
 use crate::ledger::Unanswered;
@@ -165,7 +165,9 @@ pub async fn why(
     let found = ask(WAIT_MAX, app.auditor.why(ids, position)).await?;
     not_erased(&app, &ids).await?;
     let why = found.ok_or_else(not_observed)?;
-    let response = explained(&why).map_err(|_| corrupt())?;
+    // It counts in all that was observed of the two.
+    let explained = tokio::task::spawn_blocking(move || explained(&why)).await;
+    let response = explained.expect("explaining does not panic").map_err(|_| corrupt())?;
     Ok(Shown { other_contact_id: Some(other), ..Shown::of(id, position) }.by(response))
 }
 
@@ -185,14 +187,15 @@ fn not_another() -> Problem {
 fn explained(why: &Why) -> Result<Response, Unanswered> {
     let (chain, apart) = match &why.outcome {
         Outcome::Linked(chain) => {
-            let told = chain.as_ref().map(|chain| chain_told(why, &why.rules, chain));
+            let told = chain.as_ref().map(|chain| chain_told(why, &why.keyed, chain));
             (told.transpose()?, None)
         }
         Outcome::Apart { never_linking, other_rules } => {
-            let under_other_rules = other_rules.iter().map(|(rules, chain)| {
-                let chain = chain_told(why, rules, chain)?;
-                Ok(UnderOtherRules { rules: rules.into(), chain })
-            });
+            let under_other_rules =
+                other_rules.iter().map(|LinkingRules { rules, chain, keyed }| {
+                    let chain = chain_told(why, keyed, chain)?;
+                    Ok(UnderOtherRules { rules: rules.into(), chain })
+                });
             let under_other_rules = under_other_rules.collect::<Result<_, Unanswered>>()?;
             let never_linking = never_linking.iter().map(|it| never_linking_told(why, it));
             (None, Some(Apart { never_linking: never_linking.collect(), under_other_rules }))
@@ -211,7 +214,7 @@ fn explained(why: &Why) -> Result<Response, Unanswered> {
 
 fn chain_told<'a>(
     why: &'a Why,
-    rules: &Rules,
+    keyed: &Keyed,
     chain: &'a Chain,
 ) -> Result<ChainTold<'a>, Unanswered> {
     let steps = chain.observations.iter().map(|chained| {
@@ -235,7 +238,7 @@ fn chain_told<'a>(
             field: name(*field),
             key: key.as_str(),
             values: values(why, neighbours.iter().map(|chained| chained.id), *field),
-            contacts: why.contacts_len(rules, *field, key),
+            contacts: why.contacts_len(keyed, *field, key),
             is_bridge: *is_bridge,
         }
     });
@@ -252,7 +255,7 @@ fn never_linking_told<'a>(why: &'a Why, unlinked: &'a Unlinked) -> NeverLinking<
         key: key.as_str(),
         observation_ids: *observations,
         values: values(why, observations.iter().copied(), *field),
-        contacts: why.contacts_len(&why.rules, *field, key),
+        contacts: why.contacts_len(&why.keyed, *field, key),
     }
 }
 
