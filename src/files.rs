@@ -12,10 +12,9 @@ pub const PUBLIC: u32 = 0o644;
 /// Writes a file that must not be there yet. Durable when it returns.
 pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let whole = write_beside(path, content, mode)?;
-    let linked = fs::hard_link(&whole, path);
+    let linked = link(&whole, path);
     fs::remove_file(whole)?;
-    linked?;
-    sync_dir(path)
+    linked
 }
 
 /// Writes a file, in the place of an earlier one if there is any. Durable when it returns.
@@ -28,6 +27,12 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_dir(to)
+}
+
+/// Gives a file a second name, which must not be there yet. Durable when it returns.
+pub fn link(path: &Path, second: &Path) -> io::Result<()> {
+    fs::hard_link(path, second)?;
+    sync_dir(second)
 }
 
 /// The content of a file, none where there is no file.

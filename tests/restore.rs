@@ -11,7 +11,7 @@ use ct_merkle::{ConsistencyProof, InclusionProof};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sha2::Sha256;
-use sqlx::{query, query_scalar};
+use sqlx::{Connection as _, query, query_scalar};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -388,6 +388,28 @@ async fn an_acceptance_that_was_broken_off_is_finished() {
     let events = "select count(*) from event where kind = 'LedgerRestored'";
     let events: i64 = query_scalar(events).fetch_one(&mut left.owner().await).await.unwrap();
     assert_eq!(events, 1, "the loss was accepted once");
+    lost.verify(&left);
+}
+
+/// Nothing is signed beside a service that may sign, and the command can be run again.
+#[tokio::test]
+async fn a_loss_is_not_accepted_to_its_end_beside_another_sealer() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let kept = fs::read_to_string(lost.outside()).unwrap();
+    let mut sealer = left.owner().await;
+    let lock =
+        "select pg_advisory_lock(hashtext('identity-ledger sealer'), hashtext(current_schema()))";
+    query(lock).execute(&mut sealer).await.unwrap();
+    let refused = lost.accept(&left).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("stop every service"), "{said}");
+    assert_eq!(fs::read_to_string(lost.outside()).unwrap(), kept);
+    let said = refuses(&mut lost.serve(&left));
+    assert!(said.contains("interrupted: run identity-ledger restore --accept-loss"), "{said}");
+    sealer.close().await.unwrap();
+    succeeds(&mut lost.accept(&left));
+    assert!(Service::spawn(&mut lost.serve(&left)).stop().success());
     lost.verify(&left);
 }
 

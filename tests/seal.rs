@@ -245,6 +245,40 @@ async fn a_sealer_that_hangs_is_replaced() {
     succeeds(command(&["verify"]).args(key.args(&ledger)));
 }
 
+/// For longer than Postgres bears a session that is silent. Others may know nothing of what was signed.
+#[tokio::test]
+async fn a_sealer_that_refuses_keeps_the_others_from_signing() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let service = Service::start_with(&key.args(&ledger));
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    sealed(&service).await;
+    let mut superuser = ledger.superuser().await;
+    let rewrite = r#"
+        alter table checkpoint disable trigger all;
+        truncate tile, checkpoint;
+        alter table event disable trigger all;
+        update event set line = replace(line, ':"new"', ':"old"');
+        select pg_terminate_backend(pid)
+        from pg_stat_activity
+        where application_name = 'identity-ledger sealer' and datname = current_database();
+    "#;
+    sqlx::raw_sql(rewrite).execute(&mut superuser).await.unwrap();
+    until("it refuses", || service.log().contains("nothing more is sealed"));
+    let sealers = "
+        select array_agg(l.pid)
+        from pg_locks as l
+        join pg_stat_activity as a on a.pid = l.pid
+        where l.locktype = 'advisory' and a.application_name = 'identity-ledger sealer'
+            and a.datname = current_database()";
+    let before: Vec<i32> = query_scalar(sealers).fetch_one(&mut superuser).await.unwrap();
+    let other = Service::start_with(&key.args(&ledger));
+    sqlx::raw_sql("select pg_sleep(6)").execute(&mut superuser).await.unwrap();
+    let after: Vec<i32> = query_scalar(sealers).fetch_one(&mut superuser).await.unwrap();
+    assert_eq!((before.len(), after), (1, before));
+    assert_eq!(other.get_json("/ledger").await["sealing"], "standby");
+}
+
 #[tokio::test]
 async fn sealing_goes_on_when_postgres_comes_back() {
     let ledger = TestLedger::new().await;

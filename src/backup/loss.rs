@@ -2,7 +2,7 @@
 
 use crate::identity::{Event, Fact, LedgerRestored, ObservationId, Position, Root, Timestamp};
 use crate::ledger::{Database, ThisVersion};
-use crate::seal::{CheckpointDir, Loss, Seal, seal_once};
+use crate::seal::{CheckpointDir, Loss, Seal, seal_anew};
 use anyhow::ensure;
 use sqlx::{Connection as _, PgConnection, query};
 use std::path::PathBuf;
@@ -49,15 +49,15 @@ pub async fn accept(
     Ok(position)
 }
 
-/// Puts the checkpoint that was kept outside aside, as evidence, and signs the first one in the name
-/// that the log goes by from here on. Returns where the former is now.
+/// Keeps the checkpoint that was outside aside, as evidence, and signs the first one in the name that
+/// the log goes by from here on. Returns where the former is now.
 pub async fn begin_anew(
     seal: Seal,
     outside: &CheckpointDir,
     position: Position,
 ) -> anyhow::Result<PathBuf> {
-    let aside = outside.put_aside(&format!("lost-{position}"))?;
-    seal_once(seal).await?;
+    let aside = outside.keep_aside(&format!("lost-{position}"))?;
+    seal_anew(seal, outside).await?;
     Ok(aside)
 }
 

@@ -27,7 +27,7 @@ pub use key::{SigningKey, VerifierKeys};
 pub use loss::{Found, Loss, loss};
 pub use outside::CheckpointDir;
 pub use proof::{Question, Tiles, TilesDiffer, TreeHead};
-pub use sealer::{Seal, Sealer, check, seal_once, start};
+pub use sealer::{Seal, Sealer, check, seal_anew, seal_once, start};
 pub use status::{Sealing, Status};
 pub use store::{StoredCheckpoint, checkpoints_between, last_checkpoint, tiles};
 pub use tlog_tiles::Hash;

@@ -43,13 +43,14 @@ impl CheckpointDir {
         note.map(read).transpose().map_err(|error| OutsideError::NotOurs(self.file.clone(), error))
     }
 
-    /// Gives the file another name, durably, and returns that. It stays where it is if it has gone.
-    pub fn put_aside(&self, suffix: &str) -> Result<PathBuf, OutsideError> {
+    /// Gives the file a second name, durably, and returns that. It may have been given before.
+    pub fn keep_aside(&self, suffix: &str) -> Result<PathBuf, OutsideError> {
         let aside = self.file.with_extension(format!("checkpoint.{suffix}"));
-        match files::rename(&self.file, &aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(aside),
-            Err(error) => Err(OutsideError::Io(self.file.clone(), error)),
-            Ok(()) => Ok(aside),
+        match files::link(&self.file, &aside) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(OutsideError::Io(self.file.clone(), error))
+            }
+            Ok(()) | Err(_) => Ok(aside),
         }
     }
 
@@ -59,13 +60,15 @@ impl CheckpointDir {
         if self.read(None)?.is_some_and(|kept| kept.head.size > checkpoint.head.size) {
             return Ok(false);
         }
-        let write = || {
-            if let Some(dir) = self.file.parent() {
-                std::fs::create_dir_all(dir)?;
-            }
-            files::replace(&self.file, checkpoint.note.as_bytes(), files::PUBLIC)
-        };
-        write().map_err(|error| OutsideError::Io(self.file.clone(), error))?;
+        let create_dir = || self.file.parent().map_or(Ok(()), std::fs::create_dir_all);
+        create_dir().map_err(|error| OutsideError::Io(self.file.clone(), error))?;
+        self.replace(&checkpoint.note)?;
         Ok(true)
+    }
+
+    /// Writes this checkpoint, whatever is there. Durable when it returns.
+    pub fn replace(&self, note: &str) -> Result<(), OutsideError> {
+        files::replace(&self.file, note.as_bytes(), files::PUBLIC)
+            .map_err(|error| OutsideError::Io(self.file.clone(), error))
     }
 }

@@ -56,6 +56,19 @@ pub async fn seal_once(seal: Seal) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Seals what is in the ledger now, whatever was signed outside, and puts the checkpoint in its place
+/// there at the end: broken off before, it can be done again. Fails where another sealer is at work.
+pub async fn seal_anew(seal: Seal, outside: &CheckpointDir) -> anyhow::Result<()> {
+    let mut session = seal.database.sealer().await?;
+    ensure!(
+        store::try_lock(&mut session).await?,
+        "a service on this database has the right to sign; stop every service on it and try again"
+    );
+    Growing::new(Seal { outside: None, ..seal }).seal(&mut session, |_, _| {}).await?;
+    let signed = store::last_checkpoint(&mut session).await?.context("it was signed just now")?;
+    Ok(outside.replace(&signed.note)?)
+}
+
 /// Fails where the ledger contradicts the checkpoint that is kept outside: whoever served it would
 /// give out numbers and positions again that others know already. So it does where that checkpoint
 /// cannot be read, is of another key, or is missing though the ledger is sealed, unless the
