@@ -3,7 +3,7 @@
 use super::difference::Difference;
 use super::lines::{Observed, micros};
 use crate::export::ObservationLine;
-use crate::identity::{Commitment, Email, Erasures, Identifiers, ObservationId, PhoneNumber, Salt};
+use crate::identity::{Commitment, Erasures, Identifiers, ObservationId, Salt};
 use crate::ledger::{CopiedRow, CopiedRows};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -92,8 +92,7 @@ pub fn check_no_line(observed: &Observed, line: Option<&str>) -> Result<(), Diff
 /// What a line of an export holds that was checked before.
 pub fn read_line(line: &str) -> Option<Identifiers> {
     let line: ObservationLine = serde_json::from_str(line).ok()?;
-    let email = line.email.as_deref().map(Email::recorded);
-    Identifiers::new(email, line.phone_number.as_deref().map(PhoneNumber::recorded))
+    Identifiers::recorded(line.email.as_deref(), line.phone_number.as_deref())
 }
 
 fn check_place(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
@@ -122,8 +121,7 @@ fn commitment(kept: &Kept<'_>) -> Option<Commitment> {
 }
 
 fn identifiers(kept: &Kept<'_>) -> Option<Identifiers> {
-    let email = kept.email.map(Email::recorded);
-    Identifiers::new(email, kept.phone_number.map(PhoneNumber::recorded))
+    Identifiers::recorded(kept.email, kept.phone_number)
 }
 
 fn still_there(observed: &Observed) -> Difference {

@@ -2,8 +2,8 @@
 
 use super::auditor::Auditor;
 use crate::identity::{
-    Answer, ContactId, Email, Event, Fact, Identifiers, ObservationId, Past, PhoneNumber, Position,
-    Rules, RulesActivated, Timestamp, fold,
+    Answer, ContactId, Event, Fact, Identifiers, ObservationId, Past, Position, Rules,
+    RulesActivated, Timestamp, fold,
 };
 use crate::ledger::{self, ThisVersion, Unanswered};
 use sqlx::{query_file, query_file_as};
@@ -146,10 +146,8 @@ impl Known {
         match event.fact {
             Fact::RulesActivated(activated) => self.activated.push((event.position, activated)),
             Fact::ContactObserved(observed) => {
-                let identifiers = Identifiers::new(
-                    row.email.as_deref().map(Email::recorded),
-                    row.phone_number.as_deref().map(PhoneNumber::recorded),
-                );
+                let identifiers =
+                    Identifiers::recorded(row.email.as_deref(), row.phone_number.as_deref());
                 let (position, recorded_at) = (event.position, event.recorded_at);
                 let as_recorded = Observed { position, recorded_at, identifiers };
                 self.observed.insert(observed.observation_id, as_recorded);

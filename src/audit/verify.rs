@@ -4,13 +4,12 @@ use super::difference::Difference;
 use super::walk::{Trust, Walked, walk};
 use crate::identity::{
     Contact, ContactId, Email, Holders, Identifiers, Link, PhoneNumber, Position, Rules,
-    RulesDigest, Timestamp,
+    RulesDigest, Timestamp, rfc_3339,
 };
 use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::projection::{Replay, key};
 use anyhow::Context as _;
-use chrono::SecondsFormat;
 use sqlx::{PgConnection, query_as};
 
 const CHUNK_LEN: i64 = 5_000;
@@ -124,7 +123,7 @@ impl Verification {
         let members = [
             ("rules_digest", rules.to_owned(), head.rules_digest.clone()),
             ("observation_id", links.last().to_string(), head.observation_id.to_string()),
-            ("recorded_at", time(*recorded_at), time(head.recorded_at)),
+            ("recorded_at", rfc_3339(*recorded_at), rfc_3339(head.recorded_at)),
         ];
         for (member, expected, found) in members {
             if expected != found {
@@ -156,9 +155,9 @@ impl Verification {
             return Some(Contact::tombstone(standing, observed_at));
         }
         let standing = links.standing(id)?;
-        let observed = Identifiers::new(
-            row.observed_email.as_deref().map(Email::recorded),
-            row.observed_phone_number.as_deref().map(PhoneNumber::recorded),
+        let observed = Identifiers::recorded(
+            row.observed_email.as_deref(),
+            row.observed_phone_number.as_deref(),
         )?;
         let keys = self.rules.keys(&observed);
         let holds = self.holders.claim(id, &keys);
@@ -206,7 +205,7 @@ impl Row {
         let linked = |contact: &Contact| {
             contact.linked_id().map_or_else(|| "null".to_owned(), |id| id.to_string())
         };
-        let deleted = |contact: &Contact| contact.deleted_at.map_or("null".to_owned(), time);
+        let deleted = |contact: &Contact| contact.deleted_at.map_or("null".to_owned(), rfc_3339);
         let columns = [
             ("linked_id", expected.link == found.link, linked(expected), linked(found)),
             personal("email", expected.email == found.email),
@@ -259,9 +258,5 @@ fn dated(
     expected: Timestamp,
     found: Timestamp,
 ) -> (&'static str, bool, String, String) {
-    (column, expected == found, time(expected), time(found))
-}
-
-fn time(at: Timestamp) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+    (column, expected == found, rfc_3339(expected), rfc_3339(found))
 }

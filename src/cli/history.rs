@@ -3,9 +3,8 @@
 use super::config::{DatabaseConfig, HistoryConfig};
 use super::place::Place;
 use crate::audit::{Auditor, Happened};
-use crate::identity::{ObservationId, Position};
+use crate::identity::{ObservationId, Position, rfc_3339};
 use anyhow::{Context as _, ensure};
-use chrono::SecondsFormat;
 use std::io::{self, Write, stdout};
 
 const PAGE_LEN: i64 = 1_000;
@@ -32,7 +31,7 @@ pub async fn history(database: DatabaseConfig, config: HistoryConfig) -> anyhow:
 
 fn print(out: &mut impl Write, happened: &Happened) -> io::Result<()> {
     let Happened { row, event, rules, reading } = happened;
-    let time = event.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let time = rfc_3339(event.recorded_at);
     let rules = format!("rules {} {}", rules.name, rules.version);
     writeln!(out, "{:>8}  {time}  {rules}  {reading}", row.position.get())?;
     let observed = [("email", &row.email), ("phoneNumber", &row.phone_number)];

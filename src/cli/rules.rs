@@ -4,11 +4,10 @@ use super::asking;
 use super::config::{DatabaseConfig, Output, RulesActivation, RulesCommand, RulesDiff};
 use super::impact;
 use super::place::Place;
-use crate::identity::{Rules, Timestamp};
+use crate::identity::{Rules, rfc_3339};
 use crate::ledger::{self, Activation};
 use crate::rebuild::{self, Activated, Impact, Limits, Order, Remap};
 use anyhow::{Context as _, bail, ensure};
-use chrono::SecondsFormat;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -85,7 +84,7 @@ fn line(activation: &Activation) -> String {
         rules.name,
         rules.version,
         activation.position,
-        time(activation.recorded_at),
+        rfc_3339(activation.recorded_at),
         rules.activated_by,
         rules.reason
     )
@@ -98,16 +97,12 @@ fn described(activation: &Activation) -> Value {
         "version": rules.version,
         "digest": rules.digest.as_str(),
         "position": activation.position.get(),
-        "recordedAt": time(activation.recorded_at),
+        "recordedAt": rfc_3339(activation.recorded_at),
         "activatedBy": rules.activated_by,
         "reason": rules.reason,
         "normaliser": activation.normaliser,
         "document": activation.document,
     })
-}
-
-fn time(at: Timestamp) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()> {

@@ -4,10 +4,9 @@ use super::config::{DatabaseConfig, WhyConfig};
 use super::place::Place;
 use crate::audit::{Auditor, LinkingRules, Outcome, Why};
 use crate::identity::{
-    Chain, Chained, Email, Field, Keyed, ObservationId, PhoneNumber, Rules, Shared, Unlinked,
+    Chain, Chained, Email, Keyed, ObservationId, PhoneNumber, Rules, Shared, Unlinked, rfc_3339,
 };
 use anyhow::{Context as _, ensure};
-use chrono::SecondsFormat;
 use std::io::{self, Write, stdout};
 
 /// Prints whether the two are linked, and the chain between them or what stands there.
@@ -81,7 +80,7 @@ fn print_chain(
             writeln!(
                 out,
                 "    shares the {} {}, which {contacts_len} contacts have{}, with",
-                name(*field),
+                field.name(),
                 key.as_str(),
                 if *is_bridge { " (without it they fall apart)" } else { "" }
             )?;
@@ -107,7 +106,7 @@ fn print_step(
         "  {what} {id}: {} (position {}, {}, rules {} {}){}",
         values.join(", "),
         observed.position,
-        observed.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        rfc_3339(observed.recorded_at),
         rules.name,
         rules.version,
         if *is_bridge { " (without it they fall apart)" } else { "" }
@@ -125,18 +124,11 @@ fn print_unlinked(
         out,
         "Observations {one} and {other} have the {} {}, which links nobody; {contacts_len} \
          contacts have it.",
-        name(*field),
+        field.name(),
         key.as_str()
     )
 }
 
 fn named(rules: &Rules) -> String {
     format!("{} {}", rules.name(), rules.version())
-}
-
-fn name(field: Field) -> &'static str {
-    match field {
-        Field::Email => Email::FIELD,
-        Field::PhoneNumber => PhoneNumber::FIELD,
-    }
 }

@@ -6,11 +6,11 @@ use super::number::{not_a_number, number};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::access::{ReadRow, reads};
+use crate::identity::rfc_3339;
 use crate::ledger::Fault;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -140,7 +140,7 @@ fn paged(rows: &[ReadRow], limit: i64) -> Response {
 fn told(row: &ReadRow) -> ReadTold<'_> {
     ReadTold {
         id: row.id,
-        read_at: row.read_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        read_at: rfc_3339(row.read_at),
         asked_by: &row.asked_by,
         role: &row.role,
         route: &row.route,

@@ -4,13 +4,12 @@ use super::App;
 use super::json::json;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
-use crate::identity::{Gaps, Timestamp};
+use crate::identity::{Gaps, rfc_3339};
 use crate::seal::{self, Sealing, StoredCheckpoint, Summary};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use chrono::SecondsFormat;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -111,10 +110,6 @@ fn told(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
         sealing,
         refusal,
     }
-}
-
-fn rfc_3339(at: Timestamp) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 /// The last checkpoint: a signed note (C2SP tlog-checkpoint) of how many events there were, and

@@ -8,11 +8,10 @@ use super::noted::Shown;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::erasure::{Held, HeldContact, HeldObservation, held};
-use crate::identity::{ContactId, ObservationId, Position, Timestamp};
+use crate::identity::{ContactId, ObservationId, Position, rfc_3339};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
-use chrono::SecondsFormat;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -146,7 +145,7 @@ fn told(held: &Held) -> PersonalData<'_> {
 impl From<HeldContact> for ContactTold {
     fn from(contact: HeldContact) -> Self {
         let HeldContact { id, linked_id, created_at, updated_at } = contact;
-        Self { id, linked_id, created_at: time(created_at), updated_at: time(updated_at) }
+        Self { id, linked_id, created_at: rfc_3339(created_at), updated_at: rfc_3339(updated_at) }
     }
 }
 
@@ -157,12 +156,8 @@ impl<'a> From<&'a HeldObservation> for ObservationTold<'a> {
             contact_id: held.contact_id,
             email: held.email.as_deref(),
             phone_number: held.phone_number.as_deref(),
-            observed_at: time(held.observed_at),
+            observed_at: rfc_3339(held.observed_at),
             position: held.position,
         }
     }
-}
-
-fn time(at: Timestamp) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -11,13 +11,12 @@ use super::rule_set::RuleSet;
 use crate::audit::{LinkingRules, Outcome, Why};
 use crate::identity::{
     Chain, ContactId, Email, Field, Identifiers, Keyed, ObservationId, PhoneNumber, Position,
-    Shared, Unlinked,
+    Shared, Unlinked, rfc_3339,
 };
 use crate::ledger::Unanswered;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -223,7 +222,7 @@ fn chain_told<'a>(
         Ok(Step {
             id: chained.id,
             position: observed.position,
-            recorded_at: observed.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            recorded_at: rfc_3339(observed.recorded_at),
             rules: why.rules_of(chained.id)?.into(),
             email: identifiers.and_then(|it| value(it, Field::Email)),
             phone_number: identifiers.and_then(|it| value(it, Field::PhoneNumber)),
@@ -235,7 +234,7 @@ fn chain_told<'a>(
     let shared = chain.shared.iter().zip(neighbours).map(|(shared, neighbours)| {
         let Shared { field, key, is_bridge } = shared;
         SharedTold {
-            field: name(*field),
+            field: field.name(),
             key: key.as_str(),
             values: values(why, neighbours.iter().map(|chained| chained.id), *field),
             contacts: why.contacts_len(keyed, *field, key),
@@ -251,7 +250,7 @@ fn chain_told<'a>(
 fn never_linking_told<'a>(why: &'a Why, unlinked: &'a Unlinked) -> NeverLinking<'a> {
     let Unlinked { field, key, observations } = unlinked;
     NeverLinking {
-        field: name(*field),
+        field: field.name(),
         key: key.as_str(),
         observation_ids: *observations,
         values: values(why, observations.iter().copied(), *field),
@@ -267,12 +266,5 @@ fn value(identifiers: &Identifiers, field: Field) -> Option<&str> {
     match field {
         Field::Email => identifiers.email().map(Email::as_str),
         Field::PhoneNumber => identifiers.phone_number().map(PhoneNumber::as_str),
-    }
-}
-
-fn name(field: Field) -> &'static str {
-    match field {
-        Field::Email => Email::FIELD,
-        Field::PhoneNumber => PhoneNumber::FIELD,
     }
 }

@@ -13,6 +13,11 @@ use serde_json::value::RawValue;
 /// Microseconds since 1970, UTC.
 pub type Timestamp = DateTime<Utc>;
 
+/// As events have it (RFC 3339), with microseconds: what Postgres keeps.
+pub fn rfc_3339(at: Timestamp) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
 /// One row of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -291,7 +296,7 @@ impl Event {
             data: &self.fact,
             kind: self.fact.kind(),
             position: self.position,
-            recorded_at: self.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            recorded_at: rfc_3339(self.recorded_at),
         };
         serde_json::to_string(&written).expect("an event has no map with keys that are not text")
     }

@@ -46,7 +46,7 @@ pub use erasures::Erasures;
 pub use event::{
     ContactErased, ContactIntroduced, ContactLinked, ContactObserved, ContactPromoted,
     ContactRetired, CorruptLine, Event, Fact, LedgerRestored, Matched, ObservationMoved,
-    PrimaryDemoted, RulesActivated, Timestamp,
+    PrimaryDemoted, RulesActivated, Timestamp, rfc_3339,
 };
 pub use fold::{Change, fold};
 pub use gaps::Gaps;

@@ -48,6 +48,11 @@ impl Identifiers {
         given.then_some(Self { email, phone_number })
     }
 
+    /// Takes back what was recorded. `None` where nothing is left of it.
+    pub fn recorded(email: Option<&str>, phone_number: Option<&str>) -> Option<Self> {
+        Self::new(email.map(Email::recorded), phone_number.map(PhoneNumber::recorded))
+    }
+
     pub fn email(&self) -> Option<&Email> {
         self.email.as_ref()
     }
@@ -101,11 +106,10 @@ impl TryFrom<String> for Commitment {
 
 #[cfg(test)]
 mod tests {
-    use super::{Commitment, Email, Identifiers, PhoneNumber, Salt};
+    use super::{Commitment, Identifiers, Salt};
 
     fn commitment(email: Option<&str>, phone_number: Option<&str>) -> String {
-        let identifiers =
-            Identifiers::new(email.map(Email::recorded), phone_number.map(PhoneNumber::recorded));
+        let identifiers = Identifiers::recorded(email, phone_number);
         Commitment::to(&identifiers.unwrap(), Salt([7; 16])).into()
     }
 

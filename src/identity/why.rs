@@ -2,6 +2,7 @@
 //! other, and what it hangs on.
 
 use super::id::ObservationId;
+use super::identifier::{Email, PhoneNumber};
 use super::key::Key;
 use super::observation::Keys;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -11,6 +12,16 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 pub enum Field {
     Email,
     PhoneNumber,
+}
+
+impl Field {
+    /// As callers know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Email => Email::FIELD,
+            Self::PhoneNumber => PhoneNumber::FIELD,
+        }
+    }
 }
 
 /// Observations, each of which shares an identifier with the next: one identifier fewer than

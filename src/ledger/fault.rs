@@ -69,6 +69,8 @@ impl From<sqlx::Error> for Fault {
             Some("22" | "23") => Self::Data(code),
             // The server shuts down or crashed. It may have committed before it said so.
             Some("57") if code.starts_with("57P") => Self::Lost("the server is shutting down"),
+            // Its session has ended with it.
+            Some("25") if code == "25P03" => Self::Lost("idle in a transaction for too long"),
             Some("08") => Self::Lost("connection exception"),
             _ => Self::Refused(code),
         }

@@ -2,7 +2,7 @@
 //! nobody else needs the machine.
 
 use super::database::{Database, RECORDER};
-use crate::identity::{Email, Identifiers, ObservationId, PhoneNumber, Timestamp};
+use crate::identity::{Identifiers, ObservationId, Timestamp};
 use sqlx::{PgConnection, query, query_as, query_scalar};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
@@ -187,10 +187,8 @@ pub async fn observations(
 
 impl Row {
     fn recorded(self) -> Recorded {
-        let identifiers = Identifiers::new(
-            self.email.as_deref().map(Email::recorded),
-            self.phone_number.as_deref().map(PhoneNumber::recorded),
-        );
+        let identifiers =
+            Identifiers::recorded(self.email.as_deref(), self.phone_number.as_deref());
         Recorded { id: ObservationId::new(self.id), observed_at: self.observed_at, identifiers }
     }
 }

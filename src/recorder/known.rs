@@ -124,8 +124,8 @@ impl Known {
 mod tests {
     use super::*;
     use crate::identity::{
-        Answer, Commitment, Email, Event, Identifiers, Observation, ObservationId, PhoneNumber,
-        Salt, Timestamp, resolve,
+        Answer, Commitment, Event, Identifiers, Observation, ObservationId, Salt, Timestamp,
+        resolve,
     };
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -137,8 +137,7 @@ mod tests {
             email: email.as_ref().map(|email| Key::links(&email.to_lowercase())),
             phone_number: phone.as_ref().map(|number| Key::links(number)),
         };
-        let email = email.as_deref().map(Email::recorded);
-        let identifiers = Identifiers::new(email, phone.as_deref().map(PhoneNumber::recorded))?;
+        let identifiers = Identifiers::recorded(email.as_deref(), phone.as_deref())?;
         let commitment = Commitment::to(&identifiers, Salt([0; 16]));
         Some(Observation { id: ObservationId::new(id), identifiers, keys, commitment })
     }

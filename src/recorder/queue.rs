@@ -116,11 +116,6 @@ impl Recorder {
         }
     }
 
-    /// How many observations wait to be taken.
-    pub fn queue_len(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
-    }
-
     fn prepare(
         &self,
         identifiers: Identifiers,

@@ -1,7 +1,7 @@
 //! Safe retries: what was recorded under an idempotency key is not recorded again.
 
 use super::queue::{NotRecorded, Outcome, Request};
-use crate::identity::{Email, Identifiers, ObservationId, PhoneNumber};
+use crate::identity::{Identifiers, ObservationId};
 use crate::ledger::{Fault, in_time};
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, query};
@@ -66,9 +66,8 @@ pub async fn originals(
     let mut over = Vec::new();
     for row in in_time(rows.fetch_all(&mut *connection)).await? {
         let id = ObservationId::new(row.observation_id);
-        let email = row.email.as_deref().map(Email::recorded);
-        let phone_number = row.phone_number.as_deref().map(PhoneNumber::recorded);
-        match Identifiers::new(email, phone_number).filter(|_| row.is_in_time) {
+        let identifiers = Identifiers::recorded(row.email.as_deref(), row.phone_number.as_deref());
+        match identifiers.filter(|_| row.is_in_time) {
             Some(identifiers) => {
                 _ = originals.insert(RetryKey(row.key), Original { id, identifiers })
             }
