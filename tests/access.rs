@@ -413,8 +413,7 @@ async fn reads_are_answered_while_their_record_waits_and_kept_before_the_service
 async fn a_stop_waits_seconds_for_the_record_however_much_waits() {
     let (ledger, tokens, service) = service().await;
     let mut superuser = ledger.superuser().await;
-    let lock = "set idle_in_transaction_session_timeout = 0; begin;
-        lock table access in access exclusive mode";
+    let lock = "begin; lock table access in access exclusive mode";
     sqlx::raw_sql(lock).execute(&mut superuser).await.unwrap();
     assert_eq!(asked(&service, "GET /events", &tokens.auditor).await.0, 200);
     // The first is being written by now: the others, of two batches, wait behind it.

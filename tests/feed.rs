@@ -129,7 +129,7 @@ async fn what_is_recorded_on_any_node_is_heard_on_any_other_at_once() {
         let recorded = Instant::now();
         nodes[1].identify(&Seen::new(&format!("a{n}@x"), "")).await;
         assert_eq!(listener.next().await.unwrap().entry["observation"]["id"], n + 1);
-        assert!(recorded.elapsed() < Duration::from_secs(10), "{:?}", recorded.elapsed());
+        assert!(recorded.elapsed() < Duration::from_secs(1), "{:?}", recorded.elapsed());
     }
 }
 
@@ -224,7 +224,7 @@ async fn a_stop_ends_live_streams_at_once() {
     service.signal(Signal::TERM);
     while listener.next().await.is_some() {}
     assert!(service.wait().success());
-    assert!(stopped.elapsed() < Duration::from_secs(20), "{:?}", stopped.elapsed());
+    assert!(stopped.elapsed() < Duration::from_secs(3), "{:?}", stopped.elapsed());
 }
 
 #[tokio::test]
