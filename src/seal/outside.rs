@@ -60,15 +60,18 @@ impl CheckpointDir {
         if self.read(None)?.is_some_and(|kept| kept.head.size > checkpoint.head.size) {
             return Ok(false);
         }
-        let create_dir = || self.file.parent().map_or(Ok(()), std::fs::create_dir_all);
-        create_dir().map_err(|error| OutsideError::Io(self.file.clone(), error))?;
         self.replace(&checkpoint.note)?;
         Ok(true)
     }
 
     /// Writes this checkpoint, whatever is there. Durable when it returns.
     pub fn replace(&self, note: &str) -> Result<(), OutsideError> {
-        files::replace(&self.file, note.as_bytes(), files::PUBLIC)
-            .map_err(|error| OutsideError::Io(self.file.clone(), error))
+        let replace = || {
+            if let Some(dir) = self.file.parent() {
+                std::fs::create_dir_all(dir)?;
+            }
+            files::replace(&self.file, note.as_bytes(), files::PUBLIC)
+        };
+        replace().map_err(|error| OutsideError::Io(self.file.clone(), error))
     }
 }
