@@ -11,8 +11,8 @@ const HISTORY: &str = include_str!("../src/audit/history.sql");
 const MOMENT: &str = include_str!("../src/audit/moment.sql");
 const OF_CONTACT: &str = include_str!("../src/ledger/of_contact.sql");
 const HELD: &str = include_str!("../src/erasure/held.sql");
-// Of it append.sql is the part that reads the head alone.
-const APPEND_MORE: &str = include_str!("../src/recorder/append_more.sql");
+// append_one.sql is the part of it that reads the head alone.
+const APPEND: &str = include_str!("../src/recorder/append.sql");
 
 /// A million contacts, a tenth of them secondaries, that nothing has ever gathered statistics of.
 const GROW: &str = "
@@ -36,7 +36,7 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
     let ledger = TestLedger::new().await;
     sqlx::raw_sql(GROW).execute(&mut ledger.owner().await).await.unwrap();
     let mut session = ledger.database.recorder().await.unwrap();
-    for (name, statement) in [("load", LOAD), ("identity", IDENTITY), ("append", APPEND_MORE)] {
+    for (name, statement) in [("load", LOAD), ("identity", IDENTITY), ("append", APPEND)] {
         let prepare = AssertSqlSafe(format!("prepare {name} as {statement}"));
         sqlx::raw_sql(prepare).execute(&mut session).await.unwrap();
     }
@@ -53,8 +53,8 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
             let observations = format!("{text}, {text}, {}, {number}", many("'x'::bytea"));
             let contacts = format!("{number}, {number}, {text}, {text}, {text}, {text}");
             let append = format!(
-                "append(1, 0, now(), {events}, {observations}, {contacts}, {text}, {text}, \
-                 1, '', {key}, {number}, {number}, {number})"
+                "append(1, 0, now(), {events}, {observations}, {contacts}, 1, '', {key}, \
+                 {number}, {number}, {number})"
             );
             check(&mut session, &append).await;
         }

@@ -1,7 +1,8 @@
 //! Writes a decided batch.
 
 use super::decide::Batch;
-use crate::identity::{ContactId, Email, PhoneNumber};
+use super::queue::Request;
+use crate::identity::{Contact, ContactId, Email, Fact, Observation, ObservationId, PhoneNumber};
 use crate::ledger::schema_version;
 use crate::projection::{held, unlinked};
 use sqlx::{PgExecutor, query_file_scalar};
@@ -10,6 +11,76 @@ use sqlx::{PgExecutor, query_file_scalar};
 /// tables have changed: then nothing is written, and `false` comes back. Sending a batch twice
 /// appends it once.
 pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool, sqlx::Error> {
+    let position = match One::of(batch) {
+        Some(one) => append_one(executor, batch, one).await?,
+        None => append_all(executor, batch).await?,
+    };
+    Ok(position.is_some())
+}
+
+/// One request alone that has no retry key and demotes nobody.
+struct One<'a> {
+    request: &'a Request,
+    observation: &'a Observation,
+    fact: &'a Fact,
+    line: &'a str,
+    /// That its contact is a secondary.
+    link_line: Option<&'a str>,
+    contact: Option<&'a Contact>,
+}
+
+impl<'a> One<'a> {
+    fn of(batch: &'a Batch) -> Option<Self> {
+        let [request] = &batch.requests[..] else { return None };
+        let (first, then) = batch.events.split_first()?;
+        let is_link = then.iter().all(|event| matches!(event.fact, Fact::ContactLinked(_)));
+        let is_plain = request.retry_key.is_none() && batch.demoted.is_empty() && is_link;
+        is_plain.then_some(Self {
+            request,
+            observation: batch.observations.first()?,
+            fact: &first.fact,
+            line: batch.lines.first()?,
+            link_line: batch.lines.get(1).map(String::as_str),
+            contact: batch.contacts.first(),
+        })
+    }
+}
+
+async fn append_one(
+    executor: impl PgExecutor<'_>,
+    batch: &Batch,
+    one: One<'_>,
+) -> Result<Option<i64>, sqlx::Error> {
+    let seen = &one.observation.identifiers;
+    let email_key = one.contact.and_then(|contact| contact.email_key.as_ref());
+    let phone_key = one.contact.and_then(|contact| contact.phone_key.as_ref());
+    query_file_scalar!(
+        "src/recorder/append_one.sql",
+        batch.before.position.get(),
+        one.observation.id.get(),
+        batch.recorded_at,
+        one.line,
+        one.link_line,
+        one.fact.contact_id().map(ContactId::get),
+        one.fact.primary_id().map(ContactId::get),
+        seen.email().map(Email::as_str),
+        seen.phone_number().map(PhoneNumber::as_str),
+        &one.request.salt.0[..],
+        held(email_key),
+        held(phone_key),
+        unlinked(email_key),
+        unlinked(phone_key),
+        schema_version(),
+        batch.before.rules_digest.as_str(),
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+async fn append_all(
+    executor: impl PgExecutor<'_>,
+    batch: &Batch,
+) -> Result<Option<i64>, sqlx::Error> {
     let facts = || batch.events.iter().map(|event| &event.fact);
     let kinds: Vec<&str> = facts().map(|fact| fact.kind()).collect();
     let contact_ids: Vec<_> = facts().map(|fact| fact.contact_id().map(ContactId::get)).collect();
@@ -23,22 +94,20 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
     let salts: Vec<&[u8]> = batch.requests.iter().map(|request| &request.salt.0[..]).collect();
     let observed_at: Vec<_> = batch.observed_at.iter().map(|position| position.get()).collect();
 
-    let contacts = || batch.contacts.iter();
-    let new_ids: Vec<_> = contacts().map(|contact| contact.id.get()).collect();
-    let new_linked_ids: Vec<_> =
-        contacts().map(|contact| contact.linked_id().map(ContactId::get)).collect();
-    let new_emails: Vec<_> =
-        contacts().map(|contact| contact.email.as_ref().map(Email::as_str)).collect();
-    let new_numbers: Vec<_> =
-        contacts().map(|contact| contact.phone_number.as_ref().map(PhoneNumber::as_str)).collect();
-    let new_email_keys: Vec<_> =
-        contacts().map(|contact| held(contact.email_key.as_ref())).collect();
-    let new_phone_keys: Vec<_> =
-        contacts().map(|contact| held(contact.phone_key.as_ref())).collect();
+    // Of each observation the contact that it introduces, which has its number.
+    let mut introduced = batch.contacts.iter().peekable();
+    let contact_of = |seen: &Observation| {
+        introduced.next_if(|contact| ObservationId::from(contact.id) == seen.id)
+    };
+    let contacts: Vec<_> = batch.observations.iter().map(contact_of).collect();
+    let new_ids: Vec<_> = each(&contacts, |contact| Some(contact.id.get()));
+    let new_linked_ids: Vec<_> = each(&contacts, |contact| contact.linked_id().map(ContactId::get));
+    let new_email_keys: Vec<_> = each(&contacts, |contact| held(contact.email_key.as_ref()));
+    let new_phone_keys: Vec<_> = each(&contacts, |contact| held(contact.phone_key.as_ref()));
     let new_unlinked_emails: Vec<_> =
-        contacts().map(|contact| unlinked(contact.email_key.as_ref())).collect();
+        each(&contacts, |contact| unlinked(contact.email_key.as_ref()));
     let new_unlinked_phones: Vec<_> =
-        contacts().map(|contact| unlinked(contact.phone_key.as_ref())).collect();
+        each(&contacts, |contact| unlinked(contact.phone_key.as_ref()));
 
     let (retry_keys, retried): (Vec<_>, Vec<_>) = batch
         .requests
@@ -50,56 +119,41 @@ pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool
     let (demoted, demoted_to): (Vec<_>, Vec<_>) =
         batch.demoted.iter().map(|(contact, primary)| (contact.get(), primary.get())).unzip();
 
-    macro_rules! statement {
-        ($file:literal, $($more:expr),*) => {
-            query_file_scalar!(
-                $file,
-                batch.before.position.get(),
-                batch.before.observation_id.get(),
-                batch.recorded_at,
-                kinds as _,
-                contact_ids as _,
-                &batch.lines,
-                observation_ids as _,
-                primary_ids as _,
-                emails as _,
-                numbers as _,
-                salts as _,
-                &observed_at,
-                &new_ids,
-                new_linked_ids as _,
-                new_emails as _,
-                new_numbers as _,
-                new_email_keys as _,
-                new_phone_keys as _,
-                new_unlinked_emails as _,
-                new_unlinked_phones as _,
-                schema_version(),
-                batch.before.rules_digest.as_str(),
-                $($more),*
-            )
-            .fetch_optional(executor)
-            .await?
-        };
-    }
-    let moved = match demoted.is_empty() {
-        true => statement!("src/recorder/append.sql", &retry_keys, &retried),
-        false => {
-            statement!("src/recorder/append_more.sql", &retry_keys, &retried, &demoted, &demoted_to)
-        }
-    };
-    Ok(moved.is_some())
+    query_file_scalar!(
+        "src/recorder/append.sql",
+        batch.before.position.get(),
+        batch.before.observation_id.get(),
+        batch.recorded_at,
+        kinds as _,
+        contact_ids as _,
+        &batch.lines,
+        observation_ids as _,
+        primary_ids as _,
+        emails as _,
+        numbers as _,
+        salts as _,
+        &observed_at,
+        new_ids as _,
+        new_linked_ids as _,
+        new_email_keys as _,
+        new_phone_keys as _,
+        new_unlinked_emails as _,
+        new_unlinked_phones as _,
+        schema_version(),
+        batch.before.rules_digest.as_str(),
+        &retry_keys,
+        &retried,
+        &demoted,
+        &demoted_to,
+    )
+    .fetch_optional(executor)
+    .await
 }
 
-#[cfg(test)]
-mod tests {
-    /// They are two files since checked queries are, and one statement: the second has more arms.
-    #[test]
-    fn both_statements_append_the_same() {
-        let statement = |text: &'static str| text.split_once("\nwith ").unwrap().1;
-        let usual = statement(include_str!("append.sql"));
-        let more = statement(include_str!("append_more.sql"));
-        let (arms, answer) = usual.split_at(usual.find("\nselect position\n").unwrap());
-        assert!(more.starts_with(arms) && more.ends_with(answer));
-    }
+/// What each contact has, if there is one.
+fn each<'a, T>(
+    contacts: &[Option<&'a Contact>],
+    has: impl Fn(&'a Contact) -> Option<T>,
+) -> Vec<Option<T>> {
+    contacts.iter().map(|contact| contact.and_then(&has)).collect()
 }

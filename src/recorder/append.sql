@@ -1,6 +1,7 @@
--- Appends a batch without demotions, if the head still stands where the batch was decided, by the rules
--- $22, and the tables are of the version $21; else does nothing and returns no row. One statement, so
--- that it commits in its own round trip and no transaction ever waits for a client.
+-- Appends a batch, if the head still stands where the batch was decided, by the rules $20, and the
+-- tables are of the version $19; else does nothing and returns no row. One statement, so that it
+-- commits in its own round trip and no transaction ever waits for a client.
+-- $13 has the numbers of the observations that introduce a contact, and null for each other one.
 -- Arrays are taken apart in select lists, side by side: in `from`, each would first be put into a store
 -- of its own, which takes Postgres a tenth of its time.
 with moved_head as (
@@ -9,8 +10,8 @@ with moved_head as (
         observation_id = $2::bigint + cardinality($11::bytea[]),
         recorded_at = $3
     where position = $1::bigint
-        and schema_version = $21::bigint
-        and rules_digest = $22::text
+        and schema_version = $19::bigint
+        and rules_digest = $20::text
     returning position
 ),
 appended as (
@@ -43,18 +44,37 @@ introduced as (
     from moved_head
     cross join (
         select unnest($13::bigint[]) as id, unnest($14::bigint[]) as linked_id,
-            unnest($15::text[]) as email, unnest($16::text[]) as phone_number,
-            unnest($17::text[]) as email_key, unnest($18::text[]) as phone_key,
-            unnest($19::text[]) as unlinked_email, unnest($20::text[]) as unlinked_phone
+            unnest($9::text[]) as email, unnest($10::text[]) as phone_number,
+            unnest($15::text[]) as email_key, unnest($16::text[]) as phone_key,
+            unnest($17::text[]) as unlinked_email, unnest($18::text[]) as unlinked_phone
     ) as c
+    where c.id is not null
 ),
 retried as (
     insert into idempotency (key, observation_id)
     select r.key, r.observation_id
     from moved_head
     cross join (
-        select unnest($23::uuid[]) as key, unnest($24::bigint[]) as observation_id
+        select unnest($21::uuid[]) as key, unnest($22::bigint[]) as observation_id
     ) as r
+),
+demoted as (
+    select d.id, d.primary_id
+    from moved_head
+    cross join unnest($23::bigint[], $24::bigint[]) as d (id, primary_id)
+),
+moved as (
+    update contact as c
+    set linked_id = m.primary_id, updated_at = $3
+    from (
+        select d.id, d.primary_id
+        from demoted as d
+        union all
+        select s.id, d.primary_id
+        from demoted as d
+        join contact as s on s.linked_id = d.id
+    ) as m
+    where c.id = m.id
 )
 select position
 from moved_head
