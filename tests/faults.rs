@@ -102,6 +102,53 @@ async fn a_connection_lost_during_an_append_is_settled() {
     assert_eq!(observations.fetch_one(&mut ledger.owner().await).await.unwrap(), 2);
 }
 
+/// The same for a node that has lost a race, and so appends in a transaction under the lock: the
+/// connection dies in the middle of it, or while it commits.
+#[tokio::test]
+async fn a_connection_lost_under_the_lock_is_settled() {
+    for trigger in [
+        "create trigger held before insert on observation for each row execute function hold()",
+        "create constraint trigger held after insert on observation
+        deferrable initially deferred for each row execute function hold()",
+    ] {
+        let ledger = TestLedger::new().await;
+        let hold = "create function hold() returns trigger language plpgsql as
+            $$ begin perform pg_advisory_xact_lock_shared(7); return new; end $$;";
+        let mut owner = ledger.owner().await;
+        sqlx::raw_sql(AssertSqlSafe(format!("{hold} {trigger}")))
+            .execute(&mut owner)
+            .await
+            .unwrap();
+        let other = Service::start(&ledger.url);
+        let args = ["--database-url", &ledger.url, "--log-level", "debug"];
+        let service = Service::start_with(&args);
+        // It loses one where it has not looked for a second, as it does while it is busy.
+        let mut len = 0;
+        while !service.log().contains("LostRace") {
+            service.identify(&Seen::new("first@x.org", "")).await;
+            other.identify(&Seen::new("first@x.org", "")).await;
+            let mut superuser = ledger.superuser().await;
+            query("select pg_advisory_lock(7)").execute(&mut superuser).await.unwrap();
+            let cut = async {
+                let held = "select pg_terminate_backend(pid) from pg_stat_activity
+                    where datname = current_database() and wait_event = 'advisory'
+                        and application_name = 'identity-ledger recorder'";
+                while query(held).fetch_optional(&mut superuser).await.unwrap().is_none() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                superuser.close().await.unwrap();
+            };
+            let seen = Seen::new("second@x.org", "");
+            let (answer, ()) = tokio::join!(service.identify(&seen), cut);
+            assert_eq!(answer.emails, ["second@x.org"]);
+            len += 3;
+        }
+        let observations = query_scalar::<_, i64>("select count(*) from observation");
+        assert_eq!(observations.fetch_one(&mut owner).await.unwrap(), len);
+        identity_ledger::audit::verify(&ledger.database).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_no_open_transaction() {
     let ledger = TestLedger::new().await;
