@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Role {
     /// Posts observations, and asks who somebody is.
     Caller,
-    /// Reads everything, and changes nothing.
+    /// Reads everything but the record of reads, and changes nothing.
     Auditor,
     /// May do everything.
     Operator,

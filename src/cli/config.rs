@@ -113,13 +113,13 @@ pub struct NewToken {
 #[derive(Args)]
 #[command(next_help_heading = "Proof")]
 pub struct SealConfig {
-    /// Sign checkpoints with this key, made by `identity-ledger key new`. Not set: with the private
-    /// Postgres a key in the data directory, else nothing is signed.
+    /// The key that signs checkpoints, made by `identity-ledger key new`. Not set: with the private
+    /// Postgres a key in the data directory, else there is none, and nothing is signed.
     #[arg(long, env, value_name = "FILE")]
     pub signing_key: Option<PathBuf>,
 
-    /// Keep the last checkpoint here, too: a directory out of reach of whoever could put back an
-    /// older copy of the database.
+    /// Where the service keeps the last checkpoint, too: a directory out of reach of whoever could put
+    /// back an older copy of the database.
     #[arg(long, env, value_name = "DIR")]
     pub checkpoint_dir: Option<PathBuf>,
 }
@@ -254,10 +254,10 @@ pub struct RulesDiff {
     pub remap: Option<PathBuf>,
 
     #[command(flatten)]
-    pub limits: LimitConfig,
+    pub output: Output,
 
     #[command(flatten)]
-    pub output: Output,
+    pub limits: LimitConfig,
 }
 
 #[derive(Args)]
@@ -277,10 +277,10 @@ pub struct RulesActivation {
     pub yes: bool,
 
     #[command(flatten)]
-    pub limits: LimitConfig,
+    pub output: Output,
 
     #[command(flatten)]
-    pub output: Output,
+    pub limits: LimitConfig,
 }
 
 /// Where one of these is exceeded, the exit code is 1 and nothing is activated.

@@ -22,9 +22,10 @@ use utoipa::openapi::{RefOr, response};
 /// Takes the number of any observation: that of a primary, of a secondary, or of one that
 /// brought nothing new.
 ///
-/// With `as_of`, the customer as it was answered then: under the rules then in force, and of what
-/// was linked by then. Between the positions of one rule change the links are on their way. Of
-/// contacts that were forgotten since, and were linked then, the numbers alone are left.
+/// With `as_of`, the customer as it stood then: under the rules then in force, and of what was
+/// linked by then. Between the positions of one request or of one rule change the links are on
+/// their way. Of contacts that were forgotten since, and were linked then, the numbers alone are
+/// left.
 #[utoipa::path(
     get,
     path = "/contacts/{id}",

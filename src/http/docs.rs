@@ -19,7 +19,7 @@ use utoipa_swagger_ui::Config;
             why?\n\nEvery error answer is a problem document (RFC 9457) that says what to change. \
             Beside those listed, any path may answer 404 (nothing is there) and 405 (the header \
             `allow` names the methods).",
-        license(name = "MIT OR Apache-2.0"),
+        license(name = "MIT"),
     ),
     tags(
         (name = "callers", description = "Post an observation, get the customer"),

@@ -47,9 +47,8 @@ fn definition() -> String {
     format!("identity-ledger definition {hex}")
 }
 
-/// Makes the empty table `contact_next`, in place of what an interrupted rebuild left. Fails where
-/// something that others made would be in the way of the swap.
-pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
+/// Fails where something that others made would be in the way of a swap.
+pub async fn check_replaceable(owner: &mut PgConnection) -> anyhow::Result<()> {
     let dependents = dependents(owner).await?;
     ensure!(
         dependents.is_empty(),
@@ -57,6 +56,13 @@ pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
          them again after the rebuild",
         dependents.join(", ")
     );
+    Ok(())
+}
+
+/// Makes the empty table `contact_next`, in place of what an interrupted rebuild left.
+pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
+    // Somebody may have made one since the work began.
+    check_replaceable(owner).await?;
     sqlx::raw_sql("drop table if exists contact_next").execute(&mut *owner).await?;
     sqlx::raw_sql(AssertSqlSafe(next(TABLE))).execute(&mut *owner).await?;
     // A vacuum of it would be in the way of the swap.

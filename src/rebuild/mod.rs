@@ -34,7 +34,8 @@ struct Fold {
     holders: Holders,
 }
 
-/// Fails where a rebuild or an activation is running, and says how far that is.
+/// Fails where a rebuild or an activation is running, and says how far that is, or where the contact
+/// table cannot be replaced.
 pub async fn check_turn(database: &Database) -> anyhow::Result<()> {
     Turn::take(database, "activation").await?.end().await;
     Ok(())

@@ -2,6 +2,7 @@
 
 use crate::ledger::{Database, give_back, hold_erasures, try_turn};
 use crate::progress::Progress;
+use crate::projection;
 use anyhow::bail;
 use sqlx::{Connection as _, PgConnection, query, query_scalar};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ pub struct Turn {
 
 impl Turn {
     /// Takes it for a rebuild or an activation, beside which nothing is erased. Fails where another
-    /// one has the turn, and says how far that is.
+    /// one has the turn, and says how far that is, or where the table cannot be replaced.
     pub async fn take(database: &Database, work: &str) -> anyhow::Result<Self> {
         let mut owner = database.owner().await?;
         if !is_given_soon(&mut owner).await? {
@@ -30,6 +31,8 @@ impl Turn {
                 how_far.as_deref().unwrap_or("at its beginning")
             );
         }
+        // Now, for what comes first can take minutes.
+        projection::check_replaceable(&mut owner).await?;
         hold_erasures(&mut owner, work).await?;
         let (progress, steps) = Progress::told();
         tokio::spawn(tell(database.clone(), steps));
