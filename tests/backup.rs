@@ -196,6 +196,19 @@ async fn a_broken_backup_leaves_nothing_behind() {
     verify(&other);
 }
 
+/// What was taken from the owner is not in the dump, and is taken again after it.
+#[tokio::test]
+async fn a_restore_that_was_broken_off_is_not_served() {
+    let ledger = TestLedger::new().await;
+    query("update pg_class set relacl = null where oid = 'event'::regclass")
+        .execute(&mut ledger.superuser().await)
+        .await
+        .unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--database-url", &ledger.url];
+    let said = refuses(&mut command(&serve));
+    assert!(said.contains("was broken off") && said.contains("restore it again"), "{said}");
+}
+
 /// The data of a table, compressed.
 fn largest(dump: &Path) -> PathBuf {
     let files = fs::read_dir(dump).unwrap().map(|entry| entry.unwrap().path());

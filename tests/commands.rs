@@ -1,11 +1,13 @@
 //! The command line: what configures it, and what it refuses in one line that says what to do.
 
 use crate::support::{Seen, Service, TestLedger, command, refuses, scratch_dir, succeeds};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use sqlx::{query, query_scalar};
+use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A port that somebody else listens on.
 fn port_in_use() -> (TcpListener, String) {
@@ -117,6 +119,59 @@ fn a_postgres_too_old_is_refused() {
     let url = server_of_version("130012");
     let said = refuses(&mut command(&["verify", "--database-url", &url]));
     assert_eq!(said, "error: Postgres 13 is too old; identity-ledger needs 14 or newer\n");
+}
+
+/// Each character that it lacks would be a request that fails.
+#[tokio::test]
+async fn a_database_that_is_not_utf_8_is_refused() {
+    let ledger = TestLedger::new().await;
+    let (server, name) = ledger.url.rsplit_once('/').unwrap();
+    let create =
+        format!("create database {name}_latin encoding 'LATIN1' locale 'C' template template0;");
+    let mut superuser = ledger.superuser().await;
+    sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut superuser).await.unwrap();
+    let url = format!("{server}/{name}_latin");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--database-url", &url];
+    let said = refuses(&mut command(&serve));
+    assert!(said.contains("LATIN1") && said.contains("encoding 'UTF8'"), "{said}");
+    let drop = format!("drop database {name}_latin");
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut superuser).await.unwrap();
+}
+
+/// Whoever reads what is printed has read enough: the work has been done all the same.
+#[tokio::test]
+async fn nobody_has_to_read_what_is_printed() {
+    let ledger = TestLedger::new().await;
+    for args in [&["verify"][..], &["verify", "--json"], &["rules", "list"], &["rebuild"]] {
+        let mut command = command(args);
+        command.args(["--database-url", &ledger.url]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && !said.contains("panicked"), "{args:?}: {said}");
+    }
+}
+
+/// As when the terminal is closed: a private Postgres must not be left behind.
+#[tokio::test]
+async fn sighup_ends_a_command_as_ctrl_c_does() {
+    let ledger = TestLedger::new().await;
+    let mut owner = ledger.owner().await;
+    sqlx::raw_sql("begin; lock table head").execute(&mut owner).await.unwrap();
+    let mut verify = command(&["verify", "--database-url", &ledger.url]);
+    let child = verify.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let waits = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    let mut superuser = ledger.superuser().await;
+    while query_scalar::<_, i64>(waits).fetch_one(&mut superuser).await.unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said, "error: SIGHUP before this was done; run it again\n");
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use crate::support::{
 };
 use futures_util::future::join_all;
 use identity_ledger::audit;
-use identity_ledger::identity::{DEFAULT_RULES, Rules};
+use identity_ledger::erasure;
+use identity_ledger::identity::{DEFAULT_RULES, ObservationId, ReasonCode, Rules};
 use identity_ledger::ledger::hold_erasures;
 use identity_ledger::rebuild::{impact, rebuild};
 use serde_json::{Value, json};
@@ -350,6 +351,27 @@ async fn a_reason_is_a_code_and_nothing_else_is_taken() {
         assert!(!problem.to_string().contains("canary"), "{problem}");
     }
     assert_eq!(service.contact(2).await.emails.len(), 2);
+}
+
+/// While somebody thinks about what was shown, another observation can make a larger one of it.
+#[tokio::test]
+async fn no_more_is_forgotten_than_was_shown() {
+    let (ledger, service) = with_canary().await;
+    let reason: ReasonCode = "test".parse().unwrap();
+    let id = ObservationId::new(5);
+    let shown = erasure::held(&mut ledger.owner().await, id).await.unwrap().unwrap();
+    // Nothing new of it, and of others, changes nothing.
+    service.identify(&Seen::new(EMAIL, "")).await;
+    service.identify(&Seen::new(EMAIL, "1")).await;
+    let erase = || erasure::erase(&ledger.database, id, Some(&shown), &reason, None);
+    let refused = erase().await.err().unwrap().to_string();
+    assert!(refused.contains("look again"), "{refused}");
+    assert_eq!(service.contact(5).await.emails, ["a@x.org", EMAIL, OTHER_EMAIL]);
+    let shown = erasure::held(&mut ledger.owner().await, id).await.unwrap().unwrap();
+    service.identify(&Seen::new(EMAIL, "")).await;
+    let erased = erasure::erase(&ledger.database, id, Some(&shown), &reason, None).await.unwrap();
+    // Those that introduced nothing are forgotten with it.
+    assert_eq!((erased.contacts_len, erased.observation_ids.len()), (4, 8));
 }
 
 #[tokio::test]

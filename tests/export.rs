@@ -232,6 +232,21 @@ async fn a_folder_of_another_ledger_is_left_alone() {
     assert_eq!(exports.read("events.ndjson"), events);
 }
 
+/// Also where it looks like what a crash leaves: a line without its end.
+#[tokio::test]
+async fn the_files_of_others_are_left_alone() {
+    let exports = Exports::new().await;
+    fs::create_dir_all(&exports.dir).unwrap();
+    for content in ["what somebody else wrote", "{\"a\": 1}\n{\"b\": 2}", "\n"] {
+        fs::write(exports.file("events.ndjson"), content).unwrap();
+        refuses(&mut exports.export(&[]));
+        assert_eq!(exports.read("events.ndjson"), content);
+    }
+    fs::write(exports.file("events.ndjson"), r#"{"data":{"activatedBy":"ident"#).unwrap();
+    succeeds(&mut exports.export(&[]));
+    succeeds(&mut exports.verify(&[]));
+}
+
 /// Erasures of one ledger name numbers that others have in another.
 #[tokio::test]
 async fn a_folder_of_another_ledger_keeps_its_observations() {

@@ -158,7 +158,7 @@ async fn the_role_that_erases_may_do_nothing_else() {
     rebuild(&database).await.unwrap();
     let id = ObservationId::new(2);
     let reason = "customer-request".parse().unwrap();
-    let erased = erasure::erase(&database, id, &reason, None).await.unwrap();
+    let erased = erasure::erase(&database, id, None, &reason, None).await.unwrap();
     assert_eq!((erased.primary_id.get(), erased.contacts_len), (2, 1));
     audit::verify(&database).await.unwrap();
     assert!(service.stop().success());
@@ -172,7 +172,7 @@ async fn a_sweep_that_was_missed_is_made_up_for() {
     service.identify(&Seen::new(EMAIL, NUMBER)).await;
     assert!(service.stop().success());
     let (id, reason) = (ObservationId::new(1), "customer-request".parse().unwrap());
-    erasure::erase(&ledger.database, id, &reason, None).await.unwrap();
+    erasure::erase(&ledger.database, id, None, &reason, None).await.unwrap();
     assert!(erasure::is_due(&ledger.database).await.unwrap());
     let _service = Service::start(&ledger.url);
     while erasure::is_due(&ledger.database).await.unwrap() {
@@ -192,7 +192,7 @@ async fn a_sweep_beside_an_older_transaction_is_repeated() {
         service.identify(&Seen::new(EMAIL, NUMBER)).await;
         sqlx::raw_sql(begin).execute(&mut older).await.unwrap();
         let (id, reason) = (ObservationId::new(id), "customer-request".parse().unwrap());
-        erasure::erase(&ledger.database, id, &reason, None).await.unwrap();
+        erasure::erase(&ledger.database, id, None, &reason, None).await.unwrap();
         assert_eq!(erasure::sweep(&ledger.database).await.unwrap(), Swept::TooEarly);
         assert!(erasure::is_due(&ledger.database).await.unwrap());
         sqlx::raw_sql("commit").execute(&mut older).await.unwrap();

@@ -47,6 +47,11 @@ impl Auditor {
         }
     }
 
+    /// For questions that other rooms answer.
+    pub fn sessions(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// The position of the last event.
     pub async fn position(&self) -> Result<Position, Fault> {
         Ok(ledger::position(&self.pool).await?)

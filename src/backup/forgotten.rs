@@ -23,7 +23,7 @@ pub async fn erase_again(
             if gone.contains(id) {
                 continue;
             }
-            match erasure::erase(database, *id, &erasure.reason, Some(by)).await {
+            match erasure::erase(database, *id, None, &erasure.reason, Some(by)).await {
                 Ok(erased) => {
                     gone.extend(erased.observation_ids);
                     erased_len += 1;

@@ -34,7 +34,7 @@ impl Manifest {
     pub fn write(&self, backup: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
         let file = backup.join(FILE);
-        files::create(&file, text.as_bytes(), files::PRIVATE)
+        files::replace(&file, text.as_bytes(), files::PRIVATE)
             .with_context(|| format!("cannot write {}", file.display()))
     }
 

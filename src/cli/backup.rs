@@ -3,6 +3,7 @@
 use super::asking;
 use super::config::{BackupConfig, DatabaseConfig, RestoreConfig, What};
 use super::place::Place;
+use super::say::say;
 use crate::backup::{self, Acceptance};
 use crate::ledger;
 use crate::seal::{self, Found, Loss, Seal};
@@ -14,7 +15,7 @@ pub async fn back_up(database: DatabaseConfig, config: BackupConfig) -> anyhow::
     let place = Place::open_existing(database).await?;
     place.give_way();
     let manifest = backup::back_up(&place.database, &config.dir).await?;
-    println!("the ledger up to position {} is in {}", manifest.position, config.dir.display());
+    say!("the ledger up to position {} is in {}", manifest.position, config.dir.display());
     if let Some(key) = place.private_key().filter(|key| key.exists()) {
         eprintln!("the signing key is not; keep a copy of {} elsewhere", key.display());
     }
@@ -31,7 +32,7 @@ pub async fn restore(database: DatabaseConfig, config: RestoreConfig) -> anyhow:
 async fn put_back(database: DatabaseConfig, dir: &Path) -> anyhow::Result<()> {
     let place = Place::reach(database).await?;
     let manifest = backup::restore(&place.database, dir).await?;
-    println!(
+    say!(
         "restored the ledger {} up to position {}, as it was at {}",
         manifest.ledger,
         manifest.position,
@@ -72,11 +73,11 @@ async fn accept_loss(
     if config.erasures.is_some() {
         let by = config.operator.by.as_str();
         let forgotten = backup::erase_again(&place.database, &erasures, by).await?;
-        println!("forgotten again: {forgotten} customers");
+        say!("forgotten again: {forgotten} customers");
     }
     let outside = place.checkpoint_dir(&config.seal).context("it was there just now")?;
     let aside = backup::begin_anew(key_of(&place, config)?, &outside, position).await?;
-    println!("the loss is event {position}; what had been signed is kept in {}", aside.display());
+    say!("the loss is event {position}; what had been signed is kept in {}", aside.display());
     print_keys(&place, config).await?;
     place.close().await
 }
@@ -100,6 +101,6 @@ fn show(loss: &Loss, config: &RestoreConfig) {
 async fn print_keys(place: &Place, config: &RestoreConfig) -> anyhow::Result<()> {
     let gaps = ledger::gaps(&mut place.database.owner().await?).await?;
     let keys = key_of(place, config)?.key.verifier_keys().of(&gaps);
-    println!("from here on its key is {}", keys.text().lines().next().unwrap_or_default());
+    say!("from here on its key is {}", keys.text().lines().next().unwrap_or_default());
     Ok(())
 }

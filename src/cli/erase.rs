@@ -3,10 +3,12 @@
 use super::asking;
 use super::config::{DatabaseConfig, EraseConfig};
 use super::place::Place;
+use super::say::say;
 use crate::erasure::{self, Erased, Held, Swept};
 use crate::identity::ObservationId;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
+use std::io;
 
 /// Shows what is to be forgotten, asks, and forgets it. Prints numbers, never what they stand for.
 pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Result<()> {
@@ -25,8 +27,10 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
         }
     }
     let by = Some(config.operator.by.as_str());
-    let erased = erasure::erase(&place.database, id, &config.reason, by).await?;
-    print(&erased, config.output.json);
+    // With --yes nothing was shown.
+    let shown = (!config.yes).then_some(&held);
+    let erased = erasure::erase(&place.database, id, shown, &config.reason, by).await?;
+    print(&erased, config.output.json)?;
     let swept = erasure::sweep(&place.database).await.context(
         "it is erased, but the files of Postgres hold remains: vacuum observation and contact",
     )?;
@@ -41,7 +45,7 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
 }
 
 fn show(held: &Held) {
-    let contacts: Vec<_> = held.contacts().map(|contact| contact.id.to_string()).collect();
+    let contacts: Vec<_> = held.contact_ids().map(|id| id.to_string()).collect();
     eprintln!(
         "customer {}: {} contacts ({}), {} observations",
         held.primary_id,
@@ -51,7 +55,7 @@ fn show(held: &Held) {
     );
 }
 
-fn print(erased: &Erased, as_json: bool) {
+fn print(erased: &Erased, as_json: bool) -> io::Result<()> {
     let Erased { position, primary_id, contacts_len, observation_ids } = erased;
     let observations_len = observation_ids.len();
     if as_json {
@@ -61,11 +65,12 @@ fn print(erased: &Erased, as_json: bool) {
             "observations": observations_len,
             "position": position,
         });
-        println!("{described:#}");
+        say!("{described:#}");
     } else {
-        println!(
+        say!(
             "erased customer {primary_id} at position {position}: {contacts_len} contacts, \
              {observations_len} observations"
         );
     }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::config::{DatabaseConfig, ExportConfig};
 use super::place::Place;
+use super::say::say;
 use crate::seal;
 
 /// Seals what is not sealed yet, where that can be done, and exports.
@@ -16,7 +17,7 @@ pub async fn export(database: DatabaseConfig, config: ExportConfig) -> anyhow::R
     let exported =
         crate::export::export(&place.database, keys.as_ref(), &config.dir, config.observations);
     let exported = exported.await?;
-    println!("{} events are in {}", exported.events_len, config.dir.display());
+    say!("{} events are in {}", exported.events_len, config.dir.display());
     if !exported.is_sealed {
         eprintln!("there is no checkpoint beside them: nothing was sealed yet");
     } else if exported.beyond > 0 {

@@ -14,6 +14,7 @@ mod impact;
 mod place;
 mod reload;
 mod rules;
+mod say;
 mod serve;
 mod signals;
 mod token;
@@ -23,6 +24,7 @@ mod why;
 use crate::seal::key;
 use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig, TokenCommand};
 use place::Place;
+use say::say;
 use signals::Signal;
 use std::io;
 use std::path::Path;
@@ -86,6 +88,7 @@ async fn unless(
     signal: Signal,
     work: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
+    let signal = signals::or_hangup(signal)?;
     tokio::select! {
         biased;
         name = signal => anyhow::bail!("{name} before this was done; run it again"),
@@ -98,7 +101,7 @@ async fn rebuild(database: DatabaseConfig) -> anyhow::Result<()> {
     place.give_way();
     let since = Instant::now();
     let rebuilt = crate::rebuild::rebuild(&place.database).await?;
-    println!(
+    say!(
         "rebuilt {} contacts at position {} in {:.1} s",
         rebuilt.contacts_len,
         rebuilt.position,
@@ -109,7 +112,7 @@ async fn rebuild(database: DatabaseConfig) -> anyhow::Result<()> {
 
 fn new_key(database: &DatabaseConfig, file: &Path, name: Option<String>) -> anyhow::Result<()> {
     let name = name.unwrap_or_else(|| key::default_name(&database.ledger));
-    println!("{}", key::create(file, &name)?);
+    say!("{}", key::create(file, &name)?);
     Ok(())
 }
 

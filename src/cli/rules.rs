@@ -4,12 +4,14 @@ use super::asking;
 use super::config::{DatabaseConfig, Output, RulesActivation, RulesCommand, RulesDiff};
 use super::impact;
 use super::place::Place;
+use super::say::say;
 use crate::identity::{Rules, rfc_3339};
 use crate::ledger::{self, Activation};
 use crate::rebuild::{self, Activated, Impact, Limits, Order, Remap};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::fs::File;
+use std::io;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
@@ -32,13 +34,13 @@ fn check(file: &Path, output: &Output) -> anyhow::Result<()> {
             "digest": rules.digest().as_str(),
             "normaliser": rules.normaliser().unwrap_or_default(),
         });
-        println!("{described:#}");
+        say!("{described:#}");
         return Ok(());
     }
-    println!("{}: rules {} version {}", file.display(), rules.name(), rules.version());
-    println!("digest {}", rules.digest().as_str());
+    say!("{}: rules {} version {}", file.display(), rules.name(), rules.version());
+    say!("digest {}", rules.digest().as_str());
     if let Some(normaliser) = rules.normaliser() {
-        println!("keys made with {normaliser}");
+        say!("keys made with {normaliser}");
     }
     Ok(())
 }
@@ -48,14 +50,14 @@ async fn show(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
     let activations = activations(&place).await?;
     let in_force = activations.last().context("the ledger has no rules; run verify")?;
     if output.json {
-        println!("{:#}", described(in_force));
+        say!("{:#}", described(in_force));
     } else {
-        println!("{}", line(in_force));
-        println!("digest {}", in_force.rules.digest.as_str());
+        say!("{}", line(in_force));
+        say!("digest {}", in_force.rules.digest.as_str());
         if !in_force.normaliser.is_empty() {
-            println!("keys made with {}", in_force.normaliser);
+            say!("keys made with {}", in_force.normaliser);
         }
-        println!("\n{}", in_force.document.trim_end());
+        say!("\n{}", in_force.document.trim_end());
     }
     place.close().await
 }
@@ -65,9 +67,11 @@ async fn list(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
     let activations = activations(&place).await?;
     if output.json {
         let all: Vec<_> = activations.iter().map(described).collect();
-        println!("{:#}", Value::from(all));
+        say!("{:#}", Value::from(all));
     } else {
-        activations.iter().for_each(|activation| println!("{}", line(activation)));
+        for activation in &activations {
+            say!("{}", line(activation));
+        }
     }
     place.close().await
 }
@@ -117,9 +121,9 @@ async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()
     place.give_way();
     let impact = rebuild::impact(&place.database, rules).await?;
     if command.output.json {
-        println!("{}", serde_json::to_string_pretty(&impact)?);
+        say!("{}", serde_json::to_string_pretty(&impact)?);
     } else {
-        impact::print(&impact);
+        impact::print(&impact)?;
     }
     if let Some(file) = remap {
         write_remap(file, &impact.remap).context("cannot write the remap file")?;
@@ -150,13 +154,13 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
     rebuild::check_turn(&place.database).await?;
     let in_force = activations(&place).await?.pop().context("the ledger has no rules")?;
     if in_force.rules.digest == *rules.digest() {
-        nothing_changed(&command.output);
+        nothing_changed(&command.output)?;
         return place.close().await;
     }
     asking::check_somebody_is_here(command.yes, "activate the rules")?;
     let impact = rebuild::impact(&place.database, rules.clone()).await?;
     if !command.output.json {
-        impact::print(&impact);
+        impact::print(&impact)?;
     }
     within(&impact, &command.limits.limits())?;
     let from = impact.from.digest.clone();
@@ -170,21 +174,22 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
     let activated_by = operator.by.to_string();
     let order = Order { from, rules, document, activated_by, reason };
     match rebuild::activate(&place.database, order).await? {
-        Some(activated) => print_activated(&activated, &output),
-        None => nothing_changed(&output),
+        Some(activated) => print_activated(&activated, &output)?,
+        None => nothing_changed(&output)?,
     }
     place.close().await
 }
 
-fn nothing_changed(output: &Output) {
+fn nothing_changed(output: &Output) -> io::Result<()> {
     if output.json {
-        println!("{:#}", json!({"activated": false}));
+        say!("{:#}", json!({"activated": false}));
     } else {
-        println!("these rules are in force already; nothing was changed");
+        say!("these rules are in force already; nothing was changed");
     }
+    Ok(())
 }
 
-fn print_activated(activated: &Activated, output: &Output) {
+fn print_activated(activated: &Activated, output: &Output) -> io::Result<()> {
     let pause_ms = activated.pause.as_millis();
     if output.json {
         let described = json!({
@@ -194,13 +199,16 @@ fn print_activated(activated: &Activated, output: &Output) {
             "contacts": activated.contacts_len,
             "pauseMs": u64::try_from(pause_ms).unwrap_or(u64::MAX),
         });
-        println!("{described:#}");
+        say!("{described:#}");
     } else {
-        println!(
+        say!(
             "activated at position {}: {} events, {} contacts; callers waited {pause_ms} ms",
-            activated.position, activated.events_len, activated.contacts_len
+            activated.position,
+            activated.events_len,
+            activated.contacts_len
         );
     }
+    Ok(())
 }
 
 /// The rules of a file, and its text.

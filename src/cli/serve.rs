@@ -16,7 +16,12 @@ use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+/// For Postgres to take leave of the readers' sessions: it may be gone.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Serves until the signal: then stops accepting, finishes what is queued, and stops the
 /// private Postgres.
@@ -99,8 +104,10 @@ pub async fn serve(
     if let Some(sealer) = sealer {
         sealer.stop().await;
     }
-    reader.close().await;
-    auditor.close().await;
+    let closing = async { tokio::join!(reader.close(), auditor.close()) };
+    if timeout(CLOSE_WAIT_MAX, closing).await.is_err() {
+        tracing::debug!("some readers' sessions end with the process");
+    }
     place.close().await?;
     tracing::info!("stopped");
     Ok(())

@@ -1,16 +1,27 @@
-//! SIGTERM and Ctrl-C.
+//! SIGTERM and Ctrl-C, and SIGHUP, which ends commands but not the service.
 
 use std::io;
 use std::pin::Pin;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 
 /// Ends with the first signal, and tells its name.
 pub type Signal = Pin<Box<dyn Future<Output = &'static str> + Send>>;
 
+/// As `signal`, or with the terminal that a command was started from.
+pub fn or_hangup(signal: Signal) -> io::Result<Signal> {
+    let mut hangup = unix::signal(SignalKind::hangup())?;
+    Ok(Box::pin(async move {
+        tokio::select! {
+            name = signal => name,
+            _ = hangup.recv() => "SIGHUP",
+        }
+    }))
+}
+
 /// Listens from here on, so that none is missed while a command starts.
 pub fn listen() -> io::Result<Signal> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = unix::signal(SignalKind::terminate())?;
+    let mut interrupt = unix::signal(SignalKind::interrupt())?;
     Ok(Box::pin(async move {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",

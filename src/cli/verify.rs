@@ -2,6 +2,7 @@
 
 use super::config::{DatabaseConfig, VerifyConfig};
 use super::place::Place;
+use super::say::say;
 use crate::audit::{self, Difference, Trust};
 use crate::ledger::gaps;
 use crate::seal::VerifierKeys;
@@ -18,16 +19,16 @@ pub async fn verify(database: DatabaseConfig, config: VerifyConfig) -> anyhow::R
     match verified {
         Ok((words, facts)) if config.json => {
             drop(words);
-            println!("{facts}");
+            say!("{facts}");
             Ok(())
         }
         Ok((words, _)) => {
-            println!("{words}");
+            say!("{words}");
             Ok(())
         }
         Err(error) => {
             if config.json {
-                println!("{}", json!({"verified": false, "failure": failure(&error)}));
+                say!("{}", json!({"verified": false, "failure": failure(&error)}));
             }
             Err(error)
         }

@@ -24,6 +24,8 @@ pub enum NotErased {
     NotObserved,
     #[error("the identity of this number is erased already")]
     AlreadyErased,
+    #[error("the identity has become another one than was shown: look again")]
+    Changed,
     /// Somebody reads all observations, and would not know which were erased meanwhile.
     #[error("nothing can be erased beside what reads all observations, as does now: {0}")]
     InTheWay(String),
@@ -40,11 +42,12 @@ impl From<sqlx::Error> for NotErased {
 
 /// Forgets the whole identity that an observation belongs to: appends the `ContactErased`, nulls
 /// identifiers and salts of all its observations and the values of all its contacts, and deletes the
-/// idempotency keys they were recorded by. All of
-/// it, or nothing where this fails.
+/// idempotency keys they were recorded by. All of it, or nothing where this fails, as it does where
+/// the identity has other contacts by now than were `shown`.
 pub async fn erase(
     database: &Database,
     id: ObservationId,
+    shown: Option<&Held>,
     reason: &ReasonCode,
     by: Option<&str>,
 ) -> Result<Erased, NotErased> {
@@ -62,6 +65,9 @@ pub async fn erase(
     let held = held(&mut *tx, id).await?.ok_or(NotErased::NotObserved)?;
     if held.is_erased() {
         return Err(NotErased::AlreadyErased);
+    }
+    if shown.is_some_and(|shown| !shown.contact_ids().eq(held.contact_ids())) {
+        return Err(NotErased::Changed);
     }
     let erased = forget(&mut tx, &held, reason, by).await?;
     tx.commit().await?;
@@ -90,7 +96,7 @@ async fn forget(
     by: Option<&str>,
 ) -> Result<Erased, sqlx::Error> {
     let observation_ids: Vec<_> = held.observations.iter().map(|held| held.id).collect();
-    let contact_ids: Vec<_> = held.contacts().map(|contact| contact.id.get()).collect();
+    let contact_ids: Vec<_> = held.contact_ids().map(ContactId::get).collect();
     let event = Event {
         position: held.position.next(),
         recorded_at: held.now,

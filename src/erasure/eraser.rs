@@ -45,7 +45,7 @@ impl Eraser {
             let in_the_way = |_| NotErased::InTheWay("another erasure".to_owned());
             let turn = timeout(TURN_WAIT, turn.acquire_owned()).await.map_err(in_the_way)?;
             let turn = turn.expect("nobody closes it");
-            let erasing = timeout(ERASE_WAIT, erase(&database, id, &reason, by.as_deref()));
+            let erasing = timeout(ERASE_WAIT, erase(&database, id, None, &reason, by.as_deref()));
             let erased = erasing.await.unwrap_or(Err(Fault::Lost("no answer in time").into()))?;
             drop(turn);
             sweep_wanted.notify_one();

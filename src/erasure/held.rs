@@ -97,6 +97,11 @@ impl Held {
         self.observations.iter().any(|held| held.is_erased)
     }
 
+    /// In order.
+    pub fn contact_ids(&self) -> impl Iterator<Item = ContactId> {
+        self.contacts().map(|contact| contact.id)
+    }
+
     /// In order of their numbers.
     pub fn contacts(&self) -> impl Iterator<Item = HeldContact> {
         let introduced = self.observations.iter().filter(|held| held.is_contact());

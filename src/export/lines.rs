@@ -44,6 +44,23 @@ impl LinesFile {
     }
 }
 
+/// The last whole line of a file, which may be missing, and the beginning of what follows it. Changes
+/// nothing.
+pub fn tail(path: &Path) -> anyhow::Result<(Option<String>, Vec<u8>)> {
+    let read = || {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, Vec::new())),
+            opened => opened?,
+        };
+        let (end, last) = last_line(&mut file)?;
+        let mut torn = Vec::new();
+        file.seek(SeekFrom::Start(end))?;
+        file.take(CHUNK_LEN).read_to_end(&mut torn)?;
+        Ok::<_, io::Error>((last, torn))
+    };
+    read().with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// Writes a file anew without some of its lines. Durable when it returns; whatever is cut off, one of
 /// the two is there whole.
 pub fn without(

@@ -165,8 +165,7 @@ impl Export {
 
     /// What is in the folder already must be the beginning of this ledger.
     async fn check_begins(&mut self, size: i64) -> anyhow::Result<()> {
-        let (events, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
-        events.finish()?;
+        let (last, torn) = lines::tail(&self.dir.join(EVENTS))?;
         let after = number_in(last.as_deref(), "position")?;
         ensure!(
             after <= self.gaps.position_at(size),
@@ -174,13 +173,17 @@ impl Export {
              database has gone back in time, or this is the folder of another ledger",
             self.dir.display()
         );
-        let Some(last) = last else { return Ok(()) };
-        let recorded = query_scalar!("select line from event where position = $1", after)
+        // What was torn in the first line is the beginning of it.
+        let position = after.max(1);
+        let recorded = query_scalar!("select line from event where position = $1", position)
             .fetch_optional(&mut self.owner)
             .await?;
         ensure!(
-            recorded.as_deref() == Some(last.as_str()),
-            "event {after} in {} is another one than in the ledger: one of the two was rewritten, \
+            recorded.is_some_and(|line| match &last {
+                Some(last) => line == *last,
+                None => line.as_bytes().starts_with(&torn),
+            }),
+            "event {position} in {} is another one than in the ledger: one of the two was rewritten, \
              or this is the folder of another ledger",
             self.dir.display()
         );

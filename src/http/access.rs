@@ -113,8 +113,8 @@ pub async fn access(
     let limit = number("limit", which.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
     let found = ask(WAIT_MAX, async {
         // Only a node of the database's own version knows what it has there.
-        app.reader.position().await?;
-        Ok::<_, Fault>(reads(app.reader.sessions(), after, limit).await?)
+        app.auditor.position().await?;
+        Ok::<_, Fault>(reads(app.auditor.sessions(), after, limit).await?)
     });
     Ok(paged(&found.await?, limit))
 }

@@ -140,6 +140,7 @@ impl From<NotErased> for Problem {
             NotErased::NotObserved => not_observed(),
             NotErased::AlreadyErased => erased(),
             NotErased::InTheWay(work) => in_the_way(&work),
+            NotErased::Changed => in_the_way("another observation of this customer"),
             NotErased::Fault(Fault::OtherVersion(_)) => other_version(),
             NotErased::Fault(fault) => {
                 tracing::warn!("nothing was erased, or nobody knows: {fault}");

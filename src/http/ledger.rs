@@ -83,9 +83,9 @@ struct LastCheckpoint {
     ),
 )]
 pub async fn ledger(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let summary = ask(WAIT_MAX, seal::summary(app.reader.sessions())).await?;
+    let summary = ask(WAIT_MAX, seal::summary(app.auditor.sessions())).await?;
     // Of a position, they never change.
-    let gaps = ask(WAIT_MAX, seal::gaps(app.reader.sessions())).await?;
+    let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
     Ok(json(&told(summary, &gaps, app.status.sealing())))
 }
 
@@ -152,12 +152,12 @@ pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse
 )]
 pub async fn key(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
     let keys = app.status.verifier_keys().ok_or_else(no_key)?;
-    let gaps = ask(WAIT_MAX, seal::gaps(app.reader.sessions())).await?;
+    let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
     Ok(([(CONTENT_TYPE, TEXT)], keys.of(&gaps).text().to_owned()))
 }
 
 pub async fn last_checkpoint(app: &App) -> Result<StoredCheckpoint, Problem> {
-    let checkpoint = ask(WAIT_MAX, seal::checkpoint(app.reader.sessions())).await?;
+    let checkpoint = ask(WAIT_MAX, seal::checkpoint(app.auditor.sessions())).await?;
     checkpoint.ok_or_else(not_sealed)
 }
 

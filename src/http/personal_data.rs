@@ -112,7 +112,7 @@ pub async fn personal_data(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
-    let found = ask(WAIT_MAX, held(app.reader.sessions(), id.into())).await?;
+    let found = ask(WAIT_MAX, held(app.auditor.sessions(), id.into())).await?;
     match found {
         Some(held) if held.is_erased() => Err(erased()),
         Some(held) => {

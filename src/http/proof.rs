@@ -96,7 +96,7 @@ pub async fn inclusion(
     let Query(which) = which.map_err(|_| not_an_event())?;
     let last = last_checkpoint(&app).await?;
     let size = number("size", which.size.as_deref(), Some(last.size), 1..=last.size)?;
-    let gaps = ask(WAIT_MAX, seal::gaps(app.reader.sessions())).await?;
+    let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
     let last_position = gaps.position_at(size);
     let position = number("position", which.position.as_deref(), None, 1..=last_position)?;
     let leaf_index = gaps.size_at(position) - 1;
@@ -148,7 +148,7 @@ async fn prove(
     question: Question,
 ) -> Result<Vec<String>, Problem> {
     let proven = ask(WAIT_MAX, async {
-        match seal::prove(app.reader.sessions(), last, question).await {
+        match seal::prove(app.auditor.sessions(), last, question).await {
             Ok(hashes) => Ok(Some(hashes)),
             Err(NoProof::TilesDiffer(_)) => Ok(None),
             Err(NoProof::Fault(fault)) => Err::<_, Fault>(fault),

@@ -23,6 +23,8 @@ use tokio::time::{sleep, timeout};
 const LAST_ANSWERS_WAIT_MAX: Duration = Duration::from_secs(35);
 /// For a client to shake hands.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// In bytes. Hyper's own is six times that, for each connection.
+const HEAD_LEN_MAX: usize = 64 * 1024;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` is ready; then accepts nothing more and returns when the requests
@@ -116,6 +118,7 @@ impl Client {
         });
         let connection = http1::Builder::new()
             .header_read_timeout(None)
+            .max_buf_size(HEAD_LEN_MAX)
             .serve_connection(Connection::new(stream, patience.clone()), service);
         // However it ends, there is nobody left to tell.
         // The sender says nothing: that it is gone says that the service stops.

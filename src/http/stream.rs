@@ -20,6 +20,8 @@ use tokio_stream::wrappers::ReceiverStream;
 const TAKE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Proxies drop what is silent for a minute, many after half of that.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+/// In bytes.
+const PIECE_LEN_MAX: usize = 64 * 1024;
 /// In bytes of an event, on average. Too small a guess costs a copy.
 const EVENT_LEN: usize = 400;
 /// Milliseconds until a browser asks again where the connection broke.
@@ -66,7 +68,7 @@ async fn send_lines(
             write_entry(&mut text, row)?;
             text.push(b'\n');
         }
-        send(&chunks, Some(text.into())).await?;
+        send_text(&chunks, text).await?;
     }
     send(&chunks, None).await
 }
@@ -79,7 +81,7 @@ async fn send_live(mut feed: Feed, chunks: mpsc::Sender<Chunk>) -> Result<(), Br
             // The position lets a client that wants few events go on from here.
             Err(_) => format!(": heartbeat\nid: {}\n\n", feed.position()).into_bytes(),
         };
-        send(&chunks, Some(text.into())).await?;
+        send_text(&chunks, text).await?;
     }
 }
 
@@ -97,6 +99,16 @@ fn server_sent(rows: &[EventRow]) -> Result<Vec<u8>, BrokenOff> {
 fn write_entry(text: &mut Vec<u8>, row: &EventRow) -> Result<(), BrokenOff> {
     let entry = entry(row).map_err(|_| BrokenOff::Corrupt)?;
     serde_json::to_writer(text, &entry).expect("an event is plain data");
+    Ok(())
+}
+
+/// Sends a text in pieces, so that a slow client takes one now and then.
+async fn send_text(chunks: &mpsc::Sender<Chunk>, text: Vec<u8>) -> Result<(), BrokenOff> {
+    let mut text = Bytes::from(text);
+    while !text.is_empty() {
+        let piece = text.split_to(text.len().min(PIECE_LEN_MAX));
+        send(chunks, Some(piece)).await?;
+    }
     Ok(())
 }
 

@@ -5,11 +5,12 @@ use super::open::{ERASER_ROLE, SERVICE_ROLE};
 use anyhow::{Context as _, ensure};
 use percent_encoding::percent_decode_str;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool};
 use std::path::Path;
 use std::time::Duration;
 
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
+const RELEASE_WAIT: Duration = Duration::from_secs(2);
 
 const URL_EXPECTED: &str = "DATABASE_URL is not a Postgres URL; it looks like \
     postgres://user:password@host/database";
@@ -211,6 +212,14 @@ impl Database {
             .after_connect(move |session, _| {
                 let settings = settings.clone();
                 Box::pin(async move { set(session, settings).await })
+            })
+            // Sqlx would ask a server that is gone, and wait for as long as the kernel tries: with
+            // the session's place in the pool.
+            .after_release(|session, _| {
+                Box::pin(async move {
+                    let answered = tokio::time::timeout(RELEASE_WAIT, session.ping()).await;
+                    answered.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+                })
             })
             .connect_lazy_with(self.service.clone())
     }

@@ -27,6 +27,7 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     // Two services may start at once on a new database.
     query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
     create_schema(&mut owner, database).await?;
+    check_whole(&mut owner, database).await?;
     schema::migrate(&mut owner).await?;
     write_first_event(&mut owner).await?;
     projection::create_missing(&mut owner).await?;
@@ -69,6 +70,7 @@ pub async fn connect(database: &Database) -> anyhow::Result<PgConnection> {
 async fn check_server(database: &Database) -> anyhow::Result<()> {
     let mut one = database.probe().await.map_err(|error| not_reached(database, error))?;
     check_version(&mut one).await?;
+    check_encoding(&mut one).await?;
     let mut other = database.probe().await.map_err(|error| not_reached(database, error))?;
     check_pooler(&mut one, &mut other).await?;
     one.close().await?;
@@ -120,6 +122,17 @@ async fn check_version(session: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn check_encoding(session: &mut PgConnection) -> anyhow::Result<()> {
+    let asked = sqlx::raw_sql("select current_setting('server_encoding')").fetch_one(session);
+    let encoding: String = asked.await?.try_get(0)?;
+    ensure!(
+        encoding == "UTF8",
+        "the database stores text as {encoding}, which lacks characters that customers have; make one \
+         with: create database … encoding 'UTF8' template template0"
+    );
+    Ok(())
+}
+
 /// Behind a pooler in transaction mode two sessions share a backend, or one session wanders
 /// from backend to backend. More rounds than one, because others use the pool meanwhile, or it
 /// takes its backends in turn.
@@ -161,6 +174,22 @@ pub async fn create_schema(owner: &mut PgConnection, database: &Database) -> any
             format!("cannot create the schema {name}; grant this role create on the database")
         })?;
     }
+    Ok(())
+}
+
+/// A restore gives the tables their privileges back after it has made them. Broken off between the
+/// two, it leaves events that their owner may change.
+async fn check_whole(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
+    let broken_off = query_scalar!(
+        r#"select exists (
+            select from pg_class where oid = to_regclass('event') and relacl is null
+        ) as "is!""#
+    );
+    ensure!(
+        !broken_off.fetch_one(owner).await?,
+        "the restore of this ledger was broken off: drop it, and restore it again: drop schema          \"{}\" cascade",
+        database.ledger().as_str()
+    );
     Ok(())
 }
 

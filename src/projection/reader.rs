@@ -77,11 +77,6 @@ impl Reader {
         Ok(ledger::position(&self.pool).await?)
     }
 
-    /// For questions that other rooms answer.
-    pub fn sessions(&self) -> &PgPool {
-        &self.pool
-    }
-
     pub async fn close(&self) {
         self.pool.close().await;
     }

@@ -1,6 +1,7 @@
 //! Extends the tree by what is new in the ledger, and signs it.
 
 use super::checkpoint::Checkpoint;
+use super::key::VerifierKeys;
 use super::outside::CheckpointDir;
 use super::proof::{Question, TilesDiffer, TreeHead};
 use super::sealer::Seal;
@@ -94,9 +95,10 @@ impl Growing {
                 Some(head.ok_or(Trouble::RowDiffers)?)
             }
         };
-        let outside =
-            self.seal.outside.as_ref().map(|it| it.read(Some(self.seal.key.verifier_keys())));
-        let outside = outside.transpose()?.flatten().map(|it| it.head);
+        let outside = match self.seal.outside.clone() {
+            Some(outside) => read(outside, self.seal.key.verifier_keys().clone()).await?,
+            None => None,
+        };
         if let Some(position) = outside.and_then(|head| self.accepted(head)) {
             return Err(Trouble::NotFinished(position));
         }
@@ -213,6 +215,16 @@ impl Growing {
         self.seen = Some(sealed);
         Ok(())
     }
+}
+
+/// What is kept there. Where nothing can be written, fails before anything is hashed in vain.
+async fn read(outside: CheckpointDir, keys: VerifierKeys) -> Result<Option<TreeHead>, Trouble> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let kept = outside.read(Some(&keys))?;
+        outside.check_writable()?;
+        Ok::<_, Trouble>(kept.map(|it| it.head))
+    });
+    reading.await.expect("reading a file does not panic")
 }
 
 async fn write(outside: CheckpointDir, checkpoint: Checkpoint) -> Result<bool, Trouble> {

@@ -7,6 +7,9 @@ use crate::ledger::LedgerName;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// As long as a checkpoint is, about.
+const NOTE_LEN: usize = 512;
+
 /// A directory that keeps the last checkpoint of a ledger. Whoever puts back an older copy of the
 /// database does not put back this one.
 #[derive(Clone, Debug)]
@@ -43,6 +46,17 @@ impl CheckpointDir {
         note.map(read).transpose().map_err(|error| OutsideError::NotOurs(self.file.clone(), error))
     }
 
+    /// Fails where a checkpoint could not be written now.
+    pub fn check_writable(&self) -> Result<(), OutsideError> {
+        let probe = self.file.with_extension("checkpoint.probe");
+        let write = || {
+            self.make_dir()?;
+            files::replace(&probe, &[b' '; NOTE_LEN], files::PUBLIC)?;
+            std::fs::remove_file(&probe)
+        };
+        write().map_err(|error| OutsideError::Io(self.file.clone(), error))
+    }
+
     /// Gives the file a second name, durably, and returns that. It may have been given before.
     pub fn keep_aside(&self, suffix: &str) -> Result<PathBuf, OutsideError> {
         let aside = self.file.with_extension(format!("checkpoint.{suffix}"));
@@ -67,11 +81,13 @@ impl CheckpointDir {
     /// Writes this checkpoint, whatever is there. Durable when it returns.
     pub fn replace(&self, note: &str) -> Result<(), OutsideError> {
         let replace = || {
-            if let Some(dir) = self.file.parent() {
-                std::fs::create_dir_all(dir)?;
-            }
+            self.make_dir()?;
             files::replace(&self.file, note.as_bytes(), files::PUBLIC)
         };
         replace().map_err(|error| OutsideError::Io(self.file.clone(), error))
+    }
+
+    fn make_dir(&self) -> io::Result<()> {
+        self.file.parent().map_or(Ok(()), std::fs::create_dir_all)
     }
 }

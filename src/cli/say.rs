@@ -1,0 +1,20 @@
+//! What commands print.
+
+use std::fmt::Arguments;
+use std::io::{self, Write as _};
+
+/// Prints a line on stdout. Whoever reads no more, as `head` does, has read enough: the work goes on.
+macro_rules! say {
+    ($($arg:tt)*) => {
+        $crate::cli::say::line(format_args!($($arg)*))?
+    };
+}
+
+pub(crate) use say;
+
+pub fn line(text: Arguments<'_>) -> io::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
