@@ -54,7 +54,7 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
             let contacts = format!("{number}, {number}, {text}, {text}, {text}, {text}");
             let append = format!(
                 "append(1, 0, now(), {events}, {observations}, {contacts}, 1, '', {key}, \
-                 {number}, {number}, {number})"
+                 {number}, {number}, {number}, 1)"
             );
             check(&mut session, &append).await;
         }

@@ -203,6 +203,46 @@ async fn what_depends_on_the_table_is_named_before_the_work_is_done() {
     verify(&ledger.database).await.unwrap();
 }
 
+/// An empty table would begin everybody anew, in events that cannot be taken back.
+#[tokio::test]
+async fn a_table_that_is_missing_is_not_taken_for_an_empty_one() {
+    let (ledger, service) = filled(12, 10, 5).await;
+    let before = service.contact(1).await;
+    let seen = Seen::new(&before.emails[0], "");
+    query("drop table contact").execute(&mut ledger.owner().await).await.unwrap();
+    assert!(!service.try_identify(&seen).await.unwrap().status().is_success());
+    assert!(service.stop().success());
+    let url = ["--database-url", &ledger.url];
+    let said = refuses(command(&["serve", "--listen", "127.0.0.1:0"]).args(url));
+    assert_eq!(said, "error: the contact table is missing; run identity-ledger rebuild\n");
+    succeeds(command(&["rebuild"]).args(url));
+    verify(&ledger.database).await.unwrap();
+    let service = Service::start(&ledger.url);
+    assert_eq!(service.identify(&seen).await, before);
+    verify(&ledger.database).await.unwrap();
+}
+
+/// It was wrong, and a service had answered from it.
+#[tokio::test]
+async fn a_table_that_was_mended_is_what_services_decide_from() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    let whole = service.identify(&Seen::new("b@x.org", "1")).await;
+    assert!(service.stop().success());
+    query("update contact set linked_id = null where id = 2")
+        .execute(&mut ledger.owner().await)
+        .await
+        .unwrap();
+    let service = Service::start(&ledger.url);
+    let seen = Seen::new("b@x.org", "");
+    assert_eq!(service.identify(&seen).await.primary_contact_id, 2);
+    rebuild(&ledger.database).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(service.identify(&seen).await, whole);
+    }
+}
+
 #[tokio::test]
 async fn one_rebuild_runs_at_a_time() {
     let (ledger, _service) = filled(9, 10, 5).await;

@@ -23,6 +23,7 @@ member as (
     join contact as c on c.linked_id = p.primary_id
 )
 select h.position, h.observation_id, h.recorded_at, h.rules_digest,
+    'contact'::regclass::oid::bigint as contact_table,
     h.schema_version as "schema_version: ThisVersion", clock_timestamp() as now,
     null::bigint as id, null::bigint as linked_id, null::timestamptz as created_at,
     null::timestamptz as updated_at, null::timestamptz as deleted_at,
@@ -30,7 +31,7 @@ select h.position, h.observation_id, h.recorded_at, h.rules_digest,
     null::text as phone_key, null::text as unlinked_email, null::text as unlinked_phone
 from head as h
 union all
-select null, null, null, null, null, null,
+select null, null, null, null, null, null, null,
     m.id, m.linked_id, m.created_at, m.updated_at, m.deleted_at,
     m.email, m.phone_number, m.email_key, m.phone_key,
     m.unlinked_email, m.unlinked_phone

@@ -7,18 +7,26 @@ begin
 end
 $$;
 -- Earlier versions gave all columns.
-revoke update on head, contact, idempotency from identity_ledger;
+revoke update on head, idempotency from identity_ledger;
 grant select, insert on event, observation to identity_ledger;
 grant select on rules to identity_ledger;
 grant select, update (position, observation_id, recorded_at) on head to identity_ledger;
 grant select, insert, delete on idempotency to identity_ledger;
-grant select, insert, update (linked_id, updated_at) on contact to identity_ledger;
 grant select, insert, update on tile to identity_ledger;
 grant select, insert on checkpoint to identity_ledger;
 grant select, insert on access to identity_ledger;
 -- What erasing may do, on top of appending its event: take away what is personal.
 grant select, insert on event to identity_ledger_eraser;
 grant select, update (email, phone_number, salt) on observation to identity_ledger_eraser;
-grant select, update on contact to identity_ledger_eraser;
 grant select, delete on idempotency to identity_ledger_eraser;
 grant select, update (position, recorded_at) on head to identity_ledger_eraser;
+-- Where it is missing, until it is rebuilt, there is nobody to grant it to.
+do $$
+begin
+    if to_regclass('contact') is not null then
+        revoke update on contact from identity_ledger;
+        grant select, insert, update (linked_id, updated_at) on contact to identity_ledger;
+        grant select, update on contact to identity_ledger_eraser;
+    end if;
+end
+$$;

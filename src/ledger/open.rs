@@ -30,7 +30,7 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     check_whole(&mut owner, database).await?;
     schema::migrate(&mut owner).await?;
     write_first_event(&mut owner).await?;
-    projection::create_missing(&mut owner).await?;
+    projection::create_first(&mut owner).await?;
     if database.has_service_role() {
         create_role(&mut owner, SERVICE_ROLE).await?;
         create_role(&mut owner, ERASER_ROLE).await?;

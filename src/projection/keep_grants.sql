@@ -13,7 +13,7 @@ begin
         from (
             select acl.privilege_type as privilege, acl.grantee, acl.is_grantable
             from pg_class, aclexplode(relacl) as acl
-            where oid = 'contact'::regclass and acl.grantee <> relowner
+            where oid = to_regclass('contact') and acl.grantee <> relowner
             union all
             select format('%s (%I)', acl.privilege_type, a.attname), acl.grantee,
                 acl.is_grantable
@@ -21,7 +21,7 @@ begin
             join pg_attribute as n
             on n.attrelid = 'contact_next'::regclass and n.attname = a.attname,
             aclexplode(a.attacl) as acl
-            where a.attrelid = 'contact'::regclass
+            where a.attrelid = to_regclass('contact')
         ) as granted
     loop
         execute given;

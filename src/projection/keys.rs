@@ -8,6 +8,7 @@ pub struct KeysPage {
     /// The head before it was read: what was committed up to there is here.
     pub position: Position,
     pub rules_digest: RulesDigest,
+    pub contact_table: i64,
     rows: CopiedRows,
 }
 
@@ -24,13 +25,20 @@ pub async fn keys_after(
     after: ContactId,
     limit: i64,
 ) -> Result<KeysPage, sqlx::Error> {
-    let head = query!("select position, rules_digest from head").fetch_one(&mut *session).await?;
+    let head = query!(
+        r#"
+        select position, rules_digest, 'contact'::regclass::oid::bigint as "contact_table!"
+        from head
+        "#
+    );
+    let head = head.fetch_one(&mut *session).await?;
     let contacts = format!(
         "select id, email_key, phone_key from contact where id > {after} order by id limit {limit}"
     );
     Ok(KeysPage {
         position: Position::new(head.position),
         rules_digest: RulesDigest::recorded(head.rules_digest),
+        contact_table: head.contact_table,
         rows: copy_out(session, &contacts).await?,
     })
 }

@@ -14,6 +14,8 @@ pub struct Head {
     pub observation_id: ObservationId,
     pub recorded_at: Timestamp,
     pub rules_digest: RulesDigest,
+    /// Postgres' number of the contact table: a rebuild puts another one in its place.
+    pub contact_table: i64,
 }
 
 /// Committed state, read by one statement: all of it holds at the head's position.
@@ -31,6 +33,7 @@ struct Row {
     observation_id: Option<i64>,
     recorded_at: Option<Timestamp>,
     rules_digest: Option<String>,
+    contact_table: Option<i64>,
     now: Option<Timestamp>,
     #[expect(dead_code, reason = "that it could be decoded is all that it says")]
     schema_version: Option<ThisVersion>,
@@ -85,6 +88,7 @@ fn head(row: &Row) -> Option<(Head, Timestamp)> {
         observation_id: ObservationId::new(row.observation_id?),
         recorded_at: row.recorded_at?,
         rules_digest: RulesDigest::recorded(row.rules_digest.clone()?),
+        contact_table: row.contact_table?,
     };
     Some((head, row.now?))
 }

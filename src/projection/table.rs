@@ -7,11 +7,11 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 const TABLE: &str = include_str!("../../projections/contact/table.sql");
 const INDEXES: &str = include_str!("../../projections/contact/indexes.sql");
 
-/// Makes an empty contact table where there is none. Right for a new ledger only; one that
-/// has events and no table needs a rebuild.
-pub async fn create_missing(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let exists = query_scalar!(r#"select to_regclass('contact') is not null as "exists!""#);
-    if exists.fetch_one(&mut *owner).await? {
+/// Makes the contact table of a ledger that has observed nothing yet. Of any other one an empty table
+/// would be wrong: where that has none, a rebuild makes it.
+pub async fn create_first(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let is_new = query_scalar!(r#"select observation_id = 0 as "is!" from head"#);
+    if exists(owner).await? || !is_new.fetch_one(&mut *owner).await? {
         return Ok(());
     }
     let mut tx = owner.begin().await?;
@@ -21,7 +21,12 @@ pub async fn create_missing(owner: &mut PgConnection) -> Result<(), sqlx::Error>
     tx.commit().await
 }
 
-/// Fails where the contact table was made by a version that defined it otherwise.
+pub async fn exists(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let exists = query_scalar!(r#"select to_regclass('contact') is not null as "exists!""#);
+    exists.fetch_one(owner).await
+}
+
+/// Fails where the contact table is missing, or was made by a version that defined it otherwise.
 pub async fn check_definition(owner: &mut PgConnection) -> anyhow::Result<()> {
     let signature = query_scalar!(
         r#"select obj_description(to_regclass('contact'), 'pg_class') as "signature""#
@@ -29,7 +34,8 @@ pub async fn check_definition(owner: &mut PgConnection) -> anyhow::Result<()> {
     let found = signature.fetch_one(owner).await?;
     ensure!(
         found.as_deref() == Some(&definition()),
-        "the contact table was made by another version; run identity-ledger rebuild"
+        "the contact table {}; run identity-ledger rebuild",
+        if found.is_some() { "was made by another version" } else { "is missing" }
     );
     Ok(())
 }
@@ -124,7 +130,7 @@ pub async fn swap_in_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(include_str!("keep_grants.sql")).execute(&mut *owner).await?;
     sqlx::raw_sql(
         "
-        drop table contact;
+        drop table if exists contact;
         alter table contact_next reset (autovacuum_enabled);
         alter table contact_next rename to contact;
         alter table contact rename constraint contact_next_pkey to contact_pkey;

@@ -9,8 +9,21 @@ use std::time::Duration;
 const GAP_LEN_MAX: i64 = 500;
 pub const ATTEMPTS: usize = 100;
 pub const PAUSE: Duration = Duration::from_millis(100);
-pub const GIVEN_UP: &str = "the contact table is being read without a pause, so nothing was \
-    changed; end the long query and try again";
+pub const GIVEN_UP: &str = "the contact table is being read or vacuumed without a pause, so \
+    nothing was changed; end the long query and try again";
+
+/// Postgres ends an autovacuum for whoever has waited a second, and this lock keeps the next one out. It
+/// is in the way of no reader and no append. Then looks whether a reader is in the way, before anything
+/// is written that would be in vain.
+const LOCK_CONTACT: &str = "
+    set local lock_timeout = '3s';
+    lock table contact in share update exclusive mode;
+    set local lock_timeout = '300ms';
+    savepoint readers;
+    lock table contact in access exclusive mode;
+    rollback to readers;
+    lock table contact in exclusive mode;
+";
 
 /// Catches up with what is written meanwhile: until little is missing, or until it does not become
 /// less.
@@ -38,13 +51,12 @@ pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::raw_sql("begin; select pg_advisory_xact_lock(hashtext('identity-ledger'))")
         .execute(&mut *owner)
         .await?;
-    // Looks whether a reader is in the way before anything is written that would be in vain.
+    // A table that is missing is in nobody's way.
+    if projection::exists(owner).await? && !got_lock(owner, LOCK_CONTACT).await? {
+        return Ok(false);
+    }
     let lock = "
         set local lock_timeout = '300ms';
-        savepoint readers;
-        lock table contact in access exclusive mode;
-        rollback to readers;
-        lock table contact in exclusive mode;
         -- A vacuum that somebody runs on it would be in the way later, when it is dear.
         lock table contact_next in access exclusive mode;
         select position from head for update;
@@ -61,7 +73,7 @@ pub async fn commit(owner: &mut PgConnection, database: &Database) -> Result<boo
         set local lock_timeout = '300ms';
         lock table contact in access exclusive mode;
     ";
-    if !got_lock(owner, lock).await? {
+    if projection::exists(owner).await? && !got_lock(owner, lock).await? {
         return Ok(false);
     }
     projection::swap_in_next(owner).await?;

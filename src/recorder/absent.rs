@@ -8,7 +8,7 @@
 
 use super::decide::Batch;
 use super::steps::Shared;
-use crate::identity::{ContactId, Key, ObservationId, Position, RulesDigest};
+use crate::identity::{ContactId, Key, Position, RulesDigest};
 use crate::ledger::{Fault, in_time};
 use crate::projection::{self, Head, held};
 use fastbloom::AtomicBloomFilter;
@@ -51,6 +51,7 @@ struct Books {
 pub struct KeyFilter {
     bits: AtomicBloomFilter<RandomState>,
     rules_digest: RulesDigest,
+    contact_table: i64,
     len: AtomicUsize,
     len_max: usize,
     /// The last contact that was read from the table.
@@ -80,10 +81,11 @@ impl AbsentKeys {
     pub fn appended(&self, batch: &Batch) {
         let before = &batch.before;
         let mut all = self.books();
-        let len_before = all.as_ref().map_or(0, |books| books.filter.len_max);
         let books = all.get_or_insert_with(|| Books::new(before, 0));
-        if books.filter.rules_digest != before.rules_digest || books.filter.is_full() {
-            *books = Books::new(before, len_before);
+        if !books.filter.is_of(before) {
+            *books = Books::new(before, 0);
+        } else if books.filter.is_full() {
+            *books = Books::new(before, 2 * books.filter.len_max);
         } else if books.own_to != before.position {
             books.own_since = before.position;
         }
@@ -116,8 +118,8 @@ impl AbsentKeys {
 }
 
 impl Books {
-    fn new(head: &Head, former_len: usize) -> Self {
-        let filter = KeyFilter::new(head.rules_digest.clone(), head.observation_id, former_len);
+    fn new(head: &Head, len_min: usize) -> Self {
+        let filter = KeyFilter::new(head, len_min);
         Self { filter: Arc::new(filter), own_since: head.position, own_to: head.position }
     }
 
@@ -127,20 +129,25 @@ impl Books {
 }
 
 impl KeyFilter {
-    fn new(rules_digest: RulesDigest, observed: ObservationId, former_len: usize) -> Self {
-        let expected = (observed.get() as f64 * KEYS_AN_OBSERVATION) as usize;
-        let len_max = expected.max(2 * former_len).max(FILTER_LEN_MIN);
+    fn new(head: &Head, len_min: usize) -> Self {
+        let expected = (head.observation_id.get() as f64 * KEYS_AN_OBSERVATION) as usize;
+        let len_max = expected.max(len_min).max(FILTER_LEN_MIN);
         let bits = AtomicBloomFilter::with_false_pos(FALSE_POSITIVE)
             .hasher(RandomState::default())
             .expected_items(len_max);
         Self {
             bits,
-            rules_digest,
+            rules_digest: head.rules_digest.clone(),
+            contact_table: head.contact_table,
             len: AtomicUsize::new(0),
             len_max,
             read_to: AtomicI64::new(0),
             filled_to: AtomicI64::new(0),
         }
+    }
+
+    fn is_of(&self, head: &Head) -> bool {
+        self.rules_digest == head.rules_digest && self.contact_table == head.contact_table
     }
 
     pub fn may_have_email(&self, key: &Key) -> bool {
@@ -170,8 +177,8 @@ impl KeyFilter {
 /// How the filling of a filter ends.
 enum Filled {
     Whole,
-    /// It is of no more use.
-    OtherRules,
+    /// By other rules, or in another table: the filter is of no more use.
+    Otherwise,
 }
 
 /// Reads the keys that were there before, and those that others append, for ever.
@@ -183,7 +190,7 @@ pub async fn fill(shared: Arc<Shared>) {
             match fill_one(&shared, &filter).await {
                 Ok(Filled::Whole) => {}
                 // The next append makes another one, and says so.
-                Ok(Filled::OtherRules) => break,
+                Ok(Filled::Otherwise) => break,
                 Err(fault) => {
                     tracing::debug!("not all keys in the contact table are known: {fault}")
                 }
@@ -215,8 +222,8 @@ async fn fill_page(
 ) -> Result<Option<Filled>, Fault> {
     let read_to = ContactId::new(filter.read_to.load(Ordering::Relaxed));
     let page = in_time(projection::keys_after(session, read_to, PAGE_LEN)).await?;
-    if page.rules_digest != filter.rules_digest {
-        return Ok(Some(Filled::OtherRules));
+    if page.rules_digest != filter.rules_digest || page.contact_table != filter.contact_table {
+        return Ok(Some(Filled::Otherwise));
     }
     let mut len = 0;
     for contact in page.contacts() {

@@ -8,7 +8,7 @@ use crate::projection::{held, unlinked};
 use sqlx::{PgExecutor, query_file_scalar};
 
 /// Appends a closed batch, unless the head has moved since it was decided, or the rules or the
-/// tables have changed: then nothing is written, and `false` comes back. Sending a batch twice
+/// tables are others: then nothing is written, and `false` comes back. Sending a batch twice
 /// appends it once.
 pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool, sqlx::Error> {
     let position = match One::of(batch) {
@@ -34,7 +34,7 @@ impl<'a> One<'a> {
         let [request] = &batch.requests[..] else { return None };
         let (first, then) = batch.events.split_first()?;
         let is_link = then.iter().all(|event| matches!(event.fact, Fact::ContactLinked(_)));
-        let is_plain = request.retry_key.is_none() && batch.demoted.is_empty() && is_link;
+        let is_plain = request.retry_key.is_none() && is_link;
         is_plain.then_some(Self {
             request,
             observation: batch.observations.first()?,
@@ -72,6 +72,7 @@ async fn append_one(
         unlinked(phone_key),
         schema_version(),
         batch.before.rules_digest.as_str(),
+        batch.before.contact_table,
     )
     .fetch_optional(executor)
     .await
@@ -145,6 +146,7 @@ async fn append_all(
         &retried,
         &demoted,
         &demoted_to,
+        batch.before.contact_table,
     )
     .fetch_optional(executor)
     .await

@@ -1,5 +1,5 @@
--- Appends a batch, if the head still stands where the batch was decided, by the rules $20, and the
--- tables are of the version $19; else does nothing and returns no row. One statement, so that it
+-- Appends a batch, if the head still stands where the batch was decided, by the rules $20 and from the
+-- contact table $25, and the tables are of the version $19; else does nothing and returns no row. One statement, so that it
 -- commits in its own round trip and no transaction ever waits for a client.
 -- $13 has the numbers of the observations that introduce a contact, and null for each other one.
 -- Arrays are taken apart in select lists, side by side: in `from`, each would first be put into a store
@@ -12,6 +12,7 @@ with moved_head as (
     where position = $1::bigint
         and schema_version = $19::bigint
         and rules_digest = $20::text
+        and 'contact'::regclass::oid::bigint = $25
     returning position
 ),
 appended as (

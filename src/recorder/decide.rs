@@ -74,6 +74,7 @@ impl Batch {
             observation_id: self.last_observation_id(),
             recorded_at: self.recorded_at,
             rules_digest: self.before.rules_digest.clone(),
+            contact_table: self.before.contact_table,
         }
     }
 

@@ -299,13 +299,18 @@ impl Task {
         Some(Snapshot { head, now, contacts: Vec::new() })
     }
 
-    /// Another node may have written, and the rules may have changed.
+    /// Another node may have written, the rules may have changed, and the table may be another one.
     fn fits(&self, snapshot: &Snapshot) -> bool {
         let position = Some(snapshot.head.position);
         let sent_to = self.known.head.as_ref().map(|head| head.position);
         let is_ours = sent_to.is_none() || sent_to == position || self.known.sent_from == position;
+        let is_same_table = self
+            .known
+            .head
+            .as_ref()
+            .is_none_or(|head| head.contact_table == snapshot.head.contact_table);
         let has_failed = self.landing.as_ref().is_some_and(Landing::has_failed);
-        is_ours && !has_failed && self.shared.has_rules_of(snapshot)
+        is_ours && is_same_table && !has_failed && self.shared.has_rules_of(snapshot)
     }
 
     /// Sends what is decided, if nothing is in flight. Whether there was something to send.
