@@ -5,12 +5,15 @@ use crate::support::{
 };
 use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::sleep;
 
 fn backup(ledger: &TestLedger, dir: &Path) -> Command {
     let mut backup = command(&["backup", "--database-url", &ledger.url]);
@@ -307,4 +310,27 @@ fn the_private_server_is_backed_up_and_restored_into_a_new_one() {
     succeeds(at("restore", "new").arg("one"));
     let said = succeeds(&mut at("verify", "new"));
     assert!(said.contains("verified: 1 events"), "{said}");
+}
+
+/// Another key would be published as the ledger's, and sign nothing.
+#[tokio::test]
+async fn no_key_is_made_for_a_ledger_that_is_sealed_already() {
+    let dir = scratch_dir();
+    let [data, new, one] = ["data", "new", "one"].map(|name| dir.path().join(name));
+    let data_dir = |path: &Path| ["--data-dir".to_owned(), path.display().to_string()];
+    let service = Service::start_with(&data_dir(&data).each_ref().map(String::as_str));
+    service.identify(&Seen::new("a@x.org", "")).await;
+    while !service.get("/ledger/checkpoint").await.status().is_success() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    succeeds(command(&["backup"]).arg(&one).args(data_dir(&data)));
+    assert!(service.stop().success());
+    succeeds(command(&["restore"]).arg(&one).args(data_dir(&new)));
+    let said = refuses(command(&["serve", "--listen", "127.0.0.1:0"]).args(data_dir(&new)));
+    assert!(said.contains("put the key back there, or give --signing-key"), "{said}");
+    fs::copy(data.join("ledger.key"), new.join("ledger.key")).unwrap();
+    let service = Service::start_with(&data_dir(&new).each_ref().map(String::as_str));
+    service.identify(&Seen::new("b@x.org", "")).await;
+    assert_eq!(service.get_json("/ledger").await["refusal"], Value::Null);
+    assert!(service.stop().success());
 }

@@ -92,3 +92,22 @@ async fn a_postgres_killed_under_load_has_lost_nothing_acknowledged() {
     verify(&data_dir);
     assert!(service.stop().success());
 }
+
+#[tokio::test]
+async fn a_postgres_that_has_died_is_started_again() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let service = Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
+    let seen = Seen::new("before@x.org", "");
+    let before = service.identify(&seen).await;
+    let killed = postmaster(&data_dir).unwrap();
+    kill_process(killed, Signal::KILL).unwrap();
+    while !service.get("/health/ready").await.status().is_success() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(service.identify(&seen).await, before);
+    assert_ne!(postmaster(&data_dir), Some(killed));
+    verify(&data_dir);
+    assert!(service.stop().success());
+    assert_eq!(postmaster(&data_dir), None, "the last one stops Postgres");
+}

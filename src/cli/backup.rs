@@ -38,6 +38,9 @@ async fn put_back(database: DatabaseConfig, dir: &Path) -> anyhow::Result<()> {
         manifest.position,
         manifest.made_at.to_rfc3339_opts(SecondsFormat::Secs, true)
     );
+    if let Some(key) = place.private_key().filter(|key| !key.exists()) {
+        eprintln!("before a service starts on it, put its signing key back as {}", key.display());
+    }
     eprintln!("next, check it: identity-ledger verify");
     place.close().await
 }
@@ -51,7 +54,7 @@ async fn accept_loss(
 ) -> anyhow::Result<()> {
     asking::check_somebody_is_here(config.yes, "accept the loss")?;
     let place = Place::open_for_service(database).await?;
-    let found = seal::loss(key_of(&place, config)?).await?;
+    let found = seal::loss(key_of(&place, config).await?).await?;
     // Read first: an export that is of no use must not be found out about half way.
     let erasures = match &config.erasures {
         Some(export) => backup::lost_erasures(&place.database, export, found.left()).await?,
@@ -76,14 +79,14 @@ async fn accept_loss(
         say!("forgotten again: {forgotten} customers");
     }
     let outside = place.checkpoint_dir(&config.seal).context("it was there just now")?;
-    let aside = backup::begin_anew(key_of(&place, config)?, &outside, position).await?;
+    let aside = backup::begin_anew(key_of(&place, config).await?, &outside, position).await?;
     say!("the loss is event {position}; what had been signed is kept in {}", aside.display());
     print_keys(&place, config).await?;
     place.close().await
 }
 
-fn key_of(place: &Place, config: &RestoreConfig) -> anyhow::Result<Seal> {
-    let seal = place.seal(&config.seal)?;
+async fn key_of(place: &Place, config: &RestoreConfig) -> anyhow::Result<Seal> {
+    let seal = place.seal(&config.seal).await?;
     seal.context("there is no key that the ledger goes on to be signed with; give --signing-key")
 }
 
@@ -100,7 +103,7 @@ fn show(loss: &Loss, config: &RestoreConfig) {
 /// Whoever checks the ledger needs the new one.
 async fn print_keys(place: &Place, config: &RestoreConfig) -> anyhow::Result<()> {
     let gaps = ledger::gaps(&mut place.database.owner().await?).await?;
-    let keys = key_of(place, config)?.key.verifier_keys().of(&gaps);
+    let keys = key_of(place, config).await?.key.verifier_keys().of(&gaps);
     say!("from here on its key is {}", keys.text().lines().next().unwrap_or_default());
     Ok(())
 }

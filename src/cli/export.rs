@@ -9,7 +9,7 @@ use crate::seal;
 pub async fn export(database: DatabaseConfig, config: ExportConfig) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
     place.give_way();
-    let seal = place.seal(&config.seal)?;
+    let seal = place.seal(&config.seal).await?;
     let keys = seal.as_ref().map(|seal| seal.key.verifier_keys().clone());
     if let Some(seal) = seal {
         seal::seal_once(seal).await?;

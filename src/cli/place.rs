@@ -4,15 +4,23 @@ use super::config::{DatabaseConfig, SealConfig};
 use crate::ledger::{self, Database};
 use crate::postgres::PrivatePostgres;
 use crate::projection;
-use crate::seal::{CheckpointDir, Seal, SigningKey, key};
+use crate::seal::{self, CheckpointDir, Seal, SigningKey, key};
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, setpriority_process};
 use std::fs::{DirEntry, File};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// As of `nice(1)`: a third of the weight of those who do not give way. Not less, for whoever waits
 /// at the end of an activation waits for it.
 const NICE: i32 = 5;
+
+/// Whether the private server is there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(10);
 
 pub struct Place {
     pub database: Database,
@@ -77,12 +85,19 @@ impl Place {
         projection::check_definition(&mut self.database.owner().await?).await
     }
 
-    /// What sealing works with, none without a key. Makes a key for a private server that has none.
-    pub fn seal(&self, config: &SealConfig) -> anyhow::Result<Option<Seal>> {
+    /// What sealing works with, none without a key. Makes a key for a private server that has none,
+    /// unless the ledger is sealed already: no other key would do.
+    pub async fn seal(&self, config: &SealConfig) -> anyhow::Result<Option<Seal>> {
         if config.signing_key.is_none()
             && let Some((postgres, file)) = self.postgres.as_ref().zip(self.private_key())
             && !file.exists()
         {
+            ensure!(
+                !seal::is_sealed(&mut self.database.owner().await?).await?,
+                "the ledger is sealed already, and {} is missing: put the key back there, or give \
+                 --signing-key",
+                file.display()
+            );
             key::create(&file, &key::default_name(self.database.ledger()))?;
             postgres.give(&file)?;
         }
@@ -121,6 +136,30 @@ impl Place {
             tokio::task::spawn_blocking(lease).await.context("starting Postgres panicked")??;
         let database = Database::private(postgres.socket_dir(), config.ledger);
         Ok(Self { database, postgres: Some(postgres), _service: None })
+    }
+
+    /// Starts the private server again whenever it has died. None where the server is somebody
+    /// else's.
+    pub fn keep_postgres(&self) -> Option<JoinHandle<()>> {
+        let keeper = Arc::new(self.postgres.as_ref()?.keeper());
+        Some(tokio::spawn(async move {
+            loop {
+                sleep(LOOK_EVERY).await;
+                if !keeper.is_gone() {
+                    continue;
+                }
+                tracing::error!("Postgres has died: starting it again");
+                let keeper = keeper.clone();
+                match tokio::task::spawn_blocking(move || keeper.bring_up()).await {
+                    Ok(Ok(())) => tracing::info!("Postgres is there again"),
+                    Ok(Err(error)) => {
+                        tracing::error!("{error:#}");
+                        sleep(PAUSE_AFTER_ERROR).await;
+                    }
+                    Err(_) => return,
+                }
+            }
+        }))
     }
 
     /// Stops the private server, if nobody else uses it.

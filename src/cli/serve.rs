@@ -44,7 +44,7 @@ pub async fn serve(
         }
         place = Place::open_for_service(database) => place?,
     };
-    match place.seal(&config.seal)? {
+    match place.seal(&config.seal).await? {
         Some(seal) => seal::check(seal, config.new_checkpoint_dir).await?,
         // Else nobody would look into the directory, and whoever gave it relies on that.
         None => anyhow::ensure!(
@@ -52,6 +52,7 @@ pub async fn serve(
             "--checkpoint-dir needs the key that its checkpoint is signed with: give --signing-key"
         ),
     }
+    let keeping = place.keep_postgres();
     let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);
     let kept_for = config.retries_kept_for();
@@ -59,7 +60,7 @@ pub async fn serve(
         recorder::start(place.database.clone(), metrics.clone(), kept_for).await?;
     let mut recording = pin!(recording);
     let expiring = tokio::spawn(recorder::expire(place.database.clone(), kept_for));
-    let (sealer, status) = match place.seal(&config.seal)? {
+    let (sealer, status) = match place.seal(&config.seal).await? {
         Some(seal) => {
             let (sealer, status) = seal::start(seal, metrics.clone());
             (Some(sealer), status)
@@ -107,6 +108,9 @@ pub async fn serve(
     let closing = async { tokio::join!(reader.close(), auditor.close()) };
     if timeout(CLOSE_WAIT_MAX, closing).await.is_err() {
         tracing::debug!("some readers' sessions end with the process");
+    }
+    if let Some(keeping) = keeping {
+        keeping.abort();
     }
     place.close().await?;
     tracing::info!("stopped");

@@ -14,6 +14,8 @@ mod user;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
 
@@ -31,6 +33,30 @@ const CANNOT_LOCK: &str = "cannot lock the data directory";
 pub struct PrivatePostgres {
     server: Server,
     users: Option<File>,
+    /// Changed by who holds the gate.
+    has_left: Arc<AtomicBool>,
+}
+
+/// Starts a server again that has died, while the lease lives.
+pub struct Keeper {
+    server: Server,
+    has_left: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    pub fn is_gone(&self) -> bool {
+        self.server.is_gone()
+    }
+
+    /// Blocks until the server takes connections again.
+    pub fn bring_up(&self) -> anyhow::Result<()> {
+        let gate = self.server.user.open_lock(&self.server.data_dir.join(directory::GATE))?;
+        gate.lock().context(CANNOT_LOCK)?;
+        match self.has_left.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => self.server.bring_up(&gate, &[]),
+        }
+    }
 }
 
 impl PrivatePostgres {
@@ -58,7 +84,11 @@ impl PrivatePostgres {
         server.bring_up(&gate, settings)?;
         let users = server.user.open_lock(&server.data_dir.join("users"))?;
         users.lock_shared().context(CANNOT_LOCK)?;
-        Ok(Self { server, users: Some(users) })
+        Ok(Self { server, users: Some(users), has_left: Arc::default() })
+    }
+
+    pub fn keeper(&self) -> Keeper {
+        Keeper { server: self.server.clone(), has_left: self.has_left.clone() }
     }
 
     /// The directory of the unix socket. The port is 5432.
@@ -97,6 +127,7 @@ impl PrivatePostgres {
         let Some(users) = self.users.take() else { return Ok(()) };
         let gate = self.server.user.open_lock(&self.data_dir().join(directory::GATE))?;
         gate.lock().context(CANNOT_LOCK)?;
+        self.has_left.store(true, Ordering::Relaxed);
         // Closing is not enough: a child that another thread is just forking has our files open too.
         users.unlock().context(CANNOT_LOCK)?;
         if try_lock(&users)? { self.server.take_down(&gate) } else { Ok(()) }

@@ -16,6 +16,7 @@ const LOG: &str = "postgres.log";
 const CONFIGURATION: &str = "postgres.conf";
 
 /// One data directory with its server. Its methods are for who holds the gate.
+#[derive(Clone)]
 pub struct Server {
     pub user: ServerUser,
     pub data_dir: PathBuf,
@@ -59,6 +60,11 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Whether nobody takes connections, not even to say that it is too early.
+    pub fn is_gone(&self) -> bool {
+        UnixStream::connect(directory::socket(&self.socket_dir)).is_err()
     }
 
     /// Returns once the server is down. One that has died already is no error.
@@ -118,7 +124,7 @@ impl Server {
     /// any other process.
     fn is_up(&self) -> anyhow::Result<bool> {
         wait_for("Postgres is starting or stopping", || {
-            if UnixStream::connect(directory::socket(&self.socket_dir)).is_err() {
+            if self.is_gone() {
                 return Ok(Some(false));
             }
             let pid_file = fs::read(self.database.join("postmaster.pid")).unwrap_or_default();

@@ -16,6 +16,7 @@ use super::directory::GATE;
 ///
 /// Root does not trust what this user has put into its directories: what root makes here is always
 /// new, never reached through a link, and only then given away.
+#[derive(Clone)]
 pub struct ServerUser {
     pub uid: u32,
     gid: u32,

@@ -61,6 +61,11 @@ pub async fn checkpoints_between(
     .await
 }
 
+/// Whether anything was ever signed.
+pub async fn is_sealed(executor: impl PgExecutor<'_>) -> Result<bool, sqlx::Error> {
+    Ok(last_checkpoint(executor).await?.is_some())
+}
+
 /// Those of these tiles that are there.
 pub async fn tiles(
     executor: impl PgExecutor<'_>,
