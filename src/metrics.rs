@@ -22,7 +22,7 @@ pub struct Metrics {
     batch_len: Histogram,
     /// Requests that wait for the recorder.
     pub queue_len: Gauge,
-    /// Of the last event this service has recorded or seen.
+    /// Of the last event that this service has recorded.
     position: Gauge,
     identity_len_max: Gauge,
     /// 1 while it is known without reading which keys no contact holds.
@@ -130,7 +130,11 @@ impl Metrics {
             Unit::Other("requests".into()),
             self.queue_len.clone(),
         );
-        registry.register("position", "Position of the last event", self.position.clone());
+        registry.register(
+            "position",
+            "Position of the last event that this node has recorded since its start",
+            self.position.clone(),
+        );
         registry.register_with_unit(
             "largest_identity",
             "Contacts of the largest identity that was touched since the start",

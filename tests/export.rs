@@ -5,8 +5,11 @@ use crate::support::{
     succeeds,
 };
 use futures_util::future::join_all;
-use identity_ledger::identity::EXACT_RULES;
+use identity_ledger::identity::{
+    EXACT_RULES, Event, Fact, Position, RulesActivated, RulesDigest, Timestamp,
+};
 use serde_json::Value;
+use sqlx::{query, query_as};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -245,6 +248,55 @@ async fn the_files_of_others_are_left_alone() {
     fs::write(exports.file("events.ndjson"), r#"{"data":{"activatedBy":"ident"#).unwrap();
     succeeds(&mut exports.export(&[]));
     succeeds(&mut exports.verify(&[]));
+}
+
+/// As a binary with an older version of the library did it.
+async fn activate_foreign_rules(ledger: &TestLedger) {
+    ledger.put_foreign_rules_in_force().await;
+    let mut owner = ledger.owner().await;
+    let head = "select position, recorded_at, rules_digest from head";
+    let (position, recorded_at, digest): (i64, Timestamp, String) =
+        query_as(head).fetch_one(&mut owner).await.unwrap();
+    let event = Event {
+        position: Position::new(position + 1),
+        recorded_at,
+        fact: Fact::RulesActivated(RulesActivated {
+            activated_by: "ops".to_owned(),
+            digest: RulesDigest::recorded(digest),
+            name: "default".to_owned(),
+            reason: "a test".to_owned(),
+            version: 1,
+        }),
+    };
+    query("insert into event (position, recorded_at, kind, line) values ($1, $2, $3, $4)")
+        .bind(event.position.get())
+        .bind(recorded_at)
+        .bind(event.fact.kind())
+        .bind(event.line())
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    query("update head set position = position + 1").execute(&mut owner).await.unwrap();
+}
+
+/// Their digest is that of the normaliser, too: not what this binary would make of the document.
+#[tokio::test]
+async fn rules_of_another_normaliser_are_no_difference() {
+    let exports = Exports::new().await;
+    activate_foreign_rules(&exports.ledger).await;
+    assert!(exports.ledger.put_in_force(EXACT_RULES).await.is_some());
+    exports.record(2).await;
+    succeeds(&mut exports.export(&[]));
+    succeeds(&mut exports.verify(&[]));
+    succeeds(&mut exports.export(&["--observations"]));
+    succeeds(&mut exports.verify(&[]));
+    for entry in fs::read_dir(exports.file("rules")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|it| it == "normaliser") {
+            fs::write(path, "another one").unwrap();
+        }
+    }
+    assert!(refuses(&mut exports.verify(&[])).contains("rules"));
 }
 
 /// Erasures of one ledger name numbers that others have in another.

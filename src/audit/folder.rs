@@ -6,7 +6,7 @@ use super::difference::Difference;
 use super::lines::{CheckedLines, Observed};
 use super::numbers::Numbers;
 use super::tree::{StoredPart, TreeCheck, roots};
-use crate::export::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR, whole_lines};
+use crate::export::{CHECKPOINT, EVENTS, NORMALISER, OBSERVATIONS, rules_file, whole_lines};
 use crate::identity::{
     Census, Erasures, Event, Fact, Gaps, Identifiers, ObservationId, Rules, RulesDigest,
 };
@@ -28,6 +28,8 @@ pub struct VerifiedFolder {
     /// that were erased or had met one that was.
     pub observations_len: Option<u64>,
     pub erased_len: usize,
+    /// Observations whose decisions were not made again, for want of the normaliser of their rules.
+    pub not_remade_len: i64,
 }
 
 type Lines = Peekable<Box<dyn Iterator<Item = anyhow::Result<String>>>>;
@@ -87,6 +89,7 @@ pub fn verify_folder(
         events_len: last.size,
         observations_len: has_observations.then_some(folder.numbers.len.cast_unsigned()),
         erased_len: folder.erasures.len(),
+        not_remade_len: folder.decisions.not_remade_len,
     })
 }
 
@@ -182,6 +185,7 @@ impl Folder<'_> {
         if self.observations.is_none() {
             return Ok(());
         }
+        let Some(rules) = rules else { return Ok(self.decisions.activate(event, None)?) };
         let last = self.decisions.last_observation().get();
         let mut census = Census::with_capacity(usize::try_from(last)?);
         let mut lines = whole_lines(&self.dir.join(OBSERVATIONS))?;
@@ -197,14 +201,20 @@ impl Folder<'_> {
         Ok(self.decisions.activate(event, Some((rules, census)))?)
     }
 
-    fn rules(&self, position: i64, digest: &RulesDigest) -> anyhow::Result<Rules> {
-        let file = self.dir.join(RULES_DIR).join(format!("{}.toml", digest.as_str()));
+    /// `None` where they need another normaliser than this binary's.
+    fn rules(&self, position: i64, digest: &RulesDigest) -> anyhow::Result<Option<Rules>> {
+        let file = rules_file(self.dir, digest.as_str());
         let document = read_to_string(&file).unwrap_or_default();
+        let normaliser = read_to_string(file.with_extension(NORMALISER)).unwrap_or_default();
         let found = Rules::parse(&document).ok();
         let of = found.as_ref().map_or("none", |rules| rules.digest().as_str()).to_owned();
-        match found.filter(|rules| rules.digest() == digest) {
-            Some(rules) => Ok(rules),
-            None => Err(Difference::at(position, "rules", digest.as_str(), of).into()),
+        if let Some(rules) = found.filter(|rules| rules.digest() == digest) {
+            return Ok(Some(rules));
+        }
+        let then = Rules::recorded(&document, normaliser.trim_end());
+        match then.is_ok_and(|then| then.digest() == digest) {
+            true => Ok(None),
+            false => Err(Difference::at(position, "rules", digest.as_str(), of).into()),
         }
     }
 }

@@ -64,7 +64,8 @@ pub async fn lost_erasures(
     ensure!(
         here.as_deref() == Some(&line),
         "event {position} in {} is another one than here: it is of another ledger, or something \
-         was recorded here after the database had gone back in time",
+         was recorded here after the database had gone back in time: then drop the ledger, \
+         restore its backup, and do this before anything else",
         export.display()
     );
     Ok(lost)

@@ -122,8 +122,13 @@ fn folder(dir: &Path, key: &Path, since: Option<&Path>) -> anyhow::Result<(Strin
         0 => String::new(),
         len => format!("; {len} were erased"),
     };
+    let not_remade = match verified.not_remade_len {
+        0 => String::new(),
+        len => format!("; {len} not decided again, for want of the normaliser of their rules"),
+    };
     let words = format!(
-        "verified: the {} events are those of the checkpoint signed by {}; {observations}{erased}",
+        "verified: the {} events are those of the checkpoint signed by {}; \
+         {observations}{erased}{not_remade}",
         verified.events_len,
         keys.origin(),
     );
@@ -132,6 +137,7 @@ fn folder(dir: &Path, key: &Path, since: Option<&Path>) -> anyhow::Result<(Strin
         "events": verified.events_len,
         "observations": verified.observations_len,
         "erased": verified.erased_len,
+        "notRemade": verified.not_remade_len,
     });
     Ok((words, facts))
 }

@@ -26,7 +26,14 @@ pub const EVENTS: &str = "events.ndjson";
 pub const OBSERVATIONS: &str = "observations.ndjson";
 pub const CHECKPOINT: &str = "checkpoint";
 pub const KEY: &str = "key";
-pub const RULES_DIR: &str = "rules";
+const RULES_DIR: &str = "rules";
+/// What the file is called, but for this, that says what the keys of some rules were made with.
+pub const NORMALISER: &str = "normaliser";
+
+/// Where the document of some rules is.
+pub fn rules_file(dir: &Path, digest: &str) -> PathBuf {
+    dir.join(RULES_DIR).join(format!("{digest}.toml"))
+}
 
 const PAGE_LEN: i64 = 10_000;
 
@@ -237,10 +244,14 @@ impl Export {
     }
 
     async fn rules(&mut self) -> anyhow::Result<()> {
-        let all = query!("select digest, document from rules order by digest");
+        let all = query!("select digest, document, normaliser from rules order by digest");
         for rules in all.fetch_all(&mut self.owner).await? {
-            let file = self.dir.join(RULES_DIR).join(format!("{}.toml", rules.digest));
+            let file = rules_file(&self.dir, &rules.digest);
             files::replace(&file, rules.document.as_bytes(), files::PUBLIC)?;
+            if !rules.normaliser.is_empty() {
+                let file = file.with_extension(NORMALISER);
+                files::replace(&file, (rules.normaliser + "\n").as_bytes(), files::PUBLIC)?;
+            }
         }
         Ok(())
     }
