@@ -145,18 +145,10 @@ impl Place {
         Some(tokio::spawn(async move {
             loop {
                 sleep(LOOK_EVERY).await;
-                if !keeper.is_gone() {
-                    continue;
-                }
-                tracing::error!("Postgres has died: starting it again");
                 let keeper = keeper.clone();
-                match tokio::task::spawn_blocking(move || keeper.bring_up()).await {
-                    Ok(Ok(())) => tracing::info!("Postgres is there again"),
-                    Ok(Err(error)) => {
-                        tracing::error!("{error:#}");
-                        sleep(PAUSE_AFTER_ERROR).await;
-                    }
-                    Err(_) => return,
+                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || keeper.look()).await {
+                    tracing::error!("{error:#}");
+                    sleep(PAUSE_AFTER_ERROR).await;
                 }
             }
         }))

@@ -13,6 +13,7 @@ use crate::projection::Reader;
 use crate::recorder;
 use crate::seal::{self, Status};
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub async fn serve(
     config: ServeConfig,
     mut signal: Signal,
 ) -> anyhow::Result<()> {
+    raise_file_limit();
     let address = config.address()?;
     let Door { gate, tls } = Door::open(&config, address)?;
     let listener = TcpListener::bind(address).await.with_context(|| {
@@ -115,6 +117,15 @@ pub async fn serve(
     place.close().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Each connection is an open file. Systems give a process few by default, for old programs that could
+/// not count further, and let it ask for more.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!("there are no more open files than {:?}: {error}", limit.current);
+    }
 }
 
 /// Who is let in, and how connections are kept from listeners.

@@ -44,18 +44,21 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    pub fn is_gone(&self) -> bool {
-        self.server.is_gone()
-    }
-
-    /// Blocks until the server takes connections again.
-    pub fn bring_up(&self) -> anyhow::Result<()> {
+    /// Looks whether it has. Blocks until the server takes connections again.
+    pub fn look(&self) -> anyhow::Result<()> {
+        if !self.server.is_gone() {
+            return Ok(());
+        }
         let gate = self.server.user.open_lock(&self.server.data_dir.join(directory::GATE))?;
         gate.lock().context(CANNOT_LOCK)?;
-        match self.has_left.load(Ordering::Relaxed) {
-            true => Ok(()),
-            false => self.server.bring_up(&gate, &[]),
+        // By now it may have been stopped for good, or started by another one.
+        if self.has_left.load(Ordering::Relaxed) || !self.server.is_gone() {
+            return Ok(());
         }
+        tracing::error!("Postgres has died: starting it again");
+        self.server.bring_up(&gate, &[])?;
+        tracing::info!("Postgres is there again");
+        Ok(())
     }
 }
 
