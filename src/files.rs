@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 /// For its owner only.
 pub const PRIVATE: u32 = 0o600;
 pub const PUBLIC: u32 = 0o644;
+/// As long as a checkpoint is, about.
+const PROBE_LEN: usize = 512;
 
 /// Writes a file that must not be there yet. Durable when it returns.
 pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
@@ -49,10 +51,25 @@ fn write_beside(path: &Path, content: &[u8], mode: u32) -> io::Result<PathBuf> {
     let beside = path.with_file_name(name);
     // Of an earlier process with this id, which was killed.
     let _ = fs::remove_file(&beside);
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
+    write_new(&beside, content, mode)?;
     Ok(beside)
+}
+
+/// Fails where nothing could be written beside a file now. Leaves nothing there.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    let probe = path.with_extension(format!("probe.{:016x}", getrandom::u64()?));
+    write_new(&probe, &[b' '; PROBE_LEN], PRIVATE)?;
+    fs::remove_file(probe)
+}
+
+fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // What a full disk has left of it.
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 /// Makes a change of names in the directory of a file durable.

@@ -209,7 +209,7 @@ async fn a_restore_that_was_broken_off_is_not_served() {
         .unwrap();
     let serve = ["serve", "--listen", "127.0.0.1:0", "--database-url", &ledger.url];
     let said = refuses(&mut command(&serve));
-    assert!(said.contains("was broken off") && said.contains("restore it again"), "{said}");
+    assert!(said.contains("was broken off") && said.contains("and restore it again"), "{said}");
 }
 
 /// The data of a table, compressed.

@@ -36,7 +36,7 @@ member as (
     join contact as c on c.linked_id = l.primary_id
 )
 select h.position, h.observation_id, h.recorded_at, h.rules_digest,
-    'contact'::regclass::oid::bigint as contact_table,
+    to_regclass('contact')::oid::bigint as contact_table,
     h.schema_version as "schema_version: ThisVersion", clock_timestamp() as "now!",
     m.id as "id?", m.linked_id, m.created_at as "created_at?", m.updated_at as "updated_at?",
     m.deleted_at,

@@ -23,7 +23,7 @@ member as (
     join contact as c on c.linked_id = p.primary_id
 )
 select h.position, h.observation_id, h.recorded_at, h.rules_digest,
-    'contact'::regclass::oid::bigint as contact_table,
+    to_regclass('contact')::oid::bigint as contact_table,
     h.schema_version as "schema_version: ThisVersion", clock_timestamp() as now,
     null::bigint as id, null::bigint as linked_id, null::timestamptz as created_at,
     null::timestamptz as updated_at, null::timestamptz as deleted_at,

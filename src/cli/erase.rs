@@ -30,7 +30,7 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
     // With --yes nothing was shown.
     let shown = (!config.yes).then_some(&held);
     let erased = erasure::erase(&place.database, id, shown, &config.reason, by).await?;
-    print(&erased, config.output.json)?;
+    let printed = print(&erased, config.output.json);
     let swept = erasure::sweep(&place.database).await.context(
         "it is erased, but the files of Postgres hold remains: vacuum observation and contact",
     )?;
@@ -41,7 +41,8 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
              after its next start"
         );
     }
-    place.close().await
+    place.close().await?;
+    Ok(printed?)
 }
 
 fn show(held: &Held) {

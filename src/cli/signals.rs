@@ -7,8 +7,11 @@ use tokio::signal::unix::{self, SignalKind};
 /// Ends with the first signal, and tells its name.
 pub type Signal = Pin<Box<dyn Future<Output = &'static str> + Send>>;
 
-/// As `signal`, or with the terminal that a command was started from.
+/// As `signal`, or with the terminal that a command was started from, unless `nohup` says otherwise.
 pub fn or_hangup(signal: Signal) -> io::Result<Signal> {
+    if is_hangup_ignored() {
+        return Ok(signal);
+    }
     let mut hangup = unix::signal(SignalKind::hangup())?;
     Ok(Box::pin(async move {
         tokio::select! {
@@ -28,4 +31,12 @@ pub fn listen() -> io::Result<Signal> {
             _ = interrupt.recv() => "Ctrl-C",
         }
     }))
+}
+
+/// Listening would undo it. Known on Linux alone.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }

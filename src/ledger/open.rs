@@ -187,7 +187,9 @@ async fn check_whole(owner: &mut PgConnection, database: &Database) -> anyhow::R
     );
     ensure!(
         !broken_off.fetch_one(owner).await?,
-        "the restore of this ledger was broken off: drop it, and restore it again: drop schema          \"{}\" cascade",
+        "the restore of this ledger was broken off before its owner lost the right to change events: \
+         if nothing was recorded since, drop it (drop schema \"{}\" cascade) and restore it again, else \
+         revoke that right, as the files in migrations/ do",
         database.ledger().as_str()
     );
     Ok(())

@@ -1,7 +1,8 @@
 //! A private Postgres server of our own, for when there is no `DATABASE_URL`.
 //!
-//! Does: finds the installed binaries (those for clients also for other servers), makes a database in the data directory, runs one server there
-//! for however many processes use it, and stops it when the last of them leaves.
+//! Does: finds the installed binaries (those for clients also for other servers), makes a database in
+//! the data directory, runs one server there for however many processes use it, starts it again for a
+//! service where it has died, and stops it when the last of them leaves.
 //! Promises: what it commits is durable; only its user and root can connect; Ctrl-C does not reach
 //! it; after a kill -9 of anything, at any moment, the next lease finds a directory that works.
 //! Never: listens on a network, runs as root, logs a statement or a parameter, deletes data.
@@ -46,13 +47,13 @@ pub struct Keeper {
 impl Keeper {
     /// Looks whether it has. Blocks until the server takes connections again.
     pub fn look(&self) -> anyhow::Result<()> {
-        if !self.server.is_gone() {
+        if !self.server.has_died() {
             return Ok(());
         }
         let gate = self.server.user.open_lock(&self.server.data_dir.join(directory::GATE))?;
         gate.lock().context(CANNOT_LOCK)?;
         // By now it may have been stopped for good, or started by another one.
-        if self.has_left.load(Ordering::Relaxed) || !self.server.is_gone() {
+        if self.has_left.load(Ordering::Relaxed) || !self.server.has_died() {
             return Ok(());
         }
         tracing::error!("Postgres has died: starting it again");

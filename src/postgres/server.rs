@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -62,9 +62,13 @@ impl Server {
         Ok(())
     }
 
-    /// Whether nobody takes connections, not even to say that it is too early.
-    pub fn is_gone(&self) -> bool {
-        UnixStream::connect(directory::socket(&self.socket_dir)).is_err()
+    /// Whether nobody takes connections, though nobody has stopped it, which takes the file away.
+    pub fn has_died(&self) -> bool {
+        use ErrorKind::{ConnectionRefused, NotFound};
+        let connected = UnixStream::connect(directory::socket(&self.socket_dir));
+        let is_gone =
+            connected.is_err_and(|error| matches!(error.kind(), ConnectionRefused | NotFound));
+        is_gone && self.database.join("postmaster.pid").exists()
     }
 
     /// Returns once the server is down. One that has died already is no error.
@@ -124,7 +128,7 @@ impl Server {
     /// any other process.
     fn is_up(&self) -> anyhow::Result<bool> {
         wait_for("Postgres is starting or stopping", || {
-            if self.is_gone() {
+            if UnixStream::connect(directory::socket(&self.socket_dir)).is_err() {
                 return Ok(Some(false));
             }
             let pid_file = fs::read(self.database.join("postmaster.pid")).unwrap_or_default();

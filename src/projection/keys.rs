@@ -27,7 +27,7 @@ pub async fn keys_after(
 ) -> Result<KeysPage, sqlx::Error> {
     let head = query!(
         r#"
-        select position, rules_digest, 'contact'::regclass::oid::bigint as "contact_table!"
+        select position, rules_digest, to_regclass('contact')::oid::bigint as "contact_table!"
         from head
         "#
     );

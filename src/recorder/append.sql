@@ -1,6 +1,8 @@
 -- Appends a batch, if the head still stands where the batch was decided, by the rules $20 and from the
--- contact table $25, and the tables are of the version $19; else does nothing and returns no row. One statement, so that it
--- commits in its own round trip and no transaction ever waits for a client.
+-- contact table $25, and the tables are of the version $19; else does nothing and returns no row. One
+-- statement, so that it commits in its own round trip and no transaction ever waits for a client.
+-- Which table it is must be looked up when it runs, with the table locked: a name that is made a number
+-- when it is parsed may be that of a table which is being replaced.
 -- $13 has the numbers of the observations that introduce a contact, and null for each other one.
 -- Arrays are taken apart in select lists, side by side: in `from`, each would first be put into a store
 -- of its own, which takes Postgres a tenth of its time.
@@ -12,7 +14,7 @@ with moved_head as (
     where position = $1::bigint
         and schema_version = $19::bigint
         and rules_digest = $20::text
-        and 'contact'::regclass::oid::bigint = $25
+        and to_regclass('contact')::oid::bigint = $25
     returning position
 ),
 appended as (

@@ -7,7 +7,7 @@ with moved_head as (
     where position = $1::bigint
         and schema_version = $15::bigint
         and rules_digest = $16::text
-        and 'contact'::regclass::oid::bigint = $17
+        and to_regclass('contact')::oid::bigint = $17
     returning position
 ),
 appended as (

@@ -167,6 +167,11 @@ async fn attempt(
                 batch.answer();
                 return Ok(connection);
             }
+            // Nobody can have moved the head.
+            Ok(false) if is_locked => {
+                *requests = batch.requests;
+                return Err(Fault::Lost("an append was refused under the lock").into());
+            }
             Ok(false) => *requests = batch.requests,
             Err(failure) => {
                 *requests = batch.requests;

@@ -48,7 +48,9 @@ impl Growing {
         mut at: impl FnMut(u64, u64),
     ) -> Result<(), Trouble> {
         // Gone until the end: whatever fails, the next one begins with what is stored.
-        let mut tree = match self.tree.take() {
+        let begun = self.tree.take();
+        let is_new = begun.is_none();
+        let mut tree = match begun {
             Some(tree) => tree,
             None => self.resume(session).await?,
         };
@@ -56,6 +58,9 @@ impl Growing {
         // step signs as fast as it can.
         let head = self.reached(session).await?;
         self.check_length(tree.size(), head)?;
+        if let Some(outside) = self.seal.outside.clone().filter(|_| is_new) {
+            check_writable(outside).await?;
+        }
         while tree.size() < head {
             at(tree.size(), head);
             tree = self.step(session, tree, head).await?;
@@ -217,14 +222,16 @@ impl Growing {
     }
 }
 
-/// What is kept there. Where nothing can be written, fails before anything is hashed in vain.
+/// What is kept there.
 async fn read(outside: CheckpointDir, keys: VerifierKeys) -> Result<Option<TreeHead>, Trouble> {
-    let reading = tokio::task::spawn_blocking(move || {
-        let kept = outside.read(Some(&keys))?;
-        outside.check_writable()?;
-        Ok::<_, Trouble>(kept.map(|it| it.head))
-    });
-    reading.await.expect("reading a file does not panic")
+    let kept = tokio::task::spawn_blocking(move || outside.read(Some(&keys))).await;
+    Ok(kept.expect("reading a file does not panic")?.map(|it| it.head))
+}
+
+/// Before anything is hashed in vain.
+async fn check_writable(outside: CheckpointDir) -> Result<(), Trouble> {
+    let checked = tokio::task::spawn_blocking(move || outside.check_writable()).await;
+    Ok(checked.expect("writing a file does not panic")?)
 }
 
 async fn write(outside: CheckpointDir, checkpoint: Checkpoint) -> Result<bool, Trouble> {

@@ -7,9 +7,6 @@ use crate::ledger::LedgerName;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// As long as a checkpoint is, about.
-const NOTE_LEN: usize = 512;
-
 /// A directory that keeps the last checkpoint of a ledger. Whoever puts back an older copy of the
 /// database does not put back this one.
 #[derive(Clone, Debug)]
@@ -48,13 +45,11 @@ impl CheckpointDir {
 
     /// Fails where a checkpoint could not be written now.
     pub fn check_writable(&self) -> Result<(), OutsideError> {
-        let probe = self.file.with_extension("checkpoint.probe");
-        let write = || {
+        let check = || {
             self.make_dir()?;
-            files::replace(&probe, &[b' '; NOTE_LEN], files::PUBLIC)?;
-            std::fs::remove_file(&probe)
+            files::check_writable(&self.file)
         };
-        write().map_err(|error| OutsideError::Io(self.file.clone(), error))
+        check().map_err(|error| OutsideError::Io(self.file.clone(), error))
     }
 
     /// Gives the file a second name, durably, and returns that. It may have been given before.
