@@ -11,8 +11,7 @@ use crate::rebuild::{self, Activated, Impact, Limits, Order, Remap};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io;
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
 pub async fn run(database: DatabaseConfig, command: RulesCommand) -> anyhow::Result<()> {

@@ -23,6 +23,7 @@ use anyhow::{Context, ensure};
 pub use binaries::find_client;
 pub use directory::Chosen;
 use server::Server;
+use user::ServerUser;
 
 /// The superuser role of every private server. Whoever can open the socket can log in as it.
 pub const SUPERUSER: &str = "postgres";
@@ -50,8 +51,7 @@ impl Keeper {
         if !self.server.has_died() {
             return Ok(());
         }
-        let gate = self.server.user.open_lock(&self.server.data_dir.join(directory::GATE))?;
-        gate.lock().context(CANNOT_LOCK)?;
+        let gate = hold_gate(&self.server.user, &self.server.data_dir)?;
         // By now it may have been stopped for good, or started by another one.
         if self.has_left.load(Ordering::Relaxed) || !self.server.has_died() {
             return Ok(());
@@ -82,8 +82,7 @@ impl PrivatePostgres {
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let (data_dir, user) = directory::prepare(data_dir, chosen)?;
-        let gate = user.open_lock(&data_dir.join(directory::GATE))?;
-        gate.lock().context(CANNOT_LOCK)?;
+        let gate = hold_gate(&user, &data_dir)?;
         let server = Server::of(data_dir, user)?;
         server.bring_up(&gate, settings)?;
         let users = server.user.open_lock(&server.data_dir.join("users"))?;
@@ -129,8 +128,7 @@ impl PrivatePostgres {
 
     fn leave(&mut self) -> anyhow::Result<()> {
         let Some(users) = self.users.take() else { return Ok(()) };
-        let gate = self.server.user.open_lock(&self.data_dir().join(directory::GATE))?;
-        gate.lock().context(CANNOT_LOCK)?;
+        let gate = hold_gate(&self.server.user, self.data_dir())?;
         self.has_left.store(true, Ordering::Relaxed);
         // Closing is not enough: a child that another thread is just forking has our files open too.
         users.unlock().context(CANNOT_LOCK)?;
@@ -144,6 +142,13 @@ impl Drop for PrivatePostgres {
             tracing::warn!("{error:#}");
         }
     }
+}
+
+/// One process at a time starts or stops the server.
+fn hold_gate(user: &ServerUser, data_dir: &Path) -> anyhow::Result<File> {
+    let gate = user.open_lock(&data_dir.join(directory::GATE))?;
+    gate.lock().context(CANNOT_LOCK)?;
+    Ok(gate)
 }
 
 fn try_lock(file: &File) -> anyhow::Result<bool> {

@@ -82,7 +82,7 @@ impl AbsentKeys {
         let before = &batch.before;
         let mut all = self.books();
         let books = all.get_or_insert_with(|| Books::new(before, 0));
-        if !books.filter.is_of(before) {
+        if !books.filter.is_of(&before.rules_digest, before.contact_table) {
             *books = Books::new(before, 0);
         } else if books.filter.is_full() {
             *books = Books::new(before, 2 * books.filter.len_max);
@@ -146,8 +146,8 @@ impl KeyFilter {
         }
     }
 
-    fn is_of(&self, head: &Head) -> bool {
-        self.rules_digest == head.rules_digest && self.contact_table == head.contact_table
+    fn is_of(&self, rules_digest: &RulesDigest, contact_table: i64) -> bool {
+        self.rules_digest == *rules_digest && self.contact_table == contact_table
     }
 
     pub fn may_have_email(&self, key: &Key) -> bool {
@@ -222,7 +222,7 @@ async fn fill_page(
 ) -> Result<Option<Filled>, Fault> {
     let read_to = ContactId::new(filter.read_to.load(Ordering::Relaxed));
     let page = in_time(projection::keys_after(session, read_to, PAGE_LEN)).await?;
-    if page.rules_digest != filter.rules_digest || page.contact_table != filter.contact_table {
+    if !filter.is_of(&page.rules_digest, page.contact_table) {
         return Ok(Some(Filled::Otherwise));
     }
     let mut len = 0;

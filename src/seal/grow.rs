@@ -1,8 +1,7 @@
 //! Extends the tree by what is new in the ledger, and signs it.
 
 use super::checkpoint::Checkpoint;
-use super::key::VerifierKeys;
-use super::outside::CheckpointDir;
+use super::outside::OutsideError;
 use super::proof::{Question, TilesDiffer, TreeHead};
 use super::sealer::Seal;
 use super::store;
@@ -59,7 +58,8 @@ impl Growing {
         let head = self.reached(session).await?;
         self.check_length(tree.size(), head)?;
         if let Some(outside) = self.seal.outside.clone().filter(|_| is_new) {
-            check_writable(outside).await?;
+            // Before anything is hashed in vain.
+            off_runtime(move || outside.check_writable()).await?;
         }
         while tree.size() < head {
             at(tree.size(), head);
@@ -101,9 +101,13 @@ impl Growing {
             }
         };
         let outside = match self.seal.outside.clone() {
-            Some(outside) => read(outside, self.seal.key.verifier_keys().clone()).await?,
+            Some(outside) => {
+                let keys = self.seal.key.verifier_keys().clone();
+                off_runtime(move || outside.read(Some(&keys))).await?
+            }
             None => None,
         };
+        let outside = outside.map(|it| it.head);
         if let Some(position) = outside.and_then(|head| self.accepted(head)) {
             return Err(Trouble::NotFinished(position));
         }
@@ -210,10 +214,11 @@ impl Growing {
     ) -> Result<(), Trouble> {
         let checkpoint = Checkpoint::sign(&self.seal.key, sealed, &self.gaps);
         let other = Fault::Lost("another sealer was at work, or the tables have changed");
-        if let Some(outside) = self.seal.outside.clone()
-            && !write(outside, checkpoint.clone()).await?
-        {
-            return Err(other.into());
+        if let Some(outside) = self.seal.outside.clone() {
+            let checkpoint = checkpoint.clone();
+            if !off_runtime(move || outside.write(&checkpoint)).await? {
+                return Err(other.into());
+            }
         }
         let stored = in_time(store::append(session, from, &checkpoint, tiles)).await?;
         stored.ok_or(other)?;
@@ -222,21 +227,11 @@ impl Growing {
     }
 }
 
-/// What is kept there.
-async fn read(outside: CheckpointDir, keys: VerifierKeys) -> Result<Option<TreeHead>, Trouble> {
-    let kept = tokio::task::spawn_blocking(move || outside.read(Some(&keys))).await;
-    Ok(kept.expect("reading a file does not panic")?.map(|it| it.head))
-}
-
-/// Before anything is hashed in vain.
-async fn check_writable(outside: CheckpointDir) -> Result<(), Trouble> {
-    let checked = tokio::task::spawn_blocking(move || outside.check_writable()).await;
-    Ok(checked.expect("writing a file does not panic")?)
-}
-
-async fn write(outside: CheckpointDir, checkpoint: Checkpoint) -> Result<bool, Trouble> {
-    let written = tokio::task::spawn_blocking(move || outside.write(&checkpoint)).await;
-    Ok(written.expect("writing a file does not panic")?)
+/// Off the runtime: the directory may be one of another machine, which may be gone.
+async fn off_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OutsideError> + Send + 'static,
+) -> Result<T, Trouble> {
+    Ok(tokio::task::spawn_blocking(work).await.expect("no work on a file panics")?)
 }
 
 /// Asks the stored tiles for the root at the size of what was signed.
