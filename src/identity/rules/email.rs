@@ -3,6 +3,7 @@
 use super::blocked::{self, Blocked};
 use super::document::{Case, Domain, EmailRules, ProviderRules, Subaddress};
 use crate::identity::{Email, Key};
+use glob::Pattern;
 use idna::AsciiDenyList;
 use std::borrow::Cow;
 
@@ -73,7 +74,8 @@ impl EmailForm {
                 let domain = self.domain(domain);
                 let is_gmail = self.provider_rules == ProviderRules::Gmail && is_gmail(&domain);
                 let domain = if is_gmail { "gmail.com" } else { &domain };
-                [&self.local_in_case(local), "@", domain].concat()
+                // A full-width asterisk has become one, and stands for itself.
+                [&self.local_in_case(local), "@", &Pattern::escape(domain)].concat()
             }
         }
     }

@@ -146,6 +146,14 @@ fn blocked_emails_never_link_however_they_are_written() {
             ("noreply@xn--mller-kva.example", "!noreply@xn--mller-kva.example"),
         ],
     );
+    // In normal form the full-width asterisks are plain ones.
+    check_emails(
+        "case='insensitive'; domain='idna'; blocked=['no*@\u{ff0a}\u{ff0a}.org']",
+        &[
+            ("noreply@\u{ff0a}\u{ff0a}.org", "!noreply@**.org"),
+            ("noreply@ab.org", "noreply@ab.org"),
+        ],
+    );
 }
 
 #[test]
