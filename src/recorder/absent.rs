@@ -8,7 +8,7 @@
 
 use super::decide::Batch;
 use super::steps::Shared;
-use crate::identity::{ContactId, Key, Position, RulesDigest};
+use crate::identity::{ContactId, Field, Key, Position, RulesDigest};
 use crate::ledger::{Fault, in_time};
 use crate::projection::{self, Head, held};
 use fastbloom::AtomicBloomFilter;
@@ -58,12 +58,6 @@ pub struct KeyFilter {
     read_to: AtomicI64,
     /// The position at which nothing more was there to be read; 0 before.
     filled_to: AtomicI64,
-}
-
-#[derive(Hash)]
-enum Kind {
-    Email,
-    Phone,
 }
 
 impl AbsentKeys {
@@ -151,20 +145,20 @@ impl KeyFilter {
     }
 
     pub fn may_have_email(&self, key: &Key) -> bool {
-        self.bits.contains(&(Kind::Email, key.as_str()))
+        self.bits.contains(&(Field::Email, key.as_str()))
     }
 
     pub fn may_have_phone(&self, key: &Key) -> bool {
-        self.bits.contains(&(Kind::Phone, key.as_str()))
+        self.bits.contains(&(Field::PhoneNumber, key.as_str()))
     }
 
     fn insert(&self, email_key: Option<&str>, phone_key: Option<&str>) {
         let mut len = 0;
         if let Some(key) = email_key {
-            len += usize::from(!self.bits.insert(&(Kind::Email, key)));
+            len += usize::from(!self.bits.insert(&(Field::Email, key)));
         }
         if let Some(key) = phone_key {
-            len += usize::from(!self.bits.insert(&(Kind::Phone, key)));
+            len += usize::from(!self.bits.insert(&(Field::PhoneNumber, key)));
         }
         self.len.fetch_add(len, Ordering::Relaxed);
     }

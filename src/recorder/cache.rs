@@ -3,12 +3,12 @@
 //!
 //! They stand in a ring of segments, in the order of packing. The oldest segment is overwritten.
 
-use crate::identity::{Contact, ContactId, Email, Key, Link, PhoneNumber, Timestamp};
+use crate::identity::{Contact, ContactId, Email, Field, Key, Link, PhoneNumber, Timestamp};
 use foldhash::quality::RandomState;
 use postcard::experimental::serialized_size;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hash};
+use std::hash::BuildHasher as _;
 
 /// Small where tests want to see it wrap.
 const SEGMENT_BITS: u32 = if cfg!(test) { 9 } else { 20 };
@@ -32,12 +32,6 @@ pub struct IdentityCache {
 #[derive(Clone, Copy)]
 struct Place(u32);
 
-#[derive(Clone, Copy, Hash)]
-enum Kind {
-    Email,
-    Phone,
-}
-
 /// An identity as it is packed.
 struct Whole<'a>(&'a [Contact]);
 
@@ -49,7 +43,6 @@ struct Packed<'a> {
     /// The timestamps are in microseconds: since the epoch, and since it was created.
     created_at: i64,
     updated_at: i64,
-    deleted_at: Option<i64>,
     #[serde(borrow)]
     email: Option<&'a str>,
     #[serde(borrow)]
@@ -90,13 +83,13 @@ impl IdentityCache {
 
     /// Of the keys that it can be found by.
     fn hashes(&self, contacts: &[Contact]) -> Vec<u32> {
-        let of = |kind, key: Option<&Key>| {
-            key.filter(|key| key.is_link()).map(|key| self.hash(kind, key))
+        let of = |field, key: Option<&Key>| {
+            key.filter(|key| key.is_link()).map(|key| self.hash(field, key))
         };
         let each = |contact: &Contact| {
             [
-                of(Kind::Email, contact.email_key.as_ref()),
-                of(Kind::Phone, contact.phone_key.as_ref()),
+                of(Field::Email, contact.email_key.as_ref()),
+                of(Field::PhoneNumber, contact.phone_key.as_ref()),
             ]
         };
         contacts.iter().flat_map(each).flatten().collect()
@@ -136,29 +129,29 @@ impl IdentityCache {
 
     /// The identity that holds an email.
     pub fn by_email(&self, key: &Key) -> Option<Vec<Contact>> {
-        self.find(Kind::Email, key, |contact| contact.email_key.as_ref())
+        self.find(Field::Email, key, |contact| contact.email_key.as_ref())
     }
 
     /// The identity that holds a phone number.
     pub fn by_phone(&self, key: &Key) -> Option<Vec<Contact>> {
-        self.find(Kind::Phone, key, |contact| contact.phone_key.as_ref())
+        self.find(Field::PhoneNumber, key, |contact| contact.phone_key.as_ref())
     }
 
     fn find(
         &self,
-        kind: Kind,
+        field: Field,
         key: &Key,
         key_of: impl Fn(&Contact) -> Option<&Key>,
     ) -> Option<Vec<Contact>> {
-        let place = self.places.get(&self.hash(kind, key))?;
+        let place = self.places.get(&self.hash(field, key))?;
         let bytes = self.segments.get(place.segment())?.get(place.offset()..)?;
         let (packed, _) = postcard::take_from_bytes::<Vec<Packed<'_>>>(bytes).ok()?;
         let contacts: Vec<_> = packed.iter().map(Contact::from).collect();
         contacts.iter().any(|contact| key_of(contact) == Some(key)).then_some(contacts)
     }
 
-    fn hash(&self, kind: Kind, key: &Key) -> u32 {
-        self.places.hasher().hash_one((kind, key.as_str())) as u32
+    fn hash(&self, field: Field, key: &Key) -> u32 {
+        self.places.hasher().hash_one((field, key.as_str())) as u32
     }
 }
 
@@ -192,7 +185,6 @@ impl<'a> From<&'a Contact> for Packed<'a> {
             linked_id: contact.linked_id(),
             created_at,
             updated_at: contact.updated_at.timestamp_micros() - created_at,
-            deleted_at: contact.deleted_at.map(|at| at.timestamp_micros() - created_at),
             email,
             phone_number,
             email_key: contact.email_key.as_ref().map(|key| PackedKey::new(key, email)),
@@ -214,7 +206,8 @@ impl From<&Packed<'_>> for Contact {
             link: packed.linked_id.map_or(Link::Primary, |of| Link::Secondary { of }),
             created_at: at(created_at),
             updated_at: at(created_at + packed.updated_at),
-            deleted_at: packed.deleted_at.map(|since| at(created_at + since)),
+            // No key leads to a tombstone.
+            deleted_at: None,
         }
     }
 }
@@ -259,7 +252,6 @@ mod tests {
             phone_key: Some(Key::links("+49301")),
             link: Link::Secondary { of: ContactId::new(1) },
             updated_at: at(1_700_000_000_000_007),
-            deleted_at: Some(at(1_700_000_000_000_009)),
             ..contact(2, "shop@x.org", Key::never_links("shop@x.org"))
         }
     }
@@ -303,7 +295,7 @@ mod tests {
         cache.put(&[contact(1, "a@x.org", Key::links("a@x.org"))]);
         let place = *cache.places.values().next().unwrap();
         let other = Key::links("b@x.org");
-        cache.places.insert(cache.hash(Kind::Email, &other), place);
+        cache.places.insert(cache.hash(Field::Email, &other), place);
         assert_eq!(cache.by_email(&other), None);
     }
 

@@ -6,6 +6,10 @@ use crate::identity::{
 };
 use crate::projection::Head;
 
+/// In contacts that its answers name: of a large identity each answer is long, and kept until all are
+/// sent.
+const ANSWERS_LEN_MAX: usize = 200_000;
+
 /// Requests, decided one after another: right only as long as `before` is the head.
 pub struct Batch {
     pub before: Head,
@@ -23,6 +27,8 @@ pub struct Batch {
     /// Primaries from before the batch that it demotes, and the primary of each when it is closed.
     pub demoted: Vec<(ContactId, ContactId)>,
     answers: Vec<Recorded>,
+    /// In contacts.
+    answers_len: usize,
     introduced: Vec<ContactId>,
     /// A contact of each identity that its requests concern.
     pub touched: Vec<ContactId>,
@@ -47,6 +53,7 @@ impl Batch {
             contacts: Vec::new(),
             demoted: Vec::new(),
             answers: Vec::new(),
+            answers_len: 0,
             introduced: Vec::new(),
             touched: Vec::new(),
             identity_len_max: 0,
@@ -56,6 +63,11 @@ impl Batch {
 
     pub fn len(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Whether the next requests are better decided in another one.
+    pub fn is_full(&self) -> bool {
+        self.answers_len >= ANSWERS_LEN_MAX
     }
 
     /// The position of its last event.
@@ -104,7 +116,9 @@ impl Batch {
         self.unlinked_len += usize::from(decision.links_nothing());
         let primary_id = decision.primary_id;
         let identity = known.identity_of(primary_id);
-        self.identity_len_max = self.identity_len_max.max(identity.contacts().len());
+        let identity_len = identity.contacts().len();
+        self.identity_len_max = self.identity_len_max.max(identity_len);
+        self.answers_len += identity_len;
         self.answers.push(Recorded { answer: identity.answer(), position: self.last_position() });
         self.touched.push(primary_id);
         self.observations.push(observation);

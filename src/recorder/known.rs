@@ -9,9 +9,10 @@ use std::collections::{HashSet, VecDeque};
 
 /// In contacts. An identity of that size is not packed, since that takes long.
 const LARGE_IDENTITY_LEN_MIN: usize = 512;
-/// In contacts of large identities. Beyond that, those that became known first are read again.
+/// In contacts of large identities. Beyond that, those that became known first are read again, but for
+/// the last one: it would be read for each batch.
 const LARGE_LEN_MAX: usize = 80_000;
-/// In contacts. Beyond that, nothing is decided until what is in flight has landed and can be let go.
+/// In contacts, but for those of large identities. Beyond that, nothing is decided until what is in flight has landed and can be let go.
 const KNOWN_LEN_MAX: usize = 100_000;
 
 /// Identities as they are after the last request that was decided, appended or not.
@@ -93,7 +94,7 @@ impl Known {
     fn release_large(&mut self, needed: &HashSet<ContactId>) {
         let mut len = self.large_len();
         for _ in 0..self.large.len() {
-            if len <= LARGE_LEN_MAX {
+            if len <= LARGE_LEN_MAX || self.large.len() == 1 {
                 break;
             }
             let Some(primary) = self.large.pop_front() else { break };
@@ -116,7 +117,7 @@ impl Known {
     }
 
     pub fn is_full(&self) -> bool {
-        self.identities.len() > KNOWN_LEN_MAX
+        self.identities.len() - self.large_len() > KNOWN_LEN_MAX
     }
 }
 

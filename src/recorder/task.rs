@@ -98,7 +98,7 @@ struct Task {
     others_wrote_at: Option<Instant>,
     /// Decided on top of the batch in flight, to be sent when that has landed.
     next: Option<Batch>,
-    /// Retries of what is in one of the two.
+    /// Retries of what is in one of the two, and what the next one had no room for.
     held_back: Vec<Request>,
     /// When a retry came last, or an append was refused for a key that was there.
     retried_at: Option<Instant>,
@@ -174,11 +174,13 @@ impl Task {
     /// trip, and were fewer enough, batches would grow ever smaller.
     fn should_decide(&self, waiting_len: usize) -> bool {
         let next_len = self.next.as_ref().map_or(0, Batch::len);
+        let is_full = self.next.as_ref().is_some_and(Batch::is_full);
         match &self.flight {
             None => (waiting_len > 0 || !self.held_back.is_empty()) && next_len == 0,
             Some(flight) => {
                 waiting_len >= flight.batch_len
                     && next_len + waiting_len <= BATCH_LEN_MAX
+                    && !is_full
                     && !self.known.is_full()
             }
         }
@@ -233,7 +235,10 @@ impl Task {
                 let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), snapshot.now));
                 self.known.take_in(snapshot.contacts);
                 for request in requests {
-                    self.known.decide(next, request);
+                    match next.is_full() {
+                        true => self.held_back.push(request),
+                        false => self.known.decide(next, request),
+                    }
                 }
             }
             None => {
