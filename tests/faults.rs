@@ -149,6 +149,24 @@ async fn a_connection_lost_under_the_lock_is_settled() {
     }
 }
 
+/// It may hold the line: nobody would wait for it any more, and everybody behind it.
+#[tokio::test]
+async fn a_long_statement_ends_with_the_command_that_sent_it() {
+    let ledger = TestLedger::new().await;
+    let mut owner = ledger.database.owner().await.unwrap();
+    let pid: i32 = query_scalar("select pg_backend_pid()").fetch_one(&mut owner).await.unwrap();
+    let sleeping = query("select pg_sleep(60)").execute(&mut owner);
+    assert!(tokio::time::timeout(Duration::from_millis(200), sleeping).await.is_err());
+    drop(owner);
+    let mut superuser = ledger.superuser().await;
+    let is_there = "select exists (select from pg_stat_activity where pid = $1)";
+    let begun = std::time::Instant::now();
+    while query_scalar(is_there).bind(pid).fetch_one(&mut superuser).await.unwrap() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it goes on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_no_open_transaction() {
     let ledger = TestLedger::new().await;

@@ -5,7 +5,7 @@ use crate::support::{
 };
 use futures_util::future::join_all;
 use identity_ledger::audit::verify;
-use identity_ledger::rebuild::rebuild;
+use identity_ledger::rebuild::{activate, rebuild};
 use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -241,6 +241,106 @@ async fn a_table_that_was_mended_is_what_services_decide_from() {
     for _ in 0..2 {
         assert_eq!(service.identify(&seen).await, whole);
     }
+}
+
+/// Nobody can say whom it belongs to; of everybody else the table says it still.
+#[tokio::test]
+async fn a_contact_without_its_primary_fails_alone() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    let whole = service.identify(&Seen::new("b@x.org", "1")).await;
+    let other = service.identify(&Seen::new("c@x.org", "")).await;
+    assert!(service.stop().success());
+    let mut owner = ledger.owner().await;
+    for (damage, stray_id) in [
+        ("delete from contact where id = 1", 2),
+        ("update contact set linked_id = 3, email_key = null, phone_key = null where id = 1", 1),
+    ] {
+        query(AssertSqlSafe(damage)).execute(&mut owner).await.unwrap();
+        let service = Service::start(&ledger.url);
+        let (stray, fine) = (Seen::new("b@x.org", ""), Seen::new("c@x.org", ""));
+        let all = [&stray, &fine, &stray, &fine];
+        for (seen, response) in
+            all.iter().zip(join_all(all.map(|it| service.try_identify(it))).await)
+        {
+            let status = response.unwrap().status();
+            assert_eq!(status, if seen.email == stray.email { 500 } else { 200 });
+        }
+        assert_eq!(service.get("/contacts/2").await.status(), 503);
+        let told = format!(
+            "the contact table is damaged: contact {stray_id} is linked to none that leads; \
+             identity-ledger rebuild makes the table anew"
+        );
+        assert!(service.log().contains(&told), "{}", service.log());
+        rebuild(&ledger.database).await.unwrap();
+        assert_eq!(service.identify(&stray).await, whole);
+        assert_eq!(service.identify(&fine).await, other);
+        assert!(service.stop().success());
+    }
+}
+
+/// A table without its contact would be one from which others are decided.
+#[tokio::test]
+async fn an_observation_that_is_missing_is_not_left_out() {
+    let (ledger, service) = filled(13, 40, 10).await;
+    assert!(service.stop().success());
+    let mut superuser = ledger.superuser().await;
+    for damage in [
+        "update observation set email = null, phone_number = null, salt = null where id = 1",
+        "alter table observation disable trigger all; delete from observation where id = 1",
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(damage)).execute(&mut superuser).await.unwrap();
+        let error = rebuild(&ledger.database).await.err().expect(damage).to_string();
+        assert!(error.contains("observations of 1 contacts are missing"), "{error}");
+        let order = ledger.order(include_str!("../projections/contact/exact.toml")).await;
+        let error = activate(&ledger.database, order).await.err().expect(damage).to_string();
+        assert!(error.contains("observation 1 is missing"), "{error}");
+    }
+}
+
+/// Lines that nobody can have written in this order.
+#[tokio::test]
+async fn a_line_that_contradicts_those_before_it_is_named() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for (email, number) in [("a@x.org", "1"), ("b@x.org", "1"), ("c@x.org", "1")] {
+        service.identify(&Seen::new(email, number)).await;
+    }
+    assert!(service.stop().success());
+    // Position 4 links contact 2 to contact 1.
+    for (from, to) in [
+        (r#""primaryId":1"#, r#""primaryId":2"#),
+        (r#""primaryId":1"#, r#""primaryId":3"#),
+        (r#""primaryId":1"#, r#""primaryId":0"#),
+        (r#""primaryId":1"#, r#""primaryId":-9223372036854775808"#),
+        (r#""contactId":2"#, r#""contactId":9223372036854775807"#),
+        (r#""contactId":2"#, r#""contactId":1"#),
+    ] {
+        let copy = ledger.copy().await;
+        let forge = format!(
+            "alter table event disable trigger append_only;
+            update event set line = replace(line, '{from}', '{to}') where position = 4"
+        );
+        sqlx::raw_sql(AssertSqlSafe(forge)).execute(&mut copy.superuser().await).await.unwrap();
+        let error = rebuild(&copy.database).await.err().expect(to).to_string();
+        assert!(error.contains("event 4 contradicts those before it"), "{to}: {error}");
+        let error = verify(&copy.database).await.err().expect(to).to_string();
+        assert!(error.contains("event 4"), "{to}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_interrupted_rebuild_left_is_not_waited_for() {
+    let (ledger, _service) = filled(14, 10, 5).await;
+    let mut reader = ledger.owner().await;
+    query("create table contact_next (like contact)").execute(&mut reader).await.unwrap();
+    let read = "begin; lock table contact_next in access share mode";
+    sqlx::raw_sql(read).execute(&mut reader).await.unwrap();
+    let error = rebuild(&ledger.database).await.err().unwrap().to_string();
+    assert!(error.contains("contact_next") && error.contains("end the long query"), "{error}");
+    sqlx::raw_sql("commit").execute(&mut reader).await.unwrap();
+    rebuild(&ledger.database).await.unwrap();
 }
 
 #[tokio::test]

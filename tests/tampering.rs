@@ -290,6 +290,13 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
     assert!(said.contains("the database has gone back in time: it has"), "{said}");
     assert!(said.contains("restore --accept-loss --reason TEXT"), "{said}");
 
+    // Damaged tiles do not hide it.
+    let copy = sealed.earlier.copy().await;
+    let damage = "alter table tile disable trigger all; delete from tile";
+    sqlx::raw_sql(damage).execute(&mut copy.superuser().await).await.unwrap();
+    let said = refuses(&mut sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], &copy));
+    assert!(said.contains("the database has gone back in time: it has"), "{said}");
+
     // As when the older database takes the place of the newer one under a service that runs.
     let file = sealed.key.dir().join("ledger.checkpoint");
     let aside = sealed.key.dir().join("aside");

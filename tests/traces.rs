@@ -173,9 +173,9 @@ async fn a_sweep_that_was_missed_is_made_up_for() {
     assert!(service.stop().success());
     let (id, reason) = (ObservationId::new(1), "customer-request".parse().unwrap());
     erasure::erase(&ledger.database, id, None, &reason, None).await.unwrap();
-    assert!(erasure::is_due(&ledger.database).await.unwrap());
+    assert!(erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap());
     let _service = Service::start(&ledger.url);
-    while erasure::is_due(&ledger.database).await.unwrap() {
+    while erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap() {
         tokio::task::yield_now().await;
     }
 }
@@ -194,10 +194,11 @@ async fn a_sweep_beside_an_older_transaction_is_repeated() {
         let (id, reason) = (ObservationId::new(id), "customer-request".parse().unwrap());
         erasure::erase(&ledger.database, id, None, &reason, None).await.unwrap();
         assert_eq!(erasure::sweep(&ledger.database).await.unwrap(), Swept::TooEarly);
-        assert!(erasure::is_due(&ledger.database).await.unwrap());
+        assert!(erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap());
         sqlx::raw_sql("commit").execute(&mut older).await.unwrap();
         sweep_all(&ledger.database).await;
-        assert!(!erasure::is_due(&ledger.database).await.unwrap());
+        assert!(!erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap());
+        assert!(erasure::is_due(&ledger.database, Duration::from_hours(1)).await.unwrap());
         let contacts_len = audit::verify(&ledger.database).await.unwrap().contacts_len;
         assert_eq!(contacts_len, 0, "a tombstone is none");
     }

@@ -50,6 +50,9 @@ impl Decisions {
         event: &Event,
         identifiers: Option<&Identifiers>,
     ) -> Result<(), Difference> {
+        if !self.replay.can_take(event) {
+            return Err(differs(event, "numbers that were given, each led by an older one"));
+        }
         match (&event.fact, &mut self.change) {
             (Fact::ContactErased(erased), _) => {
                 self.settle(event)?;

@@ -1,7 +1,7 @@
 //! Goes on with a database that has gone back in time.
 
 use crate::identity::{Event, Fact, LedgerRestored, ObservationId, Position, Root, Timestamp};
-use crate::ledger::{Database, ThisVersion};
+use crate::ledger::{self, Database, ThisVersion};
 use crate::seal::{CheckpointDir, Loss, Seal, seal_anew};
 use anyhow::ensure;
 use sqlx::{Connection as _, PgConnection, query};
@@ -67,15 +67,13 @@ struct Head {
     now: Timestamp,
 }
 
-/// `contact` before `head`, as everybody locks them.
 async fn lock(tx: &mut PgConnection) -> Result<Head, sqlx::Error> {
-    query("lock table contact in row exclusive mode").execute(&mut *tx).await?;
+    ledger::lock_to_append(tx).await?;
     let head = query!(
         r#"
         select position, observation_id, greatest(clock_timestamp(), recorded_at) as "now!",
             schema_version as "schema_version: ThisVersion"
         from head
-        for update
         "#
     )
     .fetch_one(tx)
@@ -84,15 +82,7 @@ async fn lock(tx: &mut PgConnection) -> Result<Head, sqlx::Error> {
 }
 
 async fn append(tx: &mut PgConnection, event: &Event, skipped: i64) -> Result<(), sqlx::Error> {
-    query!(
-        "insert into event (position, recorded_at, kind, line) values ($1, $2, $3, $4)",
-        event.position.get(),
-        event.recorded_at,
-        event.fact.kind(),
-        event.line()
-    )
-    .execute(&mut *tx)
-    .await?;
+    ledger::append_event(tx, event).await?;
     query!(
         "update head
         set position = $1, recorded_at = $2, observation_id = observation_id + $3 - 1",

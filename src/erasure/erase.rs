@@ -74,19 +74,10 @@ pub async fn erase(
     Ok(erased)
 }
 
-/// `contact` before `head`, as everybody locks them.
 async fn lock(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
     query("set local lock_timeout = '5s'").execute(&mut *tx).await?;
     ledger::lock_erasures(tx).await?;
-    sqlx::raw_sql(
-        "
-        lock table contact in row exclusive mode;
-        select position from head for update;
-        ",
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
+    ledger::lock_to_append(tx).await
 }
 
 async fn forget(
@@ -107,7 +98,14 @@ async fn forget(
             reason: reason.clone(),
         }),
     };
-    append(tx, &event).await?;
+    ledger::append_event(tx, &event).await?;
+    query!(
+        "update head set position = $1, recorded_at = $2",
+        event.position.get(),
+        event.recorded_at
+    )
+    .execute(&mut *tx)
+    .await?;
     let ids: Vec<_> = observation_ids.iter().map(|id| id.get()).collect();
     query!(
         "update observation
@@ -127,29 +125,6 @@ async fn forget(
         contacts_len: contact_ids.len(),
         observation_ids,
     })
-}
-
-async fn append(tx: &mut PgConnection, event: &Event) -> Result<(), sqlx::Error> {
-    query!(
-        "insert into event (position, recorded_at, kind, contact_id, primary_id, line)
-        values ($1, $2, $3, $4, $5, $6)",
-        event.position.get(),
-        event.recorded_at,
-        event.fact.kind(),
-        event.fact.contact_id().map(ContactId::get),
-        event.fact.primary_id().map(ContactId::get),
-        event.line()
-    )
-    .execute(&mut *tx)
-    .await?;
-    query!(
-        "update head set position = $1, recorded_at = $2",
-        event.position.get(),
-        event.recorded_at
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
 }
 
 /// Leaves a tombstone of each contact: where it stood, and when it was erased.

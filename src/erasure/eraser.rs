@@ -15,6 +15,9 @@ const TURN_WAIT: Duration = Duration::from_secs(5);
 const ERASE_WAIT: Duration = Duration::from_secs(30);
 /// Before it is looked again whether what was erased can be swept.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+/// For so long a vacuum runs, or the transaction beside it that still saw what was erased. On what is
+/// swept already another sweep costs little.
+const SWEEP_LEN_MAX: Duration = Duration::from_hours(24);
 
 /// Erases, and sweeps after it without anybody waiting. Cheap to clone.
 #[derive(Clone)]
@@ -59,7 +62,7 @@ impl Eraser {
 }
 
 async fn sweep_when_told(database: Database, sweep_wanted: Arc<Notify>) {
-    if is_due(&database).await.unwrap_or(true) {
+    if is_due(&database, SWEEP_LEN_MAX).await.unwrap_or(true) {
         sweep_wanted.notify_one();
     }
     let mut is_failing = false;

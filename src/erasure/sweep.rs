@@ -1,7 +1,9 @@
 //! What an erasure leaves behind in the files of Postgres, cleared away.
 
 use crate::ledger::{self, Database};
+use crate::projection;
 use sqlx::{Connection as _, PgConnection, query, query_scalar};
+use std::time::Duration;
 
 /// What a sweep has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +67,17 @@ async fn is_seen(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
 async fn drop_leftover(database: &Database) -> Result<(), sqlx::Error> {
     let mut owner = database.owner().await?;
     if ledger::try_turn(&mut owner).await? {
-        sqlx::raw_sql("drop table if exists contact_next").execute(&mut owner).await?;
+        projection::drop_next(&mut owner).await?;
         ledger::give_back(&mut owner).await?;
     }
     owner.close().await
 }
 
-/// Whether something was erased since the last sweep, as far as Postgres remembers it: a service
-/// may have been killed in between.
-pub async fn is_due(database: &Database) -> Result<bool, sqlx::Error> {
+/// Whether something was erased since the last sweep, as far as Postgres remembers it: a service may
+/// have been killed in between. Postgres knows when the sweep ended, and it has not seen what was erased
+/// `before_its_end`.
+pub async fn is_due(database: &Database, before_its_end: Duration) -> Result<bool, sqlx::Error> {
+    let before_its_end_s = i64::try_from(before_its_end.as_secs()).unwrap_or(i64::MAX);
     let mut owner = database.owner().await?;
     let is_due = query_scalar!(
         r#"select exists (
@@ -86,9 +90,12 @@ pub async fn is_due(database: &Database) -> Result<bool, sqlx::Error> {
                 limit 1
             ) as last
             where last.recorded_at > coalesce(
-                pg_stat_get_last_vacuum_time('observation'::regclass), '-infinity'
+                pg_stat_get_last_vacuum_time('observation'::regclass)
+                    - $1::bigint * interval '1 second',
+                '-infinity'
             )
-        ) as "is_due!""#
+        ) as "is_due!""#,
+        before_its_end_s
     );
     let is_due = is_due.fetch_one(&mut owner).await?;
     owner.close().await?;

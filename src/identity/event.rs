@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// Microseconds since 1970, UTC.
+/// To the microsecond, as Postgres keeps it.
 pub type Timestamp = DateTime<Utc>;
 
 /// As events have it (RFC 3339), with microseconds: what Postgres keeps.

@@ -77,7 +77,31 @@ impl Links {
         ObservationId::new(self.entries.len() as i64)
     }
 
-    /// Folds a change in.
+    /// Whether a change can follow those before it: it names numbers that were given, and nobody
+    /// is under a younger one. Panics may follow where such a change is folded in.
+    pub fn can_take(&self, change: Change<'_>) -> bool {
+        let last = ContactId::from(self.last());
+        let is_given = |id| self.entry(id).is_some_and(|entry| entry.kind != Kind::Nobody);
+        let is_next = |id: ContactId| place_of(id) == Some(self.entries.len());
+        match change {
+            Change::Rules | Change::Erased { .. } => true,
+            Change::Introduced { contact, primary } => {
+                (is_given(contact) || is_next(contact))
+                    && (primary == contact || primary < contact && is_given(primary))
+            }
+            Change::Filed { observation, under } => {
+                let id = ContactId::from(observation);
+                (is_given(id) || is_next(id)) && under < id && is_given(under)
+            }
+            Change::Linked { contact, primary } | Change::Demoted { contact, primary } => {
+                is_given(contact) && primary < contact && is_given(primary)
+            }
+            Change::Promoted { contact } => is_given(contact),
+            Change::Skipped { next } => last < next.into(),
+        }
+    }
+
+    /// Folds a change in, which `can_take` allows.
     pub fn apply(&mut self, change: Change<'_>, at: Timestamp) {
         let since_us = at.timestamp_micros();
         let is_contact = |above| Entry { above, since_us, kind: Kind::Contact };
@@ -173,6 +197,21 @@ impl Links {
         ids.filter(|id| matches!(self.entries[place(*id)].kind, Kind::Contact | Kind::Tombstone))
     }
 
+    /// How many contacts and tombstones there are.
+    pub fn rows_len(&self) -> usize {
+        self.rows_between(ContactId::new(0), self.last().into()).count()
+    }
+
+    /// The first observation that is here and not there, or the other way round; one that was erased
+    /// is in neither.
+    pub fn first_unlike(&self, other: &Self) -> Option<ObservationId> {
+        let is_here = |links: &Self, id| {
+            links.entry(id).is_some_and(|it| matches!(it.kind, Kind::Contact | Kind::Filed))
+        };
+        let mut ids = (1..=self.last().max(other.last()).get()).map(ContactId::new);
+        ids.find(|id| is_here(self, *id) != is_here(other, *id)).map(ObservationId::from)
+    }
+
     /// The first observation that is left over where its identity was erased. There is none unless
     /// an erasure was recorded wrongly.
     pub fn left_over(&self) -> Option<ObservationId> {
@@ -194,7 +233,7 @@ impl Links {
     }
 
     fn entry(&self, id: ContactId) -> Option<&Entry> {
-        self.entries.get(usize::try_from(id.get() - 1).ok()?)
+        self.entries.get(place_of(id)?)
     }
 
     fn put(&mut self, id: ContactId, entry: Entry) {
@@ -267,5 +306,9 @@ impl Standing {
 }
 
 fn place(id: ContactId) -> usize {
-    usize::try_from(id.get() - 1).expect("numbers begin at 1")
+    place_of(id).expect("numbers begin at 1")
+}
+
+fn place_of(id: ContactId) -> Option<usize> {
+    usize::try_from(id.get().checked_sub(1)?).ok()
 }

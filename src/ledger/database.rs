@@ -20,8 +20,10 @@ pub(super) const RECORDER: &str = "identity-ledger recorder";
 
 /// Beside the swap of the contact table nobody can append: a command that hangs in the middle of it
 /// must lose its session, too.
-const OWNER_SETTINGS: [(&str, &str); 7] = [
+const OWNER_SETTINGS: [(&str, &str); 8] = [
     ("application_name", "identity-ledger owner"),
+    // A statement ends with whoever sent it: it may hold the line.
+    ("client_connection_check_interval", "1s"),
     // Rule changes append, too, and what is appended is durable.
     ("synchronous_commit", "on"),
     ("idle_in_transaction_session_timeout", "5s"),

@@ -1,6 +1,7 @@
 //! What a failed statement means for whoever sent it.
 
 use super::schema::OtherVersion;
+use crate::identity::ContactId;
 
 /// A database error, by what is known of its effect. Its text is safe to log.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +18,27 @@ pub enum Fault {
     /// The statement has had no effect, and will have none before the node is upgraded.
     #[error("{0}")]
     OtherVersion(OtherVersion),
+    #[error("{0}")]
+    Damaged(Damaged),
 }
+
+/// What the contact table says is not what any events fold into.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "the contact table is damaged: contact {0} is linked to none that leads; \
+     identity-ledger rebuild makes the table anew"
+)]
+pub struct Damaged(pub ContactId);
 
 impl Fault {
     /// Whether something would have been there twice that may be there once (unique_violation).
     pub fn is_duplicate(&self) -> bool {
         matches!(self, Self::Data(code) if code == "23505")
+    }
+
+    /// Whether others that were sent along may do better without the one that it is about.
+    pub fn is_of_one(&self) -> bool {
+        matches!(self, Self::Data(_) | Self::Damaged(_))
     }
 }
 
@@ -57,6 +73,9 @@ impl From<sqlx::Error> for Fault {
             if let Some(other) = other_version(&error) {
                 return Self::OtherVersion(other);
             }
+            if let Some(damaged) = damaged(&error) {
+                return Self::Damaged(damaged);
+            }
             return Self::Lost(match error {
                 sqlx::Error::Io(_) => "input/output",
                 sqlx::Error::Tls(_) => "TLS",
@@ -75,6 +94,11 @@ impl From<sqlx::Error> for Fault {
             _ => Self::Refused(code),
         }
     }
+}
+
+fn damaged(error: &sqlx::Error) -> Option<Damaged> {
+    let sqlx::Error::Decode(source) = error else { return None };
+    source.downcast_ref().copied()
 }
 
 fn other_version(error: &sqlx::Error) -> Option<OtherVersion> {

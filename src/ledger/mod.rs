@@ -4,6 +4,7 @@
 //! written stays as it is.
 //! Never: decides anything, or updates or deletes an event.
 
+mod append;
 mod copy_out;
 mod database;
 mod erasures;
@@ -19,11 +20,12 @@ mod read;
 mod rules;
 mod schema;
 
+pub use append::{append_event, lock_to_append};
 pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;
 pub use erasures::erasures;
 pub use events::{EventRow, Wanted, events_between};
-pub use fault::{Fault, Unanswered, is_lock_timeout};
+pub use fault::{Damaged, Fault, Unanswered, is_lock_timeout};
 pub use gaps::gaps;
 pub use hold::{give_back, hold_erasures, lock_erasures, try_turn, who_holds_erasures};
 pub use in_time::in_time;

@@ -1,5 +1,6 @@
 //! Makes a ledger ready: checks the server, migrates, and writes the first event.
 
+use super::append::append_event;
 use super::database::{CONNECT_WAIT, Database};
 use super::rules::keep_rules;
 use super::schema::{self, MIGRATOR};
@@ -216,15 +217,7 @@ async fn write_first_event(owner: &mut PgConnection) -> anyhow::Result<()> {
         }),
     };
     keep_rules(&mut *tx, &rules, DEFAULT_RULES).await?;
-    query!(
-        "insert into event (position, recorded_at, kind, line) values ($1, $2, $3, $4)",
-        event.position.get(),
-        now,
-        event.fact.kind(),
-        event.line()
-    )
-    .execute(&mut *tx)
-    .await?;
+    append_event(&mut tx, &event).await?;
     query!(
         "insert into head (position, observation_id, recorded_at, rules_digest, schema_version)
         values ($1, 0, $2, $3, $4)",

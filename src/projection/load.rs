@@ -4,7 +4,7 @@ use crate::identity::{
     Contact, ContactId, Email, Key, Link, ObservationId, PhoneNumber, Position, RulesDigest,
     Timestamp,
 };
-use crate::ledger::ThisVersion;
+use crate::ledger::{Damaged, ThisVersion};
 use sqlx::{PgExecutor, query_file_as};
 
 /// The end of the ledger.
@@ -79,7 +79,19 @@ fn snapshot(rows: Vec<Row>) -> Result<Snapshot, sqlx::Error> {
     let mut contacts: Vec<_> = rows.into_iter().filter_map(contact).collect();
     contacts.sort_unstable_by_key(|contact| contact.id);
     contacts.dedup_by_key(|contact| contact.id);
-    Ok(Snapshot { head, now, contacts })
+    match stray(&contacts) {
+        Some(contact) => Err(sqlx::Error::Decode(Damaged(contact).into())),
+        None => Ok(Snapshot { head, now, contacts }),
+    }
+}
+
+/// A secondary whose primary is not among these, or leads nobody.
+fn stray(contacts: &[Contact]) -> Option<ContactId> {
+    let leads = |id| {
+        let place = contacts.binary_search_by_key(&id, |contact| contact.id);
+        place.is_ok_and(|place| contacts[place].link == Link::Primary)
+    };
+    contacts.iter().find(|contact| !leads(contact.primary())).map(|contact| contact.id)
 }
 
 fn head(row: &Row) -> Option<(Head, Timestamp)> {

@@ -16,6 +16,6 @@ pub use reader::{Found, Known, Reader};
 pub use replay::Replay;
 pub use resolved::{resolve_page, resolved};
 pub use table::{
-    analyze_next, check_definition, check_replaceable, create_first, create_next, exists,
-    index_next, swap_in_next,
+    analyze_next, check_definition, check_replaceable, create_first, create_next, drop_next,
+    exists, index_next, swap_in_next,
 };

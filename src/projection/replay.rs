@@ -1,6 +1,8 @@
 //! The whole ledger, folded again from its first event, page by page.
 
-use crate::identity::{ContactId, Event, Fact, Links, Position, RulesDigest, Timestamp, fold};
+use crate::identity::{
+    Change, ContactId, Event, Fact, Links, Position, RulesDigest, Timestamp, fold,
+};
 use crate::ledger::{self, Database, EventLine, Paged as _, Pages};
 use crate::progress::Progress;
 use anyhow::{Context as _, ensure};
@@ -70,6 +72,10 @@ impl Replay {
             let expected = self.position.next();
             let event = Event::parse(&line).with_context(|| format!("event {expected}"))?;
             ensure!(self.is_next(&event), "event {expected} is missing");
+            ensure!(
+                self.can_take(&event),
+                "event {expected} contradicts those before it; identity-ledger verify says more"
+            );
             changed.extend(self.apply(&event));
         }
         Ok(changed)
@@ -85,7 +91,16 @@ impl Replay {
         }
     }
 
-    /// Folds the next event; returns the contact that changed.
+    /// Whether an event can follow those before it.
+    pub fn can_take(&self, event: &Event) -> bool {
+        let change = fold(&event.fact);
+        // There are no more observations than events.
+        let is_bounded =
+            !matches!(change, Change::Skipped { next } if next.get() > event.position.get());
+        is_bounded && self.links.can_take(change)
+    }
+
+    /// Folds the next event, which `can_take` allows; returns the contact that changed.
     pub fn apply(&mut self, event: &Event) -> Option<ContactId> {
         let change = fold(&event.fact);
         self.links.apply(change, event.recorded_at);

@@ -1,6 +1,6 @@
 //! The contact table itself: made once, and replaced as a whole by a rebuild.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 
@@ -69,13 +69,27 @@ pub async fn check_replaceable(owner: &mut PgConnection) -> anyhow::Result<()> {
 pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
     // Somebody may have made one since the work began.
     check_replaceable(owner).await?;
-    sqlx::raw_sql("drop table if exists contact_next").execute(&mut *owner).await?;
+    drop_next(owner).await.context(
+        "the table contact_next, which an interrupted rebuild left, is being read; end the long \
+         query and try again",
+    )?;
     sqlx::raw_sql(AssertSqlSafe(next(TABLE))).execute(&mut *owner).await?;
     // A vacuum of it would be in the way of the swap.
     sqlx::raw_sql("alter table contact_next set (autovacuum_enabled = off)")
         .execute(&mut *owner)
         .await?;
     sign(owner, "contact_next").await?;
+    Ok(())
+}
+
+/// Drops `contact_next`, which an interrupted rebuild left. Fails where somebody reads it for long.
+pub async fn drop_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let drop = "
+        set lock_timeout = '5s';
+        drop table if exists contact_next;
+        reset lock_timeout;
+    ";
+    sqlx::raw_sql(drop).execute(owner).await?;
     Ok(())
 }
 

@@ -64,6 +64,12 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
     turn.progress.begin("resolving observations", last.get());
     let tell = |id: ObservationId| turn.progress.at(id.get());
     let after = resolved(database, &order.rules, last, tell).await?;
+    if let Some(id) = before.links.first_unlike(&after.links) {
+        bail!(
+            "observation {id} is missing or has lost its values, or the event that erased it is \
+             missing; identity-ledger verify says more"
+        );
+    }
     let mut shift = Shift { rules: order.rules.clone(), before, after, undated: Vec::new() };
     shift.after.links.compress_all();
     next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| shift.row(seen)).await?;
@@ -101,8 +107,7 @@ async fn swap_in(
             // What was written under the locks is gone with them.
             next::rewrite(&mut turn.owner, &changed, |seen| shift.row(seen)).await?;
         }
-        // Whoever waited has at least as long to go on.
-        tokio::time::sleep(swap::PAUSE.max(since.elapsed())).await;
+        swap::pause(since.elapsed()).await;
     }
     bail!(swap::GIVEN_UP)
 }

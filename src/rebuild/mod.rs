@@ -17,7 +17,8 @@ pub use impact::{Changed, GainedAndLost, Growth, Impact, Limits, Remap, impact};
 use crate::identity::{Contact, ContactId, Holders, Links, Position, Rules};
 use crate::ledger::{self, Database, Recorded};
 use crate::projection::Replay;
-use anyhow::bail;
+use anyhow::{bail, ensure};
+use std::time::Instant;
 use turn::Turn;
 
 /// What a rebuild has done.
@@ -48,7 +49,15 @@ pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
     let replay = Replay::whole(database, &mut turn.progress).await?;
     let mut fold = Fold { rules, replay, holders: Holders::new() };
     let last = fold.replay.links.last();
-    next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| fold.row(seen)).await?;
+    let rows_len =
+        next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| fold.row(seen))
+            .await?;
+    let missing_len = fold.replay.links.rows_len() - rows_len;
+    ensure!(
+        missing_len == 0,
+        "the observations of {missing_len} contacts are missing or have lost their values; \
+         identity-ledger verify names the first"
+    );
     swap_in(&mut turn, database, &mut fold).await?;
     turn.end().await;
     let Replay { links, position, .. } = fold.replay;
@@ -59,6 +68,7 @@ async fn swap_in(turn: &mut Turn, database: &Database, fold: &mut Fold) -> anyho
     turn.progress.begin("catching up", 1);
     for _ in 0..swap::ATTEMPTS {
         swap::catch_up(async || Ok(fold.catch_up(turn).await?.1)).await?;
+        let since = Instant::now();
         if swap::begin(&mut turn.owner).await? {
             let (changed, _) = fold.catch_up(turn).await?;
             if swap::commit(&mut turn.owner, database).await? {
@@ -67,7 +77,7 @@ async fn swap_in(turn: &mut Turn, database: &Database, fold: &mut Fold) -> anyho
             // What was written under the locks is gone with them.
             next::rewrite(&mut turn.owner, &changed, |seen| fold.row(seen)).await?;
         }
-        tokio::time::sleep(swap::PAUSE).await;
+        swap::pause(since.elapsed()).await;
     }
     bail!(swap::GIVEN_UP)
 }

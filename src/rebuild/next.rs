@@ -20,25 +20,26 @@ impl<F: FnMut(&Recorded) -> Option<Contact> + Send> Row for F {}
 /// Makes `contact_next` of the observations up to a given one, with its indexes. They are built at the
 /// end, which is fastest; beside a service they grow with the table, a third of the time unused. An
 /// index that is built is flushed in one go, for which callers' commits would wait, and a snapshot is
-/// held for as long.
+/// held for as long. Returns how many rows there are.
 pub async fn fill(
     owner: &mut PgConnection,
     database: &Database,
     last: ObservationId,
     progress: &mut Progress,
     mut row: impl Row,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<usize> {
     projection::create_next(owner).await?;
     let is_served = ledger::is_served(owner).await?;
     if is_served {
         projection::index_next(owner).await?;
     }
     let mut pages = Pages::<Recorded>::between(database, 0, last.get());
+    let mut rows_len = 0;
     progress.begin("writing contacts", last.get());
     while let Some(page) = pages.next().await? {
         for chunk in page.chunks(COPY_LEN) {
             let since = Instant::now();
-            copy(owner, chunk, &mut row).await?;
+            rows_len += copy(owner, chunk, &mut row).await?;
             if is_served {
                 tokio::time::sleep(since.elapsed() / 2).await;
             }
@@ -50,7 +51,7 @@ pub async fn fill(
         projection::index_next(owner).await?;
     }
     projection::analyze_next(owner).await?;
-    Ok(())
+    Ok(rows_len)
 }
 
 /// Writes the rows of these contacts again, and of those that were linked to them.
@@ -67,17 +68,21 @@ pub async fn rewrite(
     query!("delete from contact_next where id = any($1)", &changed).execute(&mut *owner).await?;
     stale.extend(changed);
     let observations = ledger::observations(owner, &stale).await?;
-    copy(owner, &observations, &mut row).await
+    copy(owner, &observations, &mut row).await?;
+    Ok(())
 }
 
+/// Returns how many rows were written.
 async fn copy(
     owner: &mut PgConnection,
     observations: &[Recorded],
     row: &mut impl Row,
-) -> Result<(), sqlx::Error> {
+) -> Result<usize, sqlx::Error> {
     let mut text = String::new();
+    let mut rows_len = 0;
     for contact in observations.iter().filter_map(row) {
         write_row(&mut text, &contact);
+        rows_len += 1;
     }
     let mut rows = owner
         .copy_in_raw(
@@ -89,7 +94,7 @@ async fn copy(
         .await?;
     rows.send(text.into_bytes()).await?;
     rows.finish().await?;
-    Ok(())
+    Ok(rows_len)
 }
 
 /// Postgres' text format for COPY: tabs between columns, `\N` for null.

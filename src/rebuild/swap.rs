@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The swap folds what is still missing under its locks, so that should be little.
 const GAP_LEN_MAX: i64 = 500;
 pub const ATTEMPTS: usize = 100;
-pub const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
 pub const GIVEN_UP: &str = "the contact table is being read or vacuumed without a pause, so \
     nothing was changed; end the long query and try again";
 
@@ -39,6 +39,11 @@ pub async fn catch_up(
         gap_len = next_len;
     }
     Ok(())
+}
+
+/// After an attempt in vain, which took so long: whoever waited has at least as long to go on.
+pub async fn pause(attempt: Duration) {
+    tokio::time::sleep(PAUSE_MIN.max(attempt)).await;
 }
 
 /// Begins a transaction that nobody can append beside. `false` where somebody is in the way; then

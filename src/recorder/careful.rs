@@ -1,6 +1,6 @@
 //! The careful path: one step after another, for batches that had bad luck on the usual one.
 //! It settles what became of a lost append, takes the lock after a lost race, follows new
-//! rules, and halves a batch that Postgres refuses.
+//! rules, and halves a batch that cannot be recorded as a whole.
 
 use super::append::append;
 use super::decide::Batch;
@@ -44,7 +44,7 @@ pub struct CarefulPath {
 }
 
 impl CarefulPath {
-    /// Records requests and answers them. Where Postgres refuses their data, the halves go alone.
+    /// Records requests and answers them. Where one of them is in the way, the halves go alone.
     pub async fn record(&mut self, shared: &Shared, mut requests: Vec<Request>, lost_race: bool) {
         let was_connected = self.connection.is_some();
         let attempted = match self.connect(shared).await {
@@ -66,7 +66,7 @@ impl CarefulPath {
             Err(Failure::Fault(Fault::Refused(code))) if code == CANCELLED && self.may_wait() => {
                 Box::pin(self.record(shared, requests, lost_race)).await;
             }
-            Err(Failure::Fault(Fault::Data(_))) if requests.len() > 1 => {
+            Err(Failure::Fault(fault)) if fault.is_of_one() && requests.len() > 1 => {
                 let second_half = requests.split_off(requests.len() / 2);
                 Box::pin(self.record(shared, requests, false)).await;
                 Box::pin(self.record(shared, second_half, false)).await;
@@ -182,15 +182,9 @@ async fn attempt(
     }
 }
 
-/// Locks in the order that a swap of the contact table does: `contact`, then `head`.
 async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let lock = "
-        begin;
-        lock table contact in row exclusive mode;
-        select position from head for update;
-    ";
-    sqlx::raw_sql(lock).execute(connection).await?;
-    Ok(())
+    connection.execute("begin").await?;
+    ledger::lock_to_append(connection).await
 }
 
 async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<(), Failure> {
@@ -233,7 +227,7 @@ async fn try_settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, boo
 impl Failure {
     fn told(&self) -> NotRecorded {
         match self {
-            Self::Fault(Fault::Data(_)) => NotRecorded::Refused,
+            Self::Fault(fault) if fault.is_of_one() => NotRecorded::Refused,
             Self::Fault(Fault::OtherVersion(_)) => NotRecorded::OtherVersion,
             Self::Fault(_) => NotRecorded::Unreachable,
             Self::Rules(_) => NotRecorded::OtherRules,
