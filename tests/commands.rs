@@ -1,6 +1,8 @@
 //! The command line: what configures it, and what it refuses in one line that says what to do.
 
-use crate::support::{Seen, Service, TestLedger, command, refuses, scratch_dir, succeeds};
+use crate::support::{
+    Seen, Service, SigningKey, TestLedger, command, refuses, scratch_dir, succeeds, until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_scalar};
@@ -172,6 +174,25 @@ async fn sighup_ends_a_command_as_ctrl_c_does() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(said, "error: SIGHUP before this was done; run it again\n");
+}
+
+/// Reading a long file is no reason to be deaf: this one never ends.
+#[test]
+fn a_signal_ends_the_reading_of_an_export() {
+    let (dir, key) = (scratch_dir(), SigningKey::new());
+    let (events, key_file) = (dir.path().join("events.ndjson"), dir.path().join("key"));
+    std::fs::write(&key_file, &key.verifier_key).unwrap();
+    succeeds(Command::new("mkfifo").arg(&events));
+    let mut verify = command(&["verify", "--export"]);
+    verify.arg(dir.path()).arg("--key").arg(key_file);
+    let mut child = verify.stderr(Stdio::piped()).spawn().unwrap();
+    // Opens once it is read.
+    let _writer = std::fs::File::options().write(true).open(&events).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    until("the signal is heard", || child.try_wait().unwrap().is_some());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "error: SIGTERM before this was done; run it again\n");
 }
 
 #[tokio::test]

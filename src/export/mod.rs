@@ -8,7 +8,7 @@
 mod lines;
 mod observation;
 
-pub use lines::whole_lines;
+pub use lines::{watched_lines, whole_lines};
 pub use observation::ObservationLine;
 
 use crate::files;
@@ -16,6 +16,7 @@ use crate::identity::{Gaps, ObservationId};
 use crate::ledger::{self, CopiedRow, Database};
 use crate::progress::Progress;
 use crate::seal::{self, Checkpoint, StoredCheckpoint, TreeHead, VerifierKeys};
+use crate::threads::on_a_thread;
 use anyhow::{Context as _, ensure};
 use lines::LinesFile;
 use serde_json::Value;
@@ -164,10 +165,11 @@ impl Export {
         if erasures.is_empty() || !file.exists() {
             return Ok(());
         }
-        lines::without(&file, files::PRIVATE, |line| {
+        let is_erased = move |line: &str| {
             let line = serde_json::from_str::<ObservationLine>(line);
             line.is_ok_and(|line| erasures.contains(ObservationId::new(line.id)))
-        })
+        };
+        on_a_thread(move || lines::without(&file, files::PRIVATE, is_erased)).await
     }
 
     /// What is in the folder already must be the beginning of this ledger.
