@@ -212,24 +212,27 @@ async fn a_database_newer_than_the_binary_is_refused() {
     }
 }
 
-/// Every command that only looks, `export` and `backup` as they create no ledger either.
-const LOOKS: [&[&str]; 8] = [
+/// Every command that works on a ledger that `serve` has made.
+const NEED_ONE: [&[&str]; 10] = [
     &["history", "1"],
     &["why", "1", "2"],
+    &["erase", "1", "--reason", "customer-request", "--yes"],
     &["verify"],
     &["export", "to"],
     &["backup", "to"],
     &["rules", "show"],
     &["rules", "list"],
     &["rules", "diff", RULES_FILE],
+    &["rules", "activate", RULES_FILE, "--reason", "x", "--yes"],
 ];
+const ACCEPT: &[&str] = &["restore", "--accept-loss", "--reason", "x", "--no-erasures", "--yes"];
 const RULES_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
 
 #[tokio::test]
-async fn commands_that_look_create_no_ledger() {
+async fn commands_that_need_a_ledger_create_none() {
     let ledger = TestLedger::new().await;
     let dir = scratch_dir();
-    for args in LOOKS {
+    for args in NEED_ONE.into_iter().chain([ACCEPT]) {
         let mut there = command(args);
         there.args(["--database-url", &ledger.url, "--ledger", "shop"]).current_dir(&dir);
         let said = refuses(&mut there);
@@ -248,7 +251,7 @@ async fn commands_that_look_create_no_ledger() {
 }
 
 #[tokio::test]
-async fn commands_that_look_migrate_nothing() {
+async fn commands_that_need_a_ledger_migrate_none() {
     let ledger = TestLedger::new().await;
     let mut owner = ledger.owner().await;
     let last = "delete from _sqlx_migrations
@@ -256,7 +259,7 @@ async fn commands_that_look_migrate_nothing() {
     query(last).execute(&mut owner).await.unwrap();
     let len = "select count(*) from _sqlx_migrations";
     let before: i64 = query_scalar(len).fetch_one(&mut owner).await.unwrap();
-    for args in LOOKS {
+    for args in NEED_ONE {
         let said = refuses(command(args).args(["--database-url", &ledger.url]));
         assert!(said.contains("older than this binary") && said.contains("migrate it"), "{said}");
     }

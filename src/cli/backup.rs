@@ -53,7 +53,7 @@ async fn accept_loss(
     reason: &str,
 ) -> anyhow::Result<()> {
     asking::check_somebody_is_here(config.yes, "accept the loss")?;
-    let place = Place::open_for_service(database).await?;
+    let place = Place::open_existing_for_service(database).await?;
     let seal = key_of(&place, config).await?;
     let keys = seal.key.verifier_keys().clone();
     let found = seal::loss(seal).await?;

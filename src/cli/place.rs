@@ -39,8 +39,35 @@ impl Place {
         Ok(place)
     }
 
-    /// As `open`, for what only looks: fails where the ledger is missing or of another version.
+    /// As `open`, but creates and migrates nothing: fails where the ledger is missing or of another
+    /// version.
     pub async fn open_existing(config: DatabaseConfig) -> anyhow::Result<Self> {
+        let place = Self::reach_existing(config).await?;
+        ledger::check(&place.database).await?;
+        Ok(place)
+    }
+
+    /// As `open`, for the one service that a private server may have.
+    pub async fn open_for_service(config: DatabaseConfig) -> anyhow::Result<Self> {
+        Self::reach(config).await?.for_service().await
+    }
+
+    /// As `open_for_service`, but fails where the ledger is missing.
+    pub async fn open_existing_for_service(config: DatabaseConfig) -> anyhow::Result<Self> {
+        let place = Self::reach_existing(config).await?;
+        ledger::check_exists(&place.database).await?;
+        place.for_service().await
+    }
+
+    async fn for_service(mut self) -> anyhow::Result<Self> {
+        self._service = self.postgres.as_ref().map(PrivatePostgres::lock_service).transpose()?;
+        ledger::open(&self.database).await?;
+        self.check_projection().await?;
+        Ok(self)
+    }
+
+    /// As `reach`, but makes no private server.
+    async fn reach_existing(config: DatabaseConfig) -> anyhow::Result<Self> {
         if config.database_url.is_none() {
             let (data_dir, chosen) = config.data_dir();
             ensure!(
@@ -50,18 +77,7 @@ impl Place {
                 data_dir.display()
             );
         }
-        let place = Self::reach(config).await?;
-        ledger::check(&place.database).await?;
-        Ok(place)
-    }
-
-    /// As `open`, for the one service that a private server may have.
-    pub async fn open_for_service(config: DatabaseConfig) -> anyhow::Result<Self> {
-        let mut place = Self::reach(config).await?;
-        place._service = place.postgres.as_ref().map(PrivatePostgres::lock_service).transpose()?;
-        ledger::open(&place.database).await?;
-        place.check_projection().await?;
-        Ok(place)
+        Self::reach(config).await
     }
 
     /// Lets everybody else on this machine go first from here on, a service's callers above all. The

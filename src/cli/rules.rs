@@ -148,7 +148,7 @@ fn write_remap(file: File, remap: &Remap) -> std::io::Result<()> {
 
 async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow::Result<()> {
     let (rules, document) = read(&command.file)?;
-    let place = Place::open(database).await?;
+    let place = Place::open_existing(database).await?;
     place.give_way();
     rebuild::check_turn(&place.database).await?;
     let in_force = activations(&place).await?.pop().context("the ledger has no rules")?;
