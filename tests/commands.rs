@@ -243,6 +243,8 @@ async fn commands_that_need_a_ledger_create_none() {
     let made = "select exists (select from pg_namespace where nspname = 'shop')";
     assert!(!query_scalar::<_, bool>(made).fetch_one(&mut ledger.owner().await).await.unwrap());
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+    let said = refuses(&mut command(&["verify", "--data-dir", RULES_FILE]));
+    assert!(said.contains("cannot look into the data directory"), "{said}");
     // The private server is there, and another ledger on it.
     succeeds(command(&["rebuild"]).current_dir(&dir));
     let mut there = command(&["verify", "--ledger", "shop"]);

@@ -2,9 +2,10 @@
 
 use super::config::{DatabaseConfig, SealConfig};
 use crate::ledger::{self, Database};
-use crate::postgres::PrivatePostgres;
+use crate::postgres::{Gate, PrivatePostgres};
 use crate::projection;
 use crate::seal::{self, CheckpointDir, Seal, SigningKey, key};
+use crate::threads::on_a_thread;
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, setpriority_process};
 use std::fs::{DirEntry, File};
@@ -71,7 +72,7 @@ impl Place {
         if config.database_url.is_none() {
             let (data_dir, chosen) = config.data_dir();
             ensure!(
-                PrivatePostgres::is_made(&data_dir, chosen),
+                PrivatePostgres::is_made(&data_dir, chosen)?,
                 "there is no ledger {} in {}; serve creates one",
                 config.ledger.as_str(),
                 data_dir.display()
@@ -147,9 +148,9 @@ impl Place {
             return Ok(Self { database, postgres: None, _service: None });
         }
         let (data_dir, chosen) = config.data_dir();
-        let lease = move || PrivatePostgres::lease(&data_dir, chosen);
-        let postgres =
-            tokio::task::spawn_blocking(lease).await.context("starting Postgres panicked")??;
+        let gate = on_a_thread(move || Gate::hold(&data_dir, chosen)).await?;
+        let lease = tokio::task::spawn_blocking(move || gate.lease(&[]));
+        let postgres = lease.await.context("starting Postgres panicked")??;
         let database = Database::private(postgres.socket_dir(), config.ledger);
         Ok(Self { database, postgres: Some(postgres), _service: None })
     }
