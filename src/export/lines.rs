@@ -138,7 +138,7 @@ pub fn whole_lines(
     }))
 }
 
-fn cannot_write(path: &Path) -> String {
+pub fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
