@@ -17,3 +17,4 @@ pub mod projection;
 pub mod rebuild;
 pub mod recorder;
 pub mod seal;
+mod threads;

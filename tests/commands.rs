@@ -1,6 +1,8 @@
 //! The command line: what configures it, and what it refuses in one line that says what to do.
 
-use crate::support::{Seen, Service, TestLedger, command, refuses, scratch_dir, succeeds};
+use crate::support::{
+    Seen, Service, SigningKey, TestLedger, command, refuses, scratch_dir, succeeds, until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_scalar};
@@ -174,6 +176,25 @@ async fn sighup_ends_a_command_as_ctrl_c_does() {
     assert_eq!(said, "error: SIGHUP before this was done; run it again\n");
 }
 
+/// Reading a long file is no reason to be deaf: this one never ends.
+#[test]
+fn a_signal_ends_the_reading_of_an_export() {
+    let (dir, key) = (scratch_dir(), SigningKey::new());
+    let (events, key_file) = (dir.path().join("events.ndjson"), dir.path().join("key"));
+    std::fs::write(&key_file, &key.verifier_key).unwrap();
+    succeeds(Command::new("mkfifo").arg(&events));
+    let mut verify = command(&["verify", "--export"]);
+    verify.arg(dir.path()).arg("--key").arg(key_file);
+    let mut child = verify.stderr(Stdio::piped()).spawn().unwrap();
+    // Opens once it is read.
+    let _writer = std::fs::File::options().write(true).open(&events).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    until("the signal is heard", || child.try_wait().unwrap().is_some());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "error: SIGTERM before this was done; run it again\n");
+}
+
 #[tokio::test]
 async fn a_database_newer_than_the_binary_is_refused() {
     let ledger = TestLedger::new().await;
@@ -191,24 +212,27 @@ async fn a_database_newer_than_the_binary_is_refused() {
     }
 }
 
-/// Every command that only looks, `export` and `backup` as they create no ledger either.
-const LOOKS: [&[&str]; 8] = [
+/// Every command that works on a ledger that `serve` has made.
+const NEED_ONE: [&[&str]; 10] = [
     &["history", "1"],
     &["why", "1", "2"],
+    &["erase", "1", "--reason", "customer-request", "--yes"],
     &["verify"],
     &["export", "to"],
     &["backup", "to"],
     &["rules", "show"],
     &["rules", "list"],
     &["rules", "diff", RULES_FILE],
+    &["rules", "activate", RULES_FILE, "--reason", "x", "--yes"],
 ];
+const ACCEPT: &[&str] = &["restore", "--accept-loss", "--reason", "x", "--no-erasures", "--yes"];
 const RULES_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
 
 #[tokio::test]
-async fn commands_that_look_create_no_ledger() {
+async fn commands_that_need_a_ledger_create_none() {
     let ledger = TestLedger::new().await;
     let dir = scratch_dir();
-    for args in LOOKS {
+    for args in NEED_ONE.into_iter().chain([ACCEPT]) {
         let mut there = command(args);
         there.args(["--database-url", &ledger.url, "--ledger", "shop"]).current_dir(&dir);
         let said = refuses(&mut there);
@@ -219,6 +243,8 @@ async fn commands_that_look_create_no_ledger() {
     let made = "select exists (select from pg_namespace where nspname = 'shop')";
     assert!(!query_scalar::<_, bool>(made).fetch_one(&mut ledger.owner().await).await.unwrap());
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+    let said = refuses(&mut command(&["verify", "--data-dir", RULES_FILE]));
+    assert!(said.contains("cannot look into the data directory"), "{said}");
     // The private server is there, and another ledger on it.
     succeeds(command(&["rebuild"]).current_dir(&dir));
     let mut there = command(&["verify", "--ledger", "shop"]);
@@ -227,7 +253,7 @@ async fn commands_that_look_create_no_ledger() {
 }
 
 #[tokio::test]
-async fn commands_that_look_migrate_nothing() {
+async fn commands_that_need_a_ledger_migrate_none() {
     let ledger = TestLedger::new().await;
     let mut owner = ledger.owner().await;
     let last = "delete from _sqlx_migrations
@@ -235,7 +261,7 @@ async fn commands_that_look_migrate_nothing() {
     query(last).execute(&mut owner).await.unwrap();
     let len = "select count(*) from _sqlx_migrations";
     let before: i64 = query_scalar(len).fetch_one(&mut owner).await.unwrap();
-    for args in LOOKS {
+    for args in NEED_ONE {
         let said = refuses(command(args).args(["--database-url", &ledger.url]));
         assert!(said.contains("older than this binary") && said.contains("migrate it"), "{said}");
     }

@@ -250,6 +250,15 @@ async fn the_files_of_others_are_left_alone() {
     succeeds(&mut exports.verify(&[]));
 }
 
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_named() {
+    let exports = Exports::new().await;
+    let key = exports.file("key");
+    fs::create_dir_all(&key).unwrap();
+    let said = refuses(&mut exports.export(&[]));
+    assert!(said.contains(&format!("cannot write {}", key.display())), "{said}");
+}
+
 /// As a binary with an older version of the library did it.
 async fn activate_foreign_rules(ledger: &TestLedger) {
     ledger.put_foreign_rules_in_force().await;

@@ -6,6 +6,8 @@ use crate::support::{
 use identity_ledger::ledger::Database;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
 use sqlx::{PgConnection, query_scalar};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
 use std::os::unix::process::CommandExt as _;
@@ -109,6 +111,26 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     assert_eq!(postmaster(&data_dir), None);
 
     succeeds(&mut on(&data_dir, "rebuild"));
+}
+
+/// Who starts a server may take minutes: whoever waits for that says so, and can be told to leave.
+#[test]
+fn whoever_waits_for_another_start_says_so_and_hears_ctrl_c() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    succeeds(&mut on(&data_dir, "rebuild"));
+    let gate = File::options().write(true).open(data_dir.join("gate")).unwrap();
+    gate.lock().unwrap();
+    let mut waiting = on(&data_dir, "verify").stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(waiting.stderr.take().unwrap());
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert!(said.contains("another process is starting or stopping the Postgres in"), "{said}");
+    kill_process(Pid::from_child(&waiting), Signal::INT).unwrap();
+    until("it leaves", || waiting.try_wait().unwrap().is_some());
+    assert_eq!(waiting.wait().unwrap().code(), Some(1));
+    drop(gate);
+    succeeds(&mut on(&data_dir, "verify"));
 }
 
 #[tokio::test]
@@ -227,6 +249,10 @@ async fn a_normal_user_runs_postgres_as_themselves() {
     }
     succeeds(&mut as_nobody(&["rebuild"]));
     assert!(service.stop().success());
+    // What they may not enter is not taken for empty.
+    let rooted = closed_dir();
+    let said = refuses(as_nobody(&["verify"]).arg("--data-dir").arg(rooted.path()));
+    assert!(said.contains("cannot look into the data directory"), "{said}");
     let said = succeeds(&mut as_nobody(&["verify"]));
     assert!(said.starts_with("verified: 1 contacts"), "{said}");
     assert_eq!(postmaster(&data_dir), None);

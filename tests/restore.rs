@@ -114,6 +114,13 @@ impl Lost {
         accept
     }
 
+    /// An export of what has gone on since.
+    fn export_of(&self, left: &TestLedger) -> PathBuf {
+        let dir = self.key.dir().join("later");
+        succeeds(command(&["export"]).arg(&dir).args(self.key.args(left)));
+        dir
+    }
+
     fn verify(&self, left: &TestLedger) -> String {
         succeeds(command(&["verify"]).args(args(&self.key, left)))
     }
@@ -347,13 +354,16 @@ async fn a_loss_of_an_accepted_loss_skips_what_was_given_out_after_it() {
     succeeds(&mut lost.accept(&left));
     let service = Service::spawn(&mut lost.serve(&left));
     identify_all(&service, &random_observations(8, 100, 30)).await;
+    service.erase(lost.forgotten_id).await;
     assert!(service.stop().success());
+    let export = lost.export_of(&left);
     let [position, number] = head(&left).await;
 
     let again = lost.restored().await;
     let said = refuses(&mut lost.serve(&again));
     assert!(said.contains("gone back in time"), "{said}");
-    succeeds(&mut lost.accept(&again));
+    let said = succeeds(lost.accept_undecided(&again).arg("--erasures").arg(export));
+    assert!(said.contains("forgotten again: 1 customers"), "{said}");
     let service = Service::spawn(&mut lost.serve(&again));
     let event = restored_event(&service).await;
     assert!(event["position"].as_i64().unwrap() > position, "{event}");
@@ -444,6 +454,46 @@ async fn what_reads_all_of_history_goes_on_over_a_gap() {
 }
 
 const DEFAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/default.toml");
+
+/// Nobody is forgotten whom the lost ledger had not forgotten: what an export says counts as it was
+/// signed.
+#[tokio::test]
+async fn an_export_that_was_changed_forgets_nobody() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let [before, _] = head(&left).await;
+    let kept = fs::read_to_string(lost.outside()).unwrap();
+    let (file, checkpoint) =
+        (lost.export().join("events.ndjson"), lost.export().join("checkpoint"));
+    let whole = fs::read_to_string(&file).unwrap();
+    let erased = format!("\"observationIds\":[{}", lost.forgotten_id);
+    for changed in [
+        whole.replace(&erased, "\"observationIds\":[1"),
+        whole.replace(&erased, "\"observationIds\":[x"),
+        whole.replace("customer-request", "customer-wish"),
+        format!("{whole}{}\n", whole.lines().last().unwrap()),
+        whole.trim_end().rsplit_once('\n').unwrap().0.to_owned() + "\n",
+    ] {
+        assert_ne!(changed, whole);
+        fs::write(&file, changed).unwrap();
+        let said = refuses(&mut lost.accept_with_erasures(&left));
+        assert!(said.contains("does not say whom to forget; give an export"), "{said}");
+    }
+    fs::write(&file, &whole).unwrap();
+    let signed = fs::read_to_string(&checkpoint).unwrap();
+    fs::remove_file(&checkpoint).unwrap();
+    let said = refuses(&mut lost.accept_with_erasures(&left));
+    assert!(said.contains("does not say whom to forget; give an export"), "{said}");
+    assert_eq!(head(&left).await[0], before, "nothing was recorded");
+    assert_eq!(fs::read_to_string(lost.outside()).unwrap(), kept);
+
+    fs::write(&checkpoint, signed).unwrap();
+    let accepted = lost.accept_with_erasures(&left).output().unwrap();
+    let said = String::from_utf8(accepted.stderr).unwrap();
+    let (has, all) = (whole.lines().count(), kept.lines().nth(1).unwrap());
+    assert!(said.contains("Forgotten again, for ever, are 1 customers."), "{said}");
+    assert!(said.contains(&format!("has {has} of the {all} events that were signed")), "{said}");
+}
 
 #[tokio::test]
 async fn no_loss_is_accepted_that_cannot_be_told() {

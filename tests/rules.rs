@@ -1,8 +1,8 @@
 //! Rules change for all of history, while requests run.
 
 use crate::support::{
-    Contact, PHONES_ONLY, Seen, Service, TestLedger, command, random_observations, refuses,
-    scratch_dir, succeeds,
+    Contact, PHONES_ONLY, Seen, Service, TestLedger, command, command_of, random_observations,
+    refuses, scratch_dir, succeeds,
 };
 use futures_util::future::join_all;
 use identity_ledger::audit::verify;
@@ -10,6 +10,8 @@ use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES, Rules};
 use identity_ledger::rebuild::{activate, impact, rebuild};
 use serde_json::Value;
 use sqlx::{query, query_scalar};
+use std::path::Path;
+use std::process::Command;
 
 /// Blocks, forgets subaddresses, and compares phone numbers exactly.
 const OTHER_RULES: &str = r#"
@@ -217,6 +219,18 @@ async fn an_activation_that_was_killed_leaves_the_old_rules_in_force() {
     verify(&ledger.database).await.unwrap();
 }
 
+/// The command, with somebody at its stdin who types this.
+fn on_a_terminal(command: &Command, typed: &str) -> Command {
+    let script = "
+import os, pty, subprocess, sys
+ours, theirs = pty.openpty()
+os.write(ours, sys.argv[1].encode())
+sys.exit(subprocess.run(sys.argv[2:], stdin=theirs).returncode)";
+    let mut python = command_of(Path::new("python3"), &["-c", script, typed]);
+    python.arg(command.get_program()).args(command.get_args());
+    python
+}
+
 #[tokio::test]
 async fn an_operator_sees_the_impact_and_limits_keep_it_in_bounds() {
     let ledger = TestLedger::new().await;
@@ -236,6 +250,14 @@ async fn an_operator_sees_the_impact_and_limits_keep_it_in_bounds() {
     assert!(text.contains("ann@x.org -> Ann@x.org"), "{text}");
     let csv = std::fs::read_to_string(&remap).unwrap();
     assert_eq!(csv, "contact_id,old_primary_id,new_primary_id\n2,1,2\n");
+    // What was written once is there until the next one is whole.
+    let nowhere = ["--database-url", "postgres://shop@127.0.0.1:1/shop", "--remap", remap_path];
+    refuses(command(&["rules", "diff", file]).args(nowhere));
+    assert_eq!(std::fs::read_to_string(&remap).unwrap(), csv);
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2, "nothing is left beside it");
+    let at_dir = ["rules", "diff", file, "--remap", dir.path().to_str().unwrap()];
+    let refused = refuses(command(&at_dir).args(url));
+    assert!(refused.contains("is no file; give another name"), "{refused}");
     let json: Value = serde_json::from_str(&diff(&["--json"])).unwrap();
     assert_eq!(json["contacts"]["moved"], 1);
     assert_eq!(json["identities"]["after"], 3);
@@ -246,6 +268,14 @@ async fn an_operator_sees_the_impact_and_limits_keep_it_in_bounds() {
     assert!(!output.status.success() && error.contains("33.33 % of the contacts move"), "{error}");
     let refused = refuses(command(&["rules", "activate", file, "--reason", "r"]).args(url));
     assert!(refused.contains("--yes"), "{refused}");
+    // Whoever is asked has seen what would be done; what was done is the only JSON.
+    let activate = ["rules", "activate", file, "--reason", "r", "--json"];
+    let asked = on_a_terminal(command(&activate).args(url), "n\n").output().unwrap();
+    let said = String::from_utf8(asked.stderr).unwrap();
+    let (shown, question) =
+        (said.find("Activating this appends"), said.find("Activate these rules?"));
+    assert!(shown.is_some() && shown < question && said.contains("not confirmed"), "{said}");
+    assert!(asked.stdout.is_empty());
     let all: Value =
         serde_json::from_str(&succeeds(command(&["rules", "list", "--json"]).args(url))).unwrap();
     assert_eq!(all.as_array().unwrap().len(), 1);

@@ -6,7 +6,9 @@ use super::difference::Difference;
 use super::lines::{CheckedLines, Observed};
 use super::numbers::Numbers;
 use super::tree::{StoredPart, TreeCheck, roots};
-use crate::export::{CHECKPOINT, EVENTS, NORMALISER, OBSERVATIONS, rules_file, whole_lines};
+use crate::export::{
+    CHECKPOINT, EVENTS, NORMALISER, OBSERVATIONS, rules_file, watched_lines, whole_lines,
+};
 use crate::identity::{
     Census, Erasures, Event, Fact, Gaps, Identifiers, ObservationId, Rules, RulesDigest,
 };
@@ -96,7 +98,7 @@ pub fn verify_folder(
 /// What some events say of others before or after them.
 fn told_ahead(dir: &Path) -> anyhow::Result<(Erasures, Gaps)> {
     let (mut erasures, mut gaps) = (Erasures::default(), Gaps::default());
-    for line in whole_lines(&dir.join(EVENTS))? {
+    for line in watched_lines(&dir.join(EVENTS), "reading events (MB)")? {
         let line = line?;
         erasures.note(&line);
         gaps.note(&line);

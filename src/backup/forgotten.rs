@@ -1,83 +1,130 @@
 //! Whom a lost ledger had forgotten: an export of it says so.
 
+use crate::audit::verify_folder;
 use crate::erasure::{self, NotErased};
-use crate::export::{EVENTS, whole_lines};
-use crate::identity::{ContactErased, Event, Fact, Position};
+use crate::export::{CHECKPOINT, EVENTS, watched_lines};
+use crate::identity::{ContactErased, Event, Fact, ObservationId, Position, ReasonCode};
 use crate::ledger::{self, Database};
 use crate::progress::Progress;
-use anyhow::{Context as _, bail, ensure};
+use crate::seal::VerifierKeys;
+use crate::threads::on_a_thread;
+use anyhow::{Context as _, ensure};
 use std::collections::HashSet;
+use std::fs::read_to_string;
 use std::path::Path;
 
-/// Erases every identity that has an observation which was erased by one of these. Returns how many
-/// those were.
-pub async fn erase_again(
+/// Whom to forget again.
+pub struct ToForget {
+    /// How many events the export has that says so.
+    pub events_len: i64,
+    /// An observation of each customer who is back, and why they were forgotten.
+    pub customers: Vec<(ObservationId, ReasonCode)>,
+}
+
+/// What an export says that was signed with these keys.
+struct Told {
+    events_len: i64,
+    /// The last event that it and the ledger must have in common, and how many there are up to it.
+    common: (i64, String),
+    lost: Vec<ContactErased>,
+}
+
+/// Whom the export says to forget who is not forgotten here, where so many of the first events are
+/// left. Fails where the export is not what was signed, and where it is of another history up to
+/// there. Changes nothing.
+pub async fn to_forget(
     database: &Database,
-    lost: &[ContactErased],
+    export: &Path,
+    keys: &VerifierKeys,
+    left: i64,
+) -> anyhow::Result<ToForget> {
+    let told = {
+        let (export, keys) = (export.to_owned(), keys.clone());
+        on_a_thread(move || read(&export, &keys, left)).await
+    };
+    let told = told.with_context(|| {
+        let export = export.display();
+        format!("{export} does not say whom to forget; give an export that verify finds right")
+    })?;
+    check_common(database, export, &told).await?;
+    let customers = who_is_back(database, &told.lost).await?;
+    Ok(ToForget { events_len: told.events_len, customers })
+}
+
+/// Forgets them. Returns how many there were.
+pub async fn forget_again(
+    database: &Database,
+    customers: &[(ObservationId, ReasonCode)],
     by: &str,
 ) -> anyhow::Result<usize> {
-    let mut progress = Progress::of("erasing again", i64::try_from(lost.len())?);
-    let (mut erased_len, mut gone) = (0, HashSet::new());
-    for (n, erasure) in (1..).zip(lost) {
-        for id in &erasure.observation_ids {
-            if gone.contains(id) {
-                continue;
-            }
-            match erasure::erase(database, *id, None, &erasure.reason, Some(by)).await {
-                Ok(erased) => {
-                    gone.extend(erased.observation_ids);
-                    erased_len += 1;
-                }
-                // It was lost itself, or has gone already, as when this was broken off.
-                Err(NotErased::NotObserved | NotErased::AlreadyErased) => {}
-                Err(error) => return Err(error).context("not everybody is forgotten; try again"),
-            }
+    let mut progress = Progress::of("erasing again", i64::try_from(customers.len())?);
+    for (n, (id, reason)) in (1..).zip(customers) {
+        match erasure::erase(database, *id, None, reason, Some(by)).await {
+            Ok(_) | Err(NotErased::AlreadyErased) => {}
+            Err(error) => return Err(error).context("not everybody is forgotten; try again"),
         }
         progress.at(n);
     }
     // Where it is too early for that, the service does it.
     let _ = erasure::sweep(database).await?;
-    Ok(erased_len)
+    Ok(customers.len())
 }
 
-/// The erasures that an export tells of, but for those that are among the first events, of which so
-/// many are left. Fails where the export is of another history up to there.
-pub async fn lost_erasures(
-    database: &Database,
-    export: &Path,
-    left: i64,
-) -> anyhow::Result<Vec<ContactErased>> {
-    let mut owner = database.owner().await?;
-    let gaps = ledger::gaps(&mut owner).await?;
-    let (mut common, mut lost) = (None, Vec::new());
-    for (size, line) in (1..).zip(whole_lines(&export.join(EVENTS))?) {
+fn read(export: &Path, keys: &VerifierKeys, left: i64) -> anyhow::Result<Told> {
+    let note = export.join(CHECKPOINT);
+    let note = read_to_string(&note).with_context(|| format!("cannot read {}", note.display()))?;
+    // The database may have lost the event that gave the log the name that this is in.
+    verify_folder(export, &keys.as_in(&note), None)?;
+    let (mut events_len, mut common, mut lost) = (0, None, Vec::new());
+    for line in watched_lines(&export.join(EVENTS), "reading erasures (MB)")? {
         let line = line?;
-        if size > left {
-            lost.extend(erasure_in(&line));
-        } else {
-            common = Some((size, line));
+        events_len += 1;
+        if events_len <= left {
+            common = Some((events_len, line));
+        } else if line.contains(r#""kind":"ContactErased""#)
+            // Most lines are none, and parsing takes long.
+            && let Fact::ContactErased(erased) = Event::parse(&line)?.fact
+        {
+            lost.push(erased);
         }
     }
-    let Some((size, line)) = common else { bail!("{} has no events", export.display()) };
-    let position = Position::new(gaps.position_at(size));
+    let common = common.context("it has no events")?;
+    Ok(Told { events_len, common, lost })
+}
+
+async fn check_common(database: &Database, export: &Path, told: &Told) -> anyhow::Result<()> {
+    let mut owner = database.owner().await?;
+    let (size, line) = &told.common;
+    let position = Position::new(ledger::gaps(&mut owner).await?.position_at(*size));
     let here = ledger::line_at(&mut owner, position).await?;
     ensure!(
-        here.as_deref() == Some(&line),
+        here.as_ref() == Some(line),
         "event {position} in {} is another one than here: it is of another ledger, or something \
          was recorded here after the database had gone back in time: then drop the ledger, \
          restore its backup, and do this before anything else",
         export.display()
     );
-    Ok(lost)
+    Ok(())
 }
 
-fn erasure_in(line: &str) -> Option<ContactErased> {
-    // Most lines are none, and parsing takes long.
-    if !line.contains(r#""kind":"ContactErased""#) {
-        return None;
+/// Those of the erased who have an observation that is left, and is not erased.
+async fn who_is_back(
+    database: &Database,
+    lost: &[ContactErased],
+) -> anyhow::Result<Vec<(ObservationId, ReasonCode)>> {
+    let mut eraser = database.eraser().await?;
+    let (mut back, mut seen) = (Vec::new(), HashSet::new());
+    for erasure in lost {
+        for id in &erasure.observation_ids {
+            if seen.contains(id) {
+                continue;
+            }
+            let Some(held) = erasure::held(&mut eraser, *id).await? else { continue };
+            if !held.is_erased() {
+                back.push((*id, erasure.reason.clone()));
+            }
+            seen.extend(held.observations.iter().map(|observation| observation.id));
+        }
     }
-    match Event::parse(line).ok()?.fact {
-        Fact::ContactErased(erased) => Some(erased),
-        _ => None,
-    }
+    Ok(back)
 }

@@ -15,7 +15,7 @@ mod restore;
 mod watch;
 
 pub use dump::back_up;
-pub use forgotten::{erase_again, lost_erasures};
+pub use forgotten::{ToForget, forget_again, to_forget};
 pub use loss::{Acceptance, accept, begin_anew};
 pub use manifest::Manifest;
 pub use restore::restore;

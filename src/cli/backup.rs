@@ -4,9 +4,9 @@ use super::asking;
 use super::config::{BackupConfig, DatabaseConfig, RestoreConfig, What};
 use super::place::Place;
 use super::say::say;
-use crate::backup::{self, Acceptance};
+use crate::backup::{self, Acceptance, ToForget};
 use crate::ledger;
-use crate::seal::{self, Found, Loss, Seal};
+use crate::seal::{self, Found, Seal};
 use anyhow::{Context as _, bail};
 use chrono::SecondsFormat;
 use std::path::Path;
@@ -53,35 +53,43 @@ async fn accept_loss(
     reason: &str,
 ) -> anyhow::Result<()> {
     asking::check_somebody_is_here(config.yes, "accept the loss")?;
-    let place = Place::open_for_service(database).await?;
-    let found = seal::loss(key_of(&place, config).await?).await?;
+    let place = Place::open_existing_for_service(database).await?;
+    let seal = key_of(&place, config).await?;
+    let keys = seal.key.verifier_keys().clone();
+    let found = seal::loss(seal).await?;
+    let outside = place.checkpoint_dir(&config.seal).context("it was there just now")?;
     // Read first: an export that is of no use must not be found out about half way.
-    let erasures = match &config.erasures {
-        Some(export) => backup::lost_erasures(&place.database, export, found.left()).await?,
-        None => Vec::new(),
+    let to_forget = match &config.erasures {
+        Some(export) => {
+            Some(backup::to_forget(&place.database, export, &keys, found.left()).await?)
+        }
+        None => None,
     };
+    let kept = outside.read(Some(&keys))?.context("it was there just now")?;
+    show(&found);
+    show_forgotten(to_forget.as_ref(), kept.head.size);
+    if !config.yes && !asking::confirmed(question(&found)).await? {
+        place.close().await?;
+        bail!("not confirmed; nothing was changed");
+    }
     let position = match found {
         Found::Accepted { position, .. } => position,
         Found::Loss(loss) => {
-            show(&loss, config);
-            if !config.yes && !asking::confirmed("Accept that they are lost for ever?").await? {
-                place.close().await?;
-                bail!("not confirmed; nothing was changed");
-            }
             let by = config.operator.by.to_string();
             let acceptance = Acceptance { by, reason: reason.to_owned() };
             backup::accept(&place.database, &loss, acceptance).await?
         }
     };
-    if config.erasures.is_some() {
+    if let Some(ToForget { customers, .. }) = to_forget {
         let by = config.operator.by.as_str();
-        let forgotten = backup::erase_again(&place.database, &erasures, by).await?;
+        let forgotten = backup::forget_again(&place.database, &customers, by).await?;
         say!("forgotten again: {forgotten} customers");
     }
-    let outside = place.checkpoint_dir(&config.seal).context("it was there just now")?;
     let aside = backup::begin_anew(key_of(&place, config).await?, &outside, position).await?;
     say!("the loss is event {position}; what had been signed is kept in {}", aside.display());
-    print_keys(&place, config).await?;
+    // Whoever checks the ledger needs the new one.
+    let keys = keys.of(&ledger::gaps(&mut place.database.owner().await?).await?);
+    say!("from here on its key is {}", keys.text().lines().next().unwrap_or_default());
     place.close().await
 }
 
@@ -90,20 +98,41 @@ async fn key_of(place: &Place, config: &RestoreConfig) -> anyhow::Result<Seal> {
     seal.context("there is no key that the ledger goes on to be signed with; give --signing-key")
 }
 
-fn show(loss: &Loss, config: &RestoreConfig) {
-    let (old, new) = (loss.kept.head.size, loss.left.size);
-    eprintln!("{old} events were signed, and {new} are left, up to position {}.", loss.position);
-    eprintln!("Lost are {} of them, and what was recorded after those.", old - new);
-    eprintln!("The next event will have the position {}.", loss.next_position());
-    if config.erasures.is_none() {
-        eprintln!("Nobody is forgotten again (--no-erasures): who was forgotten since comes back.");
+fn show(found: &Found) {
+    match found {
+        Found::Loss(loss) => {
+            let (old, new) = (loss.kept.head.size, loss.left.size);
+            eprintln!(
+                "{old} events were signed, and {new} are left, up to position {}.",
+                loss.position
+            );
+            eprintln!("Lost are {} of them, and what was recorded after those.", old - new);
+            eprintln!("The next event will have the position {}.", loss.next_position());
+        }
+        Found::Accepted { position, .. } => {
+            eprintln!("Event {position} accepts the loss already; what follows may not be done.");
+        }
     }
 }
 
-/// Whoever checks the ledger needs the new one.
-async fn print_keys(place: &Place, config: &RestoreConfig) -> anyhow::Result<()> {
-    let gaps = ledger::gaps(&mut place.database.owner().await?).await?;
-    let keys = key_of(place, config).await?.key.verifier_keys().of(&gaps);
-    say!("from here on its key is {}", keys.text().lines().next().unwrap_or_default());
-    Ok(())
+fn show_forgotten(to_forget: Option<&ToForget>, signed: u64) {
+    match to_forget {
+        Some(ToForget { events_len, customers }) => {
+            eprintln!("Forgotten again, for ever, are {} customers.", customers.len());
+            eprintln!(
+                "The export that says so has {events_len} of the {signed} events that were signed: \
+                 whoever was forgotten after those comes back."
+            );
+        }
+        None => eprintln!(
+            "Nobody is forgotten again (--no-erasures): who was forgotten since comes back."
+        ),
+    }
+}
+
+fn question(found: &Found) -> &'static str {
+    match found {
+        Found::Loss(_) => "Accept that they are lost for ever?",
+        Found::Accepted { .. } => "Do what follows?",
+    }
 }

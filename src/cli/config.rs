@@ -145,7 +145,8 @@ pub struct RestoreConfig {
     #[arg(long, value_name = "TEXT", value_parser = reason, requires = "accept_loss")]
     reason: Option<String>,
 
-    /// Forget those again whom the lost ledger had forgotten, as an export of it says.
+    /// Forget those again whom the lost ledger had forgotten, as an export of it says, which must be as
+    /// it was signed.
     #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss", group = "forgetting")]
     pub erasures: Option<PathBuf>,
 

@@ -13,7 +13,7 @@ use std::io;
 /// Shows what is to be forgotten, asks, and forgets it. Prints numbers, never what they stand for.
 pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Result<()> {
     asking::check_somebody_is_here(config.yes, "erase the customer")?;
-    let place = Place::open(database).await?;
+    let place = Place::open_existing(database).await?;
     place.check_projection().await?;
     let id = ObservationId::new(config.id);
     let held = erasure::held(&mut place.database.eraser().await?, id).await?;

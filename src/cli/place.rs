@@ -2,9 +2,10 @@
 
 use super::config::{DatabaseConfig, SealConfig};
 use crate::ledger::{self, Database};
-use crate::postgres::PrivatePostgres;
+use crate::postgres::{Gate, PrivatePostgres};
 use crate::projection;
 use crate::seal::{self, CheckpointDir, Seal, SigningKey, key};
+use crate::threads::on_a_thread;
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, setpriority_process};
 use std::fs::{DirEntry, File};
@@ -39,29 +40,45 @@ impl Place {
         Ok(place)
     }
 
-    /// As `open`, for what only looks: fails where the ledger is missing or of another version.
+    /// As `open`, but creates and migrates nothing: fails where the ledger is missing or of another
+    /// version.
     pub async fn open_existing(config: DatabaseConfig) -> anyhow::Result<Self> {
-        if config.database_url.is_none() {
-            let (data_dir, chosen) = config.data_dir();
-            ensure!(
-                PrivatePostgres::is_made(&data_dir, chosen),
-                "there is no ledger {} in {}; serve creates one",
-                config.ledger.as_str(),
-                data_dir.display()
-            );
-        }
-        let place = Self::reach(config).await?;
+        let place = Self::reach_existing(config).await?;
         ledger::check(&place.database).await?;
         Ok(place)
     }
 
     /// As `open`, for the one service that a private server may have.
     pub async fn open_for_service(config: DatabaseConfig) -> anyhow::Result<Self> {
-        let mut place = Self::reach(config).await?;
-        place._service = place.postgres.as_ref().map(PrivatePostgres::lock_service).transpose()?;
-        ledger::open(&place.database).await?;
-        place.check_projection().await?;
-        Ok(place)
+        Self::reach(config).await?.for_service().await
+    }
+
+    /// As `open_for_service`, but fails where the ledger is missing.
+    pub async fn open_existing_for_service(config: DatabaseConfig) -> anyhow::Result<Self> {
+        let place = Self::reach_existing(config).await?;
+        ledger::check_exists(&place.database).await?;
+        place.for_service().await
+    }
+
+    async fn for_service(mut self) -> anyhow::Result<Self> {
+        self._service = self.postgres.as_ref().map(PrivatePostgres::lock_service).transpose()?;
+        ledger::open(&self.database).await?;
+        self.check_projection().await?;
+        Ok(self)
+    }
+
+    /// As `reach`, but makes no private server.
+    async fn reach_existing(config: DatabaseConfig) -> anyhow::Result<Self> {
+        if config.database_url.is_none() {
+            let (data_dir, chosen) = config.data_dir();
+            ensure!(
+                PrivatePostgres::is_made(&data_dir, chosen)?,
+                "there is no ledger {} in {}; serve creates one",
+                config.ledger.as_str(),
+                data_dir.display()
+            );
+        }
+        Self::reach(config).await
     }
 
     /// Lets everybody else on this machine go first from here on, a service's callers above all. The
@@ -131,9 +148,9 @@ impl Place {
             return Ok(Self { database, postgres: None, _service: None });
         }
         let (data_dir, chosen) = config.data_dir();
-        let lease = move || PrivatePostgres::lease(&data_dir, chosen);
-        let postgres =
-            tokio::task::spawn_blocking(lease).await.context("starting Postgres panicked")??;
+        let gate = on_a_thread(move || Gate::hold(&data_dir, chosen)).await?;
+        let lease = tokio::task::spawn_blocking(move || gate.lease(&[]));
+        let postgres = lease.await.context("starting Postgres panicked")??;
         let database = Database::private(postgres.socket_dir(), config.ledger);
         Ok(Self { database, postgres: Some(postgres), _service: None })
     }

@@ -5,13 +5,14 @@ use super::config::{DatabaseConfig, Output, RulesActivation, RulesCommand, Rules
 use super::impact;
 use super::place::Place;
 use super::say::say;
+use crate::files;
 use crate::identity::{Rules, rfc_3339};
 use crate::ledger::{self, Activation};
 use crate::rebuild::{self, Activated, Impact, Limits, Order, Remap};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::{self, BufWriter, Write as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 pub async fn run(database: DatabaseConfig, command: RulesCommand) -> anyhow::Result<()> {
@@ -110,22 +111,20 @@ fn described(activation: &Activation) -> Value {
 
 async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()> {
     let (rules, _) = read(&command.file)?;
-    // Made first: what cannot be written should not be computed.
-    let remap = command
-        .remap
-        .as_deref()
-        .map(|file| File::create(file).with_context(|| format!("cannot write {}", file.display())));
-    let remap = remap.transpose()?;
+    let remap = command.remap.as_deref();
+    // First: what cannot be written should not be computed.
+    remap.map_or(Ok(()), check_remap)?;
     let place = Place::open_existing(database).await?;
     place.give_way();
     let impact = rebuild::impact(&place.database, rules).await?;
     if command.output.json {
         say!("{}", serde_json::to_string_pretty(&impact)?);
     } else {
-        impact::print(&impact)?;
+        say!("{}", impact::Text(&impact));
     }
     if let Some(file) = remap {
-        write_remap(file, &impact.remap).context("cannot write the remap file")?;
+        let csv = csv(&impact.remap);
+        files::replace(file, csv.as_bytes(), files::PUBLIC).with_context(|| cannot_write(file))?;
     }
     place.close().await?;
     within(&impact, &command.limits.limits())
@@ -137,18 +136,31 @@ fn within(impact: &Impact, limits: &Limits) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_remap(file: File, remap: &Remap) -> std::io::Result<()> {
-    let mut file = BufWriter::new(file);
-    writeln!(file, "contact_id,old_primary_id,new_primary_id")?;
+/// Fails where the file could not be replaced at the end. Changes nothing.
+fn check_remap(file: &Path) -> anyhow::Result<()> {
+    ensure!(
+        fs::symlink_metadata(file).map_or(true, |found| found.is_file()),
+        "{} is there and is no file; give another name with --remap",
+        file.display()
+    );
+    files::check_writable(file).with_context(|| cannot_write(file))
+}
+
+fn cannot_write(file: &Path) -> String {
+    format!("cannot write {}", file.display())
+}
+
+fn csv(remap: &Remap) -> String {
+    let mut csv = "contact_id,old_primary_id,new_primary_id\n".to_owned();
     for [contact, old, new] in remap.entries() {
-        writeln!(file, "{contact},{old},{new}")?;
+        csv += &format!("{contact},{old},{new}\n");
     }
-    file.flush()
+    csv
 }
 
 async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow::Result<()> {
     let (rules, document) = read(&command.file)?;
-    let place = Place::open(database).await?;
+    let place = Place::open_existing(database).await?;
     place.give_way();
     rebuild::check_turn(&place.database).await?;
     let in_force = activations(&place).await?.pop().context("the ledger has no rules")?;
@@ -158,8 +170,11 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
     }
     asking::check_somebody_is_here(command.yes, "activate the rules")?;
     let impact = rebuild::impact(&place.database, rules.clone()).await?;
-    if !command.output.json {
-        impact::print(&impact)?;
+    match (command.output.json, command.yes) {
+        (false, _) => say!("{}", impact::Text(&impact)),
+        // On stdout is what was done, and whoever is asked must know what is to be.
+        (true, false) => eprintln!("{}", impact::Text(&impact)),
+        (true, true) => {}
     }
     within(&impact, &command.limits.limits())?;
     let from = impact.from.digest.clone();

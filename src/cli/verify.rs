@@ -6,6 +6,7 @@ use super::say::say;
 use crate::audit::{self, Difference, Trust};
 use crate::ledger::gaps;
 use crate::seal::VerifierKeys;
+use crate::threads::on_a_thread;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -13,7 +14,7 @@ use std::path::Path;
 /// Checks the database, or an export without any.
 pub async fn verify(database: DatabaseConfig, config: VerifyConfig) -> anyhow::Result<()> {
     let verified = match (&config.export, &config.key) {
-        (Some(dir), Some(key)) => folder(dir, key, config.since.as_deref()),
+        (Some(dir), Some(key)) => folder(dir, key, config.since.as_deref()).await,
         _ => ledger(database, &config).await,
     };
     match verified {
@@ -111,9 +112,11 @@ async fn ledger(
     Ok((words, facts))
 }
 
-fn folder(dir: &Path, key: &Path, since: Option<&Path>) -> anyhow::Result<(String, Value)> {
+async fn folder(dir: &Path, key: &Path, since: Option<&Path>) -> anyhow::Result<(String, Value)> {
     let keys = read_keys(key)?;
-    let verified = audit::verify_folder(dir, &keys, since)?;
+    let origin = keys.origin().to_owned();
+    let (dir, since) = (dir.to_owned(), since.map(Path::to_owned));
+    let verified = on_a_thread(move || audit::verify_folder(&dir, &keys, since.as_deref())).await?;
     let observations = match verified.observations_len {
         Some(len) => format!("{len} observations"),
         None => "no observations in the folder".to_owned(),
@@ -129,8 +132,7 @@ fn folder(dir: &Path, key: &Path, since: Option<&Path>) -> anyhow::Result<(Strin
     let words = format!(
         "verified: the {} events are those of the checkpoint signed by {}; \
          {observations}{erased}{not_remade}",
-        verified.events_len,
-        keys.origin(),
+        verified.events_len, origin,
     );
     let facts = json!({
         "verified": true,

@@ -1,6 +1,7 @@
 //! Files of lines that are only ever appended to.
 
 use crate::files;
+use crate::progress::Progress;
 use anyhow::Context as _;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _};
@@ -8,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 const CHUNK_LEN: u64 = 64 * 1024;
+const MEGABYTE: usize = 1 << 20;
 
 pub struct LinesFile {
     path: PathBuf,
@@ -72,7 +74,7 @@ pub fn without(
     let (mut kept, _) = LinesFile::open(&beside, mode)?;
     // Without what a crash may have torn.
     LinesFile::open(path, mode)?.0.finish()?;
-    for line in whole_lines(path)? {
+    for line in watched_lines(path, "taking out what was erased (MB)")? {
         let line = line?;
         if !is_unwanted(&line) {
             kept.write(line.as_bytes())?;
@@ -97,6 +99,24 @@ fn beside(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
+/// As `whole_lines`, and tells how many megabytes were read.
+pub fn watched_lines(
+    path: &Path,
+    step: &'static str,
+) -> anyhow::Result<impl Iterator<Item = anyhow::Result<String>> + use<>> {
+    let lines = whole_lines(path)?;
+    let len = path.metadata().map_or(0, |file| file.len() / MEGABYTE as u64);
+    let mut progress = Progress::of(step, len.cast_signed());
+    let (mut megabytes, mut bytes) = (0, 0);
+    Ok(lines.inspect(move |line| {
+        bytes += line.as_ref().map_or(0, |line| line.len() + 1);
+        if bytes >= MEGABYTE {
+            (megabytes, bytes) = (megabytes + 1, bytes - MEGABYTE);
+            progress.at(megabytes);
+        }
+    }))
+}
+
 /// The lines of a file, without their line feeds. Fails where the last one was torn.
 pub fn whole_lines(
     path: &Path,
@@ -118,7 +138,7 @@ pub fn whole_lines(
     }))
 }
 
-fn cannot_write(path: &Path) -> String {
+pub fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 

@@ -8,7 +8,7 @@
 mod lines;
 mod observation;
 
-pub use lines::whole_lines;
+pub use lines::{watched_lines, whole_lines};
 pub use observation::ObservationLine;
 
 use crate::files;
@@ -16,6 +16,7 @@ use crate::identity::{Gaps, ObservationId};
 use crate::ledger::{self, CopiedRow, Database};
 use crate::progress::Progress;
 use crate::seal::{self, Checkpoint, StoredCheckpoint, TreeHead, VerifierKeys};
+use crate::threads::on_a_thread;
 use anyhow::{Context as _, ensure};
 use lines::LinesFile;
 use serde_json::Value;
@@ -78,10 +79,10 @@ pub async fn export(
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let mut export = Export { owner, dir: dir.to_owned(), gaps };
     // First: nothing is taken out of a folder that is not this ledger's.
-    export.check_begins(size).await?;
+    let begun = export.check_begins(size).await?;
     if with_observations || dir.join(OBSERVATIONS).exists() {
         export.check_sealed_erasures(end, head).await?;
-        export.forget(end).await?;
+        export.forget(begun, end).await?;
     }
     export.events(size).await?;
     if with_observations {
@@ -89,11 +90,11 @@ pub async fn export(
     }
     export.rules().await?;
     if let Some(keys) = keys {
-        files::replace(&dir.join(KEY), keys.text().as_bytes(), files::PUBLIC)?;
+        replace(&dir.join(KEY), keys.text())?;
     }
     // Last: all that it covers is there.
     if let Some(last) = &last {
-        files::replace(&dir.join(CHECKPOINT), last.note.as_bytes(), files::PUBLIC)?;
+        replace(&dir.join(CHECKPOINT), &last.note)?;
     }
     Ok(Exported { events_len: size, is_sealed: last.is_some(), beyond: events_len - size })
 }
@@ -154,24 +155,23 @@ impl Export {
 
     /// Takes away what an earlier export wrote of observations that were erased since. Before their
     /// events are there, so that it is done again where it is cut off.
-    async fn forget(&mut self, end: i64) -> anyhow::Result<()> {
+    async fn forget(&mut self, after: i64, end: i64) -> anyhow::Result<()> {
         let file = self.dir.join(OBSERVATIONS);
         lines::clear(&file)?;
-        let (events, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
-        events.finish()?;
-        let after = number_in(last.as_deref(), "position")?;
         let erasures = ledger::erasures(&mut self.owner, after, end).await?;
         if erasures.is_empty() || !file.exists() {
             return Ok(());
         }
-        lines::without(&file, files::PRIVATE, |line| {
+        let is_erased = move |line: &str| {
             let line = serde_json::from_str::<ObservationLine>(line);
             line.is_ok_and(|line| erasures.contains(ObservationId::new(line.id)))
-        })
+        };
+        on_a_thread(move || lines::without(&file, files::PRIVATE, is_erased)).await
     }
 
-    /// What is in the folder already must be the beginning of this ledger.
-    async fn check_begins(&mut self, size: i64) -> anyhow::Result<()> {
+    /// What is in the folder already must be the beginning of this ledger. Returns the position that
+    /// it ends with.
+    async fn check_begins(&mut self, size: i64) -> anyhow::Result<i64> {
         let (last, torn) = lines::tail(&self.dir.join(EVENTS))?;
         let after = number_in(last.as_deref(), "position")?;
         ensure!(
@@ -194,7 +194,7 @@ impl Export {
              or this is the folder of another ledger",
             self.dir.display()
         );
-        Ok(())
+        Ok(after)
     }
 
     async fn observations(&mut self, last_position: i64) -> anyhow::Result<()> {
@@ -247,14 +247,18 @@ impl Export {
         let all = query!("select digest, document, normaliser from rules order by digest");
         for rules in all.fetch_all(&mut self.owner).await? {
             let file = rules_file(&self.dir, &rules.digest);
-            files::replace(&file, rules.document.as_bytes(), files::PUBLIC)?;
+            replace(&file, &rules.document)?;
             if !rules.normaliser.is_empty() {
-                let file = file.with_extension(NORMALISER);
-                files::replace(&file, (rules.normaliser + "\n").as_bytes(), files::PUBLIC)?;
+                replace(&file.with_extension(NORMALISER), &(rules.normaliser + "\n"))?;
             }
         }
         Ok(())
     }
+}
+
+fn replace(file: &Path, content: &str) -> anyhow::Result<()> {
+    files::replace(file, content.as_bytes(), files::PUBLIC)
+        .with_context(|| lines::cannot_write(file))
 }
 
 /// Where an earlier export ended, 0 where there was none.

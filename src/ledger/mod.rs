@@ -30,7 +30,9 @@ pub use gaps::gaps;
 pub use hold::{give_back, hold_erasures, lock_erasures, try_turn, who_holds_erasures};
 pub use in_time::in_time;
 pub use name::LedgerName;
-pub use open::{ERASER_ROLE, SERVICE_ROLE, check, connect, create_schema, grant_to_service, open};
+pub use open::{
+    ERASER_ROLE, SERVICE_ROLE, check, check_exists, connect, create_schema, grant_to_service, open,
+};
 pub use pages::{EventLine, Paged, Pages, Recorded, is_served, last_observation, observations};
 pub use read::{line_at, position};
 pub use rules::{

@@ -45,8 +45,7 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
 pub async fn check(database: &Database) -> anyhow::Result<()> {
     let mut owner = connect(database).await?;
     let name = database.ledger().as_str();
-    let missing = || format!("there is no ledger {name} in this database; serve creates one");
-    let applied = schema::applied(&mut owner).await?.with_context(missing)?;
+    let applied = schema::applied(&mut owner).await?.with_context(|| missing(database))?;
     schema::check_known(&applied)?;
     ensure!(
         MIGRATOR.iter().all(|migration| applied.contains(&migration.version)),
@@ -54,9 +53,22 @@ pub async fn check(database: &Database) -> anyhow::Result<()> {
          this version, which migrate it"
     );
     let head = query_scalar!("select position from head").fetch_optional(&mut owner).await?;
-    head.with_context(missing)?;
+    head.with_context(|| missing(database))?;
     owner.close().await?;
     Ok(())
+}
+
+/// Fails where the ledger is missing, whatever its version. Changes nothing.
+pub async fn check_exists(database: &Database) -> anyhow::Result<()> {
+    let mut owner = connect(database).await?;
+    schema::applied(&mut owner).await?.with_context(|| missing(database))?;
+    owner.close().await?;
+    Ok(())
+}
+
+fn missing(database: &Database) -> String {
+    let name = database.ledger().as_str();
+    format!("there is no ledger {name} in this database; serve creates one")
 }
 
 /// A session of the owner on a server that is fit for a ledger.

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
 use super::user::{ServerUser, make_dir};
@@ -66,11 +67,21 @@ pub fn prepare(wanted: &Path, chosen: Chosen) -> anyhow::Result<(PathBuf, Server
 }
 
 /// Whether `prepare` would return a directory that has a database. Makes nothing.
-pub fn has_database(wanted: &Path, chosen: Chosen) -> bool {
-    let Ok(path) = canonical(wanted) else { return false };
-    let fallback = Path::new(FALLBACK_PARENT).join(short_digest(&path));
-    let has_one = |dir: &Path| dir.join(DATABASE).exists();
-    has_one(&path) || (chosen == Chosen::Default && has_one(&fallback))
+pub fn has_database(wanted: &Path, chosen: Chosen) -> anyhow::Result<bool> {
+    let look = || {
+        let path = canonical(wanted)?;
+        let fallback = Path::new(FALLBACK_PARENT).join(short_digest(&path));
+        let may_give_way = chosen == Chosen::Default && geteuid().is_root();
+        let has_one = |dir: &Path| dir.join(DATABASE).try_exists();
+        Ok::<_, io::Error>(has_one(&path)? || (may_give_way && has_one(&fallback)?))
+    };
+    look().with_context(|| {
+        format!(
+            "cannot look into the data directory {}; run this as the user whose it is, or choose \
+             another --data-dir",
+            wanted.display()
+        )
+    })
 }
 
 /// Where the socket of `data_dir` goes. Everybody who uses the directory gets the same answer.

@@ -14,7 +14,7 @@ mod settings;
 mod user;
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -63,31 +63,38 @@ impl Keeper {
     }
 }
 
-impl PrivatePostgres {
-    /// Whether there is a database in `data_dir` already. Makes nothing.
-    pub fn is_made(data_dir: &Path, chosen: Chosen) -> bool {
-        directory::has_database(data_dir, chosen)
-    }
+/// The right to start the server of a data directory, or to join it.
+pub struct Gate {
+    file: File,
+    data_dir: PathBuf,
+    user: ServerUser,
+}
 
-    /// Finds, initialises and starts the server of `data_dir`, or joins it where it already runs.
-    /// Blocks until the server takes connections, which after a crash can take minutes.
-    pub fn lease(data_dir: &Path, chosen: Chosen) -> anyhow::Result<Self> {
-        Self::lease_with(data_dir, chosen, &[])
-    }
-
-    /// As `lease`, with more settings for the server. One that already runs keeps its own.
-    pub fn lease_with(
-        data_dir: &Path,
-        chosen: Chosen,
-        settings: &[(&str, &str)],
-    ) -> anyhow::Result<Self> {
+impl Gate {
+    /// Makes sure of the data directory. Blocks for as long as somebody else starts or stops its
+    /// server, which can take minutes; may be cut off meanwhile.
+    pub fn hold(data_dir: &Path, chosen: Chosen) -> anyhow::Result<Self> {
         let (data_dir, user) = directory::prepare(data_dir, chosen)?;
-        let gate = hold_gate(&user, &data_dir)?;
-        let server = Server::of(data_dir, user)?;
-        server.bring_up(&gate, settings)?;
+        let file = hold_gate(&user, &data_dir)?;
+        Ok(Self { file, data_dir, user })
+    }
+
+    /// Finds, initialises and starts the server with these settings beside our own, or joins it where
+    /// it already runs. Blocks until the server takes connections, which after a crash can take
+    /// minutes.
+    pub fn lease(self, settings: &[(&str, &str)]) -> anyhow::Result<PrivatePostgres> {
+        let server = Server::of(self.data_dir, self.user)?;
+        server.bring_up(&self.file, settings)?;
         let users = server.user.open_lock(&server.data_dir.join("users"))?;
         users.lock_shared().context(CANNOT_LOCK)?;
-        Ok(Self { server, users: Some(users), has_left: Arc::default() })
+        Ok(PrivatePostgres { server, users: Some(users), has_left: Arc::default() })
+    }
+}
+
+impl PrivatePostgres {
+    /// Whether there is a database in `data_dir` already. Makes nothing.
+    pub fn is_made(data_dir: &Path, chosen: Chosen) -> anyhow::Result<bool> {
+        directory::has_database(data_dir, chosen)
     }
 
     pub fn keeper(&self) -> Keeper {
@@ -147,7 +154,9 @@ impl Drop for PrivatePostgres {
 /// One process at a time starts or stops the server.
 fn hold_gate(user: &ServerUser, data_dir: &Path) -> anyhow::Result<File> {
     let gate = user.open_lock(&data_dir.join(directory::GATE))?;
-    gate.lock().context(CANNOT_LOCK)?;
+    let dir = data_dir.display();
+    let what = format!("another process is starting or stopping the Postgres in {dir}");
+    server::wait_for(&what, || Ok(try_lock(&gate)?.then_some(())))?;
     Ok(gate)
 }
 

@@ -166,7 +166,7 @@ fn run(mut command: Command, what: &str) -> anyhow::Result<ExitStatus> {
 }
 
 /// Asks until there is an answer, and tells in the log when that takes long.
-fn wait_for<T>(
+pub fn wait_for<T>(
     what: &str,
     mut ask: impl FnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {

@@ -1,0 +1,16 @@
+//! Work that blocks, on a thread that nobody waits for at the end: Ctrl-C is heard meanwhile.
+
+use anyhow::Context as _;
+use tokio::sync::oneshot;
+
+/// Does work that may be cut off at any point.
+pub async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let (sender, done) = oneshot::channel();
+    // A blocking task of the runtime's would be waited for.
+    std::thread::spawn(move || {
+        let _ = sender.send(work());
+    });
+    done.await.context("the thread of this panicked")?
+}
