@@ -5,7 +5,7 @@ use super::body::{self, json_problems, not_json};
 use super::contacts::{erased, not_an_id, not_observed, parse};
 use super::json::json;
 use super::problem::{Problem, documented};
-use super::question::other_version;
+use super::question::unanswered;
 use crate::erasure::{Erased, NotErased};
 use crate::identity::{Asker, ContactId, Position, ReasonCode};
 use crate::ledger::Fault;
@@ -91,7 +91,7 @@ impl IntoResponses for StillThere {
         let work = "rebuild".to_owned();
         let others =
             [not_an_id(), no_reason(), not_observed(), erased(), in_the_way(&work), lost()];
-        documented(others.into_iter().chain(json_problems()).chain([other_version()]))
+        documented(others.into_iter().chain(json_problems()).chain(unanswered()))
     }
 }
 
@@ -141,10 +141,9 @@ impl From<NotErased> for Problem {
             NotErased::AlreadyErased => erased(),
             NotErased::InTheWay(work) => in_the_way(&work),
             NotErased::Changed => in_the_way("another observation of this customer"),
-            NotErased::Fault(Fault::OtherVersion(_)) => other_version(),
             NotErased::Fault(fault) => {
                 tracing::warn!("nothing was erased, or nobody knows: {fault}");
-                lost()
+                if matches!(fault, Fault::Lost(_)) { lost() } else { fault.into() }
             }
         }
     }

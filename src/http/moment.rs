@@ -74,6 +74,9 @@ mod tests {
             let expected = "2026-11-01T12:00:00Z".parse().unwrap();
             assert_eq!(parse(time), Some(Moment::Time(expected)), "{time}");
         }
+        for time in ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"] {
+            assert!(matches!(parse(time), Some(Moment::Time(_))), "{time}");
+        }
         for bad in [
             "",
             "-1",
@@ -82,6 +85,11 @@ mod tests {
             "2026-11-01",
             "2026-11-01T12:00:00",
             "9".repeat(20).as_str(),
+            "-5000-01-01T00:00:00Z",
+            "0000-12-31T23:59:59Z",
+            "0001-01-01T00:00:00+01:00",
+            "+10000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59-01:00",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
