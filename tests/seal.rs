@@ -114,7 +114,7 @@ async fn a_proof_that_cannot_be_is_refused() {
         ("inclusion?position=4&size=3".to_owned(), "position: expected a whole number from 1 to 3"),
         (format!("inclusion?position=1&size={beyond}"), "size: expected a whole number from 1 to"),
         ("inclusion?position=1&size=canary".to_owned(), "size: expected a whole number from 1 to"),
-        ("inclusion?position=1&position=1".to_owned(), "once each"),
+        ("inclusion?position=1&position=1".to_owned(), "each parameter once"),
         ("consistency".to_owned(), "from: expected a whole number from 1 to"),
         ("consistency?from=0".to_owned(), "from: expected a whole number from 1 to"),
         ("consistency?from=4&to=3".to_owned(), "from: expected a whole number from 1 to 3"),

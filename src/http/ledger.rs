@@ -2,6 +2,7 @@
 
 use super::App;
 use super::json::json;
+use super::parameters::{NoParameters, Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::identity::{Gaps, rfc_3339};
@@ -79,10 +80,13 @@ struct LastCheckpoint {
                 "refusal": null,
             }),
         ),
-        OutOfReach,
+        NotTold,
     ),
 )]
-pub async fn ledger(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+pub async fn ledger(
+    State(app): State<Arc<App>>,
+    _: Parameters<NoParameters>,
+) -> Result<Response, Problem> {
     let summary = ask(WAIT_MAX, seal::summary(app.auditor.sessions())).await?;
     // Of a position, they never change.
     let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
@@ -161,11 +165,11 @@ pub async fn last_checkpoint(app: &App) -> Result<StoredCheckpoint, Problem> {
     checkpoint.ok_or_else(not_sealed)
 }
 
-struct OutOfReach;
+struct NotTold;
 
-impl IntoResponses for OutOfReach {
+impl IntoResponses for NotTold {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented(unanswered())
+        documented([not_these::<NoParameters>()].into_iter().chain(unanswered()))
     }
 }
 

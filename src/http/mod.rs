@@ -26,6 +26,7 @@ mod measure;
 mod moment;
 mod noted;
 mod number;
+mod parameters;
 mod personal_data;
 mod problem;
 mod proof;
