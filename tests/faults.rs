@@ -1,6 +1,6 @@
 //! What goes wrong for one request or for a while goes wrong for nothing else.
 
-use crate::support::{Seen, Service, TestLedger};
+use crate::support::{Seen, Service, TestLedger, until};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
@@ -69,11 +69,16 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
     }
     assert_eq!(service.get("/health/ready").await.status(), 503);
     assert_eq!(service.get("/contacts/1").await.status(), 503);
+    assert_eq!(service.get("/contacts/1").await.status(), 503);
     assert_eq!(service.get("/health/live").await.status(), 200);
 
     set_reachable(&ledger, true).await;
     service.identify(&Seen::new("after@x.org", "")).await;
     assert_eq!(service.get("/health/ready").await.status(), 200);
+    until("it is told", || service.log().contains("Postgres answers questions again"));
+    for told in ["Postgres is out of reach of questions", "Postgres answers questions again"] {
+        assert_eq!(service.log().matches(told).count(), 1, "{told}");
+    }
     identity_ledger::audit::verify(&ledger.database).await.unwrap();
 }
 

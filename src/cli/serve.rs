@@ -7,7 +7,7 @@ use super::signals::Signal;
 use crate::access::{Gate, ReadLog};
 use crate::audit::Auditor;
 use crate::erasure::Eraser;
-use crate::http::{self, Access, App, Tls};
+use crate::http::{self, Access, App, SharedAnswers, Tls};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder;
@@ -81,6 +81,7 @@ pub async fn serve(
         eraser: Eraser::start(place.database.clone()),
         status,
         metrics,
+        shared: SharedAnswers::default(),
         access: gate.map(|gate| Access { gate, reads }),
     };
     let router = http::router(app);

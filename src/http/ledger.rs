@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use utoipa::openapi::{RefOr, response};
 use utoipa::{IntoResponses, ToSchema};
 
@@ -134,7 +135,9 @@ fn told(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
     ),
 )]
 pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
-    Ok(([(CONTENT_TYPE, TEXT)], last_checkpoint(&app).await?.note))
+    let question = seal::checkpoint(app.auditor.sessions());
+    let checkpoint = app.shared.checkpoint.ask(Duration::ZERO, WAIT_MAX, question).await?;
+    Ok(([(CONTENT_TYPE, TEXT)], checkpoint.ok_or_else(not_sealed)?.note))
 }
 
 /// The key that checkpoints are checked with (C2SP signed-note). Where the ledger had others
@@ -156,7 +159,8 @@ pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse
 )]
 pub async fn key(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
     let keys = app.status.verifier_keys().ok_or_else(no_key)?;
-    let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
+    let question = seal::gaps(app.auditor.sessions());
+    let gaps = app.shared.gaps.ask(Duration::ZERO, WAIT_MAX, question).await?;
     Ok(([(CONTENT_TYPE, TEXT)], keys.of(&gaps).text().to_owned()))
 }
 

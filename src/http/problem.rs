@@ -17,7 +17,7 @@ use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder
 const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Why there is no answer, and what to change. Repeats nothing that the caller sent.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// Always `about:blank`: the status says what kind of problem this is.
     r#type: &'static str,

@@ -4,6 +4,7 @@ use super::problem::Problem;
 use crate::ledger::{Fault, Unanswered};
 use axum::http::StatusCode;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -14,6 +15,8 @@ const QUERY_CANCELED: &str = "57014";
 
 /// It lasts until the node is restarted, and every question meets it.
 static OTHER_VERSION_TOLD: Once = Once::new();
+/// Whether Postgres was out of reach of the last question: it is told when it begins and when it ends.
+static IS_AWAY: AtomicBool = AtomicBool::new(false);
 
 /// The answer, or the problem to send when there is none within `wait_max`. Logs the latter.
 pub async fn ask<T, E: Into<Unanswered>>(
@@ -22,11 +25,22 @@ pub async fn ask<T, E: Into<Unanswered>>(
 ) -> Result<T, Problem> {
     let answer = timeout(wait_max, question).await;
     let why = match answer {
-        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Ok(answer)) => {
+            // Looked at first: a write by each question would cost those on the other cores.
+            if IS_AWAY.load(Ordering::Relaxed) && IS_AWAY.swap(false, Ordering::Relaxed) {
+                tracing::info!("Postgres answers questions again");
+            }
+            return Ok(answer);
+        }
         Ok(Err(error)) => error.into(),
         Err(_) => Fault::Lost("no answer in time").into(),
     };
-    match why {
+    match &why {
+        Unanswered::Fault(fault) if is_away(fault) => {
+            if !IS_AWAY.swap(true, Ordering::Relaxed) {
+                tracing::warn!("Postgres is out of reach of questions: {fault}");
+            }
+        }
         Unanswered::Fault(Fault::OtherVersion(other)) => {
             OTHER_VERSION_TOLD.call_once(|| tracing::error!("no question is answered: {other}"));
         }
@@ -47,13 +61,21 @@ pub fn unanswered() -> [Problem; 4] {
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         match fault {
+            fault if is_away(&fault) => out_of_reach(),
             Fault::OtherVersion(_) => other_version(),
-            Fault::Data(_) => refused(),
-            // A right that is missing, or a table; a page that cannot be read.
-            Fault::Refused(code) if code.starts_with("42") || code.starts_with("XX") => refused(),
             Fault::Refused(code) if code == QUERY_CANCELED => too_slow(),
-            Fault::Refused(_) | Fault::Lost(_) => out_of_reach(),
+            _ => refused(),
         }
+    }
+}
+
+/// Whether another question may fare better: there is no session, or Postgres wants none now.
+fn is_away(fault: &Fault) -> bool {
+    match fault {
+        Fault::Lost(_) => true,
+        // But for a right or a table that is missing, and a page that cannot be read.
+        Fault::Refused(code) => !["42", "XX", QUERY_CANCELED].iter().any(|it| code.starts_with(it)),
+        Fault::Data(_) | Fault::OtherVersion(_) => false,
     }
 }
 

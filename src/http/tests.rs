@@ -50,8 +50,8 @@ fn without_postgres() -> Router {
     let recorder = Recorder::without_task();
     let status = Arc::new(Status::off());
     let eraser = Eraser::start(nowhere);
-    let metrics = Arc::default();
-    router(App { recorder, reader, auditor, eraser, status, metrics, access: None })
+    let (metrics, shared) = (Arc::default(), SharedAnswers::default());
+    router(App { recorder, reader, auditor, eraser, status, metrics, shared, access: None })
 }
 
 async fn start(router: Router) -> SocketAddr {
