@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The constraint stands for any data that Postgres will not take.
 #[tokio::test]
@@ -152,6 +152,34 @@ async fn a_connection_lost_under_the_lock_is_settled() {
         assert_eq!(observations.fetch_one(&mut owner).await.unwrap(), len);
         identity_ledger::audit::verify(&ledger.database).await.unwrap();
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_service_without_open_files_says_so_once_and_goes_on_when_it_has_some() {
+    use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let limit = |current| {
+        let new = Rlimit { current, ..getrlimit(Resource::Nofile) };
+        prlimit(Some(service.pid()), Resource::Nofile, new).unwrap()
+    };
+    let before = limit(Some(0));
+    let waiting = service.get("/health/live");
+    let given_back = async {
+        let begun = Instant::now();
+        // Some tries later.
+        while begun.elapsed() < Duration::from_millis(500)
+            || !service.log().contains("cannot accept connections")
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        limit(before.current);
+    };
+    let (answer, ()) = tokio::join!(waiting, given_back);
+    assert_eq!(answer.status(), 200);
+    until("it is told", || service.log().contains("connections are accepted again"));
+    assert_eq!(service.log().matches("cannot accept connections").count(), 1);
 }
 
 #[tokio::test]
