@@ -34,9 +34,10 @@ struct Ledger {
     #[schema(minimum = 0)]
     lag: i64,
     /// What this node does: `off` (it has no key), `standby` (another node seals, or none has
-    /// begun yet), `active`, or `refused`.
+    /// begun yet), `active`, `refused` (the ledger contradicts what was signed), or `stuck` (its
+    /// checkpoint directory cannot be read or written).
     sealing: &'static str,
-    /// Where it is `refused`: how the ledger contradicts what was signed.
+    /// Where it is `refused` or `stuck`: why.
     #[schema(required)]
     refusal: Option<String>,
 }
@@ -101,6 +102,7 @@ fn told(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
         Sealing::Standby => ("standby", None),
         Sealing::Active => ("active", None),
         Sealing::Refused(why) => ("refused", Some(why)),
+        Sealing::Stuck(why) => ("stuck", Some(why)),
     };
     Ledger {
         position: summary.position,
