@@ -68,11 +68,12 @@ impl Problem {
 
     pub fn bad_field(field: &'static str, expected: impl Into<Cow<'static, str>>) -> Self {
         let expected = expected.into();
-        Self {
-            field: Some(field),
-            expected: Some(expected.clone()),
-            ..Self::bad_request(format!("Change {field}: expected {expected}."))
-        }
+        let problem = Self::bad_request(format!("Change {field}: expected {expected}."));
+        Self { expected: Some(expected), ..problem.field(field) }
+    }
+
+    pub fn field(self, field: &'static str) -> Self {
+        Self { field: Some(field), ..self }
     }
 
     pub fn recorded(self, recorded: InLedger) -> Self {
