@@ -25,6 +25,7 @@ const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 const LAST_SEAL_WAIT: Duration = Duration::from_secs(5);
 
 /// What sealing works with.
+#[derive(Clone)]
 pub struct Seal {
     pub database: Database,
     pub key: SigningKey,
