@@ -2,18 +2,22 @@
 # What it can do on this machine: `make bench`.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench bench-quick
+.PHONY: help setup setup-test run test check bench bench-quick
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Install Postgres' server if there is none (part of run and test)
-	@scripts/install-postgres
+setup: ## Install Postgres' server if there is none (part of run, unless DATABASE_URL is set, and of test)
+	@scripts/install postgres
 
-run: setup ## Build and start the service (ARGS="--listen 127.0.0.1:8080" for more)
+setup-test: setup ## Install Python, too, which the tests check exports with (part of test)
+	@scripts/install python3
+
+# Whoever has a server needs none installed.
+run: $(if $(value DATABASE_URL),,setup) ## Build and start the service, with Postgres at DATABASE_URL if set (ARGS="--listen 127.0.0.1:8080" for more)
 	cargo run --release --bin identity-ledger -- serve $(ARGS)
 
-test: setup check ## Run all checks and tests
+test: setup-test check ## Run all checks and tests
 	cargo test
 
 check: ## Formatting and lints only

@@ -34,6 +34,8 @@ pub struct Metrics {
     seal_lag: Gauge,
     /// 1 while the ledger contradicts what was signed.
     pub sealing_refused: Gauge,
+    /// 1 while the checkpoint directory cannot be read or written.
+    pub sealing_stuck: Gauge,
     /// Reads of personal data that were not put on record.
     pub reads_lost: Counter,
     requests: Family<Answered, Counter>,
@@ -70,6 +72,7 @@ impl Metrics {
             sealed: Gauge::default(),
             seal_lag: Gauge::default(),
             sealing_refused: Gauge::default(),
+            sealing_stuck: Gauge::default(),
             reads_lost: Counter::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(histogram),
@@ -172,6 +175,11 @@ impl Metrics {
             "sealing_refused",
             "1 while the ledger contradicts what was signed and nothing is sealed",
             self.sealing_refused.clone(),
+        );
+        registry.register(
+            "sealing_stuck",
+            "1 while the checkpoint directory cannot be read or written and nothing is sealed",
+            self.sealing_stuck.clone(),
         );
     }
 }

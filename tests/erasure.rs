@@ -334,20 +334,22 @@ async fn nothing_is_erased_beside_what_reads_all_observations() {
 async fn a_reason_is_a_code_and_nothing_else_is_taken() {
     let (_ledger, service) = with_canary().await;
     let client = reqwest::Client::new();
-    for body in [
-        json!({}),
-        json!([]),
-        json!(["customer-request"]),
-        json!("customer-request"),
-        json!({"reason": "asked by canary@x.org"}),
-        json!({"reason": "canary", "email": "canary@x.org"}),
-        json!({"reason": null}),
+    let alone = "Send reason and nothing else";
+    for (body, says) in [
+        (json!({}), alone),
+        (json!([]), alone),
+        (json!(["customer-request"]), alone),
+        (json!("customer-request"), alone),
+        (json!({"reason": "asked by canary@x.org"}), "Change reason: expected a code"),
+        (json!({"reason": "canary", "email": "canary@x.org"}), alone),
+        (json!({"reason": null}), alone),
     ] {
         let request = client.post(service.url("/contacts/2/erase")).json(&body);
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 400, "{body}");
         let problem: Value = response.json().await.unwrap();
         assert_eq!(problem["field"], "reason");
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{problem}");
         assert!(!problem.to_string().contains("canary"), "{problem}");
     }
     assert_eq!(service.contact(2).await.emails.len(), 2);

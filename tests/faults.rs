@@ -1,11 +1,11 @@
 //! What goes wrong for one request or for a while goes wrong for nothing else.
 
-use crate::support::{Seen, Service, TestLedger};
+use crate::support::{Seen, Service, TestLedger, until};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The constraint stands for any data that Postgres will not take.
 #[tokio::test]
@@ -69,11 +69,16 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
     }
     assert_eq!(service.get("/health/ready").await.status(), 503);
     assert_eq!(service.get("/contacts/1").await.status(), 503);
+    assert_eq!(service.get("/contacts/1").await.status(), 503);
     assert_eq!(service.get("/health/live").await.status(), 200);
 
     set_reachable(&ledger, true).await;
     service.identify(&Seen::new("after@x.org", "")).await;
     assert_eq!(service.get("/health/ready").await.status(), 200);
+    until("it is told", || service.log().contains("Postgres answers questions again"));
+    for told in ["Postgres is out of reach of questions", "Postgres answers questions again"] {
+        assert_eq!(service.log().matches(told).count(), 1, "{told}");
+    }
     identity_ledger::audit::verify(&ledger.database).await.unwrap();
 }
 
@@ -165,6 +170,34 @@ async fn a_long_statement_ends_with_the_command_that_sent_it() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it goes on");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_service_without_open_files_says_so_once_and_goes_on_when_it_has_some() {
+    use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let limit = |current| {
+        let new = Rlimit { current, ..getrlimit(Resource::Nofile) };
+        prlimit(Some(service.pid()), Resource::Nofile, new).unwrap()
+    };
+    let before = limit(Some(0));
+    let waiting = service.get("/health/live");
+    let given_back = async {
+        let begun = Instant::now();
+        // Some tries later.
+        while begun.elapsed() < Duration::from_millis(500)
+            || !service.log().contains("cannot accept connections")
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        limit(before.current);
+    };
+    let (answer, ()) = tokio::join!(waiting, given_back);
+    assert_eq!(answer.status(), 200);
+    until("it is told", || service.log().contains("connections are accepted again"));
+    assert_eq!(service.log().matches("cannot accept connections").count(), 1);
 }
 
 #[tokio::test]

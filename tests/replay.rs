@@ -89,7 +89,14 @@ async fn a_moment_that_has_not_come_or_cannot_be_read_is_refused() {
     let service = Service::start(&ledger.url);
     service.identify(&Seen::new("a@x", "")).await;
     assert!(service.contact_as_of(1, "2").await.is_some());
-    for moment in ["3", "9223372036854775807", "2999-01-01T00:00:00Z", "yesterday", "1&as_of=2"] {
+    for moment in [
+        "3",
+        "9223372036854775807",
+        "2999-01-01T00:00:00Z",
+        "-5000-01-01T00:00:00Z",
+        "yesterday",
+        "1&as_of=2",
+    ] {
         let response = service.get(&format!("/contacts/1?as_of={moment}")).await;
         assert_eq!(response.status(), 400, "{moment}");
         assert_eq!(response.headers()["content-type"], "application/problem+json");

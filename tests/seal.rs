@@ -114,7 +114,7 @@ async fn a_proof_that_cannot_be_is_refused() {
         ("inclusion?position=4&size=3".to_owned(), "position: expected a whole number from 1 to 3"),
         (format!("inclusion?position=1&size={beyond}"), "size: expected a whole number from 1 to"),
         ("inclusion?position=1&size=canary".to_owned(), "size: expected a whole number from 1 to"),
-        ("inclusion?position=1&position=1".to_owned(), "once each"),
+        ("inclusion?position=1&position=1".to_owned(), "each parameter once"),
         ("consistency".to_owned(), "from: expected a whole number from 1 to"),
         ("consistency?from=0".to_owned(), "from: expected a whole number from 1 to"),
         ("consistency?from=4&to=3".to_owned(), "from: expected a whole number from 1 to 3"),
@@ -342,6 +342,32 @@ async fn a_checkpoint_that_only_the_directory_has_is_agreed_with() {
     assert!(said.contains("differs from a checkpoint kept outside"), "{said}");
     let checkpoints = query_scalar::<_, i64>("select count(*) from checkpoint");
     assert_eq!(checkpoints.fetch_one(&mut superuser).await.unwrap(), 0);
+}
+
+/// As on a full disk: nothing was tampered with, and nobody is told that it was.
+#[tokio::test]
+async fn a_checkpoint_directory_that_cannot_be_written_is_no_contradiction() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let (dir, aside) = (key.dir().join("outside"), key.dir().join("aside"));
+    let args = [&key.args(&ledger)[..], &["--checkpoint-dir", dir.to_str().unwrap()]].concat();
+    let service = Service::start_with(&args);
+    sealed(&service).await;
+    std::fs::rename(&dir, &aside).unwrap();
+    std::fs::write(&dir, "").unwrap();
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    until("it is stuck", || service.log().contains("nothing is sealed until it can be"));
+    let told = service.get_json("/ledger").await;
+    assert_eq!(told["sealing"], "stuck");
+    assert!(told["refusal"].as_str().unwrap().contains("cannot read or write"), "{told}");
+    let metrics = service.get("/metrics").await.text().await.unwrap();
+    for line in ["identity_ledger_sealing_stuck 1", "identity_ledger_sealing_refused 0"] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+    std::fs::remove_file(&dir).unwrap();
+    std::fs::rename(&aside, &dir).unwrap();
+    sealed(&service).await;
+    assert_eq!(service.get_json("/ledger").await["sealing"], "active");
 }
 
 /// What was signed by a former key still counts when it is listed behind the new one.

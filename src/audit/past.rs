@@ -6,13 +6,18 @@ use crate::identity::{
     RulesActivated, Timestamp, fold,
 };
 use crate::ledger::{self, ThisVersion, Unanswered};
+use chrono::Datelike as _;
 use sqlx::{query_file, query_file_as};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
 /// So many observations that brought nothing new are read to explain a link.
 const REPEATS_LEN_MAX: i64 = 100_000;
+
+/// As RFC 3339 writes them. Postgres has no year 0.
+const YEARS: RangeInclusive<i32> = 1..=9999;
 
 /// When something is asked of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +36,9 @@ impl FromStr for Moment {
             let position = text.parse().map_err(|_| expected)?;
             return Ok(Self::Position(Position::new(position)));
         }
-        text.parse().map(Self::Time).map_err(|_| expected)
+        // Chrono reads others, too, and Postgres refuses them.
+        let time: Option<Timestamp> = text.parse().ok();
+        time.filter(|time| YEARS.contains(&time.year())).map(Self::Time).ok_or(expected)
     }
 }
 

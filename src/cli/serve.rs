@@ -7,7 +7,7 @@ use super::signals::Signal;
 use crate::access::{Gate, ReadLog};
 use crate::audit::Auditor;
 use crate::erasure::Eraser;
-use crate::http::{self, Access, App, Tls};
+use crate::http::{self, Access, App, SharedAnswers, Tls};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder;
@@ -46,8 +46,9 @@ pub async fn serve(
         }
         place = Place::open_for_service(database) => place?,
     };
-    match place.seal(&config.seal).await? {
-        Some(seal) => seal::check(seal, config.new_checkpoint_dir).await?,
+    let seal = place.seal(&config.seal).await?;
+    match &seal {
+        Some(seal) => seal::check(seal.clone(), config.new_checkpoint_dir).await?,
         // Else nobody would look into the directory, and whoever gave it relies on that.
         None => anyhow::ensure!(
             config.seal.checkpoint_dir.is_none(),
@@ -62,7 +63,7 @@ pub async fn serve(
         recorder::start(place.database.clone(), metrics.clone(), kept_for).await?;
     let mut recording = pin!(recording);
     let expiring = tokio::spawn(recorder::expire(place.database.clone(), kept_for));
-    let (sealer, status) = match place.seal(&config.seal).await? {
+    let (sealer, status) = match seal {
         Some(seal) => {
             let (sealer, status) = seal::start(seal, metrics.clone());
             (Some(sealer), status)
@@ -81,6 +82,7 @@ pub async fn serve(
         eraser: Eraser::start(place.database.clone()),
         status,
         metrics,
+        shared: SharedAnswers::default(),
         access: gate.map(|gate| Access { gate, reads }),
     };
     let router = http::router(app);

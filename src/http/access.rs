@@ -1,38 +1,21 @@
 //! `GET /access`: which auditors and operators read personal data.
 
 use super::App;
+use super::events::{Paging, paging_problems};
 use super::json::json;
-use super::number::{not_a_number, number};
+use super::parameters::Parameters;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::access::{ReadRow, reads};
 use crate::identity::rfc_3339;
 use crate::ledger::Fault;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use utoipa::openapi::{RefOr, response};
-use utoipa::{IntoParams, IntoResponses, ToSchema};
-
-const AFTER: RangeInclusive<i64> = 0..=i64::MAX;
-const LIMIT: RangeInclusive<i64> = 1..=1_000;
-const LIMIT_DEFAULT: i64 = 100;
-
-/// Text, so that an error can say which of them to change.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct WhichReads {
-    /// Reads after this number.
-    #[param(value_type = Option<i64>, minimum = 0, default = 0)]
-    after: Option<String>,
-    /// At most this many reads.
-    #[param(value_type = Option<i64>, minimum = 1, maximum = 1_000, default = 100)]
-    limit: Option<String>,
-}
+use utoipa::{IntoResponses, ToSchema};
 
 #[derive(Serialize, ToSchema)]
 struct Reads<'a> {
@@ -80,7 +63,7 @@ struct ReadTold<'a> {
     get,
     path = "/access",
     tag = "operators",
-    params(WhichReads),
+    params(Paging),
     responses(
         (
             status = 200,
@@ -106,15 +89,13 @@ struct ReadTold<'a> {
 )]
 pub async fn access(
     State(app): State<Arc<App>>,
-    which: Result<Query<WhichReads>, QueryRejection>,
+    Parameters(paging): Parameters<Paging>,
 ) -> Result<Response, Problem> {
-    let Query(which) = which.map_err(|_| not_a_query())?;
-    let after = number("after", which.after.as_deref(), Some(0), AFTER)?;
-    let limit = number("limit", which.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
+    let (after, limit) = paging.read()?;
     let found = ask(WAIT_MAX, async {
         // Only a node of the database's own version knows what it has there.
         app.auditor.position().await?;
-        Ok::<_, Fault>(reads(app.auditor.sessions(), after, limit).await?)
+        Ok::<_, Fault>(reads(app.auditor.sessions(), after.get(), limit).await?)
     });
     Ok(paged(&found.await?, limit))
 }
@@ -123,8 +104,7 @@ struct NoReads;
 
 impl IntoResponses for NoReads {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_a_number("limit", LIMIT), not_a_query()];
-        documented(others.into_iter().chain(unanswered()))
+        documented(paging_problems().into_iter().chain(unanswered()))
     }
 }
 
@@ -149,8 +129,4 @@ fn told(row: &ReadRow) -> ReadTold<'_> {
         position: row.position,
         purpose: row.purpose.as_deref(),
     }
-}
-
-fn not_a_query() -> Problem {
-    Problem::bad_request("Send each parameter once, as in /access?after=0&limit=100.")
 }

@@ -2,14 +2,15 @@
 
 use super::App;
 use super::answer::{Identified, answered};
-use super::moment::{self, AsOf, given_once};
+use super::moment::{self, AsOf};
 use super::noted::Shown;
+use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use crate::identity::{ContactId, ObservationId};
 use crate::projection::Found;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use std::collections::BTreeMap;
@@ -53,10 +54,10 @@ use utoipa::openapi::{RefOr, response};
 pub async fn contact(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
-    as_of: Result<Query<AsOf>, QueryRejection>,
+    Parameters(asked): Parameters<AsOf>,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
-    let Some(position) = given_once(as_of)?.position(&app).await? else {
+    let Some(position) = moment::position(asked.as_of, &app).await? else {
         return now(&app, id).await;
     };
     let answer = ask(WAIT_MAX, app.auditor.identity_at(id.into(), position)).await?;
@@ -80,7 +81,7 @@ struct NoContact;
 
 impl IntoResponses for NoContact {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_observed(), erased(), corrupt()];
+        let others = [not_an_id(), not_these::<AsOf>(), not_observed(), erased(), corrupt()];
         documented(others.into_iter().chain(unanswered()).chain(moment::problems()))
     }
 }

@@ -5,7 +5,7 @@ use super::body::{self, json_problems, not_json};
 use super::contacts::{erased, not_an_id, not_observed, parse};
 use super::json::json;
 use super::problem::{Problem, documented};
-use super::question::other_version;
+use super::question::unanswered;
 use crate::erasure::{Erased, NotErased};
 use crate::identity::{Asker, ContactId, Position, ReasonCode};
 use crate::ledger::Fault;
@@ -25,8 +25,8 @@ use utoipa::{IntoResponses, ToSchema};
 struct Erasure {
     /// A code, for the ledger, which keeps it for ever: a small letter, then small letters, hyphens
     /// and at most 4 digits, 40 characters in all.
-    #[schema(value_type = String, max_length = 40)]
-    reason: ReasonCode,
+    #[schema(max_length = 40)]
+    reason: String,
 }
 
 /// What was forgotten.
@@ -89,9 +89,16 @@ struct StillThere;
 impl IntoResponses for StillThere {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
         let work = "rebuild".to_owned();
-        let others =
-            [not_an_id(), no_reason(), not_observed(), erased(), in_the_way(&work), lost()];
-        documented(others.into_iter().chain(json_problems()).chain([other_version()]))
+        let others = [
+            not_an_id(),
+            no_reason(),
+            not_a_reason_alone(),
+            not_observed(),
+            erased(),
+            in_the_way(&work),
+            lost(),
+        ];
+        documented(others.into_iter().chain(json_problems()).chain(unanswered()))
     }
 }
 
@@ -100,14 +107,19 @@ fn reason(body: &[u8]) -> Result<ReasonCode, Problem> {
     // A type that serde derives is also read from an array of what its members would be.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     match serde_json::from_slice::<Erasure>(body) {
-        Ok(erasure) if is_object => Ok(erasure.reason),
+        Ok(erasure) if is_object => erasure.reason.parse().map_err(|_| no_reason()),
         Err(error) if !error.is_data() => Err(not_json(error.line(), error.column())),
-        Ok(_) | Err(_) => Err(no_reason()),
+        Ok(_) | Err(_) => Err(not_a_reason_alone()),
     }
 }
 
 fn no_reason() -> Problem {
     Problem::bad_field("reason", ReasonCode::EXPECTED)
+}
+
+fn not_a_reason_alone() -> Problem {
+    let detail = r#"Send reason and nothing else, as in {"reason": "customer-request"}."#;
+    Problem::bad_request(detail).field("reason")
 }
 
 fn in_the_way(work: &str) -> Problem {
@@ -141,10 +153,9 @@ impl From<NotErased> for Problem {
             NotErased::AlreadyErased => erased(),
             NotErased::InTheWay(work) => in_the_way(&work),
             NotErased::Changed => in_the_way("another observation of this customer"),
-            NotErased::Fault(Fault::OtherVersion(_)) => other_version(),
             NotErased::Fault(fault) => {
                 tracing::warn!("nothing was erased, or nobody knows: {fault}");
-                lost()
+                if matches!(fault, Fault::Lost(_)) { lost() } else { fault.into() }
             }
         }
     }

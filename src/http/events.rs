@@ -5,14 +5,14 @@ use super::entry::{Entry, entry};
 use super::json::json;
 use super::noted::Shown;
 use super::number::{not_a_number, number};
+use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::stream;
 use crate::audit::EventPage;
 use crate::identity::{ContactId, Fact, Position};
 use crate::ledger::Wanted;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::{ACCEPT, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -30,14 +30,16 @@ const LIMIT_DEFAULT: i64 = 100;
 const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Which page of events. Text, so that an error can say which of them to change.
+/// Which page of events, or of the record of reads. Text, so that an error can say which of them to
+/// change.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub struct Paging {
-    /// Events after this position.
+    /// What comes after this: the position of an event, or the number of a read.
     #[param(value_type = Option<i64>, minimum = 0, default = 0)]
     after: Option<String>,
-    /// At most this many events.
+    /// At most this many.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 1_000, default = 100)]
     limit: Option<String>,
 }
@@ -45,6 +47,7 @@ pub struct Paging {
 /// Which events, and how many. Text, as for a page.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub struct Asked {
     /// Events after this position.
     #[param(value_type = Option<i64>, minimum = 0, default = 0)]
@@ -129,9 +132,8 @@ struct Events<'a> {
 pub async fn events(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    asked: Result<Query<Asked>, QueryRejection>,
+    Parameters(asked): Parameters<Asked>,
 ) -> Result<Response, Problem> {
-    let Query(asked) = asked.map_err(|_| not_a_query())?;
     let after = Position::new(number("after", asked.after.as_deref(), Some(AFTER_DEFAULT), AFTER)?);
     let wanted = asked.wanted()?;
     let contact_id = wanted.contact;
@@ -168,17 +170,16 @@ async fn head_from(app: &App, name: &'static str, after: Position) -> Result<Pos
 
 impl Paging {
     /// The position to begin after, and the most events to send.
-    pub fn read(paging: Result<Query<Self>, QueryRejection>) -> Result<(Position, i64), Problem> {
-        let Query(paging) = paging.map_err(|_| not_a_query())?;
-        let after = number("after", paging.after.as_deref(), Some(AFTER_DEFAULT), AFTER)?;
-        let limit = number("limit", paging.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
+    pub fn read(&self) -> Result<(Position, i64), Problem> {
+        let after = number("after", self.after.as_deref(), Some(AFTER_DEFAULT), AFTER)?;
+        let limit = number("limit", self.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
         Ok((Position::new(after), limit))
     }
 }
 
 /// What can be wrong with a page that is asked for.
 pub fn paging_problems() -> [Problem; 2] {
-    [not_a_number("limit", LIMIT), not_a_query()]
+    [not_a_number("limit", LIMIT), not_these::<Paging>()]
 }
 
 impl Asked {
@@ -234,7 +235,7 @@ impl IntoResponses for NoEvents {
             not_a_number("limit", LIMIT),
             beyond_the_head("after"),
             not_a_kind(),
-            not_a_query(),
+            not_these::<Asked>(),
             corrupt(),
             too_many(),
         ];
@@ -263,10 +264,6 @@ fn beyond_the_head(name: &'static str) -> Problem {
 
 fn not_a_kind() -> Problem {
     Problem::bad_field("kind", format!("one of {}", Fact::KINDS.join(", ")))
-}
-
-fn not_a_query() -> Problem {
-    Problem::bad_request("Send each parameter once, as in /events?after=0&limit=100.")
 }
 
 fn too_many() -> Problem {

@@ -6,13 +6,14 @@ use super::entry::{Entry, entry};
 use super::events::{Paging, paging_problems};
 use super::json::json;
 use super::noted::Shown;
+use super::parameters::Parameters;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
 use crate::audit::Happened;
 use crate::identity::ContactId;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -82,10 +83,10 @@ struct HistoryEntry<'a> {
 pub async fn history(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
-    paging: Result<Query<Paging>, QueryRejection>,
+    Parameters(paging): Parameters<Paging>,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
-    let (after, limit) = Paging::read(paging)?;
+    let (after, limit) = paging.read()?;
     let found = ask(WAIT_MAX, app.auditor.history(id.into(), after, limit)).await?;
     not_erased(&app, &[id.into()]).await?;
     let history = paged(id, &found.ok_or_else(not_observed)?, limit)?;

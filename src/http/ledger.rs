@@ -2,6 +2,7 @@
 
 use super::App;
 use super::json::json;
+use super::parameters::{NoParameters, Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::identity::{Gaps, rfc_3339};
@@ -13,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use utoipa::openapi::{RefOr, response};
 use utoipa::{IntoResponses, ToSchema};
 
@@ -32,9 +34,10 @@ struct Ledger {
     #[schema(minimum = 0)]
     lag: i64,
     /// What this node does: `off` (it has no key), `standby` (another node seals, or none has
-    /// begun yet), `active`, or `refused`.
+    /// begun yet), `active`, `refused` (the ledger contradicts what was signed), or `stuck` (its
+    /// checkpoint directory cannot be read or written).
     sealing: &'static str,
-    /// Where it is `refused`: how the ledger contradicts what was signed.
+    /// Where it is `refused` or `stuck`: why.
     #[schema(required)]
     refusal: Option<String>,
 }
@@ -79,10 +82,13 @@ struct LastCheckpoint {
                 "refusal": null,
             }),
         ),
-        OutOfReach,
+        NotTold,
     ),
 )]
-pub async fn ledger(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+pub async fn ledger(
+    State(app): State<Arc<App>>,
+    _: Parameters<NoParameters>,
+) -> Result<Response, Problem> {
     let summary = ask(WAIT_MAX, seal::summary(app.auditor.sessions())).await?;
     // Of a position, they never change.
     let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
@@ -96,6 +102,7 @@ fn told(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
         Sealing::Standby => ("standby", None),
         Sealing::Active => ("active", None),
         Sealing::Refused(why) => ("refused", Some(why)),
+        Sealing::Stuck(why) => ("stuck", Some(why)),
     };
     Ledger {
         position: summary.position,
@@ -130,7 +137,9 @@ fn told(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
     ),
 )]
 pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
-    Ok(([(CONTENT_TYPE, TEXT)], last_checkpoint(&app).await?.note))
+    let question = seal::checkpoint(app.auditor.sessions());
+    let checkpoint = app.shared.checkpoint.ask(Duration::ZERO, WAIT_MAX, question).await?;
+    Ok(([(CONTENT_TYPE, TEXT)], checkpoint.ok_or_else(not_sealed)?.note))
 }
 
 /// The key that checkpoints are checked with (C2SP signed-note). Where the ledger had others
@@ -152,7 +161,8 @@ pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse
 )]
 pub async fn key(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
     let keys = app.status.verifier_keys().ok_or_else(no_key)?;
-    let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
+    let question = seal::gaps(app.auditor.sessions());
+    let gaps = app.shared.gaps.ask(Duration::ZERO, WAIT_MAX, question).await?;
     Ok(([(CONTENT_TYPE, TEXT)], keys.of(&gaps).text().to_owned()))
 }
 
@@ -161,11 +171,11 @@ pub async fn last_checkpoint(app: &App) -> Result<StoredCheckpoint, Problem> {
     checkpoint.ok_or_else(not_sealed)
 }
 
-struct OutOfReach;
+struct NotTold;
 
-impl IntoResponses for OutOfReach {
+impl IntoResponses for NotTold {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented(unanswered())
+        documented([not_these::<NoParameters>()].into_iter().chain(unanswered()))
     }
 }
 

@@ -26,6 +26,7 @@ mod measure;
 mod moment;
 mod noted;
 mod number;
+mod parameters;
 mod personal_data;
 mod problem;
 mod proof;
@@ -33,6 +34,7 @@ mod question;
 mod routes;
 mod rule_set;
 mod serve;
+mod shared;
 mod stream;
 mod tls;
 mod why;
@@ -41,6 +43,7 @@ mod why;
 mod tests;
 
 pub use serve::serve;
+pub use shared::SharedAnswers;
 pub use tls::Tls;
 
 use crate::access::{Gate, ReadLog};
@@ -64,6 +67,7 @@ pub struct App {
     pub auditor: Auditor,
     pub eraser: Eraser,
     pub metrics: Arc<Metrics>,
+    pub shared: SharedAnswers,
     /// None where anybody may ask.
     pub access: Option<Access>,
 }

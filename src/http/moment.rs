@@ -5,8 +5,6 @@ use super::problem::Problem;
 use super::question::{WAIT_MAX, ask};
 use crate::audit::Moment;
 use crate::identity::Position;
-use axum::extract::Query;
-use axum::extract::rejection::QueryRejection;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -14,31 +12,25 @@ const FIELD: &str = "as_of";
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub struct AsOf {
     /// A position, or a time (RFC 3339), which means the last position whose event was not
     /// recorded after it. What is recorded takes its time before it is committed: until a time is
     /// half a minute ago, its last position can still change. Not given: now.
     #[param(example = "2026-11-01T12:00:00Z")]
-    as_of: Option<String>,
+    pub as_of: Option<String>,
 }
 
-impl AsOf {
-    /// The position to answer at. `None` where nothing was asked for.
-    pub async fn position(self, app: &App) -> Result<Option<Position>, Problem> {
-        let Some(text) = self.as_of else { return Ok(None) };
-        let moment = parse(&text).ok_or_else(not_a_moment)?;
-        let position = ask(WAIT_MAX, app.auditor.position_at(moment)).await?;
-        position.map(Some).ok_or_else(beyond_the_head)
-    }
+/// The position to answer at. `None` where nothing was asked for.
+pub async fn position(as_of: Option<String>, app: &App) -> Result<Option<Position>, Problem> {
+    let Some(text) = as_of else { return Ok(None) };
+    let moment = parse(&text).ok_or_else(not_a_moment)?;
+    let position = ask(WAIT_MAX, app.auditor.position_at(moment)).await?;
+    position.map(Some).ok_or_else(beyond_the_head)
 }
 
-/// What axum could not read is a parameter that is there twice.
-pub fn given_once<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
-    query.map(|Query(asked)| asked).map_err(|_| not_once())
-}
-
-pub fn problems() -> [Problem; 3] {
-    [not_a_moment(), beyond_the_head(), not_once()]
+pub fn problems() -> [Problem; 2] {
+    [not_a_moment(), beyond_the_head()]
 }
 
 fn parse(text: &str) -> Option<Moment> {
@@ -52,10 +44,6 @@ fn not_a_moment() -> Problem {
 
 fn beyond_the_head() -> Problem {
     Problem::bad_field(FIELD, "a position that the ledger has reached, or a time that has come")
-}
-
-fn not_once() -> Problem {
-    Problem::bad_request("Send each parameter once.")
 }
 
 #[cfg(test)]
@@ -74,6 +62,9 @@ mod tests {
             let expected = "2026-11-01T12:00:00Z".parse().unwrap();
             assert_eq!(parse(time), Some(Moment::Time(expected)), "{time}");
         }
+        for time in ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"] {
+            assert!(matches!(parse(time), Some(Moment::Time(_))), "{time}");
+        }
         for bad in [
             "",
             "-1",
@@ -82,6 +73,11 @@ mod tests {
             "2026-11-01",
             "2026-11-01T12:00:00",
             "9".repeat(20).as_str(),
+            "-5000-01-01T00:00:00Z",
+            "0000-12-31T23:59:59Z",
+            "0001-01-01T00:00:00+01:00",
+            "+10000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59-01:00",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }

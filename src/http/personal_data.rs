@@ -5,6 +5,7 @@ use super::answer::LEDGER_POSITION;
 use super::contacts::{erased, not_an_id, not_observed, parse};
 use super::json::json;
 use super::noted::Shown;
+use super::parameters::{NoParameters, Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::erasure::{Held, HeldContact, HeldObservation, held};
@@ -110,6 +111,7 @@ struct ObservationTold<'a> {
 pub async fn personal_data(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
+    _: Parameters<NoParameters>,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
     let found = ask(WAIT_MAX, held(app.auditor.sessions(), id.into())).await?;
@@ -128,7 +130,7 @@ struct NothingHeld;
 
 impl IntoResponses for NothingHeld {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_observed(), erased()];
+        let others = [not_an_id(), not_these::<NoParameters>(), not_observed(), erased()];
         documented(others.into_iter().chain(unanswered()))
     }
 }

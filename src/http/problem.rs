@@ -17,7 +17,7 @@ use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder
 const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Why there is no answer, and what to change. Repeats nothing that the caller sent.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// Always `about:blank`: the status says what kind of problem this is.
     r#type: &'static str,
@@ -68,11 +68,12 @@ impl Problem {
 
     pub fn bad_field(field: &'static str, expected: impl Into<Cow<'static, str>>) -> Self {
         let expected = expected.into();
-        Self {
-            field: Some(field),
-            expected: Some(expected.clone()),
-            ..Self::bad_request(format!("Change {field}: expected {expected}."))
-        }
+        let problem = Self::bad_request(format!("Change {field}: expected {expected}."));
+        Self { expected: Some(expected), ..problem.field(field) }
+    }
+
+    pub fn field(self, field: &'static str) -> Self {
+        Self { field: Some(field), ..self }
     }
 
     pub fn recorded(self, recorded: InLedger) -> Self {

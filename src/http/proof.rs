@@ -4,12 +4,12 @@ use super::App;
 use super::json::json;
 use super::ledger::{last_checkpoint, not_sealed};
 use super::number::{not_a_number, number};
+use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, unanswered};
-use crate::ledger::Fault;
+use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use crate::ledger::Unanswered;
 use crate::seal::{self, NoProof, Question, StoredCheckpoint};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 /// Text, so that an error can say which of the two to change.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub struct WhichEvent {
     /// Of the event.
     #[param(value_type = i64, minimum = 1, required = true)]
@@ -32,6 +33,7 @@ pub struct WhichEvent {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub struct WhichTrees {
     /// The size of the earlier tree.
     #[param(value_type = i64, minimum = 1, required = true)]
@@ -91,9 +93,8 @@ struct Consistency {
 )]
 pub async fn inclusion(
     State(app): State<Arc<App>>,
-    which: Result<Query<WhichEvent>, QueryRejection>,
+    Parameters(which): Parameters<WhichEvent>,
 ) -> Result<Response, Problem> {
-    let Query(which) = which.map_err(|_| not_an_event())?;
     let last = last_checkpoint(&app).await?;
     let size = number("size", which.size.as_deref(), Some(last.size), 1..=last.size)?;
     let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
@@ -131,9 +132,8 @@ pub async fn inclusion(
 )]
 pub async fn consistency(
     State(app): State<Arc<App>>,
-    which: Result<Query<WhichTrees>, QueryRejection>,
+    Parameters(which): Parameters<WhichTrees>,
 ) -> Result<Response, Problem> {
-    let Query(which) = which.map_err(|_| not_trees())?;
     let last = last_checkpoint(&app).await?;
     let to = number("to", which.to.as_deref(), Some(last.size), 1..=last.size)?;
     let from = number("from", which.from.as_deref(), None, 1..=to)?;
@@ -147,26 +147,25 @@ async fn prove(
     last: &StoredCheckpoint,
     question: Question,
 ) -> Result<Vec<String>, Problem> {
-    let proven = ask(WAIT_MAX, async {
-        match seal::prove(app.auditor.sessions(), last, question).await {
-            Ok(hashes) => Ok(Some(hashes)),
-            Err(NoProof::TilesDiffer(_)) => Ok(None),
-            Err(NoProof::Fault(fault)) => Err::<_, Fault>(fault),
-        }
-    });
-    let Some(hashes) = proven.await? else {
-        tracing::error!(size = last.size, "table tile: not the tiles of the last checkpoint");
-        return Err(tampered());
-    };
+    let hashes = ask(WAIT_MAX, seal::prove(app.auditor.sessions(), last, question)).await?;
     Ok(hashes.iter().map(ToString::to_string).collect())
+}
+
+impl From<NoProof> for Unanswered {
+    fn from(no_proof: NoProof) -> Self {
+        match no_proof {
+            NoProof::Fault(fault) => fault.into(),
+            NoProof::TilesDiffer(tiles) => Self::Unreadable(tiles.to_string()),
+        }
+    }
 }
 
 struct NoInclusion;
 
 impl IntoResponses for NoInclusion {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let invalid = [not_a_number("position", 1..=1040), not_an_event(), skipped()];
-        documented(invalid.into_iter().chain([not_sealed(), tampered()]).chain(unanswered()))
+        let invalid = [not_a_number("position", 1..=1040), not_these::<WhichEvent>(), skipped()];
+        documented(invalid.into_iter().chain([not_sealed(), corrupt()]).chain(unanswered()))
     }
 }
 
@@ -174,28 +173,12 @@ struct NoConsistency;
 
 impl IntoResponses for NoConsistency {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let invalid = [not_a_number("from", 1..=1040), not_trees()];
-        documented(invalid.into_iter().chain([not_sealed(), tampered()]).chain(unanswered()))
+        let invalid = [not_a_number("from", 1..=1040), not_these::<WhichTrees>()];
+        documented(invalid.into_iter().chain([not_sealed(), corrupt()]).chain(unanswered()))
     }
-}
-
-fn not_an_event() -> Problem {
-    let detail =
-        "Send position and size once each, as in /ledger/proof/inclusion?position=7&size=42.";
-    Problem::bad_request(detail)
 }
 
 fn skipped() -> Problem {
     let detail = "No event has this position: it was skipped when the loss of events was accepted.";
     Problem::new(StatusCode::NOT_FOUND, detail)
-}
-
-fn not_trees() -> Problem {
-    let detail = "Send from and to once each, as in /ledger/proof/consistency?from=7&to=42.";
-    Problem::bad_request(detail)
-}
-
-fn tampered() -> Problem {
-    let detail = "The stored tree was tampered with. Run identity-ledger verify.";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
 }

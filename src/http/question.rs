@@ -4,13 +4,19 @@ use super::problem::Problem;
 use crate::ledger::{Fault, Unanswered};
 use axum::http::StatusCode;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// What the statement timeout of the sessions ends a statement with.
+const QUERY_CANCELED: &str = "57014";
+
 /// It lasts until the node is restarted, and every question meets it.
 static OTHER_VERSION_TOLD: Once = Once::new();
+/// Whether Postgres was out of reach of the last question: it is told when it begins and when it ends.
+static IS_AWAY: AtomicBool = AtomicBool::new(false);
 
 /// The answer, or the problem to send when there is none within `wait_max`. Logs the latter.
 pub async fn ask<T, E: Into<Unanswered>>(
@@ -19,29 +25,80 @@ pub async fn ask<T, E: Into<Unanswered>>(
 ) -> Result<T, Problem> {
     let answer = timeout(wait_max, question).await;
     let why = match answer {
-        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Ok(answer)) => {
+            // Looked at first: a write by each question would cost those on the other cores.
+            if IS_AWAY.load(Ordering::Relaxed) && IS_AWAY.swap(false, Ordering::Relaxed) {
+                tracing::info!("Postgres answers questions again");
+            }
+            return Ok(answer);
+        }
         Ok(Err(error)) => error.into(),
         Err(_) => Fault::Lost("no answer in time").into(),
     };
-    if let Unanswered::Fault(Fault::OtherVersion(other)) = why {
-        OTHER_VERSION_TOLD.call_once(|| tracing::error!("no question is answered: {other}"));
-        return Err(other_version());
+    match &why {
+        Unanswered::Fault(fault) if is_away(fault) => {
+            if !IS_AWAY.swap(true, Ordering::Relaxed) {
+                tracing::warn!("Postgres is out of reach of questions: {fault}");
+            }
+        }
+        Unanswered::Fault(Fault::OtherVersion(other)) => {
+            OTHER_VERSION_TOLD.call_once(|| tracing::error!("no question is answered: {other}"));
+        }
+        _ => tracing::warn!("a question was not answered: {why}"),
     }
-    tracing::warn!("a question was not answered: {why}");
     Err(match why {
-        Unanswered::Fault(_) => out_of_reach(),
+        Unanswered::Fault(fault) => fault.into(),
         Unanswered::Unreadable(_) => corrupt(),
         Unanswered::OtherRules => other_rules(),
     })
 }
 
 /// What every question may be answered with.
-pub fn unanswered() -> [Problem; 2] {
-    [out_of_reach(), other_version()]
+pub fn unanswered() -> [Problem; 5] {
+    [out_of_reach(), too_slow(), other_version(), refused(), damaged()]
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            fault if is_away(&fault) => out_of_reach(),
+            Fault::OtherVersion(_) => other_version(),
+            Fault::Damaged(_) => damaged(),
+            Fault::Refused(code) if code == QUERY_CANCELED => too_slow(),
+            _ => refused(),
+        }
+    }
+}
+
+/// Whether another question may fare better: there is no session, or Postgres wants none now.
+fn is_away(fault: &Fault) -> bool {
+    match fault {
+        Fault::Lost(_) => true,
+        // But for a right or a table that is missing, and a page that cannot be read.
+        Fault::Refused(code) => !["42", "XX", QUERY_CANCELED].iter().any(|it| code.starts_with(it)),
+        Fault::Data(_) | Fault::OtherVersion(_) | Fault::Damaged(_) => false,
+    }
 }
 
 fn out_of_reach() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Postgres is out of reach. Ask again.")
+}
+
+fn too_slow() -> Problem {
+    let detail = "Postgres took too long to answer. Ask for less, or again later.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+}
+
+/// The same question is refused again.
+fn refused() -> Problem {
+    let detail =
+        "Postgres refused the question. The log has the SQLSTATE that says why: report it.";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+}
+
+fn damaged() -> Problem {
+    let detail = "The contact table is damaged. Run identity-ledger rebuild, which makes it anew.";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
 }
 
 pub fn other_version() -> Problem {
@@ -60,4 +117,29 @@ pub fn corrupt() -> Problem {
     let detail = "What is recorded was tampered with, or written by a newer version. \
         Run identity-ledger verify.";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_may_be_answered_later_is_to_be_asked_again() {
+        let answered = async |fault: Fault| {
+            let problem = ask(WAIT_MAX, async { Err::<(), _>(fault) }).await.unwrap_err();
+            let problem = serde_json::to_value(problem).unwrap();
+            (problem["status"].as_u64().unwrap(), problem["detail"].as_str().unwrap().to_owned())
+        };
+        let refused = |code: &str| Fault::Refused(code.to_owned());
+        for (fault, status, says) in [
+            (Fault::Lost("input/output"), 503, "out of reach"),
+            (refused("53300"), 503, "out of reach"),
+            (refused("57014"), 503, "took too long"),
+            (refused("42501"), 500, "SQLSTATE"),
+            (Fault::Data("22008".to_owned()), 500, "SQLSTATE"),
+        ] {
+            let (told, detail) = answered(fault).await;
+            assert!(told == status && detail.contains(says), "{told}: {detail}");
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub async fn serve(
     let (stop, stopping) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     let mut clients = JoinSet::new();
+    // A trouble is told when it begins and when it ends.
+    let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -47,6 +49,9 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
+                if std::mem::take(&mut is_failing) {
+                    tracing::info!("connections are accepted again");
+                }
                 // Without it, an answer may wait for the client to acknowledge the one before.
                 let _ = stream.set_nodelay(true);
                 let client = Client {
@@ -59,7 +64,9 @@ pub async fn serve(
             }
             Err(error) => {
                 // Such as too many open files: connections that end give theirs back.
-                tracing::warn!(%error, "cannot accept a connection");
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "cannot accept connections");
+                }
                 sleep(PAUSE_AFTER_ERROR).await;
             }
         }

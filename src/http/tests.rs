@@ -50,8 +50,8 @@ fn without_postgres() -> Router {
     let recorder = Recorder::without_task();
     let status = Arc::new(Status::off());
     let eraser = Eraser::start(nowhere);
-    let metrics = Arc::default();
-    router(App { recorder, reader, auditor, eraser, status, metrics, access: None })
+    let (metrics, shared) = (Arc::default(), SharedAnswers::default());
+    router(App { recorder, reader, auditor, eraser, status, metrics, shared, access: None })
 }
 
 async fn start(router: Router) -> SocketAddr {
@@ -228,7 +228,15 @@ async fn paths_and_queries_that_cannot_be_read_get_a_problem() {
         ("/docs/canary", 404, "/docs"),
         ("/docs/%ff", 404, "/docs"),
         ("/contacts/1", 503, "out of reach"),
-        ("/events?after=3&canary=1", 503, "out of reach"),
+        ("/events?after=3", 503, "out of reach"),
+        ("/events?after=3&canary=canary", 400, "none but these: after, limit, kind, contact."),
+        ("/contacts/1?asOf=17", 400, "none but these: as_of."),
+        ("/contacts/1/history?as_of=17", 400, "none but these: after, limit."),
+        ("/contacts/1/why?with=2&asof=17", 400, "none but these: with, as_of."),
+        ("/contacts/1/why?with=2&with=3", 400, "each parameter once"),
+        ("/contacts/1/personal-data?as_of=17", 400, "no parameters"),
+        ("/access?from=1", 400, "none but these: after, limit."),
+        ("/ledger?as_of=17", 400, "no parameters"),
         ("/contacts/0", 400, "id: expected a whole number from 1"),
         ("/contacts/-1", 400, "id: expected a whole number from 1"),
         ("/contacts/canary", 400, "id: expected a whole number from 1"),
@@ -243,8 +251,10 @@ async fn paths_and_queries_that_cannot_be_read_get_a_problem() {
         ("/ledger/checkpoint", 503, "out of reach"),
         ("/ledger/key", 404, "--signing-key"),
         ("/ledger/proof/inclusion?position=canary", 503, "out of reach"),
-        ("/ledger/proof/inclusion?size=1&size=2", 400, "once each"),
-        ("/ledger/proof/consistency?from=1&from=2", 400, "once each"),
+        ("/ledger/proof/inclusion?size=1&size=2", 400, "each parameter once"),
+        ("/ledger/proof/consistency?from=1&from=2", 400, "each parameter once"),
+        ("/ledger/proof/inclusion?canary=1", 400, "none but these: position, size."),
+        ("/ledger/proof/consistency?canary=1", 400, "none but these: from, to."),
         ("/events?after=1&after=2", 400, "each parameter once"),
         ("/events?kind=canary", 400, "kind: expected one of RulesActivated, ContactObserved"),
         ("/events?contact=0", 400, "contact: expected a whole number from 1"),

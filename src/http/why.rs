@@ -3,8 +3,9 @@
 use super::App;
 use super::contacts::{erased, not_an_id, not_erased, not_observed, parse};
 use super::json::json;
-use super::moment::{self, AsOf, given_once};
+use super::moment;
 use super::noted::Shown;
+use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
@@ -14,8 +15,8 @@ use crate::identity::{
     Shared, Unlinked, rfc_3339,
 };
 use crate::ledger::Unanswered;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,10 +26,14 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Other {
+#[serde(deny_unknown_fields)]
+pub struct Asked {
     /// The number of the other observation.
     #[param(value_type = i64, minimum = 1, example = 3, required = true)]
     with: Option<String>,
+    /// A position or a time (RFC 3339), as for `/contacts/{id}`. Not given: now.
+    #[param(example = "2026-11-01T12:00:00Z")]
+    as_of: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -139,8 +144,7 @@ struct UnderOtherRules<'a> {
     tag = "auditors",
     params(
         ("id" = i64, Path, minimum = 1, description = "The number of an observation", example = 1),
-        Other,
-        AsOf,
+        Asked,
     ),
     responses(
         (status = 200, description = "The chain between them, or what is missing", body = Explanation),
@@ -150,13 +154,11 @@ struct UnderOtherRules<'a> {
 pub async fn why(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
-    other: Result<Query<Other>, QueryRejection>,
-    as_of: Result<Query<AsOf>, QueryRejection>,
+    Parameters(asked): Parameters<Asked>,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
-    let other = given_once(other)?.with;
-    let other = other.as_deref().and_then(parse).ok_or_else(not_another)?;
-    let position = match given_once(as_of)?.position(&app).await? {
+    let other = asked.with.as_deref().and_then(parse).ok_or_else(not_another)?;
+    let position = match moment::position(asked.as_of, &app).await? {
         Some(position) => position,
         None => ask(WAIT_MAX, app.auditor.position()).await?,
     };
@@ -174,7 +176,8 @@ struct NotExplained;
 
 impl IntoResponses for NotExplained {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_another(), not_observed(), erased(), corrupt()];
+        let others =
+            [not_an_id(), not_another(), not_these::<Asked>(), not_observed(), erased(), corrupt()];
         documented(others.into_iter().chain(unanswered()).chain(moment::problems()))
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 const MAJOR_MIN: u32 = 14;
 
 /// Where packages put a server: a directory, how the names in it begin, and what follows them.
-/// `scripts/install-postgres` looks at the same places.
+/// `scripts/install` looks at the same places.
 const PACKAGED: [(&str, &str, &str); 7] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),

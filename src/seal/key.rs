@@ -17,6 +17,7 @@ const ED25519: u8 = 1;
 const SEED_LEN: usize = 32;
 
 /// Signs the checkpoints of one log. The name of the key is the name of the log, its origin.
+#[derive(Clone)]
 pub struct SigningKey {
     name: String,
     seed: [u8; SEED_LEN],

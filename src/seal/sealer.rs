@@ -2,7 +2,7 @@
 
 use super::grow::Growing;
 use super::key::SigningKey;
-use super::outside::CheckpointDir;
+use super::outside::{CheckpointDir, OutsideError};
 use super::status::{Sealing, Status};
 use super::store;
 use super::trouble::{OUTSIDE, Trouble};
@@ -25,6 +25,7 @@ const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 const LAST_SEAL_WAIT: Duration = Duration::from_secs(5);
 
 /// What sealing works with.
+#[derive(Clone)]
 pub struct Seal {
     pub database: Database,
     pub key: SigningKey,
@@ -171,7 +172,11 @@ impl Task {
             Err(Trouble::Fault(fault)) => Err(fault),
             Err(trouble) => {
                 self.growing.forget();
-                self.turn(Sealing::Refused(trouble.to_string()));
+                let why = trouble.to_string();
+                self.turn(match trouble {
+                    Trouble::Outside(OutsideError::Io(..)) => Sealing::Stuck(why),
+                    _ => Sealing::Refused(why),
+                });
                 let is_in_lines = trouble.is_in_lines();
                 Ok(if is_in_lines { LOOK_EVERY_WHERE_LINES_DIFFER } else { LOOK_EVERY })
             }
@@ -182,11 +187,13 @@ impl Task {
     fn turn(&self, sealing: Sealing) {
         let before = self.status.set(sealing.clone());
         self.metrics.sealing_refused.set(matches!(sealing, Sealing::Refused(_)).into());
+        self.metrics.sealing_stuck.set(matches!(sealing, Sealing::Stuck(_)).into());
         if before == sealing {
             return;
         }
         match (before, sealing) {
             (_, Sealing::Refused(why)) => tracing::error!("nothing more is sealed: {why}"),
+            (_, Sealing::Stuck(why)) => tracing::error!("nothing is sealed until it can be: {why}"),
             (_, Sealing::Active) => tracing::info!("this node seals the ledger"),
             _ => {}
         }

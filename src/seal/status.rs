@@ -14,6 +14,9 @@ pub enum Sealing {
     Active,
     /// The ledger contradicts what was signed, in this way. Nothing is signed until it is put right.
     Refused(String),
+    /// The checkpoint directory cannot be read or written, for this reason. Nothing is signed until it
+    /// can.
+    Stuck(String),
 }
 
 /// Shared between the sealer and those who answer for it.
