@@ -3,6 +3,7 @@
 use crate::support::{Contact, Model, Seen, Service, TestLedger, random_observations};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use sqlx::query_scalar;
 
 #[tokio::test]
 async fn the_example_of_the_task_is_answered_so() {
@@ -101,4 +102,32 @@ fn contact(primary: i64, emails: &[&str], numbers: &[&str], secondaries: &[i64])
         phone_numbers: numbers.iter().map(ToString::to_string).collect(),
         secondary_contact_ids: secondaries.to_vec(),
     }
+}
+
+/// Each answer names all contacts, and is kept until those of its batch are sent.
+#[tokio::test]
+async fn answers_of_a_large_identity_do_not_pile_up() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let len = 4_000;
+    let seen = |n| Seen::new(&format!("user{n}@x.org"), "030 1");
+    for first in (0..len).step_by(200) {
+        join_all((first..first + 200).map(async |n| service.try_identify(&seen(n)).await)).await;
+    }
+    let more = join_all((len..len + 300).map(async |n| service.identify(&seen(n)).await)).await;
+    let longest = more.iter().map(|contact| contact.emails.len()).max();
+    assert_eq!(longest, Some(len + 300), "all are recorded, and the last one names all");
+    let batch_len: i64 = query_scalar(
+        "select max(len)
+        from (
+            select count(*) as len
+            from event
+            where kind = 'ContactObserved' and observation_id > 4000
+            group by recorded_at
+        ) as batch",
+    )
+    .fetch_one(&mut ledger.owner().await)
+    .await
+    .unwrap();
+    assert!(batch_len <= 50, "a batch of {batch_len} answers");
 }

@@ -32,4 +32,4 @@ pub use history::Happened;
 pub use past::{Moment, Observed};
 pub use verify::{Verified, verify, verify_with};
 pub use walk::{Trust, Walked};
-pub use why::{LinkingRules, Outcome, Why};
+pub use why::{LinkingRules, Relation, Why};

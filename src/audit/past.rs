@@ -43,7 +43,7 @@ impl FromStr for Moment {
 }
 
 /// Some observations as they were at a position, and all that had led to it.
-pub struct Known {
+pub struct Excerpt {
     pub past: Past,
     pub observed: BTreeMap<ObservationId, Observed>,
     /// In order, with the position that each was activated at.
@@ -100,7 +100,7 @@ impl Auditor {
         ids: &[ObservationId],
         position: Position,
         with_repeats: bool,
-    ) -> Result<Known, Unanswered> {
+    ) -> Result<Excerpt, Unanswered> {
         let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
         let rows = query_file_as!(
             Row,
@@ -111,7 +111,7 @@ impl Auditor {
             REPEATS_LEN_MAX
         );
         let mut known =
-            Known { past: Past::default(), observed: BTreeMap::new(), activated: Vec::new() };
+            Excerpt { past: Past::default(), observed: BTreeMap::new(), activated: Vec::new() };
         for row in rows.fetch_all(&self.pool).await? {
             known.learn(&row)?;
         }
@@ -133,7 +133,7 @@ impl Auditor {
     }
 }
 
-impl Known {
+impl Excerpt {
     /// The rules that were in force at a position.
     pub fn rules_at(&self, position: Position) -> Result<&RulesActivated, Unanswered> {
         let before = self.activated.partition_point(|(activated_at, _)| *activated_at <= position);

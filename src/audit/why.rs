@@ -1,7 +1,7 @@
 //! Why two observations belong to one customer, or why they do not.
 
 use super::auditor::Auditor;
-use super::past::{Known, Observed};
+use super::past::{Excerpt, Observed};
 use crate::identity::{
     Chain, ContactId, DEFAULT_RULES, E164_RULES, EXACT_RULES, Field, Key, Keyed, ObservationId,
     Position, Rules, RulesActivated, Unlinked, chain, sharing, unlinked,
@@ -16,13 +16,13 @@ pub struct Why {
     pub rules: Arc<Rules>,
     /// Of the one that was asked of, then of the other.
     pub primary_ids: [ContactId; 2],
-    pub outcome: Outcome,
+    pub relation: Relation,
     /// By these rules: all that belongs to the one customer, or that is known of the two.
     pub keyed: Keyed,
-    known: Known,
+    known: Excerpt,
 }
 
-pub enum Outcome {
+pub enum Relation {
     /// No chain where the position is one within a rule change, whose links are on their way, where
     /// it led through what was erased since, or through more observations than are read.
     Linked(Option<Chain>),
@@ -60,11 +60,11 @@ impl Auditor {
         };
         let explain = move || {
             let primary_ids = [one, other];
-            let (outcome, keyed) = match one == other {
+            let (relation, keyed) = match one == other {
                 true => linked(&known, &rules, one, ids),
                 false => apart(&known, &rules, primary_ids, ids, recorded),
             };
-            Why { position, rules, primary_ids, outcome, keyed, known }
+            Why { position, rules, primary_ids, relation, keyed, known }
         };
         // Seconds, where a customer was observed very often, and threads that serve are few.
         let why = tokio::task::spawn_blocking(explain).await;
@@ -73,33 +73,33 @@ impl Auditor {
 }
 
 fn linked(
-    known: &Known,
+    known: &Excerpt,
     rules: &Rules,
     primary_id: ContactId,
     ids: [ObservationId; 2],
-) -> (Outcome, Keyed) {
+) -> (Relation, Keyed) {
     let keyed = known.keyed(rules, Some(primary_id));
-    (Outcome::Linked(chain(&keyed, ids[0], ids[1])), keyed)
+    (Relation::Linked(chain(&keyed, ids[0], ids[1])), keyed)
 }
 
 fn apart(
-    known: &Known,
+    known: &Excerpt,
     rules: &Rules,
     primary_ids: [ContactId; 2],
     ids: [ObservationId; 2],
     recorded: Vec<String>,
-) -> (Outcome, Keyed) {
+) -> (Relation, Keyed) {
     let [one, other] = primary_ids.map(|primary_id| known.keyed(rules, Some(primary_id)));
     let never_linking = unlinked(&one, &other);
     let other_rules = linking_rules(known, rules, ids, recorded);
-    (Outcome::Apart { never_linking, other_rules }, known.keyed(rules, None))
+    (Relation::Apart { never_linking, other_rules }, known.keyed(rules, None))
 }
 
 /// All rules that the ledger ever had or the binary is shipped with, other than those then in
 /// force, under which the two would be linked by what is known of them: what belongs to their
 /// customers, or has belonged to them.
 fn linking_rules(
-    known: &Known,
+    known: &Excerpt,
     in_force: &Rules,
     ids: [ObservationId; 2],
     recorded: Vec<String>,
@@ -119,7 +119,7 @@ fn linking_rules(
 
 impl Why {
     pub fn is_linked(&self) -> bool {
-        matches!(self.outcome, Outcome::Linked(_))
+        matches!(self.relation, Relation::Linked(_))
     }
 
     /// As they were activated.
@@ -146,7 +146,7 @@ impl Why {
     }
 }
 
-impl Known {
+impl Excerpt {
     /// The observations of a primary by their keys, or all that are known.
     fn keyed(&self, rules: &Rules, primary: Option<ContactId>) -> Keyed {
         let is_wanted =

@@ -2,7 +2,7 @@
 
 use super::config::{DatabaseConfig, WhyConfig};
 use super::place::Place;
-use crate::audit::{Auditor, LinkingRules, Outcome, Why};
+use crate::audit::{Auditor, LinkingRules, Relation, Why};
 use crate::identity::{
     Chain, Chained, Email, Keyed, ObservationId, PhoneNumber, Rules, Shared, Unlinked, rfc_3339,
 };
@@ -36,8 +36,8 @@ pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<
 fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> anyhow::Result<()> {
     let at = format!("at position {}, under the rules {}", why.position, named(&why.rules));
     let [primary, other_primary] = why.primary_ids;
-    match &why.outcome {
-        Outcome::Linked(chain) => {
+    match &why.relation {
+        Relation::Linked(chain) => {
             writeln!(out, "{one} and {other} are one customer, {primary}, {at}.")?;
             match chain {
                 Some(chain) => print_chain(out, why, &why.keyed, chain)?,
@@ -48,7 +48,7 @@ fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> a
                 )?,
             }
         }
-        Outcome::Apart { never_linking, other_rules } => {
+        Relation::Apart { never_linking, other_rules } => {
             writeln!(
                 out,
                 "{one} and {other} are two customers, {primary} and {other_primary}, {at}."

@@ -9,7 +9,7 @@ use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
-use crate::audit::{LinkingRules, Outcome, Why};
+use crate::audit::{LinkingRules, Relation, Why};
 use crate::identity::{
     Chain, ContactId, Email, Field, Identifiers, Keyed, ObservationId, PhoneNumber, Position,
     Shared, Unlinked, rfc_3339,
@@ -187,12 +187,12 @@ fn not_another() -> Problem {
 }
 
 fn explained(why: &Why) -> Result<Response, Unanswered> {
-    let (chain, apart) = match &why.outcome {
-        Outcome::Linked(chain) => {
+    let (chain, apart) = match &why.relation {
+        Relation::Linked(chain) => {
             let told = chain.as_ref().map(|chain| chain_told(why, &why.keyed, chain));
             (told.transpose()?, None)
         }
-        Outcome::Apart { never_linking, other_rules } => {
+        Relation::Apart { never_linking, other_rules } => {
             let under_other_rules =
                 other_rules.iter().map(|LinkingRules { rules, chain, keyed }| {
                     let chain = chain_told(why, keyed, chain)?;

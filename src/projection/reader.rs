@@ -27,7 +27,7 @@ pub enum Found {
 }
 
 /// Whom identifiers lead to.
-pub struct Known {
+pub struct LookedUp {
     pub answer: Answer,
     /// Where they lead to two: the primary of the younger one.
     pub other_primary_id: Option<ContactId>,
@@ -43,7 +43,7 @@ impl Reader {
 
     /// The identity that any of these identifiers leads to.
     /// Where they lead to two, both as one, as they would be were this observed.
-    pub async fn lookup(&self, identifiers: &Identifiers) -> Result<Option<Known>, Unanswered> {
+    pub async fn lookup(&self, identifiers: &Identifiers) -> Result<Option<LookedUp>, Unanswered> {
         loop {
             let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let keys = rules.keys(identifiers);
@@ -51,7 +51,7 @@ impl Reader {
                 load(&self.pool, &linking(&keys.email), &linking(&keys.phone_number)).await?;
             let digest = &snapshot.head.rules_digest;
             if digest == rules.digest() {
-                return Ok((!snapshot.contacts.is_empty()).then(|| Known::of(&snapshot)));
+                return Ok((!snapshot.contacts.is_empty()).then(|| LookedUp::of(&snapshot)));
             }
             // The keys were made by other rules than those in force at the snapshot's position.
             let rules = ledger::recorded_rules(&self.pool, digest).await?;
@@ -82,7 +82,7 @@ impl Reader {
     }
 }
 
-impl Known {
+impl LookedUp {
     fn of(snapshot: &Snapshot) -> Self {
         let mut primaries = snapshot.contacts.iter().filter(|it| it.link == Link::Primary);
         Self {

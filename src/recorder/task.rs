@@ -126,13 +126,8 @@ struct Flight {
 /// How a flight ended.
 struct Landing {
     writer: Option<PgConnection>,
-    outcome: Outcome,
-}
-
-enum Outcome {
-    /// The callers have been answered.
-    Appended,
-    Failed(Box<Batch>, Trouble),
+    /// None where the batch was appended, and its callers have been answered.
+    failed: Option<Box<(Batch, Trouble)>>,
 }
 
 #[derive(Debug)]
@@ -314,7 +309,7 @@ impl Task {
             .head
             .as_ref()
             .is_none_or(|head| head.contact_table == snapshot.head.contact_table);
-        let has_failed = self.landing.as_ref().is_some_and(Landing::has_failed);
+        let has_failed = self.landing.as_ref().is_some_and(|landing| landing.failed.is_some());
         is_ours && is_same_table && !has_failed && self.shared.has_rules_of(snapshot)
     }
 
@@ -355,10 +350,8 @@ impl Task {
     async fn conclude(&mut self) {
         let Some(landing) = self.landing.take() else { return };
         self.writer = landing.writer;
-        let (batch, trouble) = match landing.outcome {
-            Outcome::Appended => return,
-            Outcome::Failed(batch, trouble) => (*batch, trouble),
-        };
+        let Some(failed) = landing.failed else { return };
+        let (batch, trouble) = *failed;
         tracing::debug!(batch_len = batch.len(), ?trouble, "a batch goes the careful way");
         match trouble {
             Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
@@ -405,12 +398,8 @@ impl Clock {
 }
 
 impl Landing {
-    fn has_failed(&self) -> bool {
-        matches!(self.outcome, Outcome::Failed(..))
-    }
-
     fn failed(writer: Option<PgConnection>, batch: Batch, trouble: Trouble) -> Self {
-        Self { writer, outcome: Outcome::Failed(Box::new(batch), trouble) }
+        Self { writer, failed: Some(Box::new((batch, trouble))) }
     }
 }
 
@@ -427,7 +416,7 @@ async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) ->
         Ok(true) => {
             shared.appended(&batch);
             batch.answer();
-            return Landing { writer: Some(writer), outcome: Outcome::Appended };
+            return Landing { writer: Some(writer), failed: None };
         }
         Ok(false) => return Landing::failed(Some(writer), batch, Trouble::LostRace),
         Err(Fault::Lost(_)) => Trouble::LostConnection,
