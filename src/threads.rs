@@ -12,5 +12,5 @@ pub async fn on_a_thread<T: Send + 'static>(
     std::thread::spawn(move || {
         let _ = sender.send(work());
     });
-    done.await.context("the thread of this panicked")?
+    done.await.context("a thread panicked")?
 }

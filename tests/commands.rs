@@ -236,7 +236,9 @@ async fn commands_that_need_a_ledger_create_none() {
         let mut there = command(args);
         there.args(["--database-url", &ledger.url, "--ledger", "shop"]).current_dir(&dir);
         let said = refuses(&mut there);
-        assert_eq!(said, "error: there is no ledger shop in this database; serve creates one\n");
+        let expected = "error: there is no ledger shop in this database; serve creates one, and \
+            restore brings one back\n";
+        assert_eq!(said, expected);
         let said = refuses(command(args).current_dir(&dir));
         assert!(said.contains("no ledger ledger in .identity-ledger; serve creates one"), "{said}");
     }

@@ -190,6 +190,7 @@ async fn a_service_without_open_files_says_so_once_and_goes_on_when_it_has_some(
         while begun.elapsed() < Duration::from_millis(500)
             || !service.log().contains("cannot accept connections")
         {
+            assert!(begun.elapsed() < Duration::from_secs(30), "nothing is told");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         limit(before.current);

@@ -4,6 +4,7 @@ use super::App;
 use super::body::{self, json_problems, not_json};
 use super::contacts::{erased, not_an_id, not_observed, parse};
 use super::json::json;
+use super::parameters::{NoParameters, Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::unanswered;
 use crate::erasure::{Erased, NotErased};
@@ -73,6 +74,7 @@ struct Forgotten {
 pub async fn erase(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
+    _: Parameters<NoParameters>,
     request: Request,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
@@ -91,6 +93,7 @@ impl IntoResponses for StillThere {
         let work = "rebuild".to_owned();
         let others = [
             not_an_id(),
+            not_these::<NoParameters>(),
             no_reason(),
             not_a_reason_alone(),
             not_observed(),

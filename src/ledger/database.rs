@@ -20,10 +20,8 @@ pub(super) const RECORDER: &str = "identity-ledger recorder";
 
 /// Beside the swap of the contact table nobody can append: a command that hangs in the middle of it
 /// must lose its session, too.
-const OWNER_SETTINGS: [(&str, &str); 8] = [
+const OWNER_SETTINGS: [(&str, &str); 7] = [
     ("application_name", "identity-ledger owner"),
-    // A statement ends with whoever sent it: it may hold the line.
-    ("client_connection_check_interval", "1s"),
     // Rule changes append, too, and what is appended is durable.
     ("synchronous_commit", "on"),
     ("idle_in_transaction_session_timeout", "5s"),
@@ -32,6 +30,16 @@ const OWNER_SETTINGS: [(&str, &str); 8] = [
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "10s"),
 ];
+
+/// A statement ends with whoever sent it, since it may hold the line; where the server's system can
+/// tell.
+const ENDS_WITH_ITS_SENDER: &str = "
+    ; do $$
+    begin
+        set client_connection_check_interval = '1s';
+    exception when invalid_parameter_value then null;
+    end
+    $$";
 
 /// Nested loops over indexes are right for every statement here, whatever the statistics say:
 /// without them a plan made on an empty table scans the same table when it has grown.
@@ -177,7 +185,8 @@ impl Database {
 
     /// A session that may change tables.
     pub async fn owner(&self) -> Result<PgConnection, sqlx::Error> {
-        connect(&self.owner, Some(self.settings(&[&OWNER_SETTINGS]))).await
+        let settings = self.settings(&[&OWNER_SETTINGS]) + ENDS_WITH_ITS_SENDER;
+        connect(&self.owner, Some(settings)).await
     }
 
     /// A session that may append.
@@ -195,7 +204,7 @@ impl Database {
     /// A session that may erase.
     pub async fn eraser(&self) -> Result<PgConnection, sqlx::Error> {
         let settings = self.settings(&[&PLAN_SETTINGS, &OWNER_SETTINGS, &ERASER_SETTINGS]);
-        connect(&self.eraser, Some(settings)).await
+        connect(&self.eraser, Some(settings + ENDS_WITH_ITS_SENDER)).await
     }
 
     /// A session that may put on record who read what.

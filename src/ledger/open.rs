@@ -68,7 +68,9 @@ pub async fn check_exists(database: &Database) -> anyhow::Result<()> {
 
 fn missing(database: &Database) -> String {
     let name = database.ledger().as_str();
-    format!("there is no ledger {name} in this database; serve creates one")
+    format!(
+        "there is no ledger {name} in this database; serve creates one, and restore brings one back"
+    )
 }
 
 /// A session of the owner on a server that is fit for a ledger.

@@ -1,6 +1,7 @@
 //! The contact table itself: made once, and replaced as a whole by a rebuild.
 
-use anyhow::{Context as _, ensure};
+use crate::ledger::is_lock_timeout;
+use anyhow::{anyhow, ensure};
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 
@@ -69,10 +70,13 @@ pub async fn check_replaceable(owner: &mut PgConnection) -> anyhow::Result<()> {
 pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
     // Somebody may have made one since the work began.
     check_replaceable(owner).await?;
-    drop_next(owner).await.context(
-        "the table contact_next, which an interrupted rebuild left, is being read; end the long \
-         query and try again",
-    )?;
+    drop_next(owner).await.map_err(|error| match is_lock_timeout(&error) {
+        true => anyhow!(
+            "the table contact_next, which an interrupted rebuild left, is being read; end the \
+             long query and try again"
+        ),
+        false => error.into(),
+    })?;
     sqlx::raw_sql(AssertSqlSafe(next(TABLE))).execute(&mut *owner).await?;
     // A vacuum of it would be in the way of the swap.
     sqlx::raw_sql("alter table contact_next set (autovacuum_enabled = off)")

@@ -144,7 +144,10 @@ async fn attempt(
         let mut known = Identities::default();
         known.take_in(snapshot.contacts);
         let mut batch = Batch::at(snapshot.head, snapshot.now);
-        for request in requests.drain(..) {
+        let mut rest = std::mem::take(requests).into_iter();
+        while !batch.is_full()
+            && let Some(request) = rest.next()
+        {
             batch.decide(&mut known, request);
         }
         batch.close(&known);
@@ -161,23 +164,26 @@ async fn attempt(
             }),
             appended => appended.map_err(Failure::Fault),
         };
-        match recorded {
+        let not_recorded = match recorded {
             Ok(true) => {
                 shared.appended(&batch);
                 batch.answer();
-                return Ok(connection);
+                is_locked = false;
+                requests.extend(rest);
+                if requests.is_empty() {
+                    return Ok(connection);
+                }
+                continue;
             }
             // Nobody can have moved the head.
             Ok(false) if is_locked => {
-                *requests = batch.requests;
-                return Err(Fault::Lost("an append was refused under the lock").into());
+                Err(Fault::Lost("an append was refused under the lock").into())
             }
-            Ok(false) => *requests = batch.requests,
-            Err(failure) => {
-                *requests = batch.requests;
-                return Err(failure);
-            }
-        }
+            Ok(false) => Ok(()),
+            Err(failure) => Err(failure),
+        };
+        requests.extend(batch.requests.into_iter().chain(rest));
+        not_recorded?;
         lost_race = true;
     }
 }

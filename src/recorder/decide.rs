@@ -5,6 +5,7 @@ use crate::identity::{
     Contact, ContactId, Event, Identities, Observation, ObservationId, Position, Timestamp, resolve,
 };
 use crate::projection::Head;
+use std::sync::Arc;
 
 /// In contacts that its answers name: of a large identity each answer is long, and kept until all are
 /// sent.
@@ -118,8 +119,12 @@ impl Batch {
         let identity = known.identity_of(primary_id);
         let identity_len = identity.contacts().len();
         self.identity_len_max = self.identity_len_max.max(identity_len);
-        self.answers_len += identity_len;
-        self.answers.push(Recorded { answer: identity.answer(), position: self.last_position() });
+        let answer = identity.answer();
+        // With its identity's own: nobody else has it, so it is not one that is kept already.
+        if Arc::strong_count(&answer) <= 2 {
+            self.answers_len += identity_len;
+        }
+        self.answers.push(Recorded { answer, position: self.last_position() });
         self.touched.push(primary_id);
         self.observations.push(observation);
         self.requests.push(request);

@@ -12,7 +12,8 @@ const LARGE_IDENTITY_LEN_MIN: usize = 512;
 /// In contacts of large identities. Beyond that, those that became known first are read again, but for
 /// the last one: it would be read for each batch.
 const LARGE_LEN_MAX: usize = 80_000;
-/// In contacts, but for those of large identities. Beyond that, nothing is decided until what is in flight has landed and can be let go.
+/// In contacts, but for those of large identities. Beyond that, nothing is decided until what is in
+/// flight has landed and can be let go.
 const KNOWN_LEN_MAX: usize = 100_000;
 
 /// Identities as they are after the last request that was decided, appended or not.

@@ -56,7 +56,7 @@ pub enum NotRecorded {
     /// Other identifiers were recorded under its key.
     #[error("the idempotency key was used for another observation")]
     KeyReused,
-    /// Alone of its batch, Postgres refused what it carried.
+    /// Alone of its batch: Postgres refused what it carried, or what it touches is damaged.
     #[error("the ledger refused this observation")]
     Refused,
 }

@@ -6,7 +6,7 @@ use super::append::append;
 use super::careful::CarefulPath;
 use super::decide::Batch;
 use super::known::Known;
-use super::queue::{NotRecorded, Recorder, Request};
+use super::queue::{Recorder, Request};
 use super::retry::{self, Originals, RetryKey, answer_repeated, hold_back};
 use super::steps::{Shared, Wanted};
 use crate::identity::{ContactId, DEFAULT_RULES, Rules, Timestamp};
@@ -143,7 +143,7 @@ impl Task {
         let mut waiting = Vec::with_capacity(BATCH_LEN_MAX);
         let mut is_open = true;
         while is_open || self.flight.is_some() {
-            let room = BATCH_LEN_MAX - waiting.len();
+            let room = BATCH_LEN_MAX.saturating_sub(waiting.len() + self.held_back.len());
             tokio::select! {
                 biased;
                 landing = land(&mut self.flight) => self.landing = Some(landing),
@@ -192,10 +192,6 @@ impl Task {
         self.held_back = hold_back(&mut requests, busy);
         if !self.held_back.is_empty() {
             self.retried_at = Some(Instant::now());
-        }
-        let held_len = self.held_back.len().min(QUEUE_LEN_MAX);
-        for request in self.held_back.drain(held_len..) {
-            let _ = request.reply.send(Err(NotRecorded::QueueFull));
         }
         requests
     }
