@@ -250,7 +250,8 @@ pub struct RulesDiff {
     /// The rules file.
     pub file: PathBuf,
 
-    /// Write a CSV of the contacts whose primary changes: contact, old primary, new primary.
+    /// Write a CSV of the contacts whose primary changes: contact, old primary, new primary. A file
+    /// of that name is replaced at the end.
     #[arg(long, value_name = "FILE")]
     pub remap: Option<PathBuf>,
 
