@@ -2,6 +2,7 @@
 
 use crate::support::{Contact, Model, Seen, Service, TestLedger, random_observations};
 use futures_util::future::join_all;
+use identity_ledger::audit::verify;
 use serde_json::{Value, json};
 use sqlx::query_scalar;
 
@@ -130,4 +131,14 @@ async fn answers_of_a_large_identity_do_not_pile_up() {
     .await
     .unwrap();
     assert!(batch_len <= 50, "a batch of {batch_len} answers");
+
+    // Two nodes that get in each other's way.
+    let other = Service::start(&ledger.url);
+    let contested = join_all((len + 300..len + 500).map(async |n| {
+        let node = if n % 2 == 0 { &service } else { &other };
+        node.identify(&seen(n)).await
+    }));
+    let longest = contested.await.iter().map(|contact| contact.emails.len()).max();
+    assert_eq!(longest, Some(len + 500));
+    verify(&ledger.database).await.unwrap();
 }

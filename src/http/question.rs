@@ -10,9 +10,6 @@ use tokio::time::timeout;
 
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// What the statement timeout of the sessions ends a statement with.
-const QUERY_CANCELED: &str = "57014";
-
 /// It lasts until the node is restarted, and every question meets it.
 static OTHER_VERSION_TOLD: Once = Once::new();
 /// Whether Postgres was out of reach of the last question: it is told when it begins and when it ends.
@@ -64,7 +61,7 @@ impl From<Fault> for Problem {
             fault if is_away(&fault) => out_of_reach(),
             Fault::OtherVersion(_) => other_version(),
             Fault::Damaged(_) => damaged(),
-            Fault::Refused(code) if code == QUERY_CANCELED => too_slow(),
+            fault if fault.is_cancelled() => too_slow(),
             _ => refused(),
         }
     }
@@ -74,8 +71,9 @@ impl From<Fault> for Problem {
 fn is_away(fault: &Fault) -> bool {
     match fault {
         Fault::Lost(_) => true,
+        fault if fault.is_cancelled() => false,
         // But for a right or a table that is missing, and a page that cannot be read.
-        Fault::Refused(code) => !["42", "XX", QUERY_CANCELED].iter().any(|it| code.starts_with(it)),
+        Fault::Refused(code) => !["42", "XX"].iter().any(|class| code.starts_with(class)),
         Fault::Data(_) | Fault::OtherVersion(_) | Fault::Damaged(_) => false,
     }
 }

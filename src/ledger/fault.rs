@@ -3,6 +3,9 @@
 use super::schema::OtherVersion;
 use crate::identity::ContactId;
 
+/// The SQLSTATE of a statement that was cancelled (query_canceled).
+const CANCELLED: &str = "57014";
+
 /// A database error, by what is known of its effect. Its text is safe to log.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -34,6 +37,11 @@ impl Fault {
     /// Whether something would have been there twice that may be there once (unique_violation).
     pub fn is_duplicate(&self) -> bool {
         matches!(self, Self::Data(code) if code == "23505")
+    }
+
+    /// Whether the statement was ended while it ran, as where it took longer than its session allows.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Refused(code) if code == CANCELLED)
     }
 
     /// Whether others that were sent along may do better without the one that it is about.

@@ -19,8 +19,8 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 /// the end of an activation that changes much. With the tries themselves, which take ten seconds
 /// each, that is as long as callers wait.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// The SQLSTATE of a statement that was cancelled, be it for having waited too long.
-const CANCELLED: &str = "57014";
+/// For how long parts of a batch are decided on what was read once: events have the time of the reading.
+const READ_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Why requests are not recorded, or may be.
 #[derive(Debug, thiserror::Error)]
@@ -47,14 +47,17 @@ impl CarefulPath {
     /// Records requests and answers them. Where one of them is in the way, the halves go alone.
     pub async fn record(&mut self, shared: &Shared, mut requests: Vec<Request>, lost_race: bool) {
         let was_connected = self.connection.is_some();
+        let len = requests.len();
         let attempted = match self.connect(shared).await {
             Ok(connection) => attempt(shared, connection, &mut requests, lost_race).await,
             Err(fault) => Err(fault.into()),
         };
+        if requests.len() < len {
+            self.locked_since = None;
+        }
         match attempted {
             Ok(connection) => {
                 self.connection = Some(connection);
-                self.locked_since = None;
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("recording again");
                 }
@@ -63,7 +66,7 @@ impl CarefulPath {
             Err(Failure::Fault(Fault::Lost(_))) if was_connected => {
                 Box::pin(self.record(shared, requests, lost_race)).await;
             }
-            Err(Failure::Fault(Fault::Refused(code))) if code == CANCELLED && self.may_wait() => {
+            Err(Failure::Fault(fault)) if fault.is_cancelled() && self.may_wait() => {
                 Box::pin(self.record(shared, requests, lost_race)).await;
             }
             Err(Failure::Fault(fault)) if fault.is_of_one() && requests.len() > 1 => {
@@ -103,15 +106,20 @@ impl CarefulPath {
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::error!(batch_len = requests.len(), "not recorded: {failure}");
         }
-        for request in requests {
-            let _ = request.reply.send(Err(failure.told()));
-        }
+        tell(requests, failure);
     }
 }
 
-/// Reads, decides and appends, again for as long as other nodes get there first. Takes the
-/// requests when they are answered, and leaves them where they are not. Gives the connection back
-/// if it is still good.
+fn tell(requests: Vec<Request>, failure: &Failure) {
+    for request in requests {
+        // A caller that has gone away has nobody to tell.
+        let _ = request.reply.send(Err(failure.told()));
+    }
+}
+
+/// Reads, decides and appends, in parts where the answers are long, and again for as long as other
+/// nodes get there first. Takes the requests that are answered, and leaves those that are not. Gives
+/// the connection back if it is still good.
 async fn attempt(
     shared: &Shared,
     mut connection: PgConnection,
@@ -141,50 +149,63 @@ async fn attempt(
             }
             return Ok(connection);
         }
+        let read_at = Instant::now();
         let mut known = Identities::default();
         known.take_in(snapshot.contacts);
-        let mut batch = Batch::at(snapshot.head, snapshot.now);
-        let mut rest = std::mem::take(requests).into_iter();
-        while !batch.is_full()
-            && let Some(request) = rest.next()
-        {
-            batch.decide(&mut known, request);
-        }
-        batch.close(&known);
-        let appended = match in_time(append(&mut connection, &batch)).await {
-            Ok(true) if lost_race => in_time(connection.execute("commit")).await.map(|_| true),
-            appended => appended,
-        };
-        let recorded = match appended {
-            Err(Fault::Lost(_)) => settle(shared, &batch).await.map(|(settled, recorded)| {
-                connection = settled;
-                // With the one that was lost.
-                is_locked = false;
-                recorded
-            }),
-            appended => appended.map_err(Failure::Fault),
-        };
-        let not_recorded = match recorded {
-            Ok(true) => {
-                shared.appended(&batch);
-                batch.answer();
-                is_locked = false;
-                requests.extend(rest);
-                if requests.is_empty() {
-                    return Ok(connection);
+        let mut head = snapshot.head;
+        loop {
+            let mut batch = Batch::at(head, snapshot.now);
+            let mut rest = std::mem::take(requests).into_iter();
+            while !batch.is_full()
+                && let Some(request) = rest.next()
+            {
+                batch.decide(&mut known, request);
+            }
+            requests.extend(rest);
+            batch.close(&known);
+            let appended = match in_time(append(&mut connection, &batch)).await {
+                Ok(true) if is_locked => in_time(connection.execute("commit")).await.map(|_| true),
+                appended => appended,
+            };
+            let recorded = match appended {
+                Err(Fault::Lost(_)) => settle(shared, &batch).await.map(|(settled, recorded)| {
+                    connection = settled;
+                    // With the one that was lost.
+                    is_locked = false;
+                    recorded
+                }),
+                appended => appended.map_err(Failure::Fault),
+            };
+            match recorded {
+                Ok(true) => {
+                    head = batch.head();
+                    shared.appended(&batch);
+                    batch.answer();
+                    is_locked = false;
+                    if requests.is_empty() {
+                        return Ok(connection);
+                    }
+                    if read_at.elapsed() > READ_AGE_MAX {
+                        break;
+                    }
                 }
-                continue;
+                // Of the others nothing was sent.
+                Err(Failure::OutcomeUnknown) if !requests.is_empty() => {
+                    tell(batch.requests, &Failure::OutcomeUnknown);
+                    return Err(Fault::Lost("during an append").into());
+                }
+                not_recorded => {
+                    requests.splice(..0, batch.requests);
+                    not_recorded?;
+                    // Nobody can have moved the head.
+                    if is_locked {
+                        return Err(Fault::Lost("an append was refused under the lock").into());
+                    }
+                    lost_race = true;
+                    break;
+                }
             }
-            // Nobody can have moved the head.
-            Ok(false) if is_locked => {
-                Err(Fault::Lost("an append was refused under the lock").into())
-            }
-            Ok(false) => Ok(()),
-            Err(failure) => Err(failure),
-        };
-        requests.extend(batch.requests.into_iter().chain(rest));
-        not_recorded?;
-        lost_race = true;
+        }
     }
 }
 

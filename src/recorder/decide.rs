@@ -7,8 +7,8 @@ use crate::identity::{
 use crate::projection::Head;
 use std::sync::Arc;
 
-/// In contacts that its answers name, those that are the same counted once: of a large identity each answer is long, and kept until all are
-/// sent.
+/// In contacts that its answers name, those that are the same counted once: of a large identity each
+/// answer is long, and kept until all are sent.
 const ANSWERS_LEN_MAX: usize = 200_000;
 
 /// Requests, decided one after another: right only as long as `before` is the head.

@@ -143,7 +143,7 @@ impl Task {
         let mut waiting = Vec::with_capacity(BATCH_LEN_MAX);
         let mut is_open = true;
         while is_open || self.flight.is_some() {
-            let room = BATCH_LEN_MAX.saturating_sub(waiting.len() + self.held_back.len());
+            let room = self.room().saturating_sub(waiting.len());
             tokio::select! {
                 biased;
                 landing = land(&mut self.flight) => self.landing = Some(landing),
@@ -164,6 +164,11 @@ impl Task {
         }
     }
 
+    /// For so many may wait beside those that are held back.
+    fn room(&self) -> usize {
+        BATCH_LEN_MAX.saturating_sub(self.held_back.len())
+    }
+
     /// All that wait are decided at once. While a batch is in flight nobody is answered sooner for
     /// being decided sooner, so there they wait until they are as many: each reading is a round
     /// trip, and were fewer enough, batches would grow ever smaller.
@@ -173,7 +178,8 @@ impl Task {
         match &self.flight {
             None => (waiting_len > 0 || !self.held_back.is_empty()) && next_len == 0,
             Some(flight) => {
-                waiting_len >= flight.batch_len
+                waiting_len > 0
+                    && waiting_len >= flight.batch_len.min(self.room())
                     && next_len + waiting_len <= BATCH_LEN_MAX
                     && !is_full
                     && !self.known.is_full()
