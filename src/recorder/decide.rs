@@ -1,10 +1,12 @@
 //! Decides a batch, in memory: from what is known to what is to be appended.
 
 use super::queue::{Outcome, Recorded, Request};
+use super::retry::RetryKey;
 use crate::identity::{
     Contact, ContactId, Event, Identities, Observation, ObservationId, Position, Timestamp, resolve,
 };
 use crate::projection::Head;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// In contacts that its answers name, those that are the same counted once: of a large identity each
@@ -17,6 +19,7 @@ pub struct Batch {
     /// Of all events in the batch.
     pub recorded_at: Timestamp,
     pub requests: Vec<Request>,
+    pub retry_keys: HashSet<RetryKey>,
     pub events: Vec<Event>,
     /// The line of each.
     pub lines: Vec<String>,
@@ -47,6 +50,7 @@ impl Batch {
             recorded_at: now.max(before.recorded_at),
             before,
             requests: Vec::new(),
+            retry_keys: HashSet::new(),
             events: Vec::new(),
             lines: Vec::new(),
             observations: Vec::new(),
@@ -127,6 +131,7 @@ impl Batch {
         self.answers.push(Recorded { answer, position: self.last_position() });
         self.touched.push(primary_id);
         self.observations.push(observation);
+        self.retry_keys.extend(request.retry_key);
         self.requests.push(request);
         decision.begins_identity().then_some(primary_id)
     }

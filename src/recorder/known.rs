@@ -1,11 +1,13 @@
 //! What the recorder knows without reading: the identities that it met lately.
 
+use super::absent::{AbsentKeys, KeyFilter};
 use super::cache::IdentityCache;
 use super::decide::Batch;
 use super::queue::Request;
 use crate::identity::{Contact, ContactId, Identities, Key, Keys, Known as _, Position};
 use crate::projection::Head;
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 /// In contacts. An identity of that size is not packed, since that takes long.
 const LARGE_IDENTITY_LEN_MIN: usize = 512;
@@ -48,6 +50,11 @@ impl Known {
                 self.take_in(contacts);
             }
         }
+    }
+
+    /// Which keys nobody has, where that is known beside what was sent.
+    pub fn filter(&self, absent: &AbsentKeys) -> Option<Arc<KeyFilter>> {
+        absent.at([self.sent_from, self.head.as_ref().map(|head| head.position)])
     }
 
     /// Takes in whole identities as they were read; what is known already is newer.
@@ -130,7 +137,6 @@ mod tests {
         resolve,
     };
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     fn observation(id: i64, email: Option<i64>, phone: Option<i64>) -> Option<Observation> {
         let email = email.map(|user| format!("User{user}@example.com"));

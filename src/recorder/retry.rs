@@ -106,14 +106,10 @@ pub fn answer_repeated(requests: &mut Vec<Request>, originals: &Originals) {
     }
 }
 
-/// Takes out the requests whose key is `busy`, on its way into the ledger with another request,
+/// Takes out the requests whose key is busy, on its way into the ledger with another request,
 /// be it one of these. They can be answered when that is there.
-pub fn hold_back(requests: &mut Vec<Request>, mut busy: HashSet<RetryKey>) -> Vec<Request> {
-    let is_busy = |request: &mut Request| request.retry_key.is_some_and(|key| !busy.insert(key));
-    requests.extract_if(.., is_busy).collect()
-}
-
-/// The keys of requests.
-pub fn keys(requests: &[Request]) -> impl Iterator<Item = RetryKey> {
-    requests.iter().filter_map(|request| request.retry_key)
+pub fn hold_back(requests: &mut Vec<Request>, is_busy: impl Fn(&RetryKey) -> bool) -> Vec<Request> {
+    let mut seen = HashSet::new();
+    let mut is_retry = |key| is_busy(&key) || !seen.insert(key);
+    requests.extract_if(.., |request| request.retry_key.is_some_and(&mut is_retry)).collect()
 }

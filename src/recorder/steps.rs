@@ -3,7 +3,7 @@
 use super::absent::{AbsentKeys, KeyFilter};
 use super::decide::Batch;
 use super::queue::Request;
-use crate::identity::{Identities, Key, Known as _, Rules};
+use crate::identity::{Identities, Key, Keys, Known as _, Rules};
 use crate::ledger::{Database, Fault, in_time};
 use crate::metrics::Metrics;
 use crate::projection::{self, Snapshot};
@@ -54,15 +54,12 @@ pub struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     /// All keys that link, but for those whose holder is known, or that nobody has.
     pub fn by(requests: &'a [Request], known: &Identities, filter: Option<&KeyFilter>) -> Self {
-        let keys = || requests.iter().map(|request| &request.keys);
-        let email_keys = keys()
-            .filter_map(|keys| keys.email.as_ref())
-            .filter(|key| key.is_link() && known.email_holder(key).is_none())
-            .filter(|key| filter.is_none_or(|filter| filter.may_have_email(key)));
-        let phone_keys = keys()
-            .filter_map(|keys| keys.phone_number.as_ref())
-            .filter(|key| key.is_link() && known.phone_holder(key).is_none())
-            .filter(|key| filter.is_none_or(|filter| filter.may_have_phone(key)));
+        let (mut email_keys, mut phone_keys) = (Vec::new(), Vec::new());
+        for request in requests {
+            let [email, phone] = wanted(&request.keys, known, filter);
+            email_keys.extend(email.map(Key::as_str));
+            phone_keys.extend(phone.map(Key::as_str));
+        }
         Self { email_keys: distinct(email_keys), phone_keys: distinct(phone_keys) }
     }
 
@@ -76,8 +73,30 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn distinct<'a>(keys: impl Iterator<Item = &'a Key>) -> Vec<&'a str> {
-    let mut keys: Vec<_> = keys.map(Key::as_str).collect();
+/// Whether a request can be decided without reading anything.
+pub fn is_known(request: &Request, known: &Identities, filter: Option<&KeyFilter>) -> bool {
+    wanted(&request.keys, known, filter) == [None, None]
+}
+
+fn wanted<'a>(
+    keys: &'a Keys,
+    known: &Identities,
+    filter: Option<&KeyFilter>,
+) -> [Option<&'a Key>; 2] {
+    let email = keys.email.as_ref().filter(|key| {
+        key.is_link()
+            && known.email_holder(key).is_none()
+            && filter.is_none_or(|filter| filter.may_have_email(key))
+    });
+    let phone = keys.phone_number.as_ref().filter(|key| {
+        key.is_link()
+            && known.phone_holder(key).is_none()
+            && filter.is_none_or(|filter| filter.may_have_phone(key))
+    });
+    [email, phone]
+}
+
+fn distinct(mut keys: Vec<&str>) -> Vec<&str> {
     keys.sort_unstable();
     keys.dedup();
     keys

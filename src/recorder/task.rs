@@ -7,15 +7,16 @@ use super::careful::CarefulPath;
 use super::decide::Batch;
 use super::known::Known;
 use super::queue::{Recorder, Request};
-use super::retry::{self, Originals, RetryKey, answer_repeated, hold_back};
-use super::steps::{Shared, Wanted};
+use super::retry::{Originals, RetryKey, answer_repeated, hold_back, originals};
+use super::steps::{Shared, Wanted, is_known};
 use crate::identity::{ContactId, DEFAULT_RULES, Rules, Timestamp};
 use crate::ledger::{self, Database, Fault, RulesFault, in_time};
 use crate::metrics::Metrics;
 use crate::projection::Snapshot;
 use chrono::SubsecRound as _;
 use sqlx::PgConnection;
-use std::future::pending;
+use std::collections::HashSet;
+use std::future::{pending, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -63,6 +64,7 @@ pub async fn start(
         clock: None,
         others_wrote_at: None,
         next: None,
+        unread_len: 0,
         held_back: Vec::new(),
         retried_at: None,
         flight: None,
@@ -98,6 +100,8 @@ struct Task {
     others_wrote_at: Option<Instant>,
     /// Decided on top of the batch in flight, to be sent when that has landed.
     next: Option<Batch>,
+    /// How many of these were decided since something was read for others.
+    unread_len: usize,
     /// Retries of what is in one of the two, and what the next one had no room for.
     held_back: Vec<Request>,
     /// When a retry came last, or an append was refused for a key that was there.
@@ -119,15 +123,21 @@ struct Flight {
     batch_len: usize,
     /// As in the batch.
     touched: Vec<ContactId>,
-    retry_keys: Vec<RetryKey>,
+    retry_keys: HashSet<RetryKey>,
     landing: Pin<Box<dyn Future<Output = Landing> + Send>>,
 }
 
-/// How a flight ended.
+/// The end of a flight.
 struct Landing {
     writer: Option<PgConnection>,
-    /// None where the batch was appended, and its callers have been answered.
-    failed: Option<Box<(Batch, Trouble)>>,
+    landed: Landed,
+}
+
+enum Landed {
+    Appended(Batch),
+    /// Appended, and its callers have been answered.
+    Answered,
+    NotAppended(Batch, Trouble),
 }
 
 #[derive(Debug)]
@@ -135,7 +145,7 @@ enum Trouble {
     LostRace,
     LostConnection,
     Repeated,
-    NotAppended,
+    Refused,
 }
 
 impl Task {
@@ -143,7 +153,8 @@ impl Task {
         let mut waiting = Vec::with_capacity(BATCH_LEN_MAX);
         let mut is_open = true;
         while is_open || self.flight.is_some() {
-            let room = self.room().saturating_sub(waiting.len());
+            let waiting_len = waiting.len();
+            let room = self.room().saturating_sub(self.next_len() + waiting_len);
             tokio::select! {
                 biased;
                 landing = land(&mut self.flight) => self.landing = Some(landing),
@@ -153,6 +164,7 @@ impl Task {
                 }
             }
             self.conclude().await;
+            self.decide_known(&mut waiting, waiting_len);
             while self.should_decide(waiting.len()) {
                 let requests = self.take(&mut waiting);
                 self.decide(requests).await;
@@ -169,33 +181,68 @@ impl Task {
         BATCH_LEN_MAX.saturating_sub(self.held_back.len())
     }
 
+    /// While a batch is in flight, decides on top of it what has just come and needs no reading: later
+    /// Postgres would have to wait for that.
+    fn decide_known(&mut self, waiting: &mut Vec<Request>, from: usize) {
+        let arrived = &mut waiting[from..];
+        // Those that are held back come first.
+        let is_in_line = !self.held_back.is_empty() || self.looks_for_retries();
+        if self.flight.is_none() || arrived.is_empty() || is_in_line || self.is_full() {
+            return;
+        }
+        self.shared.make_keys(arrived);
+        let snapshot = self.known_snapshot().filter(|snapshot| self.fits(snapshot));
+        let Some(Snapshot { head, now, .. }) = snapshot else { return };
+        self.known.recall(arrived.iter().map(|request| &request.keys));
+        let filter = self.known.filter(&self.shared.absent);
+        for request in waiting.split_off(from) {
+            let has_room = self.next.as_ref().is_none_or(|next| !next.is_full());
+            if !has_room || !is_known(&request, &self.known.identities, filter.as_deref()) {
+                waiting.push(request);
+            } else if !request.take() {
+                // Nobody waits for it any more.
+            } else if request.retry_key.is_some_and(|key| self.is_busy(&key)) {
+                self.held_back.push(request);
+                self.retried_at = Some(Instant::now());
+            } else {
+                let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), now));
+                self.known.decide(next, request);
+                self.unread_len += 1;
+            }
+        }
+    }
+
     /// All that wait are decided at once. While a batch is in flight nobody is answered sooner for
-    /// being decided sooner, so there they wait until they are as many: each reading is a round
+    /// being decided sooner, so there they wait until as many have come: each reading is a round
     /// trip, and were fewer enough, batches would grow ever smaller.
     fn should_decide(&self, waiting_len: usize) -> bool {
-        let next_len = self.next.as_ref().map_or(0, Batch::len);
-        let is_full = self.next.as_ref().is_some_and(Batch::is_full);
+        let next_len = self.next_len();
         match &self.flight {
             None => (waiting_len > 0 || !self.held_back.is_empty()) && next_len == 0,
             Some(flight) => {
                 waiting_len > 0
-                    && waiting_len >= flight.batch_len.min(self.room())
+                    && waiting_len + self.unread_len >= flight.batch_len.min(self.room())
                     && next_len + waiting_len <= BATCH_LEN_MAX
-                    && !is_full
-                    && !self.known.is_full()
+                    && !self.is_full()
             }
         }
+    }
+
+    fn next_len(&self) -> usize {
+        self.next.as_ref().map_or(0, Batch::len)
+    }
+
+    /// Whether more had better be decided when what is in flight has landed.
+    fn is_full(&self) -> bool {
+        self.next.as_ref().is_some_and(Batch::is_full) || self.known.is_full()
     }
 
     /// All that wait, but for retries of what is on its way. Where nothing is, there are some. Of
     /// those with the same key there is one.
     fn take(&mut self, waiting: &mut Vec<Request>) -> Vec<Request> {
-        let in_flight = self.flight.iter().flat_map(|flight| &flight.retry_keys).copied();
-        let next = self.next.iter().flat_map(|next| retry::keys(&next.requests));
-        let busy = in_flight.chain(next).collect();
         let mut requests = std::mem::take(&mut self.held_back);
         requests.extend(waiting.drain(..).filter(Request::take));
-        self.held_back = hold_back(&mut requests, busy);
+        self.held_back = hold_back(&mut requests, |key| self.is_busy(key));
         if !self.held_back.is_empty() {
             self.retried_at = Some(Instant::now());
         }
@@ -207,6 +254,7 @@ impl Task {
         if requests.is_empty() {
             return;
         }
+        self.unread_len = 0;
         if self.flight.is_none() && self.known.is_full() {
             self.release();
         }
@@ -214,8 +262,7 @@ impl Task {
         let mut read = self.read(&mut requests).await;
         if read.as_ref().is_some_and(|(snapshot, _)| !self.fits(snapshot)) {
             self.others_wrote_at = Some(Instant::now());
-            self.land_and_conclude().await;
-            self.redo_next().await;
+            self.land_and_redo().await;
             read = self.read(&mut requests).await;
         }
         match read.filter(|(snapshot, _)| self.fits(snapshot)) {
@@ -239,8 +286,7 @@ impl Task {
                 }
             }
             None => {
-                self.land_and_conclude().await;
-                self.redo_next().await;
+                self.land_and_redo().await;
                 self.careful.record(&self.shared, requests, false).await;
             }
         }
@@ -251,13 +297,10 @@ impl Task {
     async fn read(&mut self, requests: &mut [Request]) -> Option<(Snapshot, Originals)> {
         self.shared.make_keys(requests);
         self.known.recall(requests.iter().map(|request| &request.keys));
-        let positions = [self.known.sent_from, self.known.head.as_ref().map(|head| head.position)];
-        let filter = self.shared.absent.at(positions);
+        let filter = self.known.filter(&self.shared.absent);
         let wanted = Wanted::by(requests, &self.known.identities, filter.as_deref());
         let known = self.known_snapshot().filter(|_| wanted.is_nothing());
-        // Few requests are retries. An append that brings a key again is refused, and the careful
-        // path looks; from then on this one does, too, for as long as they come.
-        let looks_for_retries = self.retried_at.is_some_and(|at| at.elapsed() < RETRIES_WAIT);
+        let looks_for_retries = self.looks_for_retries();
         let known = match known {
             Some(known) if !looks_for_retries => return Some((known, Originals::new())),
             known => known,
@@ -279,15 +322,21 @@ impl Task {
                 }
             };
             let originals = match looks_for_retries {
-                true => retry::originals(&mut reader, requests, shared.retries_kept_for).await?,
+                true => originals(&mut reader, requests, shared.retries_kept_for).await?,
                 false => Originals::new(),
             };
             Ok::<_, Fault>((reader, snapshot, originals))
         };
-        let read = meanwhile(reading, &mut self.flight, &mut self.landing).await.ok()?;
+        let read = meanwhile(reading, shared, &mut self.flight, &mut self.landing).await.ok()?;
         let (reader, snapshot, originals) = read;
         self.reader = Some(reader);
         Some((snapshot, originals))
+    }
+
+    /// Few requests are retries. An append that brings a key again is refused, and the careful path
+    /// looks; from then on this one does, too, for as long as they come.
+    fn looks_for_retries(&self) -> bool {
+        self.retried_at.is_some_and(|at| at.elapsed() < RETRIES_WAIT)
     }
 
     /// What reading nothing would find, as long as nobody else writes. Who has written meanwhile has
@@ -311,8 +360,14 @@ impl Task {
             .head
             .as_ref()
             .is_none_or(|head| head.contact_table == snapshot.head.contact_table);
-        let has_failed = self.landing.as_ref().is_some_and(|landing| landing.failed.is_some());
+        let has_failed = self.landing.as_ref().is_some_and(Landing::has_failed);
         is_ours && is_same_table && !has_failed && self.shared.has_rules_of(snapshot)
+    }
+
+    /// Whether a request with this key is on its way into the ledger.
+    fn is_busy(&self, key: &RetryKey) -> bool {
+        let is_in_flight = self.flight.as_ref().is_some_and(|it| it.retry_keys.contains(key));
+        is_in_flight || self.next.as_ref().is_some_and(|next| next.retry_keys.contains(key))
     }
 
     /// Sends what is decided, if nothing is in flight. Whether there was something to send.
@@ -324,10 +379,11 @@ impl Task {
         batch.close(&self.known.identities);
         self.known.sent_from = Some(batch.before.position);
         self.known.head = Some(batch.head());
+        self.unread_len = 0;
         self.flight = Some(Flight {
             batch_len: batch.len(),
             touched: std::mem::take(&mut batch.touched),
-            retry_keys: retry::keys(&batch.requests).collect(),
+            retry_keys: std::mem::take(&mut batch.retry_keys),
             landing: Box::pin(fly(self.shared.clone(), self.writer.take(), batch)),
         });
         true
@@ -340,20 +396,39 @@ impl Task {
         self.known.release(RECENT_LEN_MAX, on_its_way.copied());
     }
 
-    async fn land_and_conclude(&mut self) {
-        if self.flight.is_some() {
-            self.landing = Some(land(&mut self.flight).await);
-        }
-        self.conclude().await;
-    }
-
     /// Ends the flight that has landed. Where its batch was not appended, neither it nor what was
     /// decided on top of it stands: both go the careful way.
     async fn conclude(&mut self) {
-        let Some(landing) = self.landing.take() else { return };
-        self.writer = landing.writer;
-        let Some(failed) = landing.failed else { return };
-        let (batch, trouble) = *failed;
+        while let Some(Landing { writer, landed }) = self.landing.take() {
+            self.writer = writer;
+            match landed {
+                Landed::Appended(batch) => self.answer(batch).await,
+                Landed::Answered => {}
+                Landed::NotAppended(batch, trouble) => {
+                    let next = self.next.take();
+                    self.record_carefully(batch, trouble).await;
+                    self.redo(next).await;
+                }
+            }
+        }
+    }
+
+    /// Answers the callers of a batch that was appended. The next one goes first: Postgres has nothing
+    /// to do until it has that.
+    async fn answer(&mut self, batch: Batch) {
+        let is_sent = self.send_next();
+        tokio::select! {
+            biased;
+            landing = land(&mut self.flight) => self.landing = Some(landing),
+            () = ready(()) => {}
+        }
+        answer(&self.shared, batch);
+        if is_sent {
+            self.release();
+        }
+    }
+
+    async fn record_carefully(&mut self, batch: Batch, trouble: Trouble) {
         tracing::debug!(batch_len = batch.len(), ?trouble, "a batch goes the careful way");
         match trouble {
             Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
@@ -365,14 +440,23 @@ impl Task {
                 self.retried_at = Some(Instant::now());
                 self.careful.record(&self.shared, batch.requests, false).await;
             }
-            Trouble::NotAppended => self.careful.record(&self.shared, batch.requests, false).await,
+            Trouble::Refused => self.careful.record(&self.shared, batch.requests, false).await,
         }
-        self.redo_next().await;
     }
 
-    async fn redo_next(&mut self) {
+    /// Waits for what is in flight. What was decided on top of it does not stand.
+    async fn land_and_redo(&mut self) {
+        let next = self.next.take();
+        if self.flight.is_some() {
+            self.landing = Some(land(&mut self.flight).await);
+        }
+        self.conclude().await;
+        self.redo(next).await;
+    }
+
+    async fn redo(&mut self, next: Option<Batch>) {
         self.forget();
-        if let Some(batch) = self.next.take() {
+        if let Some(batch) = next {
             self.careful.record(&self.shared, batch.requests, false).await;
         }
     }
@@ -400,34 +484,47 @@ impl Clock {
 }
 
 impl Landing {
-    fn failed(writer: Option<PgConnection>, batch: Batch, trouble: Trouble) -> Self {
-        Self { writer, failed: Some(Box::new((batch, trouble))) }
+    fn has_failed(&self) -> bool {
+        matches!(self.landed, Landed::NotAppended(..))
+    }
+
+    /// Answers its callers now.
+    fn answered(mut self, shared: &Shared) -> Self {
+        if let Landed::Appended(batch) = self.landed {
+            answer(shared, batch);
+            self.landed = Landed::Answered;
+        }
+        self
     }
 }
 
-/// Appends a batch and answers its callers.
+/// Appends a batch.
 async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) -> Landing {
     let mut writer = match writer {
         Some(writer) => writer,
         None => match shared.database.recorder().await {
             Ok(writer) => writer,
-            Err(_) => return Landing::failed(None, batch, Trouble::NotAppended),
+            Err(_) => {
+                let landed = Landed::NotAppended(batch, Trouble::Refused);
+                return Landing { writer: None, landed };
+            }
         },
     };
-    let trouble = match in_time(append(&mut writer, &batch)).await {
-        Ok(true) => {
-            shared.appended(&batch);
-            batch.answer();
-            return Landing { writer: Some(writer), failed: None };
-        }
-        Ok(false) => return Landing::failed(Some(writer), batch, Trouble::LostRace),
-        Err(Fault::Lost(_)) => Trouble::LostConnection,
-        Err(fault) if fault.is_duplicate() => {
-            return Landing::failed(Some(writer), batch, Trouble::Repeated);
-        }
-        Err(_) => Trouble::NotAppended,
+    let (is_usable, trouble) = match in_time(append(&mut writer, &batch)).await {
+        Ok(true) => return Landing { writer: Some(writer), landed: Landed::Appended(batch) },
+        Ok(false) => (true, Trouble::LostRace),
+        Err(Fault::Lost(_)) => (false, Trouble::LostConnection),
+        Err(fault) if fault.is_duplicate() => (true, Trouble::Repeated),
+        Err(_) => (false, Trouble::Refused),
     };
-    Landing::failed(None, batch, trouble)
+    let writer = Some(writer).filter(|_| is_usable);
+    Landing { writer, landed: Landed::NotAppended(batch, trouble) }
+}
+
+/// Answers the callers of a batch that was appended.
+fn answer(shared: &Shared, batch: Batch) {
+    shared.appended(&batch);
+    batch.answer();
 }
 
 /// Waits for the flight to land; for ever where there is none. Can be given up and called again.
@@ -441,13 +538,14 @@ async fn land(flight: &mut Option<Flight>) -> Landing {
 /// Takes a step without keeping the flight, and so its callers, waiting for it.
 async fn meanwhile<T>(
     step: impl Future<Output = T>,
+    shared: &Shared,
     flight: &mut Option<Flight>,
     landing: &mut Option<Landing>,
 ) -> T {
     let mut step = pin!(step);
     tokio::select! {
         biased;
-        landed = land(flight) => *landing = Some(landed),
+        landed = land(flight) => *landing = Some(landed.answered(shared)),
         done = &mut step => return done,
     }
     step.await
