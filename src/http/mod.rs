@@ -42,6 +42,7 @@ mod why;
 #[cfg(test)]
 mod tests;
 
+pub use answer::LongBody;
 pub use serve::serve;
 pub use shared::SharedAnswers;
 pub use tls::Tls;
@@ -68,6 +69,7 @@ pub struct App {
     pub eraser: Eraser,
     pub metrics: Arc<Metrics>,
     pub shared: SharedAnswers,
+    pub long_body: LongBody,
     /// None where anybody may ask.
     pub access: Option<Access>,
 }

@@ -50,8 +50,17 @@ fn without_postgres() -> Router {
     let recorder = Recorder::without_task();
     let status = Arc::new(Status::off());
     let eraser = Eraser::start(nowhere);
-    let (metrics, shared) = (Arc::default(), SharedAnswers::default());
-    router(App { recorder, reader, auditor, eraser, status, metrics, shared, access: None })
+    router(App {
+        recorder,
+        reader,
+        auditor,
+        eraser,
+        status,
+        metrics: Arc::default(),
+        shared: SharedAnswers::default(),
+        long_body: LongBody::default(),
+        access: None,
+    })
 }
 
 async fn start(router: Router) -> SocketAddr {
