@@ -10,6 +10,7 @@ const PAST: &str = include_str!("../src/audit/past.sql");
 const HISTORY: &str = include_str!("../src/audit/history.sql");
 const MOMENT: &str = include_str!("../src/audit/moment.sql");
 const OF_CONTACT: &str = include_str!("../src/ledger/of_contact.sql");
+const COMPARE: &str = include_str!("../src/audit/compare.sql");
 const HELD: &str = include_str!("../src/erasure/held.sql");
 // append_one.sql is the part of it that reads the head alone.
 const APPEND: &str = include_str!("../src/recorder/append.sql");
@@ -94,6 +95,19 @@ async fn no_question_about_a_contact_reads_a_range_of_the_ledger() {
         let is_probe = |condition: &String| condition.contains(probe);
         assert!(!conditions.is_empty() && conditions.iter().all(is_probe), "{call}: {plan:#}");
     }
+}
+
+/// `verify` reads the contact table in pages. With these statistics Postgres would read all observations
+/// for each of them, if it were left to it.
+#[tokio::test]
+async fn no_page_of_contacts_is_compared_by_reading_all_observations() {
+    let ledger = TestLedger::new().await;
+    let grown = GROW.replace("1000000", "100000") + "analyze contact, observation";
+    sqlx::raw_sql(AssertSqlSafe(grown)).execute(&mut ledger.owner().await).await.unwrap();
+    let mut session = ledger.database.pager().await.unwrap();
+    let prepare = AssertSqlSafe(format!("prepare compare (bigint, bigint) as {COMPARE}"));
+    sqlx::raw_sql(prepare).execute(&mut session).await.unwrap();
+    check(&mut session, "compare(50000, 5000)").await;
 }
 
 async fn check(session: &mut PgConnection, call: &str) -> Value {

@@ -10,7 +10,7 @@ use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::projection::{Replay, key};
 use anyhow::Context as _;
-use sqlx::{PgConnection, query_as};
+use sqlx::{PgConnection, query_file_as};
 
 const CHUNK_LEN: i64 = 5_000;
 
@@ -58,7 +58,7 @@ pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
 
 /// Checks everything. Fails with the first difference. Nothing is erased meanwhile.
 pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Verified> {
-    let mut owner = database.owner().await?;
+    let mut owner = database.pager().await?;
     ledger::hold_erasures(&mut owner, "verify").await?;
     let (walked, mut decisions) = walk(database, trust).await?;
     let mut progress = Progress::new();
@@ -165,33 +165,9 @@ impl Verification {
     }
 
     async fn chunk(&mut self, after: ContactId) -> Result<Vec<Row>, sqlx::Error> {
-        query_as!(
-            Row,
-            r#"
-            select h.position, h.rules_digest, h.observation_id, h.recorded_at,
-                c.deleted_at, o.position as "observed_position?", c.id as "id?", c.linked_id, c.created_at as "created_at?",
-                c.updated_at as "updated_at?", c.email, c.phone_number, c.email_key, c.phone_key,
-                c.unlinked_email, c.unlinked_phone,
-                o.observed_at as "observed_at?", o.email as observed_email,
-                o.phone_number as observed_phone_number
-            from head as h
-            left join (
-                select id, linked_id, created_at, updated_at, deleted_at,
-                    email, phone_number, email_key, phone_key,
-                    unlinked_email, unlinked_phone
-                from contact
-                where id > $1
-                order by id
-                limit $2
-            ) as c on true
-            left join observation as o on o.id = c.id
-            order by c.id
-            "#,
-            after.get(),
-            CHUNK_LEN
-        )
-        .fetch_all(&mut self.owner)
-        .await
+        query_file_as!(Row, "src/audit/compare.sql", after.get(), CHUNK_LEN)
+            .fetch_all(&mut self.owner)
+            .await
     }
 }
 

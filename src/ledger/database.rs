@@ -189,6 +189,12 @@ impl Database {
         connect(&self.owner, Some(settings)).await
     }
 
+    /// As the owner's, for statements that each read a page of a large table.
+    pub async fn pager(&self) -> Result<PgConnection, sqlx::Error> {
+        let settings = self.settings(&[&PLAN_SETTINGS, &OWNER_SETTINGS]) + ENDS_WITH_ITS_SENDER;
+        connect(&self.owner, Some(settings)).await
+    }
+
     /// A session that may append.
     pub async fn recorder(&self) -> Result<PgConnection, sqlx::Error> {
         let settings = self.settings(&[&PLAN_SETTINGS, &RECORDER_SETTINGS]);

@@ -1,0 +1,20 @@
+-- The next $2 contacts after $1, each beside its observation, and the head with each. The head alone past
+-- the last contact.
+select h.position, h.rules_digest, h.observation_id, h.recorded_at, c.deleted_at,
+    o.position as "observed_position?", c.id as "id?", c.linked_id, c.created_at as "created_at?",
+    c.updated_at as "updated_at?", c.email, c.phone_number, c.email_key, c.phone_key,
+    c.unlinked_email, c.unlinked_phone,
+    o.observed_at as "observed_at?", o.email as observed_email,
+    o.phone_number as observed_phone_number
+from head as h
+left join (
+    select id, linked_id, created_at, updated_at, deleted_at,
+        email, phone_number, email_key, phone_key,
+        unlinked_email, unlinked_phone
+    from contact
+    where id > $1
+    order by id
+    limit $2
+) as c on true
+left join observation as o on o.id = c.id
+order by c.id
