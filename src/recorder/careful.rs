@@ -81,10 +81,7 @@ impl CarefulPath {
     /// Ends a batch whose append was sent and not answered.
     pub async fn settle(&mut self, shared: &Shared, batch: Batch) {
         match settle(shared, &batch).await {
-            Ok((_, true)) => {
-                shared.appended(&batch);
-                batch.answer();
-            }
+            Ok((_, true)) => shared.appended(batch),
             Ok((_, false)) => self.record(shared, batch.requests, false).await,
             Err(failure) => self.refuse(batch.requests, &failure),
         }
@@ -179,8 +176,7 @@ async fn attempt(
             match recorded {
                 Ok(true) => {
                     head = batch.head();
-                    shared.appended(&batch);
-                    batch.answer();
+                    shared.appended(batch);
                     is_locked = false;
                     if requests.is_empty() {
                         return Ok(connection);

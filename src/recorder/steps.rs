@@ -31,11 +31,12 @@ impl Shared {
         }
     }
 
-    /// A batch is in the ledger.
-    pub fn appended(&self, batch: &Batch) {
-        self.absent.appended(batch);
+    /// A batch is in the ledger: its callers hear so.
+    pub fn appended(&self, batch: Batch) {
+        self.absent.appended(&batch);
         self.metrics.recorded(batch.len(), batch.last_position(), batch.identity_len_max);
         self.metrics.unlinked_observations.inc_by(batch.unlinked_len as u64);
+        batch.answer();
     }
 
     /// Whether a snapshot was made under the rules that the keys are made by.

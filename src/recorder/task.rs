@@ -2,24 +2,22 @@
 //! read and decided on top of it.
 
 use super::absent::{self, AbsentKeys};
-use super::append::append;
 use super::careful::CarefulPath;
+use super::clock::Clock;
 use super::decide::Batch;
+use super::flight::{Flight, Landed, Landing, Trouble, land, meanwhile};
 use super::known::Known;
 use super::queue::{Recorder, Request};
 use super::retry::{Originals, RetryKey, answer_repeated, hold_back, originals};
 use super::steps::{Shared, Wanted, is_known};
-use crate::identity::{ContactId, DEFAULT_RULES, Rules, Timestamp};
-use crate::ledger::{self, Database, Fault, RulesFault, in_time};
+use crate::identity::{DEFAULT_RULES, Rules};
+use crate::ledger::{self, Database, Fault, RulesFault};
 use crate::metrics::Metrics;
 use crate::projection::Snapshot;
-use chrono::SubsecRound as _;
 use sqlx::PgConnection;
-use std::collections::HashSet;
-use std::future::{pending, ready};
-use std::pin::{Pin, pin};
+use std::future::ready;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -32,10 +30,6 @@ const RECENT_LEN_MAX: usize = 4_000;
 const RETRIES_WAIT: Duration = Duration::from_secs(10);
 /// For how long the head is read before each batch after another node has written: it may again.
 const OTHERS_WAIT: Duration = Duration::from_secs(10);
-/// For how long the database's clock is known without looking, and nobody looks whether others
-/// have written.
-const CLOCK_WAIT_MAX: Duration = Duration::from_secs(1);
-
 /// A recorder, and its work, which ends when all handles are gone and the queue is drained.
 pub async fn start(
     database: Database,
@@ -109,43 +103,6 @@ struct Task {
     flight: Option<Flight>,
     landing: Option<Landing>,
     careful: CarefulPath,
-}
-
-/// The database's clock, when it was read last.
-struct Clock {
-    read: Timestamp,
-    at: Instant,
-    wall: SystemTime,
-}
-
-/// A batch on its way into the ledger.
-struct Flight {
-    batch_len: usize,
-    /// As in the batch.
-    touched: Vec<ContactId>,
-    retry_keys: HashSet<RetryKey>,
-    landing: Pin<Box<dyn Future<Output = Landing> + Send>>,
-}
-
-/// The end of a flight.
-struct Landing {
-    writer: Option<PgConnection>,
-    landed: Landed,
-}
-
-enum Landed {
-    Appended(Batch),
-    /// Appended, and its callers have been answered.
-    Answered,
-    NotAppended(Batch, Trouble),
-}
-
-#[derive(Debug)]
-enum Trouble {
-    LostRace,
-    LostConnection,
-    Repeated,
-    Refused,
 }
 
 impl Task {
@@ -380,12 +337,7 @@ impl Task {
         self.known.sent_from = Some(batch.before.position);
         self.known.head = Some(batch.head());
         self.unread_len = 0;
-        self.flight = Some(Flight {
-            batch_len: batch.len(),
-            touched: std::mem::take(&mut batch.touched),
-            retry_keys: std::mem::take(&mut batch.retry_keys),
-            landing: Box::pin(fly(self.shared.clone(), self.writer.take(), batch)),
-        });
+        self.flight = Some(Flight::of(batch, self.shared.clone(), self.writer.take()));
         true
     }
 
@@ -422,7 +374,7 @@ impl Task {
             landing = land(&mut self.flight) => self.landing = Some(landing),
             () = ready(()) => {}
         }
-        answer(&self.shared, batch);
+        self.shared.appended(batch);
         if is_sent {
             self.release();
         }
@@ -466,87 +418,4 @@ impl Task {
         // Giving back the memory of many contacts takes long enough to be felt.
         tokio::task::spawn_blocking(move || drop(forgotten));
     }
-}
-
-impl Clock {
-    fn reads(read: Timestamp) -> Self {
-        Self { read, at: Instant::now(), wall: SystemTime::now() }
-    }
-
-    /// What it reads now, to the microsecond. None where it was read too long ago; a machine that
-    /// slept meanwhile knows that by its own clock alone.
-    fn now(&self) -> Option<Timestamp> {
-        let slept = self.wall.elapsed().ok()?;
-        let since = self.at.elapsed();
-        let is_recent = since.max(slept) < CLOCK_WAIT_MAX;
-        is_recent.then(|| (self.read + since).trunc_subsecs(6))
-    }
-}
-
-impl Landing {
-    fn has_failed(&self) -> bool {
-        matches!(self.landed, Landed::NotAppended(..))
-    }
-
-    /// Answers its callers now.
-    fn answered(mut self, shared: &Shared) -> Self {
-        if let Landed::Appended(batch) = self.landed {
-            answer(shared, batch);
-            self.landed = Landed::Answered;
-        }
-        self
-    }
-}
-
-/// Appends a batch.
-async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) -> Landing {
-    let mut writer = match writer {
-        Some(writer) => writer,
-        None => match shared.database.recorder().await {
-            Ok(writer) => writer,
-            Err(_) => {
-                let landed = Landed::NotAppended(batch, Trouble::Refused);
-                return Landing { writer: None, landed };
-            }
-        },
-    };
-    let (is_usable, trouble) = match in_time(append(&mut writer, &batch)).await {
-        Ok(true) => return Landing { writer: Some(writer), landed: Landed::Appended(batch) },
-        Ok(false) => (true, Trouble::LostRace),
-        Err(Fault::Lost(_)) => (false, Trouble::LostConnection),
-        Err(fault) if fault.is_duplicate() => (true, Trouble::Repeated),
-        Err(_) => (false, Trouble::Refused),
-    };
-    let writer = Some(writer).filter(|_| is_usable);
-    Landing { writer, landed: Landed::NotAppended(batch, trouble) }
-}
-
-/// Answers the callers of a batch that was appended.
-fn answer(shared: &Shared, batch: Batch) {
-    shared.appended(&batch);
-    batch.answer();
-}
-
-/// Waits for the flight to land; for ever where there is none. Can be given up and called again.
-async fn land(flight: &mut Option<Flight>) -> Landing {
-    let Some(airborne) = flight else { return pending().await };
-    let landing = airborne.landing.as_mut().await;
-    *flight = None;
-    landing
-}
-
-/// Takes a step without keeping the flight, and so its callers, waiting for it.
-async fn meanwhile<T>(
-    step: impl Future<Output = T>,
-    shared: &Shared,
-    flight: &mut Option<Flight>,
-    landing: &mut Option<Landing>,
-) -> T {
-    let mut step = pin!(step);
-    tokio::select! {
-        biased;
-        landed = land(flight) => *landing = Some(landed.answered(shared)),
-        done = &mut step => return done,
-    }
-    step.await
 }
