@@ -58,7 +58,6 @@ pub async fn start(
         clock: None,
         others_wrote_at: None,
         next: None,
-        unread_len: 0,
         held_back: Vec::new(),
         retried_at: None,
         flight: None,
@@ -94,8 +93,6 @@ struct Task {
     others_wrote_at: Option<Instant>,
     /// Decided on top of the batch in flight, to be sent when that has landed.
     next: Option<Batch>,
-    /// How many of these were decided since something was read for others.
-    unread_len: usize,
     /// Retries of what is in one of the two, and what the next one had no room for.
     held_back: Vec<Request>,
     /// When a retry came last, or an append was refused for a key that was there.
@@ -164,21 +161,22 @@ impl Task {
             } else {
                 let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), now));
                 self.known.decide(next, request);
-                self.unread_len += 1;
             }
         }
     }
 
-    /// All that wait are decided at once. While a batch is in flight nobody is answered sooner for
-    /// being decided sooner, so there they wait until as many have come: each reading is a round
-    /// trip, and were fewer enough, batches would grow ever smaller.
+    /// All that wait are decided at once, but for more than fit on top of what is in flight. Beside
+    /// another node that writes, few batches decided ahead stand: there so many wait first as are in
+    /// flight, or each reading would be for a few.
     fn should_decide(&self, waiting_len: usize) -> bool {
         let next_len = self.next_len();
         match &self.flight {
             None => (waiting_len > 0 || !self.held_back.is_empty()) && next_len == 0,
             Some(flight) => {
+                let are_enough =
+                    !self.others_write() || waiting_len >= flight.batch_len.min(self.room());
                 waiting_len > 0
-                    && waiting_len + self.unread_len >= flight.batch_len.min(self.room())
+                    && are_enough
                     && next_len + waiting_len <= BATCH_LEN_MAX
                     && !self.is_full()
             }
@@ -211,7 +209,6 @@ impl Task {
         if requests.is_empty() {
             return;
         }
-        self.unread_len = 0;
         if self.flight.is_none() && self.known.is_full() {
             self.release();
         }
@@ -299,12 +296,16 @@ impl Task {
     /// What reading nothing would find, as long as nobody else writes. Who has written meanwhile has
     /// moved the head, and what is decided here is not appended.
     fn known_snapshot(&self) -> Option<Snapshot> {
-        if self.others_wrote_at.is_some_and(|at| at.elapsed() < OTHERS_WAIT) {
+        if self.others_write() {
             return None;
         }
         let now = self.clock.as_ref()?.now()?;
         let head = self.known.head.clone()?;
         Some(Snapshot { head, now, contacts: Vec::new() })
+    }
+
+    fn others_write(&self) -> bool {
+        self.others_wrote_at.is_some_and(|at| at.elapsed() < OTHERS_WAIT)
     }
 
     /// Another node may have written, the rules may have changed, and the table may be another one.
@@ -336,7 +337,6 @@ impl Task {
         batch.close(&self.known.identities);
         self.known.sent_from = Some(batch.before.position);
         self.known.head = Some(batch.head());
-        self.unread_len = 0;
         self.flight = Some(Flight::of(batch, self.shared.clone(), self.writer.take()));
         true
     }
