@@ -146,23 +146,14 @@ impl Task {
         }
         self.shared.make_keys(arrived);
         let snapshot = self.known_snapshot().filter(|snapshot| self.fits(snapshot));
-        let Some(Snapshot { head, now, .. }) = snapshot else { return };
+        let Some(snapshot) = snapshot else { return };
         self.known.recall(arrived.iter().map(|request| &request.keys));
         let filter = self.known.filter(&self.shared.absent);
-        for request in waiting.split_off(from) {
-            let has_room = self.next.as_ref().is_none_or(|next| !next.is_full());
-            if !has_room || !is_known(&request, &self.known.identities, filter.as_deref()) {
-                waiting.push(request);
-            } else if !request.take() {
-                // Nobody waits for it any more.
-            } else if request.retry_key.is_some_and(|key| self.is_busy(&key)) {
-                self.held_back.push(request);
-                self.retried_at = Some(Instant::now());
-            } else {
-                let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), now));
-                self.known.decide(next, request);
-            }
-        }
+        let identities = &self.known.identities;
+        let is_known = |request: &mut Request| is_known(request, identities, filter.as_deref());
+        let mut known = waiting.extract_if(from.., is_known).collect();
+        let requests = self.take(&mut known);
+        self.decide_on(snapshot, requests);
     }
 
     /// All that wait are decided at once, but for more than fit on top of what is in flight. Beside
@@ -226,22 +217,28 @@ impl Task {
                 }
                 answer_repeated(&mut requests, &originals);
                 answer_repeated(&mut self.held_back, &originals);
-                if requests.is_empty() {
-                    return;
-                }
-                let head = self.known.head.get_or_insert(snapshot.head);
-                let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), snapshot.now));
-                self.known.take_in(snapshot.contacts);
-                for request in requests {
-                    match next.is_full() {
-                        true => self.held_back.push(request),
-                        false => self.known.decide(next, request),
-                    }
-                }
+                self.decide_on(snapshot, requests);
             }
             None => {
                 self.land_and_redo().await;
                 self.careful.record(&self.shared, requests, false).await;
+            }
+        }
+    }
+
+    /// Decides requests on top of what is known, which the snapshot fits. What there is no room for is held
+    /// back.
+    fn decide_on(&mut self, snapshot: Snapshot, requests: Vec<Request>) {
+        if requests.is_empty() {
+            return;
+        }
+        let head = self.known.head.get_or_insert(snapshot.head);
+        let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), snapshot.now));
+        self.known.take_in(snapshot.contacts);
+        for request in requests {
+            match next.is_full() {
+                true => self.held_back.push(request),
+                false => self.known.decide(next, request),
             }
         }
     }
