@@ -95,10 +95,10 @@ impl AbsentKeys {
     }
 
     /// The filter, where it has all keys that are in the table at one of these positions.
-    pub fn at(&self, positions: [Option<Position>; 2]) -> Option<Arc<KeyFilter>> {
+    pub fn at(&self, positions: &[Position]) -> Option<Arc<KeyFilter>> {
         let books = self.books();
         let books = books.as_ref()?;
-        let is_whole = books.is_filled() && positions.contains(&Some(books.own_to));
+        let is_whole = books.is_filled() && positions.contains(&books.own_to);
         is_whole.then(|| books.filter.clone())
     }
 

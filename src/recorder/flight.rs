@@ -9,7 +9,7 @@ use crate::ledger::{Fault, in_time};
 use sqlx::PgConnection;
 use std::collections::HashSet;
 use std::future::pending;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// A batch on its way into the ledger.
@@ -29,8 +29,6 @@ pub struct Landing {
 
 pub enum Landed {
     Appended(Batch),
-    /// Appended, and its callers have been answered.
-    Answered,
     NotAppended(Batch, Trouble),
 }
 
@@ -54,43 +52,12 @@ impl Flight {
     }
 }
 
-impl Landing {
-    pub fn has_failed(&self) -> bool {
-        matches!(self.landed, Landed::NotAppended(..))
-    }
-
-    /// Answers its callers now.
-    fn answered(mut self, shared: &Shared) -> Self {
-        if let Landed::Appended(batch) = self.landed {
-            shared.appended(batch);
-            self.landed = Landed::Answered;
-        }
-        self
-    }
-}
-
 /// Waits for the flight to land; for ever where there is none. Can be given up and called again.
 pub async fn land(flight: &mut Option<Flight>) -> Landing {
     let Some(airborne) = flight else { return pending().await };
     let landing = airborne.landing.as_mut().await;
     *flight = None;
     landing
-}
-
-/// Takes a step without keeping the flight, and so its callers, waiting for it.
-pub async fn meanwhile<T>(
-    step: impl Future<Output = T>,
-    shared: &Shared,
-    flight: &mut Option<Flight>,
-    landing: &mut Option<Landing>,
-) -> T {
-    let mut step = pin!(step);
-    tokio::select! {
-        biased;
-        landed = land(flight) => *landing = Some(landed.answered(shared)),
-        done = &mut step => return done,
-    }
-    step.await
 }
 
 /// Appends a batch.

@@ -30,8 +30,9 @@ pub struct Known {
     packed: IdentityCache,
     /// After the batch that was sent last.
     pub head: Option<Head>,
-    /// Before the batch that was sent last: a snapshot of this position just lacks that batch.
-    pub sent_from: Option<Position>,
+    /// The ends of the ledger from which on all that was sent is still known: a snapshot of any of them
+    /// lacks nothing else. The last one is that of the head.
+    sent: Vec<Position>,
 }
 
 impl Known {
@@ -54,7 +55,29 @@ impl Known {
 
     /// Which keys nobody has, where that is known beside what was sent.
     pub fn filter(&self, absent: &AbsentKeys) -> Option<Arc<KeyFilter>> {
-        absent.at([self.sent_from, self.head.as_ref().map(|head| head.position)])
+        absent.at(&self.sent)
+    }
+
+    /// Only what the last batches touch is known for sure from here on.
+    pub fn keep_since(&mut self, batches_len: usize) {
+        self.sent.drain(..self.sent.len().saturating_sub(1 + batches_len));
+    }
+
+    /// The end of the ledger, where it is not known yet.
+    pub fn begin(&mut self, head: Head) -> &Head {
+        self.sent.extend(self.head.is_none().then_some(head.position));
+        self.head.get_or_insert(head)
+    }
+
+    /// A batch is on its way, after which the ledger ends here.
+    pub fn sent(&mut self, head: Head) {
+        self.sent.push(head.position);
+        self.head = Some(head);
+    }
+
+    /// Whether a snapshot of this position lacks nothing but what is known.
+    pub fn covers_since(&self, position: Position) -> bool {
+        self.head.is_none() || self.sent.contains(&position)
     }
 
     /// Takes in whole identities as they were read; what is known already is newer.
@@ -70,6 +93,7 @@ impl Known {
     /// Packs identities until no more than `len_max` contacts are unpacked, beginning with those that
     /// became known first. Large ones stay, and so do those of the contacts in `touched`: what a batch
     /// touches that is not in the table yet must not be lost, and what is packed may be overwritten.
+    /// Not to be called while something is read, which may lack more than that.
     pub fn release(&mut self, len_max: usize, touched: impl Iterator<Item = ContactId>) {
         let large_len = self.large_len();
         let mut excess = self.identities.len().saturating_sub(large_len + len_max);

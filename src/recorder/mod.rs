@@ -15,6 +15,7 @@ mod expire;
 mod flight;
 mod known;
 mod queue;
+mod reading;
 mod retry;
 mod steps;
 mod task;

@@ -47,21 +47,21 @@ impl Shared {
 
 /// The keys whose holders must be read before requests can be decided.
 #[derive(Default)]
-pub struct Wanted<'a> {
-    email_keys: Vec<&'a str>,
-    phone_keys: Vec<&'a str>,
+pub struct Wanted {
+    email_keys: Vec<Key>,
+    phone_keys: Vec<Key>,
 }
 
-impl<'a> Wanted<'a> {
+impl Wanted {
     /// All keys that link, but for those whose holder is known, or that nobody has.
-    pub fn by(requests: &'a [Request], known: &Identities, filter: Option<&KeyFilter>) -> Self {
+    pub fn by(requests: &[Request], known: &Identities, filter: Option<&KeyFilter>) -> Self {
         let (mut email_keys, mut phone_keys) = (Vec::new(), Vec::new());
         for request in requests {
             let [email, phone] = wanted(&request.keys, known, filter);
-            email_keys.extend(email.map(Key::as_str));
-            phone_keys.extend(phone.map(Key::as_str));
+            email_keys.extend(email.cloned());
+            phone_keys.extend(phone.cloned());
         }
-        Self { email_keys: distinct(email_keys), phone_keys: distinct(phone_keys) }
+        Self { email_keys, phone_keys }
     }
 
     pub fn is_nothing(&self) -> bool {
@@ -70,7 +70,8 @@ impl<'a> Wanted<'a> {
 
     /// Reads the identities that hold them.
     pub async fn load(&self, connection: &mut PgConnection) -> Result<Snapshot, Fault> {
-        in_time(projection::load(connection, &self.email_keys, &self.phone_keys)).await
+        let (email_keys, phone_keys) = (distinct(&self.email_keys), distinct(&self.phone_keys));
+        in_time(projection::load(connection, &email_keys, &phone_keys)).await
     }
 }
 
@@ -97,7 +98,8 @@ fn wanted<'a>(
     [email, phone]
 }
 
-fn distinct(mut keys: Vec<&str>) -> Vec<&str> {
+fn distinct(keys: &[Key]) -> Vec<&str> {
+    let mut keys: Vec<_> = keys.iter().map(Key::as_str).collect();
     keys.sort_unstable();
     keys.dedup();
     keys

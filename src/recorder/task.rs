@@ -1,17 +1,18 @@
 //! The recorder's task, on the usual path: while one batch is being appended, the next is
-//! read and decided on top of it.
+//! decided on top of it, and what it needs is read.
 
 use super::absent::{self, AbsentKeys};
 use super::careful::CarefulPath;
 use super::clock::Clock;
 use super::decide::Batch;
-use super::flight::{Flight, Landed, Landing, Trouble, land, meanwhile};
+use super::flight::{Flight, Landed, Landing, Trouble, land};
 use super::known::Known;
 use super::queue::{Recorder, Request};
-use super::retry::{Originals, RetryKey, answer_repeated, hold_back, originals};
+use super::reading::{Found, Question, Read, Reading, finish};
+use super::retry::{RetryKey, answer_repeated, hold_back};
 use super::steps::{Shared, Wanted, is_known};
 use crate::identity::{DEFAULT_RULES, Rules};
-use crate::ledger::{self, Database, Fault, RulesFault};
+use crate::ledger::{self, Database, RulesFault};
 use crate::metrics::Metrics;
 use crate::projection::Snapshot;
 use sqlx::PgConnection;
@@ -60,6 +61,7 @@ pub async fn start(
         next: None,
         held_back: Vec::new(),
         retried_at: None,
+        reading: None,
         flight: None,
         landing: None,
         careful: CarefulPath::default(),
@@ -97,6 +99,7 @@ struct Task {
     held_back: Vec<Request>,
     /// When a retry came last, or an append was refused for a key that was there.
     retried_at: Option<Instant>,
+    reading: Option<Reading>,
     flight: Option<Flight>,
     landing: Option<Landing>,
     careful: CarefulPath,
@@ -106,70 +109,74 @@ impl Task {
     async fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         let mut waiting = Vec::with_capacity(BATCH_LEN_MAX);
         let mut is_open = true;
-        while is_open || self.flight.is_some() {
-            let waiting_len = waiting.len();
-            let room = self.room().saturating_sub(self.next_len() + waiting_len);
+        while is_open || self.flight.is_some() || self.reading.is_some() {
+            let room = self.room().saturating_sub(waiting.len());
+            let mut new_from = waiting.len();
             tokio::select! {
                 biased;
                 landing = land(&mut self.flight) => self.landing = Some(landing),
+                read = finish(&mut self.reading) => {
+                    self.decide_read(read).await;
+                    new_from = 0;
+                }
                 len = queue.recv_many(&mut waiting, room), if is_open && room > 0 => {
                     is_open = len > 0;
                     self.shared.metrics.queue_len.set(queue.len() as i64);
                 }
             }
             self.conclude().await;
-            self.decide_known(&mut waiting, waiting_len);
-            while self.should_decide(waiting.len()) {
-                let requests = self.take(&mut waiting);
-                self.decide(requests).await;
-                self.conclude().await;
-            }
-            if self.send_next() {
+            self.decide_known(&mut waiting, new_from);
+            let is_sent = self.send_next().await;
+            let begins = self.should_read(waiting.len());
+            if is_sent || begins {
                 self.release();
             }
+            if begins {
+                let requests = self.take(&mut waiting);
+                self.read(requests).await;
+            }
+            self.conclude().await;
         }
     }
 
-    /// For so many may wait beside those that are held back.
+    /// For so many may wait.
     fn room(&self) -> usize {
-        BATCH_LEN_MAX.saturating_sub(self.held_back.len())
+        let reading_len = self.reading.as_ref().map_or(0, |reading| reading.requests_len);
+        BATCH_LEN_MAX.saturating_sub(self.held_back.len() + self.next_len() + reading_len)
     }
 
-    /// While a batch is in flight, decides on top of it what has just come and needs no reading: later
-    /// Postgres would have to wait for that.
+    /// Decides what waits, from the given one on, and needs no reading: later Postgres would have to
+    /// wait for that. What is being read for others has nothing to do with it, or it would need that.
     fn decide_known(&mut self, waiting: &mut Vec<Request>, from: usize) {
-        let arrived = &mut waiting[from..];
+        let candidates = &mut waiting[from..];
         // Those that are held back come first.
         let is_in_line = !self.held_back.is_empty() || self.looks_for_retries();
-        if self.flight.is_none() || arrived.is_empty() || is_in_line || self.is_full() {
+        if candidates.is_empty() || is_in_line || self.is_full() {
             return;
         }
-        self.shared.make_keys(arrived);
-        let snapshot = self.known_snapshot().filter(|snapshot| self.fits(snapshot));
-        let Some(snapshot) = snapshot else { return };
-        self.known.recall(arrived.iter().map(|request| &request.keys));
+        self.shared.make_keys(candidates);
+        let Some(snapshot) = self.known_snapshot() else { return };
+        self.known.recall(candidates.iter().map(|request| &request.keys));
         let filter = self.known.filter(&self.shared.absent);
         let identities = &self.known.identities;
         let is_known = |request: &mut Request| is_known(request, identities, filter.as_deref());
         let mut known = waiting.extract_if(from.., is_known).collect();
         let requests = self.take(&mut known);
-        self.decide_on(snapshot, requests);
+        self.decide(snapshot, requests);
     }
 
-    /// All that wait are decided at once, but for more than fit on top of what is in flight. Beside
-    /// another node that writes, few batches decided ahead stand: there so many wait first as are in
-    /// flight, or each reading would be for a few.
-    fn should_decide(&self, waiting_len: usize) -> bool {
-        let next_len = self.next_len();
+    /// One reading after another is for all that wait. Beside another node that writes, few batches
+    /// decided ahead stand: there so many wait first as are in flight, or each reading would be for a few.
+    fn should_read(&self, waiting_len: usize) -> bool {
+        if self.reading.is_some() {
+            return false;
+        }
         match &self.flight {
-            None => (waiting_len > 0 || !self.held_back.is_empty()) && next_len == 0,
+            None => waiting_len > 0 || !self.held_back.is_empty(),
             Some(flight) => {
                 let are_enough =
                     !self.others_write() || waiting_len >= flight.batch_len.min(self.room());
-                waiting_len > 0
-                    && are_enough
-                    && next_len + waiting_len <= BATCH_LEN_MAX
-                    && !self.is_full()
+                waiting_len > 0 && are_enough && !self.is_full()
             }
         }
     }
@@ -195,31 +202,56 @@ impl Task {
         requests
     }
 
-    /// Decides requests on top of what is known; where that does not stand, they go the careful way.
-    async fn decide(&mut self, mut requests: Vec<Request>) {
+    /// Begins to read what the requests touch and is not known, and decides them where nothing need be
+    /// read. Their keys are made by the rules that are followed now: new ones may have come since the last
+    /// time.
+    async fn read(&mut self, mut requests: Vec<Request>) {
         if requests.is_empty() {
             return;
         }
-        if self.flight.is_none() && self.known.is_full() {
-            self.release();
+        self.shared.make_keys(&mut requests);
+        self.known.recall(requests.iter().map(|request| &request.keys));
+        let filter = self.known.filter(&self.shared.absent);
+        let wanted = Wanted::by(&requests, &self.known.identities, filter.as_deref());
+        let known = self.known_snapshot().filter(|_| wanted.is_nothing());
+        let looks_for_retries = self.looks_for_retries();
+        match known {
+            Some(snapshot) if !looks_for_retries => {
+                self.decide(snapshot, requests);
+                self.send_next().await;
+            }
+            known => {
+                let question = Question { known, wanted, looks_for_retries };
+                let shared = self.shared.clone();
+                self.reading = Some(Reading::of(requests, question, shared, self.reader.take()));
+            }
         }
-        // What was read lacks what is known now: nothing is released before this is decided.
-        let mut read = self.read(&mut requests).await;
-        if read.as_ref().is_some_and(|(snapshot, _)| !self.fits(snapshot)) {
-            self.others_wrote_at = Some(Instant::now());
-            self.land_and_redo().await;
-            read = self.read(&mut requests).await;
-        }
-        match read.filter(|(snapshot, _)| self.fits(snapshot)) {
-            Some((snapshot, originals)) => {
+    }
+
+    /// Decides what was read for; where that does not stand, it is read again, or goes the careful way.
+    async fn decide_read(&mut self, read: Read) {
+        let Read { mut requests, is_stale, found } = read;
+        let found = found.map(|Found { reader, snapshot, clock, originals }| {
+            self.reader = Some(reader);
+            self.clock = clock.or(self.clock.take());
+            (snapshot, originals)
+        });
+        match found {
+            _ if is_stale => self.read(requests).await,
+            Some((snapshot, originals)) if self.fits(&snapshot) => {
                 if !originals.is_empty() {
                     self.retried_at = Some(Instant::now());
                 }
                 answer_repeated(&mut requests, &originals);
                 answer_repeated(&mut self.held_back, &originals);
-                self.decide_on(snapshot, requests);
+                self.decide(snapshot, requests);
             }
-            None => {
+            Some((snapshot, _)) if self.shared.has_rules_of(&snapshot) => {
+                self.others_wrote_at = Some(Instant::now());
+                self.land_and_redo().await;
+                self.read(requests).await;
+            }
+            _ => {
                 self.land_and_redo().await;
                 self.careful.record(&self.shared, requests, false).await;
             }
@@ -228,11 +260,11 @@ impl Task {
 
     /// Decides requests on top of what is known, which the snapshot fits. What there is no room for is held
     /// back.
-    fn decide_on(&mut self, snapshot: Snapshot, requests: Vec<Request>) {
+    fn decide(&mut self, snapshot: Snapshot, requests: Vec<Request>) {
         if requests.is_empty() {
             return;
         }
-        let head = self.known.head.get_or_insert(snapshot.head);
+        let head = self.known.begin(snapshot.head);
         let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), snapshot.now));
         self.known.take_in(snapshot.contacts);
         for request in requests {
@@ -241,47 +273,6 @@ impl Task {
                 false => self.known.decide(next, request),
             }
         }
-    }
-
-    /// Reads what the requests touch and is not known. Their keys are made by the rules that are
-    /// followed now: new ones may have come since the last time.
-    async fn read(&mut self, requests: &mut [Request]) -> Option<(Snapshot, Originals)> {
-        self.shared.make_keys(requests);
-        self.known.recall(requests.iter().map(|request| &request.keys));
-        let filter = self.known.filter(&self.shared.absent);
-        let wanted = Wanted::by(requests, &self.known.identities, filter.as_deref());
-        let known = self.known_snapshot().filter(|_| wanted.is_nothing());
-        let looks_for_retries = self.looks_for_retries();
-        let known = match known {
-            Some(known) if !looks_for_retries => return Some((known, Originals::new())),
-            known => known,
-        };
-        let reader = self.reader.take();
-        let shared = &self.shared;
-        let clock = &mut self.clock;
-        let reading = async {
-            let mut reader = match reader {
-                Some(reader) => reader,
-                None => shared.database.recorder().await?,
-            };
-            let snapshot = match known {
-                Some(known) => known,
-                None => {
-                    let snapshot = wanted.load(&mut reader).await?;
-                    *clock = Some(Clock::reads(snapshot.now));
-                    snapshot
-                }
-            };
-            let originals = match looks_for_retries {
-                true => originals(&mut reader, requests, shared.retries_kept_for).await?,
-                false => Originals::new(),
-            };
-            Ok::<_, Fault>((reader, snapshot, originals))
-        };
-        let read = meanwhile(reading, shared, &mut self.flight, &mut self.landing).await.ok()?;
-        let (reader, snapshot, originals) = read;
-        self.reader = Some(reader);
-        Some((snapshot, originals))
     }
 
     /// Few requests are retries. An append that brings a key again is refused, and the careful path
@@ -298,7 +289,8 @@ impl Task {
         }
         let now = self.clock.as_ref()?.now()?;
         let head = self.known.head.clone()?;
-        Some(Snapshot { head, now, contacts: Vec::new() })
+        let snapshot = Snapshot { head, now, contacts: Vec::new() };
+        self.shared.has_rules_of(&snapshot).then_some(snapshot)
     }
 
     fn others_write(&self) -> bool {
@@ -307,41 +299,49 @@ impl Task {
 
     /// Another node may have written, the rules may have changed, and the table may be another one.
     fn fits(&self, snapshot: &Snapshot) -> bool {
-        let position = Some(snapshot.head.position);
-        let sent_to = self.known.head.as_ref().map(|head| head.position);
-        let is_ours = sent_to.is_none() || sent_to == position || self.known.sent_from == position;
-        let is_same_table = self
-            .known
-            .head
-            .as_ref()
-            .is_none_or(|head| head.contact_table == snapshot.head.contact_table);
-        let has_failed = self.landing.as_ref().is_some_and(Landing::has_failed);
-        is_ours && is_same_table && !has_failed && self.shared.has_rules_of(snapshot)
+        let head = self.known.head.as_ref();
+        let is_same_table =
+            head.is_none_or(|head| head.contact_table == snapshot.head.contact_table);
+        self.known.covers_since(snapshot.head.position)
+            && is_same_table
+            && self.shared.has_rules_of(snapshot)
     }
 
     /// Whether a request with this key is on its way into the ledger.
     fn is_busy(&self, key: &RetryKey) -> bool {
-        let is_in_flight = self.flight.as_ref().is_some_and(|it| it.retry_keys.contains(key));
-        is_in_flight || self.next.as_ref().is_some_and(|next| next.retry_keys.contains(key))
+        let of_flight = self.flight.as_ref().map(|flight| &flight.retry_keys);
+        let of_next = self.next.as_ref().map(|next| &next.retry_keys);
+        let of_reading = self.reading.as_ref().map(|reading| &reading.retry_keys);
+        [of_flight, of_next, of_reading].into_iter().flatten().any(|keys| keys.contains(key))
     }
 
     /// Sends what is decided, if nothing is in flight. Whether there was something to send.
-    fn send_next(&mut self) -> bool {
+    async fn send_next(&mut self) -> bool {
         if self.flight.is_some() {
             return false;
         }
         let Some(mut batch) = self.next.take() else { return false };
         batch.close(&self.known.identities);
-        self.known.sent_from = Some(batch.before.position);
-        self.known.head = Some(batch.head());
+        self.known.sent(batch.head());
         self.flight = Some(Flight::of(batch, self.shared.clone(), self.writer.take()));
+        // It is sent when it is polled.
+        tokio::select! {
+            biased;
+            landing = land(&mut self.flight) => self.landing = Some(landing),
+            () = ready(()) => {}
+        }
         true
     }
 
-    /// Lets go of what is known beyond what fits, but for what is on its way into the table. While a
-    /// batch is in flight, and none is decided on top of it yet, there is time for that.
+    /// Lets go of what is known beyond what fits, but for what is not in the table yet. Not while
+    /// something is read, which may lack more than that.
     fn release(&mut self) {
-        let on_its_way = self.flight.iter().flat_map(|flight| &flight.touched);
+        if self.reading.is_some() {
+            return;
+        }
+        self.known.keep_since(self.flight.iter().len());
+        let in_flight = self.flight.iter().flat_map(|flight| &flight.touched);
+        let on_its_way = in_flight.chain(self.next.iter().flat_map(|next| &next.touched));
         self.known.release(RECENT_LEN_MAX, on_its_way.copied());
     }
 
@@ -352,7 +352,6 @@ impl Task {
             self.writer = writer;
             match landed {
                 Landed::Appended(batch) => self.answer(batch).await,
-                Landed::Answered => {}
                 Landed::NotAppended(batch, trouble) => {
                     let next = self.next.take();
                     self.record_carefully(batch, trouble).await;
@@ -365,12 +364,7 @@ impl Task {
     /// Answers the callers of a batch that was appended. The next one goes first: Postgres has nothing
     /// to do until it has that.
     async fn answer(&mut self, batch: Batch) {
-        let is_sent = self.send_next();
-        tokio::select! {
-            biased;
-            landing = land(&mut self.flight) => self.landing = Some(landing),
-            () = ready(()) => {}
-        }
+        let is_sent = self.send_next().await;
         self.shared.appended(batch);
         if is_sent {
             self.release();
@@ -411,6 +405,9 @@ impl Task {
     }
 
     fn forget(&mut self) {
+        if let Some(reading) = &mut self.reading {
+            reading.is_stale = true;
+        }
         let forgotten = std::mem::take(&mut self.known);
         // Giving back the memory of many contacts takes long enough to be felt.
         tokio::task::spawn_blocking(move || drop(forgotten));
