@@ -2,20 +2,24 @@
 
 use super::decide::Batch;
 use super::queue::Request;
-use crate::identity::{Contact, ContactId, Email, Fact, Observation, ObservationId, PhoneNumber};
+use crate::identity::{
+    Contact, ContactId, Email, Fact, Observation, ObservationId, PhoneNumber, Timestamp,
+};
 use crate::ledger::schema_version;
 use crate::projection::{held, unlinked};
 use sqlx::{PgExecutor, query_file_scalar};
 
 /// Appends a closed batch, unless the head has moved since it was decided, or the rules or the
-/// tables are others: then nothing is written, and `false` comes back. Sending a batch twice
-/// appends it once.
-pub async fn append(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<bool, sqlx::Error> {
-    let position = match One::of(batch) {
-        Some(one) => append_one(executor, batch, one).await?,
-        None => append_all(executor, batch).await?,
-    };
-    Ok(position.is_some())
+/// tables are others: then nothing is written, and None comes back, else what the database's clock
+/// reads. Sending a batch twice appends it once.
+pub async fn append(
+    executor: impl PgExecutor<'_>,
+    batch: &Batch,
+) -> Result<Option<Timestamp>, sqlx::Error> {
+    match One::of(batch) {
+        Some(one) => append_one(executor, batch, one).await,
+        None => append_all(executor, batch).await,
+    }
 }
 
 /// One request alone that has no retry key and demotes nobody.
@@ -50,7 +54,7 @@ async fn append_one(
     executor: impl PgExecutor<'_>,
     batch: &Batch,
     one: One<'_>,
-) -> Result<Option<i64>, sqlx::Error> {
+) -> Result<Option<Timestamp>, sqlx::Error> {
     let seen = &one.observation.identifiers;
     let email_key = one.contact.and_then(|contact| contact.email_key.as_ref());
     let phone_key = one.contact.and_then(|contact| contact.phone_key.as_ref());
@@ -81,7 +85,7 @@ async fn append_one(
 async fn append_all(
     executor: impl PgExecutor<'_>,
     batch: &Batch,
-) -> Result<Option<i64>, sqlx::Error> {
+) -> Result<Option<Timestamp>, sqlx::Error> {
     let facts = || batch.events.iter().map(|event| &event.fact);
     let kinds: Vec<&str> = facts().map(|fact| fact.kind()).collect();
     let contact_ids: Vec<_> = facts().map(|fact| fact.contact_id().map(ContactId::get)).collect();

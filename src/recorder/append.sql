@@ -79,5 +79,5 @@ moved as (
     ) as m
     where c.id = m.id
 )
-select position
+select clock_timestamp() as "now!"
 from moved_head

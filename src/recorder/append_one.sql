@@ -34,5 +34,5 @@ introduced as (
     from moved_head
     where $6::bigint = $2::bigint
 )
-select position
+select clock_timestamp() as "now!"
 from moved_head

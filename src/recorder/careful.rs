@@ -5,7 +5,7 @@
 use super::append::append;
 use super::decide::Batch;
 use super::queue::{NotRecorded, Request};
-use super::retry::{answer_repeated, originals};
+use super::retry::{answer_repeated, originals, retry_keys};
 use super::steps::{Shared, Wanted};
 use crate::identity::Identities;
 use crate::ledger::{self, Fault, RulesFault, in_time};
@@ -138,7 +138,8 @@ async fn attempt(
             follow_rules(shared, &mut connection).await?;
             continue;
         }
-        let originals = originals(&mut connection, requests, shared.retries_kept_for).await?;
+        let keys: Vec<_> = retry_keys(requests).collect();
+        let originals = originals(&mut connection, &keys, shared.retries_kept_for).await?;
         answer_repeated(requests, &originals);
         if requests.is_empty() {
             if is_locked {
@@ -161,8 +162,10 @@ async fn attempt(
             requests.extend(rest);
             batch.close(&known);
             let appended = match in_time(append(&mut connection, &batch)).await {
-                Ok(true) if is_locked => in_time(connection.execute("commit")).await.map(|_| true),
-                appended => appended,
+                Ok(Some(_)) if is_locked => {
+                    in_time(connection.execute("commit")).await.map(|_| true)
+                }
+                appended => appended.map(|now| now.is_some()),
             };
             let recorded = match appended {
                 Err(Fault::Lost(_)) => settle(shared, &batch).await.map(|(settled, recorded)| {
@@ -239,7 +242,7 @@ async fn settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, bool), 
 
 async fn try_settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, bool), Fault> {
     let mut connection = shared.database.recorder().await?;
-    if in_time(append(&mut connection, batch)).await? {
+    if in_time(append(&mut connection, batch)).await?.is_some() {
         return Ok((connection, true));
     }
     let first = batch.events.first().expect("every observation is an event");

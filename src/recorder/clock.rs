@@ -4,8 +4,8 @@ use crate::identity::Timestamp;
 use chrono::SubsecRound as _;
 use std::time::{Duration, Instant, SystemTime};
 
-/// For how long the database's clock is known without looking, and nobody looks whether others
-/// have written.
+/// For how long the database's clock is known after it was read, as with each append, and nobody looks
+/// whether others have written.
 const CLOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The database's clock, when it was read last.

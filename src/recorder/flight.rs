@@ -1,14 +1,16 @@
 //! A batch on its way into the ledger, while the recorder goes on.
 
 use super::append::append;
+use super::clock::Clock;
 use super::decide::Batch;
 use super::retry::RetryKey;
 use super::steps::Shared;
 use crate::identity::ContactId;
 use crate::ledger::{Fault, in_time};
+use futures_util::future::{MaybeDone, maybe_done};
 use sqlx::PgConnection;
 use std::collections::HashSet;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -18,18 +20,16 @@ pub struct Flight {
     /// As in the batch.
     pub touched: Vec<ContactId>,
     pub retry_keys: HashSet<RetryKey>,
-    landing: Pin<Box<dyn Future<Output = Landing> + Send>>,
+    /// Whether a reading has begun since it did.
+    pub is_read_beside: bool,
+    landing: MaybeDone<Pin<Box<dyn Future<Output = Landing> + Send>>>,
 }
 
 /// The end of a flight.
 pub struct Landing {
     pub writer: Option<PgConnection>,
-    pub landed: Landed,
-}
-
-pub enum Landed {
-    Appended(Batch),
-    NotAppended(Batch, Trouble),
+    pub batch: Batch,
+    pub appended: Result<Clock, Trouble>,
 }
 
 #[derive(Debug)]
@@ -41,13 +41,24 @@ pub enum Trouble {
 }
 
 impl Flight {
-    /// Nothing is sent before it is waited for.
+    /// Nothing is sent before it begins, or is waited for.
     pub fn of(mut batch: Batch, shared: Arc<Shared>, writer: Option<PgConnection>) -> Self {
         Self {
             batch_len: batch.len(),
             touched: std::mem::take(&mut batch.touched),
             retry_keys: std::mem::take(&mut batch.retry_keys),
-            landing: Box::pin(fly(shared, writer, batch)),
+            is_read_beside: false,
+            landing: maybe_done(Box::pin(fly(shared, writer, batch))),
+        }
+    }
+
+    /// Sends the batch, and does not wait.
+    pub async fn begin(&mut self) {
+        // What is polled sends.
+        tokio::select! {
+            biased;
+            () = &mut self.landing => {}
+            () = ready(()) => {}
         }
     }
 }
@@ -55,9 +66,10 @@ impl Flight {
 /// Waits for the flight to land; for ever where there is none. Can be given up and called again.
 pub async fn land(flight: &mut Option<Flight>) -> Landing {
     let Some(airborne) = flight else { return pending().await };
-    let landing = airborne.landing.as_mut().await;
+    (&mut airborne.landing).await;
+    let landing = Pin::new(&mut airborne.landing).take_output();
     *flight = None;
-    landing
+    landing.expect("it is taken once")
 }
 
 /// Appends a batch.
@@ -66,19 +78,15 @@ async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) ->
         Some(writer) => writer,
         None => match shared.database.recorder().await {
             Ok(writer) => writer,
-            Err(_) => {
-                let landed = Landed::NotAppended(batch, Trouble::Refused);
-                return Landing { writer: None, landed };
-            }
+            Err(_) => return Landing { writer: None, batch, appended: Err(Trouble::Refused) },
         },
     };
-    let (is_usable, trouble) = match in_time(append(&mut writer, &batch)).await {
-        Ok(true) => return Landing { writer: Some(writer), landed: Landed::Appended(batch) },
-        Ok(false) => (true, Trouble::LostRace),
-        Err(Fault::Lost(_)) => (false, Trouble::LostConnection),
-        Err(fault) if fault.is_duplicate() => (true, Trouble::Repeated),
-        Err(_) => (false, Trouble::Refused),
+    let (is_usable, appended) = match in_time(append(&mut writer, &batch)).await {
+        Ok(Some(now)) => (true, Ok(Clock::reads(now))),
+        Ok(None) => (true, Err(Trouble::LostRace)),
+        Err(Fault::Lost(_)) => (false, Err(Trouble::LostConnection)),
+        Err(fault) if fault.is_duplicate() => (true, Err(Trouble::Repeated)),
+        Err(_) => (false, Err(Trouble::Refused)),
     };
-    let writer = Some(writer).filter(|_| is_usable);
-    Landing { writer, landed: Landed::NotAppended(batch, trouble) }
+    Landing { writer: Some(writer).filter(|_| is_usable), batch, appended }
 }

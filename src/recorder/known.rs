@@ -15,7 +15,7 @@ const LARGE_IDENTITY_LEN_MIN: usize = 512;
 /// the last one: it would be read for each batch.
 const LARGE_LEN_MAX: usize = 80_000;
 /// In contacts, but for those of large identities. Beyond that, nothing is decided until what is in
-/// flight has landed and can be let go.
+/// flight has landed, and what is being read is there, so that some can be let go.
 const KNOWN_LEN_MAX: usize = 100_000;
 
 /// Identities as they are after the last request that was decided, appended or not.
@@ -32,7 +32,7 @@ pub struct Known {
     pub head: Option<Head>,
     /// The ends of the ledger from which on all that was sent is still known: a snapshot of any of them
     /// lacks nothing else. The last one is that of the head.
-    sent: Vec<Position>,
+    ends: Vec<Position>,
 }
 
 impl Known {
@@ -55,29 +55,29 @@ impl Known {
 
     /// Which keys nobody has, where that is known beside what was sent.
     pub fn filter(&self, absent: &AbsentKeys) -> Option<Arc<KeyFilter>> {
-        absent.at(&self.sent)
+        absent.at(&self.ends)
     }
 
     /// Only what the last batches touch is known for sure from here on.
-    pub fn keep_since(&mut self, batches_len: usize) {
-        self.sent.drain(..self.sent.len().saturating_sub(1 + batches_len));
+    pub fn keep_last(&mut self, batches_len: usize) {
+        self.ends.drain(..self.ends.len().saturating_sub(1 + batches_len));
     }
 
-    /// The end of the ledger, where it is not known yet.
-    pub fn begin(&mut self, head: Head) -> &Head {
-        self.sent.extend(self.head.is_none().then_some(head.position));
+    /// The end of the ledger: this one, where none is known yet.
+    pub fn begin_at(&mut self, head: Head) -> &Head {
+        self.ends.extend(self.head.is_none().then_some(head.position));
         self.head.get_or_insert(head)
     }
 
     /// A batch is on its way, after which the ledger ends here.
     pub fn sent(&mut self, head: Head) {
-        self.sent.push(head.position);
+        self.ends.push(head.position);
         self.head = Some(head);
     }
 
     /// Whether a snapshot of this position lacks nothing but what is known.
     pub fn covers_since(&self, position: Position) -> bool {
-        self.head.is_none() || self.sent.contains(&position)
+        self.head.is_none() || self.ends.contains(&position)
     }
 
     /// Takes in whole identities as they were read; what is known already is newer.
@@ -185,7 +185,7 @@ mod tests {
         (identities.identity_of(decision.primary_id).answer(), begun)
     }
 
-    /// What a batch reads: the identities that hold these keys, as the table has them.
+    /// What is read for these keys: the identities that hold them and are not known, as the table has them.
     fn read(table: &Identities, known: &Identities, keys: &Keys) -> Vec<Contact> {
         let email = keys.email.as_ref().filter(|key| known.email_holder(key).is_none());
         let email = email.and_then(|key| table.email_holder(key));
@@ -197,12 +197,29 @@ mod tests {
         primaries.iter().flat_map(|it| table.identity_of(*it).contacts().to_vec()).collect()
     }
 
+    /// Whether nothing need be read for these keys: each has a holder that is known, or none at all.
+    fn is_known(whole: &Identities, known: &Identities, keys: &Keys) -> bool {
+        let is_email_known =
+            |key| known.email_holder(key).is_some() || whole.email_holder(key).is_none();
+        let is_phone_known =
+            |key| known.phone_holder(key).is_some() || whole.phone_holder(key).is_none();
+        keys.email.as_ref().is_none_or(is_email_known)
+            && keys.phone_number.as_ref().is_none_or(is_phone_known)
+    }
+
     proptest! {
-        /// The table lacks the batch that is in flight, and what is packed is overwritten soon.
+        /// The table lacks what is in flight when something is read, and while that goes on others are
+        /// decided and land. What is packed is overwritten soon.
         #[test]
         fn what_was_packed_is_as_good_as_what_was_not(
             batches in prop::collection::vec(
-                prop::collection::vec((prop::option::of(0_i64..60), prop::option::of(0_i64..60)), 1..6),
+                (
+                    prop::collection::vec(
+                        (prop::option::of(0_i64..60), prop::option::of(0_i64..60)),
+                        1..6,
+                    ),
+                    0_usize..4,
+                ),
                 1..80,
             ),
             len_max in 0_usize..10,
@@ -211,27 +228,44 @@ mod tests {
             let mut table = Identities::default();
             let mut known = Known::default();
             let mut in_flight: Vec<Observation> = Vec::new();
+            let mut reading: Option<(Vec<Observation>, Vec<Contact>)> = None;
+            let mut landings_left = 0;
             let mut id = 0;
-            for batch in batches {
-                let batch: Vec<_> = batch.into_iter().filter_map(|(email, phone)| {
-                    id += 1;
-                    observation(id, email, phone)
-                }).collect();
+            for (values, landings) in batches {
+                let mut batch: Vec<_> =
+                    values.into_iter().filter_map(|(email, phone)| observation(0, email, phone)).collect();
                 known.recall(batch.iter().map(|seen| &seen.keys));
-                for seen in &batch {
-                    known.take_in(read(&table, &known.identities, &seen.keys));
+                if reading.is_some() {
+                    batch.retain(|seen| is_known(&whole, &known.identities, &seen.keys));
+                } else {
+                    let touched = batch.iter().map(|seen| &seen.keys);
+                    let mut found: Vec<_> =
+                        touched.flat_map(|keys| read(&table, &known.identities, keys)).collect();
+                    found.sort_unstable_by_key(|contact| contact.id);
+                    found.dedup_by_key(|contact| contact.id);
+                    reading = Some((std::mem::take(&mut batch), found));
+                    landings_left = landings;
                 }
+                if let Some((waited, found)) = reading.take_if(|_| landings_left == 0) {
+                    known.take_in(found);
+                    batch.extend(waited);
+                }
+                landings_left = landings_left.saturating_sub(1);
                 for seen in &in_flight {
                     answer(&mut table, seen);
                 }
                 let mut touched = Vec::new();
-                for seen in &batch {
+                for seen in &mut batch {
+                    id += 1;
+                    seen.id = ObservationId::new(id);
                     let (answer_known, begun) = answer(&mut known.identities, seen);
                     known.recent.extend(begun);
                     prop_assert_eq!(&answer_known, &answer(&mut whole, seen).0);
                     touched.push(answer_known.primary_contact_id);
                 }
-                known.release(len_max, touched.into_iter());
+                if reading.is_none() {
+                    known.release(len_max, touched.into_iter());
+                }
                 in_flight = batch;
             }
             known.release(len_max, std::iter::empty());

@@ -2,8 +2,8 @@
 //!
 //! Promises: an answer is given when it is durable, and is the fold of exactly the events up
 //! to its position, on one node or many; one request never fails its neighbours.
-//! Never: keeps a request waiting for others while nothing is in flight, or runs a transaction
-//! in a handler.
+//! Never: keeps a request waiting for others while nothing is in flight or being read, or runs a
+//! transaction in a handler.
 
 mod absent;
 mod append;

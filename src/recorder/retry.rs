@@ -39,19 +39,18 @@ impl RetryKey {
     }
 }
 
-/// Finds what was recorded under the keys of these requests in the last `kept_for`, and lets go of
-/// those that were recorded before. To be asked after the head was read that the requests are decided
-/// at: who appends what this does not see moves the head.
+/// Finds what was recorded under these keys in the last `kept_for`, and lets go of those that were
+/// recorded before. To be asked after the head was read that their requests are decided at: who appends
+/// what this does not see moves the head.
 pub async fn originals(
     connection: &mut PgConnection,
-    requests: &[Request],
+    keys: &[RetryKey],
     kept_for: Duration,
 ) -> Result<Originals, Fault> {
-    let keys: Vec<_> =
-        requests.iter().filter_map(|request| request.retry_key).map(|key| key.0).collect();
     if keys.is_empty() {
         return Ok(Originals::new());
     }
+    let keys: Vec<_> = keys.iter().map(RetryKey::as_uuid).collect();
     let kept_for_s = i64::try_from(kept_for.as_secs()).unwrap_or(i64::MAX);
     let rows = query!(
         r#"select i.key, i.observation_id, o.email, o.phone_number,
@@ -87,6 +86,11 @@ pub async fn originals(
         in_time(deleted.execute(connection)).await?;
     }
     Ok(originals)
+}
+
+/// Those of requests that have one.
+pub fn retry_keys(requests: &[Request]) -> impl Iterator<Item = RetryKey> {
+    requests.iter().filter_map(|request| request.retry_key)
 }
 
 /// Answers those that were recorded before, and leaves the others.

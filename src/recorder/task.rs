@@ -5,18 +5,17 @@ use super::absent::{self, AbsentKeys};
 use super::careful::CarefulPath;
 use super::clock::Clock;
 use super::decide::Batch;
-use super::flight::{Flight, Landed, Landing, Trouble, land};
+use super::flight::{Flight, Landing, Trouble, land};
 use super::known::Known;
 use super::queue::{Recorder, Request};
-use super::reading::{Found, Question, Read, Reading, finish};
-use super::retry::{RetryKey, answer_repeated, hold_back};
+use super::reading::{Found, Question, Reading, finish};
+use super::retry::{RetryKey, answer_repeated, hold_back, retry_keys};
 use super::steps::{Shared, Wanted, is_known};
 use crate::identity::{DEFAULT_RULES, Rules};
 use crate::ledger::{self, Database, RulesFault};
 use crate::metrics::Metrics;
 use crate::projection::Snapshot;
 use sqlx::PgConnection;
-use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -31,6 +30,7 @@ const RECENT_LEN_MAX: usize = 4_000;
 const RETRIES_WAIT: Duration = Duration::from_secs(10);
 /// For how long the head is read before each batch after another node has written: it may again.
 const OTHERS_WAIT: Duration = Duration::from_secs(10);
+
 /// A recorder, and its work, which ends when all handles are gone and the queue is drained.
 pub async fn start(
     database: Database,
@@ -63,7 +63,6 @@ pub async fn start(
         retried_at: None,
         reading: None,
         flight: None,
-        landing: None,
         careful: CarefulPath::default(),
     };
     Ok((Recorder::new(sender, rules_receiver), task.run(queue)))
@@ -95,13 +94,12 @@ struct Task {
     others_wrote_at: Option<Instant>,
     /// Decided on top of the batch in flight, to be sent when that has landed.
     next: Option<Batch>,
-    /// Retries of what is in one of the two, and what the next one had no room for.
+    /// Retries of what is on its way or being read for, and what the next batch had no room for.
     held_back: Vec<Request>,
     /// When a retry came last, or an append was refused for a key that was there.
     retried_at: Option<Instant>,
     reading: Option<Reading>,
     flight: Option<Flight>,
-    landing: Option<Landing>,
     careful: CarefulPath,
 }
 
@@ -111,20 +109,22 @@ impl Task {
         let mut is_open = true;
         while is_open || self.flight.is_some() || self.reading.is_some() {
             let room = self.room().saturating_sub(waiting.len());
-            let mut new_from = waiting.len();
-            tokio::select! {
+            let new_from = tokio::select! {
                 biased;
-                landing = land(&mut self.flight) => self.landing = Some(landing),
-                read = finish(&mut self.reading) => {
-                    self.decide_read(read).await;
-                    new_from = 0;
+                landing = land(&mut self.flight) => {
+                    self.conclude(landing).await;
+                    0
+                }
+                (reading, found) = finish(&mut self.reading) => {
+                    self.decide_read(reading, found).await;
+                    0
                 }
                 len = queue.recv_many(&mut waiting, room), if is_open && room > 0 => {
                     is_open = len > 0;
                     self.shared.metrics.queue_len.set(queue.len() as i64);
+                    waiting.len() - len
                 }
-            }
-            self.conclude().await;
+            };
             self.decide_known(&mut waiting, new_from);
             let is_sent = self.send_next().await;
             let begins = self.should_read(waiting.len());
@@ -135,23 +135,21 @@ impl Task {
                 let requests = self.take(&mut waiting);
                 self.read(requests).await;
             }
-            self.conclude().await;
         }
     }
 
     /// For so many may wait.
     fn room(&self) -> usize {
-        let reading_len = self.reading.as_ref().map_or(0, |reading| reading.requests_len);
+        let reading_len = self.reading.as_ref().map_or(0, |reading| reading.requests.len());
         BATCH_LEN_MAX.saturating_sub(self.held_back.len() + self.next_len() + reading_len)
     }
 
     /// Decides what waits, from the given one on, and needs no reading: later Postgres would have to
-    /// wait for that. What is being read for others has nothing to do with it, or it would need that.
+    /// wait for that. No identity that is being read is known, so whoever touches one waits for it.
     fn decide_known(&mut self, waiting: &mut Vec<Request>, from: usize) {
         let candidates = &mut waiting[from..];
         // Those that are held back come first.
-        let is_in_line = !self.held_back.is_empty() || self.looks_for_retries();
-        if candidates.is_empty() || is_in_line || self.is_full() {
+        if candidates.is_empty() || !self.held_back.is_empty() || self.is_full() {
             return;
         }
         self.shared.make_keys(candidates);
@@ -159,14 +157,19 @@ impl Task {
         self.known.recall(candidates.iter().map(|request| &request.keys));
         let filter = self.known.filter(&self.shared.absent);
         let identities = &self.known.identities;
-        let is_known = |request: &mut Request| is_known(request, identities, filter.as_deref());
+        let looks_for_retries = self.looks_for_retries();
+        let is_known = |request: &mut Request| {
+            let may_be_retry = looks_for_retries && request.retry_key.is_some();
+            !may_be_retry && is_known(request, identities, filter.as_deref())
+        };
         let mut known = waiting.extract_if(from.., is_known).collect();
         let requests = self.take(&mut known);
         self.decide(snapshot, requests);
     }
 
-    /// One reading after another is for all that wait. Beside another node that writes, few batches
-    /// decided ahead stand: there so many wait first as are in flight, or each reading would be for a few.
+    /// A reading is for all that wait: more than one for a batch, each for a few, would cost more than
+    /// they are worth, unless there is nothing else to send then. Beside another node that writes, few
+    /// batches decided ahead stand: there so many wait first as are in flight.
     fn should_read(&self, waiting_len: usize) -> bool {
         if self.reading.is_some() {
             return false;
@@ -174,9 +177,11 @@ impl Task {
         match &self.flight {
             None => waiting_len > 0 || !self.held_back.is_empty(),
             Some(flight) => {
-                let are_enough =
-                    !self.others_write() || waiting_len >= flight.batch_len.min(self.room());
-                waiting_len > 0 && are_enough && !self.is_full()
+                let is_worth_it = match self.others_write() {
+                    true => waiting_len >= flight.batch_len.min(self.room()),
+                    false => !flight.is_read_beside || self.next.is_none(),
+                };
+                waiting_len > 0 && is_worth_it && !self.is_full()
             }
         }
     }
@@ -213,31 +218,37 @@ impl Task {
         self.known.recall(requests.iter().map(|request| &request.keys));
         let filter = self.known.filter(&self.shared.absent);
         let wanted = Wanted::by(&requests, &self.known.identities, filter.as_deref());
-        let known = self.known_snapshot().filter(|_| wanted.is_nothing());
-        let looks_for_retries = self.looks_for_retries();
-        match known {
-            Some(snapshot) if !looks_for_retries => {
+        let retry_keys: Vec<_> = match self.looks_for_retries() {
+            true => retry_keys(&requests).collect(),
+            false => Vec::new(),
+        };
+        let is_known = wanted.is_nothing() && retry_keys.is_empty();
+        match self.known_snapshot().filter(|_| is_known) {
+            Some(snapshot) => {
                 self.decide(snapshot, requests);
                 self.send_next().await;
             }
-            known => {
-                let question = Question { known, wanted, looks_for_retries };
+            None => {
+                let question = Question { wanted, retry_keys };
                 let shared = self.shared.clone();
+                if let Some(flight) = &mut self.flight {
+                    flight.is_read_beside = true;
+                }
                 self.reading = Some(Reading::of(requests, question, shared, self.reader.take()));
             }
         }
     }
 
     /// Decides what was read for; where that does not stand, it is read again, or goes the careful way.
-    async fn decide_read(&mut self, read: Read) {
-        let Read { mut requests, is_stale, found } = read;
+    async fn decide_read(&mut self, reading: Reading, found: Option<Found>) {
+        let Reading { mut requests, is_stale, .. } = reading;
         let found = found.map(|Found { reader, snapshot, clock, originals }| {
             self.reader = Some(reader);
-            self.clock = clock.or(self.clock.take());
+            self.clock = Some(clock);
             (snapshot, originals)
         });
         match found {
-            _ if is_stale => self.read(requests).await,
+            Some(_) if is_stale => self.read(requests).await,
             Some((snapshot, originals)) if self.fits(&snapshot) => {
                 if !originals.is_empty() {
                     self.retried_at = Some(Instant::now());
@@ -264,7 +275,7 @@ impl Task {
         if requests.is_empty() {
             return;
         }
-        let head = self.known.begin(snapshot.head);
+        let head = self.known.begin_at(snapshot.head);
         let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), snapshot.now));
         self.known.take_in(snapshot.contacts);
         for request in requests {
@@ -323,13 +334,8 @@ impl Task {
         let Some(mut batch) = self.next.take() else { return false };
         batch.close(&self.known.identities);
         self.known.sent(batch.head());
-        self.flight = Some(Flight::of(batch, self.shared.clone(), self.writer.take()));
-        // It is sent when it is polled.
-        tokio::select! {
-            biased;
-            landing = land(&mut self.flight) => self.landing = Some(landing),
-            () = ready(()) => {}
-        }
+        let flight = Flight::of(batch, self.shared.clone(), self.writer.take());
+        self.flight.insert(flight).begin().await;
         true
     }
 
@@ -339,7 +345,7 @@ impl Task {
         if self.reading.is_some() {
             return;
         }
-        self.known.keep_since(self.flight.iter().len());
+        self.known.keep_last(self.flight.iter().len());
         let in_flight = self.flight.iter().flat_map(|flight| &flight.touched);
         let on_its_way = in_flight.chain(self.next.iter().flat_map(|next| &next.touched));
         self.known.release(RECENT_LEN_MAX, on_its_way.copied());
@@ -347,16 +353,18 @@ impl Task {
 
     /// Ends the flight that has landed. Where its batch was not appended, neither it nor what was
     /// decided on top of it stands: both go the careful way.
-    async fn conclude(&mut self) {
-        while let Some(Landing { writer, landed }) = self.landing.take() {
-            self.writer = writer;
-            match landed {
-                Landed::Appended(batch) => self.answer(batch).await,
-                Landed::NotAppended(batch, trouble) => {
-                    let next = self.next.take();
-                    self.record_carefully(batch, trouble).await;
-                    self.redo(next).await;
-                }
+    async fn conclude(&mut self, landing: Landing) {
+        let Landing { writer, batch, appended } = landing;
+        self.writer = writer;
+        match appended {
+            Ok(clock) => {
+                self.clock = Some(clock);
+                self.answer(batch).await;
+            }
+            Err(trouble) => {
+                let next = self.next.take();
+                self.record_carefully(batch, trouble).await;
+                self.redo(next).await;
             }
         }
     }
@@ -391,9 +399,9 @@ impl Task {
     async fn land_and_redo(&mut self) {
         let next = self.next.take();
         if self.flight.is_some() {
-            self.landing = Some(land(&mut self.flight).await);
+            let landing = land(&mut self.flight).await;
+            self.conclude(landing).await;
         }
-        self.conclude().await;
         self.redo(next).await;
     }
 
@@ -405,6 +413,7 @@ impl Task {
     }
 
     fn forget(&mut self) {
+        debug_assert!(self.flight.is_none(), "what is in flight is known");
         if let Some(reading) = &mut self.reading {
             reading.is_stale = true;
         }
