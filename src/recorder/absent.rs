@@ -41,10 +41,17 @@ pub struct AbsentKeys {
 }
 
 struct Books {
+    current: Kept,
+    /// A larger one, which is filled while the current one, though full, is still of use.
+    next: Option<Kept>,
+    /// What was appended here last, and put into both.
+    own_to: Position,
+}
+
+struct Kept {
     filter: Arc<KeyFilter>,
     /// All that was appended after this was appended here, and put into the filter.
     own_since: Position,
-    own_to: Position,
 }
 
 /// Keys of contacts, in one filter whether of emails or of phone numbers.
@@ -67,39 +74,31 @@ impl AbsentKeys {
 
     /// Nobody knows of any key, from this head on.
     pub fn begin(&self, head: &Head) {
-        *self.books() = Some(Books::new(head, 0));
+        *self.books() = Some(Books::new(head));
         self.unfilled.notify_one();
     }
 
     /// A batch was appended: its keys are in the table from here on.
     pub fn appended(&self, batch: &Batch) {
-        let before = &batch.before;
-        let mut all = self.books();
-        let books = all.get_or_insert_with(|| Books::new(before, 0));
-        if !books.filter.is_of(&before.rules_digest, before.contact_table) {
-            *books = Books::new(before, 0);
-        } else if books.filter.is_full() {
-            *books = Books::new(before, 2 * books.filter.len_max);
-        } else if books.own_to != before.position {
-            books.own_since = before.position;
+        let mut books = self.books();
+        let books = books.get_or_insert_with(|| Books::new(&batch.before));
+        books.follow(&batch.before);
+        for contact in &batch.contacts {
+            books.insert(held(contact.email_key.as_ref()), held(contact.phone_key.as_ref()));
         }
         books.own_to = batch.last_position();
-        for contact in &batch.contacts {
-            books.filter.insert(held(contact.email_key.as_ref()), held(contact.phone_key.as_ref()));
-        }
-        let is_filled = books.is_filled();
-        if !is_filled {
+        if books.unfilled().is_some() {
             self.unfilled.notify_one();
         }
-        self.known.set(is_filled.into());
+        self.known.set(books.current.is_filled().into());
     }
 
     /// The filter, where it has all keys that are in the table at one of these positions.
     pub fn at(&self, positions: &[Position]) -> Option<Arc<KeyFilter>> {
         let books = self.books();
         let books = books.as_ref()?;
-        let is_whole = books.is_filled() && positions.contains(&books.own_to);
-        is_whole.then(|| books.filter.clone())
+        let is_whole = books.current.is_filled() && positions.contains(&books.own_to);
+        is_whole.then(|| books.current.filter.clone())
     }
 
     fn books(&self) -> MutexGuard<'_, Option<Books>> {
@@ -107,14 +106,59 @@ impl AbsentKeys {
     }
 
     fn unfilled(&self) -> Option<Arc<KeyFilter>> {
-        self.books().as_ref().filter(|books| !books.is_filled()).map(|books| books.filter.clone())
+        self.books().as_ref()?.unfilled()
+    }
+
+    /// After something was filled.
+    fn show(&self) {
+        let is_known = self.books().as_ref().is_some_and(|books| books.current.is_filled());
+        self.known.set(is_known.into());
     }
 }
 
 impl Books {
+    fn new(head: &Head) -> Self {
+        Self { current: Kept::new(head, 0), next: None, own_to: head.position }
+    }
+
+    /// Something is appended at this head.
+    fn follow(&mut self, before: &Head) {
+        if !self.current.filter.is_of(&before.rules_digest, before.contact_table) {
+            *self = Self::new(before);
+        }
+        if self.own_to != before.position {
+            for kept in self.all_mut() {
+                kept.own_since = before.position;
+            }
+        }
+        if let Some(next) = self.next.take_if(|next| next.is_filled()) {
+            self.current = next;
+        }
+        if self.current.filter.is_full() && self.next.is_none() {
+            self.next = Some(Kept::new(before, 2 * self.current.filter.len_max));
+        }
+    }
+
+    fn insert(&mut self, email_key: Option<&str>, phone_key: Option<&str>) {
+        for kept in self.all_mut() {
+            kept.filter.insert(email_key, phone_key);
+        }
+    }
+
+    /// The current one first: it lacks little.
+    fn unfilled(&self) -> Option<Arc<KeyFilter>> {
+        let unfilled = [&self.current].into_iter().chain(&self.next).find(|kept| !kept.is_filled());
+        unfilled.map(|kept| kept.filter.clone())
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Kept> {
+        [&mut self.current].into_iter().chain(&mut self.next)
+    }
+}
+
+impl Kept {
     fn new(head: &Head, len_min: usize) -> Self {
-        let filter = KeyFilter::new(head, len_min);
-        Self { filter: Arc::new(filter), own_since: head.position, own_to: head.position }
+        Self { filter: Arc::new(KeyFilter::new(head, len_min)), own_since: head.position }
     }
 
     fn is_filled(&self) -> bool {
@@ -189,7 +233,7 @@ pub async fn fill(shared: Arc<Shared>) {
                     tracing::debug!("not all keys in the contact table are known: {fault}")
                 }
             }
-            shared.absent.known.set(shared.absent.unfilled().is_none().into());
+            shared.absent.show();
             sleep(FILL_PAUSE).await;
         }
     }
@@ -231,4 +275,65 @@ async fn fill_page(
         filter.filled_to.store(page.position.get(), Ordering::Release);
     }
     Ok(is_last.then_some(Filled::Whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{DEFAULT_RULES, ObservationId, Rules, Timestamp};
+
+    fn head(position: i64) -> Head {
+        Head {
+            position: Position::new(position),
+            observation_id: ObservationId::new(position),
+            recorded_at: Timestamp::from_timestamp_micros(0).unwrap(),
+            rules_digest: Rules::parse(DEFAULT_RULES).unwrap().digest().clone(),
+            contact_table: 1,
+        }
+    }
+
+    fn append(books: &mut Books, keys: std::ops::Range<usize>) {
+        let before = head(books.own_to.get());
+        books.follow(&before);
+        for key in keys {
+            books.insert(Some(&key.to_string()), None);
+        }
+        books.own_to = Position::new(before.position.get() + 1);
+    }
+
+    fn fill(kept: &Kept, to: Position) {
+        kept.filter.filled_to.store(to.get(), Ordering::Release);
+    }
+
+    #[test]
+    fn a_full_filter_is_used_until_a_larger_one_is_filled() {
+        let mut books = Books::new(&head(1));
+        fill(&books.current, books.own_to);
+        append(&mut books, 0..FILTER_LEN_MIN + FILTER_LEN_MIN / 50);
+        let full = books.current.filter.clone();
+        assert!(full.is_full() && books.unfilled().is_none());
+
+        append(&mut books, FILTER_LEN_MIN * 2..FILTER_LEN_MIN * 2 + 1);
+        assert!(books.current.is_filled() && Arc::ptr_eq(&books.current.filter, &full));
+        let larger = books.unfilled().unwrap();
+        assert!(!Arc::ptr_eq(&larger, &full) && larger.len_max == 2 * full.len_max);
+
+        // What is appended meanwhile is in both.
+        append(&mut books, FILTER_LEN_MIN * 2 + 1..FILTER_LEN_MIN * 2 + 2);
+        let last = Key::links(&(FILTER_LEN_MIN * 2 + 1).to_string());
+        assert!(full.may_have_email(&last) && larger.may_have_email(&last));
+
+        fill(books.next.as_ref().unwrap(), books.own_to);
+        append(&mut books, 0..0);
+        assert!(Arc::ptr_eq(&books.current.filter, &larger) && books.unfilled().is_none());
+    }
+
+    #[test]
+    fn what_another_node_appended_is_read_before_either_is_relied_on() {
+        let mut books = Books::new(&head(1));
+        fill(&books.current, books.own_to);
+        append(&mut books, 0..1);
+        books.follow(&head(books.own_to.get() + 1));
+        assert!(!books.current.is_filled());
+    }
 }
