@@ -13,6 +13,10 @@ use std::collections::HashSet;
 use std::future::{pending, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An append that takes longer says nothing of the clock.
+const CLOCK_LAG_MAX: Duration = Duration::from_millis(100);
 
 /// A batch on its way into the ledger.
 pub struct Flight {
@@ -29,7 +33,8 @@ pub struct Flight {
 pub struct Landing {
     pub writer: Option<PgConnection>,
     pub batch: Batch,
-    pub appended: Result<Clock, Trouble>,
+    /// With the clock, where that was read a short time ago.
+    pub appended: Result<Option<Clock>, Trouble>,
 }
 
 #[derive(Debug)]
@@ -81,8 +86,13 @@ async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) ->
             Err(_) => return Landing { writer: None, batch, appended: Err(Trouble::Refused) },
         },
     };
+    let since = Instant::now();
     let (is_usable, appended) = match in_time(append(&mut writer, &batch)).await {
-        Ok(Some(now)) => (true, Ok(Clock::reads(now))),
+        Ok(Some(now)) => {
+            // The clock is read before the rows are written and committed.
+            let is_recent = since.elapsed() < CLOCK_LAG_MAX;
+            (true, Ok(is_recent.then(|| Clock::reads(now))))
+        }
         Ok(None) => (true, Err(Trouble::LostRace)),
         Err(Fault::Lost(_)) => (false, Err(Trouble::LostConnection)),
         Err(fault) if fault.is_duplicate() => (true, Err(Trouble::Repeated)),

@@ -358,7 +358,7 @@ impl Task {
         self.writer = writer;
         match appended {
             Ok(clock) => {
-                self.clock = Some(clock);
+                self.clock = clock.or(self.clock.take());
                 self.answer(batch).await;
             }
             Err(trouble) => {
