@@ -111,7 +111,8 @@ impl AbsentKeys {
 
     /// After something was filled.
     fn show(&self) {
-        let is_known = self.books().as_ref().is_some_and(|books| books.current.is_filled());
+        let books = self.books();
+        let is_known = books.as_ref().is_some_and(|books| books.current.is_filled());
         self.known.set(is_known.into());
     }
 }

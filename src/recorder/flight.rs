@@ -7,16 +7,13 @@ use super::retry::RetryKey;
 use super::steps::Shared;
 use crate::identity::ContactId;
 use crate::ledger::{Fault, in_time};
-use futures_util::future::{MaybeDone, maybe_done};
+use futures_util::future::{MaybeDone, maybe_done, poll_immediate};
 use sqlx::PgConnection;
 use std::collections::HashSet;
-use std::future::{pending, ready};
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// An append that takes longer says nothing of the clock.
-const CLOCK_LAG_MAX: Duration = Duration::from_millis(100);
+use std::time::SystemTime;
 
 /// A batch on its way into the ledger.
 pub struct Flight {
@@ -33,8 +30,7 @@ pub struct Flight {
 pub struct Landing {
     pub writer: Option<PgConnection>,
     pub batch: Batch,
-    /// With the clock, where that was read a short time ago.
-    pub appended: Result<Option<Clock>, Trouble>,
+    pub appended: Result<Clock, Trouble>,
 }
 
 #[derive(Debug)]
@@ -59,12 +55,8 @@ impl Flight {
 
     /// Sends the batch, and does not wait.
     pub async fn begin(&mut self) {
-        // What is polled sends.
-        tokio::select! {
-            biased;
-            () = &mut self.landing => {}
-            () = ready(()) => {}
-        }
+        // It sends when it is polled.
+        _ = poll_immediate(&mut self.landing).await;
     }
 }
 
@@ -86,13 +78,9 @@ async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) ->
             Err(_) => return Landing { writer: None, batch, appended: Err(Trouble::Refused) },
         },
     };
-    let since = Instant::now();
+    let asked = SystemTime::now();
     let (is_usable, appended) = match in_time(append(&mut writer, &batch)).await {
-        Ok(Some(now)) => {
-            // The clock is read before the rows are written and committed.
-            let is_recent = since.elapsed() < CLOCK_LAG_MAX;
-            (true, Ok(is_recent.then(|| Clock::reads(now))))
-        }
+        Ok(Some(now)) => (true, Ok(Clock::reads(now, asked))),
         Ok(None) => (true, Err(Trouble::LostRace)),
         Err(Fault::Lost(_)) => (false, Err(Trouble::LostConnection)),
         Err(fault) if fault.is_duplicate() => (true, Err(Trouble::Repeated)),

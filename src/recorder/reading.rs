@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Of what requests touch and is not known.
 pub struct Reading {
@@ -58,8 +59,9 @@ impl Question {
             Some(reader) => reader,
             None => shared.database.recorder().await?,
         };
+        let asked = SystemTime::now();
         let snapshot = self.wanted.load(&mut reader).await?;
-        let clock = Clock::reads(snapshot.now);
+        let clock = Clock::reads(snapshot.now, asked);
         let originals = originals(&mut reader, &self.retry_keys, shared.retries_kept_for).await?;
         Ok(Found { reader, snapshot, clock, originals })
     }

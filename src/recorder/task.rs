@@ -318,7 +318,7 @@ impl Task {
             && self.shared.has_rules_of(snapshot)
     }
 
-    /// Whether a request with this key is on its way into the ledger.
+    /// Whether a request with this key is on its way into the ledger, or being read for.
     fn is_busy(&self, key: &RetryKey) -> bool {
         let of_flight = self.flight.as_ref().map(|flight| &flight.retry_keys);
         let of_next = self.next.as_ref().map(|next| &next.retry_keys);
@@ -358,7 +358,7 @@ impl Task {
         self.writer = writer;
         match appended {
             Ok(clock) => {
-                self.clock = clock.or(self.clock.take());
+                self.clock = Some(clock);
                 self.answer(batch).await;
             }
             Err(trouble) => {
