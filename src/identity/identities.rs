@@ -215,8 +215,8 @@ impl Identities {
         self.by_primary.get(&primary)
     }
 
-    /// Takes in whole identities as the projection has them, and returns the primaries of those
-    /// that were not here. What is here already is newer.
+    /// Takes in whole identities as the projection has them, each contact once, and returns the
+    /// primaries of those that were not here. What is here already is newer.
     pub fn take_in(&mut self, contacts: Vec<Contact>) -> Vec<ContactId> {
         let here = |contact: &Contact| self.primary_of.contains_key(&contact.id);
         let news: Vec<_> = contacts.into_iter().filter(|contact| !here(contact)).collect();

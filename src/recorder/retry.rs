@@ -110,8 +110,8 @@ pub fn answer_repeated(requests: &mut Vec<Request>, originals: &Originals) {
     }
 }
 
-/// Takes out the requests whose key is busy, on its way into the ledger with another request,
-/// be it one of these. They can be answered when that is there.
+/// Takes out the requests whose key is busy, on its way into the ledger or being read for with another
+/// request, be it one of these. They can be answered when that is there.
 pub fn hold_back(requests: &mut Vec<Request>, is_busy: impl Fn(&RetryKey) -> bool) -> Vec<Request> {
     let mut seen = HashSet::new();
     let mut is_retry = |key| is_busy(&key) || !seen.insert(key);
