@@ -23,6 +23,10 @@ use tokio::time::timeout;
 
 /// For Postgres to take leave of the readers' sessions: it may be gone.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Each takes some 30 kB of memory.
+const CONNECTIONS_MAX: u64 = 10_000;
+/// For Postgres' sessions, checkpoints and whatever else is no connection of a client.
+const FILES_KEPT: u64 = 100;
 
 /// Serves until the signal: then stops accepting, finishes what is queued, and stops the
 /// private Postgres.
@@ -31,7 +35,7 @@ pub async fn serve(
     config: ServeConfig,
     mut signal: Signal,
 ) -> anyhow::Result<()> {
-    raise_file_limit();
+    let connections_max = connections_max(raise_file_limit());
     let address = config.address()?;
     let Door { gate, tls } = Door::open(&config, address)?;
     let listener = TcpListener::bind(address).await.with_context(|| {
@@ -101,7 +105,7 @@ pub async fn serve(
     tokio::select! {
         biased;
         () = &mut recording => anyhow::bail!("the recorder ended before the service"),
-        () = http::serve(listener, tls, router, shutdown) => {}
+        () = http::serve(listener, connections_max, tls, router, shutdown) => {}
     }
     // The last handles went with the router: both tasks drain their queues and end.
     recording.await;
@@ -123,12 +127,19 @@ pub async fn serve(
 }
 
 /// Each connection is an open file. Systems give a process few by default, for old programs that could
-/// not count further, and let it ask for more.
-fn raise_file_limit() {
+/// not count further, and let it ask for more. Returns how many there may be.
+fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::debug!("there are no more open files than {:?}: {error}", limit.current);
     }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// However many connect, there are files left for sessions of Postgres.
+fn connections_max(files_max: u64) -> usize {
+    let max = files_max.saturating_sub(FILES_KEPT).clamp(1, CONNECTIONS_MAX);
+    usize::try_from(max).expect("it is at most CONNECTIONS_MAX")
 }
 
 /// Who is let in, and how connections are kept from listeners.

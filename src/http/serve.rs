@@ -28,9 +28,11 @@ const HEAD_LEN_MAX: usize = 64 * 1024;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` is ready; then accepts nothing more and returns when the requests
-/// under way are answered, or after 35 s. Answers without an end are broken off at once.
+/// under way are answered, or after 35 s. Answers without an end are broken off at once. Who connects
+/// while `connections_max` are open waits until one of them ends.
 pub async fn serve(
     listener: TcpListener,
+    connections_max: usize,
     tls: Option<Tls>,
     router: Router,
     shutdown: impl Future<Output = ()>,
@@ -41,9 +43,16 @@ pub async fn serve(
     let mut clients = JoinSet::new();
     // A trouble is told when it begins and when it ends.
     let mut is_failing = false;
+    let mut is_crowded = false;
     loop {
+        let is_full = clients.len() >= connections_max;
+        if is_full && !std::mem::replace(&mut is_crowded, true) {
+            tracing::warn!(connections_max, "others have to wait until a connection ends");
+        }
+        // Where one goes and one comes, it is still the same crowd.
+        is_crowded &= clients.len() > connections_max / 2;
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if !is_full => accepted,
             Some(_) = clients.join_next() => continue,
             () = &mut shutdown => break,
         };

@@ -13,6 +13,8 @@ use tokio::time::{Instant, sleep};
 
 /// Stands for a caller's personal data in every bad request.
 const CANARY: &str = "canary";
+/// More connections than a test makes.
+const MANY: usize = 100;
 
 struct Received {
     status: u16,
@@ -64,9 +66,13 @@ fn without_postgres() -> Router {
 }
 
 async fn start(router: Router) -> SocketAddr {
+    start_for(MANY, router).await
+}
+
+async fn start_for(connections_max: usize, router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, None, router, std::future::pending()));
+    tokio::spawn(serve(listener, connections_max, None, router, std::future::pending()));
     address
 }
 
@@ -408,12 +414,30 @@ async fn a_connection_that_rests_too_long_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_connects_when_there_is_no_more_room_waits_for_one_who_leaves() {
+    let live = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+    let address = start_for(2, without_postgres()).await;
+    let started = Instant::now();
+    let mut answered_after = Vec::new();
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(live).await.unwrap();
+        assert_eq!(read_answer(&mut stream).await.status, 200);
+        answered_after.push(started.elapsed().as_secs());
+        streams.push(stream);
+    }
+    assert_eq!(answered_after, [0, 0, 75]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_under_way_are_answered_before_the_service_stops() {
     let router = Router::new().route("/", axum::routing::get(answer_after_30_s));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let service = tokio::spawn(serve(listener, None, router, async { stopped.await.unwrap() }));
+    let service =
+        tokio::spawn(serve(listener, MANY, None, router, async { stopped.await.unwrap() }));
 
     let mut resting = TcpStream::connect(address).await.unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -438,7 +462,7 @@ async fn a_request_that_never_ends_does_not_keep_the_service_from_stopping() {
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
-    serve(listener, None, router, sleep(Duration::from_secs(1))).await;
+    serve(listener, MANY, None, router, sleep(Duration::from_secs(1))).await;
     assert_eq!(started.elapsed().as_secs(), 36);
 }
 
@@ -473,7 +497,7 @@ async fn a_stream_is_broken_off_when_the_service_stops() {
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
-    serve(listener, None, router, sleep(Duration::from_secs(100))).await;
+    serve(listener, MANY, None, router, sleep(Duration::from_secs(100))).await;
     assert_eq!(started.elapsed().as_secs(), 100);
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
