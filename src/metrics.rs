@@ -1,7 +1,6 @@
 //! What operators watch. Labels hold routes and statuses, never what a caller sent.
 
 use crate::identity::Position;
-use axum::extract::MatchedPath;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -9,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use std::hash::{Hash, Hasher};
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -44,8 +43,8 @@ pub struct Metrics {
 }
 
 /// The pattern of a route; none where no route matched.
-#[derive(Clone, Debug)]
-pub struct Route(pub Option<MatchedPath>);
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route(pub Option<Cow<'static, str>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Asked {
@@ -190,28 +189,8 @@ impl Default for Metrics {
     }
 }
 
-impl Route {
-    fn as_str(&self) -> &str {
-        self.0.as_ref().map_or("none", MatchedPath::as_str)
-    }
-}
-
-impl PartialEq for Route {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for Route {}
-
-impl Hash for Route {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
-    }
-}
-
 impl EncodeLabelValue for Route {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-        self.as_str().encode(encoder)
+        self.0.as_deref().unwrap_or("none").encode(encoder)
     }
 }

@@ -90,7 +90,7 @@ pub async fn serve(
         long_body: LongBody::default(),
         access: gate.map(|gate| Access { gate, reads }),
     };
-    let router = http::router(app);
+    let answering = http::answering(app);
     tracing::info!(
         ledger = place.database.ledger().as_str(),
         "listening on {}://{}",
@@ -105,7 +105,7 @@ pub async fn serve(
     tokio::select! {
         biased;
         () = &mut recording => anyhow::bail!("the recorder ended before the service"),
-        () = http::serve(listener, connections_max, tls, router, shutdown) => {}
+        () = http::serve(listener, connections_max, tls, answering, shutdown) => {}
     }
     // The last handles went with the router: both tasks drain their queues and end.
     recording.await;

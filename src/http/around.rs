@@ -18,6 +18,18 @@ pub trait Around: Clone + Send + Sync + 'static {
     fn after(&self, kept: Self::Kept, response: Response) -> Response;
 }
 
+/// Does it around one request.
+pub async fn around<A: Around>(
+    around: &A,
+    mut request: Request,
+    answer: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
+    match around.before(&mut request) {
+        Ok(kept) => around.after(kept, answer(request).await),
+        Err(response) => *response,
+    }
+}
+
 /// Puts it around a route, or all of them.
 #[derive(Clone)]
 pub struct AroundLayer<A>(pub A);

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use utoipa::IntoResponses;
 use utoipa::openapi::{RefOr, response};
 
+pub const PATH: &str = "/identify";
+
 /// Tell what you saw of a customer, and get everything known of this customer.
 ///
 /// The observation is appended to the ledger, whether or not it brings anything new. Sending it
@@ -24,7 +26,7 @@ use utoipa::openapi::{RefOr, response};
 /// the answer is then the customer as it is now, with the header `idempotent-replay: true`.
 #[utoipa::path(
     post,
-    path = "/identify",
+    path = PATH,
     tag = "callers",
     params((
         "Idempotency-Key" = Option<String>,

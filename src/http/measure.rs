@@ -1,9 +1,10 @@
 //! `GET /metrics`, and the measuring of every request.
 
 use super::App;
+use super::answering::pattern;
 use super::around::Around;
 use crate::metrics::{Metrics, Route};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -44,7 +45,7 @@ impl Around for Measure {
     fn before(&self, request: &mut Request) -> Result<Asked, Box<Response>> {
         Ok(Asked {
             at: Instant::now(),
-            route: Route(request.extensions().get::<MatchedPath>().cloned()),
+            route: Route(pattern(request)),
             method: name(request.method()),
         })
     }

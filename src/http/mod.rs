@@ -6,6 +6,7 @@
 
 mod access;
 mod answer;
+mod answering;
 mod around;
 mod body;
 mod connection;
@@ -54,8 +55,9 @@ use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::Recorder;
 use crate::seal::Status;
+use answering::{Answering, Straight};
 use around::AroundLayer;
-use axum::Router;
+use guard::Guard;
 use measure::Measure;
 use std::sync::Arc;
 
@@ -81,11 +83,16 @@ pub struct Access {
     pub reads: ReadLog,
 }
 
-pub fn router(app: App) -> Router {
+pub fn answering(app: App) -> Answering {
     let (router, openapi) = routes::routes(app.access.as_ref());
-    routes::pages(router, &openapi)
+    let measure = Measure(app.metrics.clone());
+    let (who, note) = routes::IDENTIFY;
+    let guard = app.access.clone().map(|access| Arc::new(Guard { who, note, access }));
+    let app = Arc::new(app);
+    let router = routes::pages(router, &openapi)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(AroundLayer(Measure(app.metrics.clone())))
-        .with_state(Arc::new(app))
+        .layer(AroundLayer(measure.clone()))
+        .with_state(app.clone());
+    Answering::new(router, Straight { app, measure, guard })
 }

@@ -1,10 +1,11 @@
 //! What is put on record of a request for personal data: who asked which route, of whom, and why.
 //! Nothing that was asked by, and nothing that was answered.
 
+use super::answering::pattern;
 use super::problem::Problem;
 use crate::access::{Holder, Read};
 use crate::identity::{ContactId, Position};
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use std::time::Instant;
@@ -49,9 +50,7 @@ impl Shown {
 impl Asked {
     pub fn of(request: &Request) -> Result<Self, Problem> {
         let purpose = purpose(request.headers())?;
-        let path = request.extensions().get::<MatchedPath>();
-        let path = path.map_or("", MatchedPath::as_str);
-        let route = format!("{} {path}", request.method());
+        let route = format!("{} {}", request.method(), pattern(request).unwrap_or_default());
         Ok(Self { at: Instant::now(), route, purpose })
     }
 

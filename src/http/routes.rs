@@ -22,6 +22,10 @@ use utoipa_axum::routes;
 /// What the OpenAPI document calls the tokens.
 const SCHEME: &str = "token";
 
+/// Of `/identify`, which does not always meet the router. An event by itself says who asked, but a retry is
+/// none.
+pub const IDENTIFY: (Who, Note) = (CALLERS, Note::Replays);
+
 const CALLERS: Who = Who::Holders(&[Role::Caller]);
 const CALLERS_AND_AUDITORS: Who = Who::Holders(&[Role::Caller, Role::Auditor]);
 const AUDITORS: Who = Who::Holders(&[Role::Auditor]);
@@ -32,8 +36,7 @@ type Row = (Who, Note, UtoipaMethodRouter<Arc<App>>);
 /// Operators may ask all of it.
 fn table() -> Vec<Row> {
     vec![
-        // An event by itself says who asked, but a retry is none.
-        (CALLERS, Note::Replays, routes!(identify::identify)),
+        (IDENTIFY.0, IDENTIFY.1, routes!(identify::identify)),
         (CALLERS_AND_AUDITORS, Note::Reads, routes!(lookup::lookup)),
         (AUDITORS, Note::Reads, routes!(contacts::contact)),
         (AUDITORS, Note::Reads, routes!(history::history)),

@@ -1,15 +1,16 @@
 //! Accepts connections until it is told to stop.
 
+use super::answering::Answering;
 use super::connection::{Connection, Patience};
 use super::guard::Peer;
 use super::tls::Tls;
-use axum::Router;
+use axum::body::Body;
 use axum::response::Response;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub async fn serve(
     listener: TcpListener,
     connections_max: usize,
     tls: Option<Tls>,
-    router: Router,
+    answering: Answering,
     shutdown: impl Future<Output = ()>,
 ) {
     let connections = GracefulShutdown::new();
@@ -65,7 +66,7 @@ pub async fn serve(
                 let _ = stream.set_nodelay(true);
                 let client = Client {
                     peer,
-                    router: router.clone(),
+                    answering: answering.clone(),
                     watcher: connections.watcher(),
                     stopping: stopping.clone(),
                 };
@@ -92,7 +93,7 @@ pub async fn serve(
 /// Somebody who has connected.
 struct Client {
     peer: SocketAddr,
-    router: Router,
+    answering: Answering,
     watcher: Watcher,
     stopping: watch::Receiver<()>,
 }
@@ -114,23 +115,18 @@ impl Client {
 
     /// Answers the requests of one connection. A handler that panics ends this task alone.
     async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let Self { peer, router, watcher, mut stopping } = self;
+        let Self { peer, answering, watcher, mut stopping } = self;
         let patience = Patience::new();
-        let router = TowerToHyperService::new(router);
-        let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        let service = service_fn(async |mut request: hyper::Request<Incoming>| {
             patience.head_received();
             request.extensions_mut().insert(Peer(peer.ip()));
-            let answer = router.call(request);
-            let patience = patience.clone();
-            async move {
-                let answer = answer.await;
-                if answer.as_ref().is_ok_and(is_stream) {
-                    patience.streaming();
-                } else {
-                    patience.answered();
-                }
-                answer
+            let answer = answering.answer(request.map(Body::new)).await;
+            if is_stream(&answer) {
+                patience.streaming();
+            } else {
+                patience.answered();
             }
+            Ok::<_, Infallible>(answer)
         });
         let connection = http1::Builder::new()
             .header_read_timeout(None)

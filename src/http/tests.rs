@@ -4,6 +4,7 @@
 use super::*;
 use crate::ledger::Database;
 use crate::recorder::NotRecorded;
+use axum::Router;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,14 +46,14 @@ impl Received {
 }
 
 /// The service without Postgres: nobody listens at port 1.
-fn without_postgres() -> Router {
+fn without_postgres() -> Answering {
     let nowhere = Database::at_url("postgres://x@127.0.0.1:1/x", "ledger".parse().unwrap());
     let nowhere = nowhere.unwrap();
     let (reader, auditor) = (Reader::new(&nowhere), Auditor::new(&nowhere));
     let recorder = Recorder::without_task();
     let status = Arc::new(Status::off());
     let eraser = Eraser::start(nowhere);
-    router(App {
+    answering(App {
         recorder,
         reader,
         auditor,
@@ -65,14 +66,14 @@ fn without_postgres() -> Router {
     })
 }
 
-async fn start(router: Router) -> SocketAddr {
-    start_for(MANY, router).await
+async fn start(answering: impl Into<Answering>) -> SocketAddr {
+    start_for(MANY, answering).await
 }
 
-async fn start_for(connections_max: usize, router: Router) -> SocketAddr {
+async fn start_for(connections_max: usize, answering: impl Into<Answering>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, connections_max, None, router, std::future::pending()));
+    tokio::spawn(serve(listener, connections_max, None, answering.into(), std::future::pending()));
     address
 }
 
@@ -437,7 +438,7 @@ async fn requests_under_way_are_answered_before_the_service_stops() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let service =
-        tokio::spawn(serve(listener, MANY, None, router, async { stopped.await.unwrap() }));
+        tokio::spawn(serve(listener, MANY, None, router.into(), async { stopped.await.unwrap() }));
 
     let mut resting = TcpStream::connect(address).await.unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -462,7 +463,7 @@ async fn a_request_that_never_ends_does_not_keep_the_service_from_stopping() {
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
-    serve(listener, MANY, None, router, sleep(Duration::from_secs(1))).await;
+    serve(listener, MANY, None, router.into(), sleep(Duration::from_secs(1))).await;
     assert_eq!(started.elapsed().as_secs(), 36);
 }
 
@@ -497,7 +498,7 @@ async fn a_stream_is_broken_off_when_the_service_stops() {
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
-    serve(listener, MANY, None, router, sleep(Duration::from_secs(100))).await;
+    serve(listener, MANY, None, router.into(), sleep(Duration::from_secs(100))).await;
     assert_eq!(started.elapsed().as_secs(), 100);
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
