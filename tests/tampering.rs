@@ -177,7 +177,14 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
     for (tampering, part, expected) in [
         ("update head set observation_id = observation_id + 10", "head", "observation_id"),
         ("update head set recorded_at = recorded_at + interval '1 day'", "head", "recorded_at"),
+        ("update head set rules_digest = 'none'", "head", "rules_digest"),
         ("update contact set deleted_at = now() where id = 1", "contact", "contact 1: deleted_at"),
+        (
+            "update contact set unlinked_email = 'canary@x.org' where id = 1",
+            "contact",
+            "contact 1: unlinked_email",
+        ),
+        ("alter table rules disable trigger all; delete from rules", "rules", "default version 1"),
         (
             "alter table rules disable trigger all;
             update rules set document = replace(document, 'insensitive', 'sensitive')",
@@ -200,6 +207,43 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
     assert!(failure["expected"].as_str().unwrap().contains("contact 1: email as"), "{failure}");
     let said = sealed.with_outside(&["verify"], &sealed.ledger).output().unwrap();
     assert!(said.status.success(), "and what nobody has touched is right");
+}
+
+#[tokio::test]
+async fn nobody_goes_on_from_a_head_that_contradicts_the_tables() {
+    let ledger = TestLedger::new().await;
+    Service::start(&ledger.url).identify(&Seen::new("canary@x.org", "")).await;
+    for (tampering, says) in [
+        ("update head set position = 800", "the last event is 800, and it is 2"),
+        ("update head set position = 1", "the last event is 1, and it is 2"),
+        ("update head set observation_id = 0", "the last observation is 0, and it is 1"),
+        ("update head set rules_digest = 'none'", "names rules that are not recorded"),
+        (
+            "alter table head alter observation_id drop not null;
+            update head set observation_id = null",
+            "does not say where the ledger ends",
+        ),
+        ("delete from head", "has no row"),
+        (
+            "alter table head drop constraint head_pkey;
+            insert into head select * from head",
+            "has more than one row",
+        ),
+    ] {
+        let copy = ledger.copy().await;
+        sqlx::raw_sql(tampering).execute(&mut copy.superuser().await).await.unwrap();
+        let erase = ["erase", "1", "--reason", "customer-request", "--yes"];
+        for args in
+            [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["export", "x"], &erase]
+        {
+            let said = refuses(command(args).args(["--database-url", &copy.url]));
+            assert!(said.contains(says) && said.contains("identity-ledger verify"), "{said}");
+        }
+        let verify = command(&["verify", "--database-url", &copy.url]).output().unwrap();
+        let stderr = String::from_utf8(verify.stderr).unwrap();
+        assert_eq!(verify.status.code(), Some(1), "{stderr}");
+        assert!(!stderr.contains("decod") && !stderr.contains("canary"), "{stderr}");
+    }
 }
 
 #[tokio::test]

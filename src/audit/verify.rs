@@ -62,7 +62,7 @@ pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Ve
     ledger::hold_erasures(&mut owner, "verify").await?;
     let (walked, mut decisions) = walk(database, trust).await?;
     let mut progress = Progress::new();
-    let rules = ledger::rules_in_force(&mut owner).await?;
+    let rules = rules_in_force(&mut owner, &decisions.replay).await?;
     // They may have changed since the walk began.
     let holders = decisions.holders_by(&rules);
     let mut verification = Verification { owner, rules, replay: decisions.replay, holders };
@@ -72,9 +72,16 @@ pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Ve
             return Ok(Verified { position, contacts_len, walked });
         }
         // The rules have changed meanwhile, and with them who holds which key.
-        verification.rules = ledger::rules_in_force(&mut verification.owner).await?;
+        let Verification { owner, replay, .. } = &mut verification;
+        verification.rules = rules_in_force(owner, replay).await?;
         verification.holders = Holders::new();
     }
+}
+
+/// As the events say: the head is compared with them.
+async fn rules_in_force(owner: &mut PgConnection, replay: &Replay) -> anyhow::Result<Rules> {
+    let digest = replay.rules_digest.as_ref().context("no event puts rules in force")?;
+    Ok(ledger::rules_of(owner, digest).await?)
 }
 
 impl Verification {
@@ -188,6 +195,9 @@ impl Row {
             personal("phone_number", expected.phone_number == found.phone_number),
             personal("email_key", expected.email_key == found.email_key),
             personal("phone_key", expected.phone_key == found.phone_key),
+            // Beside a key that links, they are no part of `found`.
+            personal("unlinked_email", self.email_key.is_none() || self.unlinked_email.is_none()),
+            personal("unlinked_phone", self.phone_key.is_none() || self.unlinked_phone.is_none()),
             dated("created_at", expected.created_at, found.created_at),
             dated("updated_at", expected.updated_at, found.updated_at),
             (

@@ -212,6 +212,7 @@ impl Walk {
             }
             Ok(_) => Err(differs("another name or version".to_owned()).into()),
             Err(RulesFault::OtherNormaliser { .. }) => Ok(None),
+            Err(RulesFault::Missing) => Err(differs("none".to_owned()).into()),
             Err(RulesFault::Unreadable(_)) => Err(differs("another document".to_owned()).into()),
             Err(RulesFault::Database(error)) => Err(error.into()),
         }

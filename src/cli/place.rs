@@ -43,6 +43,13 @@ impl Place {
     /// As `open`, but creates and migrates nothing: fails where the ledger is missing or of another
     /// version.
     pub async fn open_existing(config: DatabaseConfig) -> anyhow::Result<Self> {
+        let place = Self::open_to_verify(config).await?;
+        ledger::check_head(&place.database).await?;
+        Ok(place)
+    }
+
+    /// As `open_existing`, but compares nothing with anything.
+    pub async fn open_to_verify(config: DatabaseConfig) -> anyhow::Result<Self> {
         let place = Self::reach_existing(config).await?;
         ledger::check(&place.database).await?;
         Ok(place)

@@ -49,7 +49,7 @@ async fn ledger(
     database: DatabaseConfig,
     config: &VerifyConfig,
 ) -> anyhow::Result<(String, Value)> {
-    let place = Place::open_existing(database).await?;
+    let place = Place::open_to_verify(database).await?;
     place.give_way();
     place.check_projection().await?;
     let keys = match &config.key {

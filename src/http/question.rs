@@ -51,8 +51,8 @@ pub async fn ask<T, E: Into<Unanswered>>(
 }
 
 /// What every question may be answered with.
-pub fn unanswered() -> [Problem; 5] {
-    [out_of_reach(), too_slow(), other_version(), refused(), damaged()]
+pub fn unanswered() -> [Problem; 6] {
+    [out_of_reach(), too_slow(), other_version(), refused(), damaged(), corrupt()]
 }
 
 impl From<Fault> for Problem {
@@ -61,6 +61,7 @@ impl From<Fault> for Problem {
             fault if is_away(&fault) => out_of_reach(),
             Fault::OtherVersion(_) => other_version(),
             Fault::Damaged(_) => damaged(),
+            Fault::Corrupt => corrupt(),
             fault if fault.is_cancelled() => too_slow(),
             _ => refused(),
         }
@@ -74,7 +75,7 @@ fn is_away(fault: &Fault) -> bool {
         fault if fault.is_cancelled() => false,
         // But for a right or a table that is missing, and a page that cannot be read.
         Fault::Refused(code) => !["42", "XX"].iter().any(|class| code.starts_with(class)),
-        Fault::Data(_) | Fault::OtherVersion(_) | Fault::Damaged(_) => false,
+        Fault::Data(_) | Fault::OtherVersion(_) | Fault::Damaged(_) | Fault::Corrupt => false,
     }
 }
 
@@ -135,6 +136,7 @@ mod tests {
             (refused("57014"), 503, "took too long"),
             (refused("42501"), 500, "SQLSTATE"),
             (Fault::Data("22008".to_owned()), 500, "SQLSTATE"),
+            (Fault::Corrupt, 500, "identity-ledger verify"),
         ] {
             let (told, detail) = answered(fault).await;
             assert!(told == status && detail.contains(says), "{told}: {detail}");

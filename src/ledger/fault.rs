@@ -23,6 +23,10 @@ pub enum Fault {
     OtherVersion(OtherVersion),
     #[error("{0}")]
     Damaged(Damaged),
+    /// A row is missing that is always there, or holds what it never does. The statement has had no
+    /// effect.
+    #[error("what is recorded was tampered with: run identity-ledger verify")]
+    Corrupt,
 }
 
 /// What the contact table says is not what any events fold into.
@@ -84,12 +88,13 @@ impl From<sqlx::Error> for Fault {
             if let Some(damaged) = damaged(&error) {
                 return Self::Damaged(damaged);
             }
-            return Self::Lost(match error {
-                sqlx::Error::Io(_) => "input/output",
-                sqlx::Error::Tls(_) => "TLS",
-                sqlx::Error::PoolTimedOut => "no connection in time",
-                _ => "protocol",
-            });
+            return match error {
+                sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } => Self::Corrupt,
+                sqlx::Error::Io(_) => Self::Lost("input/output"),
+                sqlx::Error::Tls(_) => Self::Lost("TLS"),
+                sqlx::Error::PoolTimedOut => Self::Lost("no connection in time"),
+                _ => Self::Lost("protocol"),
+            };
         };
         let code = error.code().unwrap_or_default().into_owned();
         match code.get(..2) {

@@ -11,6 +11,7 @@ mod erasures;
 mod events;
 mod fault;
 mod gaps;
+mod head;
 mod hold;
 mod in_time;
 mod name;
@@ -31,7 +32,8 @@ pub use hold::{give_back, hold_erasures, lock_erasures, try_turn, who_holds_eras
 pub use in_time::in_time;
 pub use name::LedgerName;
 pub use open::{
-    ERASER_ROLE, SERVICE_ROLE, check, check_exists, connect, create_schema, grant_to_service, open,
+    ERASER_ROLE, SERVICE_ROLE, check, check_exists, check_head, connect, create_schema,
+    grant_to_service, open,
 };
 pub use pages::{EventLine, Paged, Pages, Recorded, is_served, last_observation, observations};
 pub use read::{line_at, position};

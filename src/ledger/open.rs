@@ -2,6 +2,7 @@
 
 use super::append::append_event;
 use super::database::{CONNECT_WAIT, Database};
+use super::head::{check_ends, check_is_whole};
 use super::rules::keep_rules;
 use super::schema::{self, MIGRATOR};
 use crate::identity::{DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated};
@@ -31,6 +32,8 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     check_whole(&mut owner, database).await?;
     schema::migrate(&mut owner).await?;
     write_first_event(&mut owner).await?;
+    check_is_whole(&mut owner).await?;
+    check_ends(&mut owner).await?;
     projection::create_first(&mut owner).await?;
     if database.has_service_role() {
         create_role(&mut owner, SERVICE_ROLE).await?;
@@ -52,8 +55,16 @@ pub async fn check(database: &Database) -> anyhow::Result<()> {
         "the ledger {name} is older than this binary; run identity-ledger serve or rebuild of \
          this version, which migrate it"
     );
-    let head = query_scalar!("select position from head").fetch_optional(&mut owner).await?;
-    head.with_context(|| missing(database))?;
+    ensure!(is_begun(&mut owner).await?, missing(database));
+    check_is_whole(&mut owner).await?;
+    owner.close().await?;
+    Ok(())
+}
+
+/// Fails where the head of a ledger that `check` allows does not end where the events do.
+pub async fn check_head(database: &Database) -> anyhow::Result<()> {
+    let mut owner = connect(database).await?;
+    check_ends(&mut owner).await?;
     owner.close().await?;
     Ok(())
 }
@@ -210,12 +221,17 @@ async fn check_whole(owner: &mut PgConnection, database: &Database) -> anyhow::R
     Ok(())
 }
 
+/// Whether there is a first event.
+async fn is_begun(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    query_scalar!(r#"select exists (select from event) as "is!""#).fetch_one(owner).await
+}
+
 /// `RulesActivated` stands at position 1 of every ledger.
 async fn write_first_event(owner: &mut PgConnection) -> anyhow::Result<()> {
-    let mut tx = owner.begin().await?;
-    if query_scalar!("select position from head").fetch_optional(&mut *tx).await?.is_some() {
+    if is_begun(owner).await? {
         return Ok(());
     }
+    let mut tx = owner.begin().await?;
     let rules = Rules::parse(DEFAULT_RULES)?;
     let now: DateTime<Utc> =
         query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(&mut *tx).await?;

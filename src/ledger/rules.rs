@@ -10,6 +10,8 @@ use sqlx::{PgConnection, PgExecutor, query, query_scalar};
 pub enum RulesFault {
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    #[error("the rules are not recorded: run identity-ledger verify")]
+    Missing,
     /// The document is not one of this digest, or has what only another version knows.
     #[error(
         "this binary cannot read the document of the rules {0}: \
@@ -42,8 +44,9 @@ pub async fn rules_in_force(executor: impl PgExecutor<'_>) -> Result<Rules, Rule
         from head as h
         join rules as r on r.digest = h.rules_digest"
     )
-    .fetch_one(executor)
-    .await?;
+    .fetch_optional(executor)
+    .await?
+    .ok_or(RulesFault::Missing)?;
     here(&recorded.digest, &recorded.document, &recorded.normaliser)
 }
 
@@ -59,7 +62,7 @@ pub async fn rules_of(
     )
     .fetch_optional(executor)
     .await?
-    .ok_or_else(unreadable)?;
+    .ok_or(RulesFault::Missing)?;
     let rules = here(digest.as_str(), &recorded.document, &recorded.normaliser)?;
     let is_named = rules.name() == recorded.name && rules.version() == recorded.version;
     if is_named { Ok(rules) } else { Err(unreadable()) }

@@ -216,7 +216,9 @@ async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<(), Failure> {
     let rules = ledger::rules_in_force(connection).await.map_err(|fault| match fault {
         RulesFault::Database(error) => Failure::Fault(error.into()),
-        RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. } => Failure::Rules(fault),
+        RulesFault::Missing | RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. } => {
+            Failure::Rules(fault)
+        }
     })?;
     tracing::info!(rules = rules.name(), version = rules.version(), "following new rules");
     shared.rules.send_replace(rules.into());
@@ -254,6 +256,7 @@ impl Failure {
     fn told(&self) -> NotRecorded {
         match self {
             Self::Fault(fault) if fault.is_of_one() => NotRecorded::Refused,
+            Self::Fault(Fault::Corrupt) => NotRecorded::Refused,
             Self::Fault(Fault::OtherVersion(_)) => NotRecorded::OtherVersion,
             Self::Fault(_) => NotRecorded::Unreachable,
             Self::Rules(_) => NotRecorded::OtherRules,

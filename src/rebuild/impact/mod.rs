@@ -129,6 +129,7 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
             Some(in_force)
         }
         Err(RulesFault::Database(error)) => return Err(error.into()),
+        Err(fault @ RulesFault::Missing) => return Err(fault.into()),
         Err(RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. }) => None,
     };
     let has_keys = from.is_some();

@@ -1,0 +1,52 @@
+//! Whether the head says what the tables do: whoever appends relies on that.
+
+use anyhow::{Context as _, bail, ensure};
+use sqlx::{PgConnection, query};
+
+const WHAT_TO_DO: &str = "somebody has tampered with the tables, or they were restored in part: \
+    identity-ledger verify says more, and restore puts a backup back";
+
+/// Fails where the head is not one row that says where the ledger ends.
+pub(super) async fn check_is_whole(owner: &mut PgConnection) -> anyhow::Result<()> {
+    let heads = query!(
+        r#"select position is not null and observation_id is not null and recorded_at is not null
+            and rules_digest is not null as "is_whole!"
+        from head
+        order by only_row
+        limit 2"#
+    );
+    match &heads.fetch_all(owner).await?[..] {
+        [head] if head.is_whole => Ok(()),
+        [_] => bail!("the row of table head does not say where the ledger ends; {WHAT_TO_DO}"),
+        [] => bail!("table head has no row; {WHAT_TO_DO}"),
+        _ => bail!("table head has more than one row; {WHAT_TO_DO}"),
+    }
+}
+
+/// Fails where the ledger does not end where the head, which is whole, says that it does. Sees both at
+/// one moment.
+pub(super) async fn check_ends(owner: &mut PgConnection) -> anyhow::Result<()> {
+    let found = query!(
+        r#"select h.position, h.observation_id,
+            exists (select from rules as r where r.digest = h.rules_digest) as "has_rules!",
+            coalesce((select max(e.position) from event as e), 0) as "last_position!",
+            coalesce((select max(o.id) from observation as o), 0) as "last_observation!"
+        from head as h"#
+    );
+    let head = found.fetch_optional(owner).await?.context("table head has no row")?;
+    ensure!(
+        head.position == head.last_position,
+        "table head says that the last event is {}, and it is {}; {WHAT_TO_DO}",
+        head.position,
+        head.last_position,
+    );
+    // An accepted loss leaves numbers out.
+    ensure!(
+        head.observation_id >= head.last_observation,
+        "table head says that the last observation is {}, and it is {}; {WHAT_TO_DO}",
+        head.observation_id,
+        head.last_observation,
+    );
+    ensure!(head.has_rules, "table head names rules that are not recorded; {WHAT_TO_DO}");
+    Ok(())
+}
