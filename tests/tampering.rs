@@ -210,6 +210,35 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
 }
 
 #[tokio::test]
+async fn a_ledger_that_is_gone_is_not_begun_anew_beside_its_checkpoint() {
+    let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+    record(&ledger, &key, 1).await;
+    let mut superuser = ledger.superuser().await;
+    sqlx::raw_sql("drop schema ledger cascade").execute(&mut superuser).await.unwrap();
+    let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+    serve.args(key.args(&ledger)).arg("--checkpoint-dir").arg(key.dir());
+    let said = refuses(&mut serve);
+    assert!(said.contains("no ledger") && said.contains("identity-ledger restore"), "{said}");
+    let is_there = "select to_regnamespace('ledger') is not null";
+    assert!(!query_scalar::<_, bool>(is_there).fetch_one(&mut superuser).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_sealer_that_panics_is_seen_to_seal_nothing() {
+    let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+    record(&ledger, &key, 1).await;
+    // Later than chrono can say.
+    let tampering = "alter table checkpoint disable trigger all;
+        update checkpoint set signed_at = 'infinity'";
+    sqlx::raw_sql(tampering).execute(&mut ledger.superuser().await).await.unwrap();
+    let service = Service::start_with(&key.args(&ledger));
+    until("it is told", || service.log().contains("nothing more is sealed"));
+    let metrics = service.get("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("identity_ledger_sealing_refused 1"), "{metrics}");
+    service.identify(&Seen::new("goes.on@x.org", "")).await;
+}
+
+#[tokio::test]
 async fn nobody_goes_on_from_a_head_that_contradicts_the_tables() {
     let ledger = TestLedger::new().await;
     Service::start(&ledger.url).identify(&Seen::new("canary@x.org", "")).await;

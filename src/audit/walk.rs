@@ -11,6 +11,7 @@ use crate::ledger::{self, CopiedRows, Database, RulesFault};
 use crate::progress::Progress;
 use crate::projection::resolved;
 use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, VerifierKeys};
+use crate::threads::on_a_thread;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use sqlx::{PgPool, query, query_scalar};
@@ -83,7 +84,13 @@ struct Steps {
 /// Checks lines, columns, tree, checkpoints, signatures, commitments and decisions. Fails with the
 /// first [`Difference`]; else returns what the events say, too. The caller holds erasures.
 pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, Decisions)> {
-    let outside = trust.outside.map(|dir| kept_outside(&dir, trust.keys.as_ref())).transpose()?;
+    let outside = match trust.outside {
+        Some(dir) => {
+            let keys = trust.keys.clone();
+            Some(on_a_thread(move || kept_outside(&dir, keys.as_ref())).await?)
+        }
+        None => None,
+    };
     let sessions = database.readers(SESSIONS_MAX);
     let sealed = seal::last_checkpoint(&sessions).await?.map_or(0, |last| last.size);
     // Read last: all that was signed is in the ledger by now.

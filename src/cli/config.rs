@@ -572,6 +572,8 @@ impl LogConfig {
             .with_default(level.min(LevelFilter::WARN))
             // It would quote what it does not know of DATABASE_URL.
             .with_target("sqlx_postgres::options::parse", LevelFilter::OFF)
+            // Sessions that end with their server, as a private one does with a command.
+            .with_target("sqlx_core::pool", LevelFilter::ERROR)
             .with_target(env!("CARGO_CRATE_NAME"), level);
         let registry = tracing_subscriber::registry().with(targets);
         let on_terminal = std::io::stderr().is_terminal();

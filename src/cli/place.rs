@@ -56,8 +56,29 @@ impl Place {
     }
 
     /// As `open`, for the one service that a private server may have.
-    pub async fn open_for_service(config: DatabaseConfig) -> anyhow::Result<Self> {
-        Self::reach(config).await?.for_service().await
+    pub async fn open_for_service(
+        config: DatabaseConfig,
+        seal: &SealConfig,
+    ) -> anyhow::Result<Self> {
+        let place = Self::reach(config).await?;
+        place.check_not_lost(seal).await?;
+        place.for_service().await
+    }
+
+    /// Fails where there is a checkpoint of a ledger that is not there: a new one would be in the way of
+    /// its backup.
+    async fn check_not_lost(&self, config: &SealConfig) -> anyhow::Result<()> {
+        let Some(outside) = self.checkpoint_dir(config) else { return Ok(()) };
+        let file = outside.file().to_owned();
+        let is_sealed = on_a_thread(move || Ok(file.exists())).await?;
+        ensure!(
+            !is_sealed || ledger::exists(&self.database).await?,
+            "there is no ledger {} in this database, and {} was signed of one: bring it back with \
+             identity-ledger restore, or give another --checkpoint-dir to a new ledger",
+            self.database.ledger().as_str(),
+            outside.file().display()
+        );
+        Ok(())
     }
 
     /// As `open_for_service`, but fails where the ledger is missing.

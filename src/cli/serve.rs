@@ -11,7 +11,7 @@ use crate::http::{self, Access, App, LongBody, SharedAnswers, Tls};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder;
-use crate::seal::{self, Status};
+use crate::seal::{self, Seal, Status};
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
@@ -42,23 +42,14 @@ pub async fn serve(
         format!("cannot listen on {address}; choose another with --listen or PORT")
     })?;
 
-    let place = tokio::select! {
+    let (place, seal) = tokio::select! {
         biased;
         name = &mut signal => {
             tracing::info!("{name} during the start: stopping");
             return Ok(());
         }
-        place = Place::open_for_service(database) => place?,
+        opened = open(database, &config) => opened?,
     };
-    let seal = place.seal(&config.seal).await?;
-    match &seal {
-        Some(seal) => seal::check(seal.clone(), config.new_checkpoint_dir).await?,
-        // Else nobody would look into the directory, and whoever gave it relies on that.
-        None => anyhow::ensure!(
-            config.seal.checkpoint_dir.is_none(),
-            "--checkpoint-dir needs the key that its checkpoint is signed with: give --signing-key"
-        ),
-    }
     let keeping = place.keep_postgres();
     let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);
@@ -124,6 +115,24 @@ pub async fn serve(
     place.close().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The ledger, and what it is sealed with, where nothing contradicts what was signed.
+async fn open(
+    database: DatabaseConfig,
+    config: &ServeConfig,
+) -> anyhow::Result<(Place, Option<Seal>)> {
+    let place = Place::open_for_service(database, &config.seal).await?;
+    let seal = place.seal(&config.seal).await?;
+    match &seal {
+        Some(seal) => seal::check(seal.clone(), config.new_checkpoint_dir).await?,
+        // Else nobody would look into the directory, and whoever gave it relies on that.
+        None => anyhow::ensure!(
+            config.seal.checkpoint_dir.is_none(),
+            "--checkpoint-dir needs the key that its checkpoint is signed with: give --signing-key"
+        ),
+    }
+    Ok((place, seal))
 }
 
 /// Each connection is an open file. Systems give a process few by default, for old programs that could

@@ -8,7 +8,8 @@ use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use crate::identity::{ContactId, ObservationId};
-use crate::projection::Found;
+use crate::ledger::Fault;
+use crate::projection::{Found, identity};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -58,7 +59,7 @@ pub async fn contact(
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
     let Some(position) = moment::position(asked.as_of, &app).await? else {
-        return now(&app, id).await;
+        return now(id, identity(app.auditor.sessions(), id)).await;
     };
     let answer = ask(WAIT_MAX, app.auditor.identity_at(id.into(), position)).await?;
     not_erased(&app, &[id.into()]).await?;
@@ -67,8 +68,11 @@ pub async fn contact(
 }
 
 /// The customer as it is now.
-pub async fn now(app: &App, id: ContactId) -> Result<Response, Problem> {
-    match ask(WAIT_MAX, app.reader.identity(id)).await? {
+pub async fn now(
+    id: ContactId,
+    found: impl Future<Output = Result<Found, Fault>>,
+) -> Result<Response, Problem> {
+    match ask(WAIT_MAX, found).await? {
         Found::Identity(answer, position) => {
             Ok(Shown::of(id, position).by(answered(&answer, position)))
         }

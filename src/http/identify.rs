@@ -74,7 +74,8 @@ pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<R
             Ok(app.long_body.answered(&recorded.answer, recorded.position))
         }
         Outcome::RecordedBefore(id) => {
-            let answer = now(&app, id.into()).await;
+            let id = id.into();
+            let answer = now(id, app.reader.identity(id)).await;
             let answer = answer.map_err(|problem| problem.recorded(InLedger::Yes))?;
             Ok(([REPLAY], answer).into_response())
         }

@@ -80,7 +80,8 @@ fn is_away(fault: &Fault) -> bool {
 }
 
 fn out_of_reach() -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Postgres is out of reach. Ask again.")
+    let detail = "Postgres is out of reach, or too many ask it at once. Ask again.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
 fn too_slow() -> Problem {

@@ -31,8 +31,8 @@ const OWNER_SETTINGS: [(&str, &str); 7] = [
     ("tcp_user_timeout", "10s"),
 ];
 
-/// A statement ends with whoever sent it, since it may hold the line; where the server's system can
-/// tell.
+/// A statement ends with whoever sent it, since it may hold the line, or its session's place in a pool is
+/// another's by then; where the server's system can tell.
 const ENDS_WITH_ITS_SENDER: &str = "
     ; do $$
     begin
@@ -221,7 +221,7 @@ impl Database {
 
     /// Sessions that may read, at most so many at once.
     pub fn readers(&self, sessions_max: u32) -> PgPool {
-        let settings = self.settings(&[&PLAN_SETTINGS, &READER_SETTINGS]);
+        let settings = self.settings(&[&PLAN_SETTINGS, &READER_SETTINGS]) + ENDS_WITH_ITS_SENDER;
         PgPoolOptions::new()
             .max_connections(sessions_max)
             .acquire_timeout(CONNECT_WAIT)

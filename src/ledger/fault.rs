@@ -92,7 +92,9 @@ impl From<sqlx::Error> for Fault {
                 sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } => Self::Corrupt,
                 sqlx::Error::Io(_) => Self::Lost("input/output"),
                 sqlx::Error::Tls(_) => Self::Lost("TLS"),
-                sqlx::Error::PoolTimedOut => Self::Lost("no connection in time"),
+                sqlx::Error::PoolTimedOut => {
+                    Self::Lost("no session in time: it is away, or all are busy")
+                }
                 _ => Self::Lost("protocol"),
             };
         };

@@ -32,7 +32,7 @@ pub use hold::{give_back, hold_erasures, lock_erasures, try_turn, who_holds_eras
 pub use in_time::in_time;
 pub use name::LedgerName;
 pub use open::{
-    ERASER_ROLE, SERVICE_ROLE, check, check_exists, check_head, connect, create_schema,
+    ERASER_ROLE, SERVICE_ROLE, check, check_exists, check_head, connect, create_schema, exists,
     grant_to_service, open,
 };
 pub use pages::{EventLine, Paged, Pages, Recorded, is_served, last_observation, observations};

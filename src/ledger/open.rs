@@ -71,10 +71,16 @@ pub async fn check_head(database: &Database) -> anyhow::Result<()> {
 
 /// Fails where the ledger is missing, whatever its version. Changes nothing.
 pub async fn check_exists(database: &Database) -> anyhow::Result<()> {
-    let mut owner = connect(database).await?;
-    schema::applied(&mut owner).await?.with_context(|| missing(database))?;
-    owner.close().await?;
+    ensure!(exists(database).await?, missing(database));
     Ok(())
+}
+
+/// Whether the ledger is there, whatever its version.
+pub async fn exists(database: &Database) -> anyhow::Result<bool> {
+    let mut owner = connect(database).await?;
+    let applied = schema::applied(&mut owner).await?;
+    owner.close().await?;
+    Ok(applied.is_some())
 }
 
 fn missing(database: &Database) -> String {

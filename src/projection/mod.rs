@@ -12,7 +12,7 @@ mod table;
 
 pub use keys::{KeysHeld, KeysPage, keys_after};
 pub use load::{Head, Snapshot, held, key, load, unlinked};
-pub use reader::{Found, LookedUp, Reader};
+pub use reader::{Found, LookedUp, Reader, identity};
 pub use replay::Replay;
 pub use resolved::{resolve_page, resolved};
 pub use table::{

@@ -64,12 +64,7 @@ impl Reader {
 
     /// The identity that any observation's number belongs to.
     pub async fn identity(&self, id: ContactId) -> Result<Found, Fault> {
-        let snapshot = load_by_number(&self.pool, id).await?;
-        Ok(match snapshot.contacts.first() {
-            None => Found::Nobody,
-            Some(contact) if contact.deleted_at.is_some() => Found::Erased,
-            Some(_) => Found::Identity(Answer::of(&snapshot.contacts), snapshot.head.position),
-        })
+        identity(&self.pool, id).await
     }
 
     /// The position of the last event. Fails while Postgres is away.
@@ -80,6 +75,16 @@ impl Reader {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// The identity that any observation's number belongs to, for those who have sessions of their own.
+pub async fn identity(sessions: &PgPool, id: ContactId) -> Result<Found, Fault> {
+    let snapshot = load_by_number(sessions, id).await?;
+    Ok(match snapshot.contacts.first() {
+        None => Found::Nobody,
+        Some(contact) if contact.deleted_at.is_some() => Found::Erased,
+        Some(_) => Found::Identity(Answer::of(&snapshot.contacts), snapshot.head.position),
+    })
 }
 
 impl LookedUp {

@@ -9,6 +9,7 @@ use super::tree::{HASH_LEN, Tile, Tree, edge_of};
 use super::trouble::{HERE_BEFORE, OUTSIDE, Signed, Trouble};
 use crate::identity::{Gaps, Root};
 use crate::ledger::{self, CopiedRows, Fault, in_time};
+use crate::threads::on_a_thread;
 use sqlx::PgConnection;
 use tlog_tiles::record_hash;
 
@@ -233,7 +234,8 @@ impl Growing {
 async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OutsideError> + Send + 'static,
 ) -> Result<T, Trouble> {
-    Ok(tokio::task::spawn_blocking(work).await.expect("no work on a file panics")?)
+    let done = on_a_thread(move || Ok(work())).await;
+    Ok(done.expect("no work on a file panics")?)
 }
 
 /// Asks the stored tiles for the root at the size of what was signed.

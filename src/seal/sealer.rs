@@ -8,6 +8,7 @@ use super::store;
 use super::trouble::{OUTSIDE, Trouble};
 use crate::ledger::{self, Database, Fault, in_time};
 use crate::metrics::Metrics;
+use crate::threads::on_a_thread;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -45,7 +46,32 @@ pub fn start(seal: Seal, metrics: Arc<Metrics>) -> (Sealer, Arc<Status>) {
     let database = seal.database.clone();
     let growing = Growing::new(seal);
     let task = Task { database, growing, status: status.clone(), metrics, stopped };
-    (Sealer { stop, task: tokio::spawn(task.run()) }, status)
+    (Sealer { stop, task: tokio::spawn(run(task)) }, status)
+}
+
+/// That nothing is sealed any more is seen where such things are looked for, whatever the reason.
+async fn run(task: Task) {
+    let (status, metrics) = (task.status.clone(), task.metrics.clone());
+    if tokio::spawn(task.run()).await.is_err() {
+        let why = "the sealer panicked; run identity-ledger verify, and start the service again";
+        turn(&status, &metrics, Sealing::Refused(why.to_owned()));
+    }
+}
+
+/// Says so once.
+fn turn(status: &Status, metrics: &Metrics, sealing: Sealing) {
+    let before = status.set(sealing.clone());
+    metrics.sealing_refused.set(matches!(sealing, Sealing::Refused(_)).into());
+    metrics.sealing_stuck.set(matches!(sealing, Sealing::Stuck(_)).into());
+    if before == sealing {
+        return;
+    }
+    match (before, sealing) {
+        (_, Sealing::Refused(why)) => tracing::error!("nothing more is sealed: {why}"),
+        (_, Sealing::Stuck(why)) => tracing::error!("nothing is sealed until it can be: {why}"),
+        (_, Sealing::Active) => tracing::info!("this node seals the ledger"),
+        _ => {}
+    }
 }
 
 /// Seals what is in the ledger now, unless another sealer is at work.
@@ -77,10 +103,11 @@ pub async fn seal_anew(seal: Seal, outside: &CheckpointDir) -> anyhow::Result<()
 pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
     let Some(outside) = seal.outside.clone() else { return Ok(()) };
     let file = outside.file().display();
+    let (dir, keys) = (outside.clone(), seal.key.verifier_keys().clone());
     let mut session = seal.database.sealer().await?;
     // Before the file, which a sealer writes first: another node may be sealing meanwhile.
     let is_sealed = store::last_checkpoint(&mut session).await?.is_some();
-    let kept = outside.read(Some(seal.key.verifier_keys())).context(
+    let kept = on_a_thread(move || Ok(dir.read(Some(&keys))?)).await.context(
         "the checkpoint outside tells nothing: give the key that it was signed with \
          (--signing-key), or, where the file is damaged, put a copy of it back",
     )?;
@@ -183,20 +210,8 @@ impl Task {
         }
     }
 
-    /// Says so once.
     fn turn(&self, sealing: Sealing) {
-        let before = self.status.set(sealing.clone());
-        self.metrics.sealing_refused.set(matches!(sealing, Sealing::Refused(_)).into());
-        self.metrics.sealing_stuck.set(matches!(sealing, Sealing::Stuck(_)).into());
-        if before == sealing {
-            return;
-        }
-        match (before, sealing) {
-            (_, Sealing::Refused(why)) => tracing::error!("nothing more is sealed: {why}"),
-            (_, Sealing::Stuck(why)) => tracing::error!("nothing is sealed until it can be: {why}"),
-            (_, Sealing::Active) => tracing::info!("this node seals the ledger"),
-            _ => {}
-        }
+        turn(&self.status, &self.metrics, sealing);
     }
 
     /// As `wait_until`. Postgres hears of the session now and then: it ends one that is silent, and
