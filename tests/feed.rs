@@ -184,7 +184,7 @@ async fn every_form_can_be_filtered_by_kind_and_by_contact() {
 }
 
 #[tokio::test]
-async fn a_stream_begins_within_the_ledger() {
+async fn a_page_or_a_stream_begins_within_the_ledger() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     let refused = async |path: &str, accept: &str, last_event_id: &str| {
@@ -194,6 +194,7 @@ async fn a_stream_begins_within_the_ledger() {
         let problem: Value = response.json().await.unwrap();
         problem["field"].as_str().unwrap().to_owned()
     };
+    assert_eq!(refused("/events?after=2", "application/json", "").await, "after");
     assert_eq!(refused("/events?after=2", "application/x-ndjson", "").await, "after");
     assert_eq!(refused("/events?after=2", "text/event-stream", "").await, "after");
     assert_eq!(refused("/events?after=1", "text/event-stream", "2").await, "last-event-id");

@@ -140,7 +140,7 @@ pub async fn events(
     let (response, position) = match form(&headers) {
         Form::Page => {
             let limit = number("limit", asked.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
-            let head = ask(WAIT_MAX, app.auditor.position()).await?;
+            let head = head_from(&app, "after", after).await?;
             let page = app.auditor.events(after, head, &wanted, limit);
             (paged(&ask(WAIT_MAX, page).await?, head, &wanted, limit)?, after)
         }
@@ -161,8 +161,8 @@ pub async fn events(
     Ok(Shown { contact_id, other_contact_id: None, position }.by(response))
 }
 
-/// The head, for a stream that begins no later: any other would wait in silence, perhaps for
-/// events that were lost with a part of the ledger.
+/// The head, for events after none later: any others would be waited for in silence, perhaps such as were
+/// lost with a part of the ledger.
 async fn head_from(app: &App, name: &'static str, after: Position) -> Result<Position, Problem> {
     let head = ask(WAIT_MAX, app.auditor.position()).await?;
     if after > head { Err(beyond_the_head(name)) } else { Ok(head) }
@@ -207,18 +207,26 @@ fn known(kind: &str) -> Option<&'static str> {
     Fact::KINDS.into_iter().find(|known| *known == kind)
 }
 
-/// The first form named that is known; a page where none is.
+/// Of the forms named that are known, the one that is liked best, and of those the first; a page where
+/// none is (RFC 9110, section 12.5.1).
 fn form(headers: &HeaderMap) -> Form {
     let accepted = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    let types = accepted.flat_map(|value| value.split(','));
-    let mut essences = types.map(|range| range.split(';').next().unwrap_or_default().trim());
-    let forms = essences.find_map(|essence| match &*essence.to_ascii_lowercase() {
-        "application/json" => Some(Form::Page),
-        "application/x-ndjson" => Some(Form::Lines),
-        "text/event-stream" => Some(Form::Live),
-        _ => None,
-    });
-    forms.unwrap_or(Form::Page)
+    let weighed = accepted.flat_map(|value| value.split(',')).filter_map(weighed);
+    let best = weighed.reduce(|best, other| if other.1 > best.1 { other } else { best });
+    best.map_or(Form::Page, |(form, _)| form)
+}
+
+/// A form and how much it is liked, if it is known and liked at all.
+fn weighed(range: &str) -> Option<(Form, f32)> {
+    let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let form = match &*parts.next()? {
+        "application/json" => Form::Page,
+        "application/x-ndjson" => Form::Lines,
+        "text/event-stream" => Form::Live,
+        _ => return None,
+    };
+    let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+    (weight > 0.0).then_some((form, weight))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
@@ -324,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_form_that_is_known_is_sent() {
+    fn the_form_that_is_liked_best_is_sent() {
         let form_of = |accept: &str| {
             let headers = HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]);
             form(&headers)
@@ -333,5 +341,11 @@ mod tests {
         assert!(matches!(form_of("text/plain, Application/X-NDJSON;q=1"), Form::Lines));
         assert!(matches!(form_of("text/event-stream"), Form::Live));
         assert!(matches!(form(&HeaderMap::new()), Form::Page));
+        assert!(matches!(form_of("text/event-stream;q=0"), Form::Page));
+        assert!(matches!(form_of("application/x-ndjson; q=0.5, application/json"), Form::Page));
+        assert!(matches!(
+            form_of("text/event-stream;q=0.2, application/x-ndjson;Q=0.3"),
+            Form::Lines
+        ));
     }
 }
