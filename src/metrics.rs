@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// From half a millisecond to the longest that a request may wait.
+/// From half a millisecond to the longest that a request may wait for its answer.
 const DURATION_BUCKETS_S: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 

@@ -1,8 +1,8 @@
 //! `GET /access`: which auditors and operators read personal data.
 
 use super::App;
-use super::events::{Paging, paging_problems};
 use super::json::json;
+use super::paging::{Paging, paging_problems};
 use super::parameters::Parameters;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};

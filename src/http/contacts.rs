@@ -4,6 +4,7 @@ use super::App;
 use super::answer::{Identified, answered};
 use super::moment::{self, AsOf};
 use super::noted::Shown;
+use super::number::not_a_number;
 use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
@@ -95,7 +96,7 @@ pub fn parse(id: &str) -> Option<ContactId> {
 }
 
 pub fn not_an_id() -> Problem {
-    Problem::bad_field("id", format!("a whole number from 1 to {}", i64::MAX))
+    not_a_number("id", 1..=i64::MAX)
 }
 
 /// Fails where one of the numbers was erased. Asked last: what was read before it is whole then.

@@ -4,7 +4,8 @@ use super::App;
 use super::entry::{Entry, entry};
 use super::json::json;
 use super::noted::Shown;
-use super::number::{not_a_number, number};
+use super::number::number;
+use super::paging;
 use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
@@ -23,26 +24,8 @@ use std::sync::Arc;
 use utoipa::openapi::{RefOr, response};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
-const AFTER: RangeInclusive<i64> = 0..=i64::MAX;
-const AFTER_DEFAULT: i64 = 0;
-const LIMIT: RangeInclusive<i64> = 1..=1_000;
-const LIMIT_DEFAULT: i64 = 100;
 const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
 const LAST_EVENT_ID: &str = "last-event-id";
-
-/// Which page of events, or of the record of reads. Text, so that an error can say which of them to
-/// change.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub struct Paging {
-    /// What comes after this: the position of an event, or the number of a read.
-    #[param(value_type = Option<i64>, minimum = 0, default = 0)]
-    after: Option<String>,
-    /// At most this many.
-    #[param(value_type = Option<i64>, minimum = 1, maximum = 1_000, default = 100)]
-    limit: Option<String>,
-}
 
 /// Which events, and how many. Text, as for a page.
 #[derive(Deserialize, IntoParams)]
@@ -134,12 +117,12 @@ pub async fn events(
     headers: HeaderMap,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Response, Problem> {
-    let after = Position::new(number("after", asked.after.as_deref(), Some(AFTER_DEFAULT), AFTER)?);
+    let after = paging::after(asked.after.as_deref())?;
     let wanted = asked.wanted()?;
     let contact_id = wanted.contact;
     let (response, position) = match form(&headers) {
         Form::Page => {
-            let limit = number("limit", asked.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
+            let limit = paging::limit(asked.limit.as_deref())?;
             let head = head_from(&app, "after", after).await?;
             let page = app.auditor.events(after, head, &wanted, limit);
             (paged(&ask(WAIT_MAX, page).await?, head, &wanted, limit)?, after)
@@ -166,20 +149,6 @@ pub async fn events(
 async fn head_from(app: &App, name: &'static str, after: Position) -> Result<Position, Problem> {
     let head = ask(WAIT_MAX, app.auditor.position()).await?;
     if after > head { Err(beyond_the_head(name)) } else { Ok(head) }
-}
-
-impl Paging {
-    /// The position to begin after, and the most events to send.
-    pub fn read(&self) -> Result<(Position, i64), Problem> {
-        let after = number("after", self.after.as_deref(), Some(AFTER_DEFAULT), AFTER)?;
-        let limit = number("limit", self.limit.as_deref(), Some(LIMIT_DEFAULT), LIMIT)?;
-        Ok((Position::new(after), limit))
-    }
-}
-
-/// What can be wrong with a page that is asked for.
-pub fn paging_problems() -> [Problem; 2] {
-    [not_a_number("limit", LIMIT), not_these::<Paging>()]
 }
 
 impl Asked {
@@ -231,7 +200,7 @@ fn weighed(range: &str) -> Option<(Form, f32)> {
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
-    number(LAST_EVENT_ID, Some(id.to_str().unwrap_or_default()), None, AFTER)
+    number(LAST_EVENT_ID, Some(id.to_str().unwrap_or_default()), None, paging::AFTER)
         .map(|id| Some(Position::new(id)))
 }
 
@@ -240,7 +209,7 @@ struct NoEvents;
 impl IntoResponses for NoEvents {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
         let others = [
-            not_a_number("limit", LIMIT),
+            paging::not_a_limit(),
             beyond_the_head("after"),
             not_a_kind(),
             not_these::<Asked>(),

@@ -3,9 +3,9 @@
 use super::App;
 use super::contacts::{erased, not_an_id, not_erased, not_observed, parse};
 use super::entry::{Entry, entry};
-use super::events::{Paging, paging_problems};
 use super::json::json;
 use super::noted::Shown;
+use super::paging::{Paging, paging_problems};
 use super::parameters::Parameters;
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};

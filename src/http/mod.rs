@@ -27,6 +27,7 @@ mod measure;
 mod moment;
 mod noted;
 mod number;
+mod paging;
 mod parameters;
 mod personal_data;
 mod problem;

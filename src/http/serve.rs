@@ -20,8 +20,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Longer than a request may wait for its answer.
-const LAST_ANSWERS_WAIT_MAX: Duration = Duration::from_secs(35);
+/// Longer than a request may take: 10 s for its body, 30 s for its answer, 5 s for a lock before that.
+const LAST_ANSWERS_WAIT_MAX: Duration = Duration::from_secs(50);
 /// For a client to shake hands.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// In bytes. Hyper's own is six times that, for each connection.
@@ -29,7 +29,7 @@ const HEAD_LEN_MAX: usize = 64 * 1024;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` is ready; then accepts nothing more and returns when the requests
-/// under way are answered, or after 35 s. Answers without an end are broken off at once. Who connects
+/// under way are answered, or after 50 s. Answers without an end are broken off at once. Who connects
 /// while `connections_max` are open waits until one of them ends.
 pub async fn serve(
     listener: TcpListener,
@@ -132,9 +132,9 @@ impl Client {
             .header_read_timeout(None)
             .max_buf_size(HEAD_LEN_MAX)
             .serve_connection(Connection::new(stream, patience.clone()), service);
-        // However it ends, there is nobody left to tell.
         // The sender says nothing: that it is gone says that the service stops.
         let stopping = async move { while stopping.changed().await.is_ok() {} };
+        // However it ends, there is nobody left to tell.
         patience.limit(watcher.watch(connection), stopping).await;
     }
 }

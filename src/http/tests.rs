@@ -464,7 +464,7 @@ async fn a_request_that_never_ends_does_not_keep_the_service_from_stopping() {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
     serve(listener, MANY, None, router.into(), sleep(Duration::from_secs(1))).await;
-    assert_eq!(started.elapsed().as_secs(), 36);
+    assert_eq!(started.elapsed().as_secs(), 51);
 }
 
 /// A byte a minute, for ever.

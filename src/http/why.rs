@@ -5,6 +5,7 @@ use super::contacts::{erased, not_an_id, not_erased, not_observed, parse};
 use super::json::json;
 use super::moment;
 use super::noted::Shown;
+use super::number::not_a_number;
 use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, corrupt, unanswered};
@@ -183,7 +184,7 @@ impl IntoResponses for NotExplained {
 }
 
 fn not_another() -> Problem {
-    Problem::bad_field("with", format!("a whole number from 1 to {}", i64::MAX))
+    not_a_number("with", 1..=i64::MAX)
 }
 
 fn explained(why: &Why) -> Result<Response, Unanswered> {

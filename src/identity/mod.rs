@@ -1,7 +1,8 @@
 //! The pure core: what an identifier is, what a rule says, what an observation
 //! means (`resolve`) and what an event does to the contacts (`fold`).
 //!
-//! Promises: the same input gives the same output, on every machine, for ever.
+//! Promises: the same input gives the same output, on every machine, for ever, but for letters that
+//! the compiler's Unicode does not know yet.
 //! Everything that decides or replays (recorder, rebuild, verify) calls these
 //! functions; none has a version of its own.
 //! Never: I/O, a clock, randomness, SQL, HTTP.
