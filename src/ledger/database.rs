@@ -20,11 +20,15 @@ pub(super) const RECORDER: &str = "identity-ledger recorder";
 
 /// Beside the swap of the contact table nobody can append: a command that hangs in the middle of it
 /// must lose its session, too.
-const OWNER_SETTINGS: [(&str, &str); 7] = [
+const OWNER_SETTINGS: [(&str, &str); 3] = [
     ("application_name", "identity-ledger owner"),
     // Rule changes append, too, and what is appended is durable.
     ("synchronous_commit", "on"),
     ("idle_in_transaction_session_timeout", "5s"),
+];
+
+/// The server notices within seconds that a client is out of reach.
+const TCP_SETTINGS: [(&str, &str); 4] = [
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "3"),
@@ -54,39 +58,27 @@ const PLAN_SETTINGS: [(&str, &str); 6] = [
 ];
 
 /// A node that hangs must not hold the line for the others.
-const RECORDER_SETTINGS: [(&str, &str); 8] = [
+const RECORDER_SETTINGS: [(&str, &str); 4] = [
     ("synchronous_commit", "on"),
     ("statement_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "3s"),
-    ("tcp_keepalives_idle", "5"),
-    ("tcp_keepalives_interval", "2"),
-    ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "10s"),
     ("application_name", RECORDER),
 ];
 
 /// A node that hangs loses its session, and with it the lock that makes it the one sealer.
-const SEALER_SETTINGS: [(&str, &str); 8] = [
+const SEALER_SETTINGS: [(&str, &str); 4] = [
     ("synchronous_commit", "on"),
     ("statement_timeout", "10s"),
     ("idle_session_timeout", "5s"),
-    ("tcp_keepalives_idle", "5"),
-    ("tcp_keepalives_interval", "2"),
-    ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "10s"),
     ("application_name", "identity-ledger sealer"),
 ];
 
 /// Beside those of an owner: an erasure appends, too.
 const ERASER_SETTINGS: [(&str, &str); 1] = [("application_name", "identity-ledger erasure")];
 /// As durable as what was answered, and in nobody's way.
-const ACCESS_SETTINGS: [(&str, &str); 7] = [
+const ACCESS_SETTINGS: [(&str, &str); 3] = [
     ("synchronous_commit", "on"),
     ("statement_timeout", "10s"),
-    ("tcp_keepalives_idle", "5"),
-    ("tcp_keepalives_interval", "2"),
-    ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "10s"),
     ("application_name", "identity-ledger access"),
 ];
 
@@ -250,7 +242,7 @@ impl Database {
     /// Statements, not startup options: those a pooler drops or refuses, in session mode too.
     fn settings(&self, groups: &[&[(&str, &str)]]) -> String {
         let mut settings = format!("set search_path = '{}'", self.ledger.as_str());
-        for (name, value) in groups.iter().copied().flatten() {
+        for (name, value) in groups.iter().copied().flatten().chain(&TCP_SETTINGS) {
             settings += &format!("; set {name} = '{value}'");
         }
         settings
