@@ -206,8 +206,22 @@ async fn an_export_that_was_interrupted_is_gone_on_with() {
     for name in &names[2..] {
         fs::remove_file(exports.file(name)).unwrap();
     }
-    succeeds(&mut exports.export(&[]));
+    succeeds(&mut exports.export(&["--observations"]));
     assert_eq!(names.map(|name| exports.read(name)), whole);
+}
+
+/// Else events would go on, and observations stay behind: an export that looks tampered with.
+#[tokio::test]
+async fn a_folder_with_observations_goes_on_with_them_only() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&["--observations"]));
+    let names = ["events.ndjson", "observations.ndjson", "checkpoint"];
+    let whole = names.map(|name| exports.read(name));
+    exports.record(2).await;
+    let said = refuses(&mut exports.export(&[]));
+    assert!(said.contains("has observations") && said.contains("give --observations"), "{said}");
+    assert_eq!(names.map(|name| exports.read(name)), whole);
+    exports.check(true);
 }
 
 #[tokio::test]
@@ -318,7 +332,7 @@ async fn a_folder_of_another_ledger_keeps_its_observations() {
     succeeds(command(&["erase", "1", "--reason", "test", "--yes"]).args(url));
     // Longer than the one in the folder, whose checkpoint alone does not tell them apart.
     other.record(2).await;
-    let mut export = command(&["export"]);
+    let mut export = command(&["export", "--observations"]);
     let said = refuses(export.arg(&exports.dir).args(other.key.args(&other.ledger)));
     assert!(said.contains("another ledger"), "{said}");
     assert_eq!(exports.read("observations.ndjson"), observations);
@@ -411,8 +425,7 @@ async fn an_export_forgets_what_was_erased_since() {
     let erased: Vec<_> = erased.map(|id| id.as_i64().unwrap()).collect();
     assert!(service.stop().success());
 
-    // It is enough to export events: what is in the folder is taken care of.
-    succeeds(&mut exports.export(&[]));
+    succeeds(&mut exports.export(&["--observations"]));
     assert!(erased.iter().all(|id| line_of(*id).is_none()));
     assert_eq!(exports.read("observations.ndjson").lines().count(), 200 - erased.len());
     exports.check(true);

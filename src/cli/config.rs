@@ -188,7 +188,8 @@ pub struct ExportConfig {
     /// The folder, created when missing. Goes on from where an earlier export ended.
     pub dir: PathBuf,
 
-    /// Write the observations, too: emails and phone numbers, with the salts of their commitments.
+    /// Write the observations, too: emails and phone numbers, with the salts of their commitments. A
+    /// folder that has them goes on with them only.
     #[arg(long)]
     pub observations: bool,
 

@@ -5,6 +5,7 @@
 //! half written is gone on with; what was erased since is taken out of it; memory stays flat.
 //! Never: writes an email or a phone number unless it was asked to.
 
+mod folder;
 mod lines;
 mod observation;
 
@@ -15,7 +16,7 @@ use crate::files;
 use crate::identity::{Gaps, ObservationId};
 use crate::ledger::{self, CopiedRow, Database};
 use crate::progress::Progress;
-use crate::seal::{self, Checkpoint, StoredCheckpoint, TreeHead, VerifierKeys};
+use crate::seal::{self, Checkpoint, VerifierKeys};
 use crate::threads::on_a_thread;
 use anyhow::{Context as _, ensure};
 use lines::LinesFile;
@@ -60,6 +61,7 @@ pub async fn export(
     dir: &Path,
     with_observations: bool,
 ) -> anyhow::Result<Exported> {
+    folder::check_goes_on(dir, with_observations)?;
     let mut owner = database.owner().await?;
     ledger::hold_erasures(&mut owner, "export").await?;
     let last = seal::last_checkpoint(&mut owner).await?;
@@ -71,7 +73,7 @@ pub async fn export(
         let counts = read.and_then(|checkpoint| checkpoint.named_as(&gaps));
         counts.context("the last checkpoint does not count")?;
     }
-    check_kept(&dir.join(CHECKPOINT), last.as_ref())?;
+    folder::check_kept(dir, last.as_ref())?;
     let events_len = gaps.size_at(head);
     let size = last.as_ref().map_or(events_len, |last| last.size);
     let end = gaps.position_at(size);
@@ -80,7 +82,7 @@ pub async fn export(
     let mut export = Export { owner, dir: dir.to_owned(), gaps };
     // First: nothing is taken out of a folder that is not this ledger's.
     let begun = export.check_begins(size).await?;
-    if with_observations || dir.join(OBSERVATIONS).exists() {
+    if with_observations {
         export.check_sealed_erasures(end, head).await?;
         export.forget(begun, end).await?;
     }
@@ -97,26 +99,6 @@ pub async fn export(
         replace(&dir.join(CHECKPOINT), &last.note)?;
     }
     Ok(Exported { events_len: size, is_sealed: last.is_some(), beyond: events_len - size })
-}
-
-/// What was exported before may be older than the ledger, never newer. Whose signature it has does
-/// not matter here: whoever could put another one there could as well take it away.
-fn check_kept(file: &Path, last: Option<&StoredCheckpoint>) -> anyhow::Result<()> {
-    let note = files::read_if_any(file);
-    let note = note.with_context(|| format!("cannot read {}", file.display()))?;
-    let Some(note) = note else { return Ok(()) };
-    let kept = Checkpoint::read_by(&note, None);
-    let kept = kept.with_context(|| format!("{} is no checkpoint", file.display()))?.head;
-    let last = last.and_then(StoredCheckpoint::head);
-    let continues = |last: TreeHead| last.size > kept.size || last == kept;
-    ensure!(
-        last.is_some_and(continues),
-        "{} covers {} events, and the ledger's checkpoint does not continue it: the database has \
-         gone back in time, or this is the folder of another ledger",
-        file.display(),
-        kept.size
-    );
-    Ok(())
 }
 
 impl Export {
