@@ -264,11 +264,30 @@ async fn the_files_of_others_are_left_alone() {
     succeeds(&mut exports.verify(&[]));
 }
 
+/// Such as a data directory, or the folder where somebody is.
+#[tokio::test]
+async fn a_folder_with_something_else_in_it_is_left_alone() {
+    let exports = Exports::new().await;
+    for name in ["postgres", "key"] {
+        fs::create_dir_all(exports.file(name)).unwrap();
+        let said = refuses(&mut exports.export(&[]));
+        assert!(said.contains("is not empty, and no export is in it"), "{said}");
+        assert_eq!(fs::read_dir(&exports.dir).unwrap().count(), 1);
+        fs::remove_dir(exports.file(name)).unwrap();
+    }
+    // What an export leaves that was broken off at once.
+    fs::create_dir(exports.file("rules")).unwrap();
+    succeeds(&mut exports.export(&[]));
+    exports.check(true);
+}
+
 #[tokio::test]
 async fn a_file_that_cannot_be_written_is_named() {
     let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
     let key = exports.file("key");
-    fs::create_dir_all(&key).unwrap();
+    fs::remove_file(&key).unwrap();
+    fs::create_dir(&key).unwrap();
     let said = refuses(&mut exports.export(&[]));
     assert!(said.contains(&format!("cannot write {}", key.display())), "{said}");
 }

@@ -185,7 +185,8 @@ pub enum What<'a> {
 
 #[derive(Args)]
 pub struct ExportConfig {
-    /// The folder, created when missing. Goes on from where an earlier export ended.
+    /// The folder, created when missing. Goes on from where an earlier export ended; a folder
+    /// with something else in it is refused.
     pub dir: PathBuf,
 
     /// Write the observations, too: emails and phone numbers, with the salts of their commitments. A

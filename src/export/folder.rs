@@ -1,13 +1,21 @@
 //! What an earlier export left in the folder.
 
-use super::{CHECKPOINT, OBSERVATIONS};
+use super::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR};
 use crate::files;
 use crate::seal::{Checkpoint, StoredCheckpoint, TreeHead};
 use anyhow::{Context as _, ensure};
+use std::io;
 use std::path::Path;
 
-/// Whether an export can go on in a folder. Observations that stay behind would contradict the events.
+/// Fails where an export can neither begin nor go on in a folder. Observations that stay behind would
+/// contradict the events.
 pub fn check_goes_on(dir: &Path, with_observations: bool) -> anyhow::Result<()> {
+    let is_taken = is_taken(dir).with_context(|| format!("cannot look into {}", dir.display()))?;
+    ensure!(
+        !is_taken,
+        "{} is not empty, and no export is in it: give a new folder, or one that an export wrote",
+        dir.display()
+    );
     ensure!(
         with_observations || !dir.join(OBSERVATIONS).exists(),
         "{} has observations, which have to go on with the events: give --observations, or another \
@@ -15,6 +23,16 @@ pub fn check_goes_on(dir: &Path, with_observations: bool) -> anyhow::Result<()> 
         dir.display()
     );
     Ok(())
+}
+
+/// Whether there is something else than an export. Its first files are rules and events.
+fn is_taken(dir: &Path) -> io::Result<bool> {
+    let mut entries = match dir.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    let is_export = [EVENTS, CHECKPOINT].iter().any(|name| dir.join(name).exists());
+    Ok(!is_export && entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != RULES_DIR)))
 }
 
 /// What was exported before may be older than the ledger, never newer. Whose signature it has does
