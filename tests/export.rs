@@ -9,7 +9,7 @@ use identity_ledger::identity::{
     EXACT_RULES, Event, Fact, Position, RulesActivated, RulesDigest, Timestamp,
 };
 use serde_json::Value;
-use sqlx::{query, query_as};
+use sqlx::{AssertSqlSafe, query, query_as};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -389,6 +389,78 @@ async fn a_ledger_that_was_never_sealed_is_exported_whole() {
     let export = export.each_ref().map(String::as_str);
     succeeds(command(&export).args(key.args(&ledger)));
     assert!(dir.path().join("sealed/checkpoint").exists());
+}
+
+/// What was signed is in the way of whoever would pass on something else.
+#[tokio::test]
+async fn what_was_changed_in_the_database_is_not_exported() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    let checkpoint = exports.read("checkpoint");
+    exports.record(2).await;
+    let changes = [
+        (r#"update event set line = replace(line, '"heldBy":', '"heldBy":1')"#, "root"),
+        (
+            "update event set line = 'garbage' where position = (select max(position) - 9 from event)",
+            "root",
+        ),
+        ("delete from event where position = 3", "event"),
+        ("delete from observation where id = 3", "observation is missing"),
+        (
+            "update observation set email = null, phone_number = null, salt = null where id = 3",
+            "observation is missing",
+        ),
+        ("delete from rules", "is missing"),
+        (
+            "update rules set document = replace(document, 'version = 1', 'version = 2')",
+            "was changed",
+        ),
+    ];
+    for (change, reason) in changes {
+        let copy = exports.ledger.copy().await;
+        let off = ["event", "observation", "rules"]
+            .map(|table| format!("alter table {table} disable trigger all;"));
+        let change = AssertSqlSafe(off.concat() + change);
+        sqlx::raw_sql(change).execute(&mut copy.superuser().await).await.unwrap();
+        let dir = exports.key.dir().join("changed");
+        let mut export = command(&["export", "--observations"]);
+        export.arg(&dir).args(exports.key.args(&copy));
+        // It is no better the second time.
+        for _ in 0..2 {
+            let said = refuses(&mut export);
+            assert!(said.contains(reason) && said.contains("identity-ledger verify"), "{said}");
+        }
+        assert!(!dir.join("checkpoint").exists());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+    let change = "alter table event disable trigger all;
+        update event set line = 'garbage' where position = (select max(position) - 9 from event)";
+    sqlx::raw_sql(change).execute(&mut exports.ledger.superuser().await).await.unwrap();
+    let said = refuses(&mut exports.export(&[]));
+    assert!(said.contains("do not have the root that was signed of them"), "{said}");
+    assert_eq!(exports.read("checkpoint"), checkpoint, "what was right is left as it was");
+}
+
+#[tokio::test]
+async fn a_folder_whose_events_were_changed_is_not_gone_on_with() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    let [events, checkpoint] = ["events.ndjson", "checkpoint"].map(|name| exports.read(name));
+    exports.record(2).await;
+    let changed = events.replacen("\"holderIds\":[", "\"holderIds\":[1", 1);
+    assert_ne!(changed, events);
+    fs::write(exports.file("events.ndjson"), &changed).unwrap();
+    let said = refuses(&mut exports.export(&[]));
+    assert!(said.contains("does not have the root that the checkpoint beside it has"), "{said}");
+    assert_eq!(exports.read("events.ndjson"), changed);
+    assert_eq!(exports.read("checkpoint"), checkpoint);
+    fs::remove_file(exports.file("checkpoint")).unwrap();
+    let said = refuses(&mut exports.export(&[]));
+    assert!(said.contains("export to a new folder"), "{said}");
+    assert!(!exports.file("checkpoint").exists());
+    fs::write(exports.file("events.ndjson"), events).unwrap();
+    succeeds(&mut exports.export(&[]));
+    exports.check(true);
 }
 
 #[tokio::test]

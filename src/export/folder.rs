@@ -1,11 +1,13 @@
 //! What an earlier export left in the folder.
 
+use super::lines::{LinesFile, watched_lines};
 use super::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR};
 use crate::files;
-use crate::seal::{Checkpoint, StoredCheckpoint, TreeHead};
+use crate::seal::{Checkpoint, Tree, TreeHead};
 use anyhow::{Context as _, ensure};
 use std::io;
 use std::path::Path;
+use tlog_tiles::record_hash;
 
 /// Fails where an export can neither begin nor go on in a folder. Observations that stay behind would
 /// contradict the events.
@@ -35,23 +37,41 @@ fn is_taken(dir: &Path) -> io::Result<bool> {
     Ok(!is_export && entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != RULES_DIR)))
 }
 
-/// What was exported before may be older than the ledger, never newer. Whose signature it has does
-/// not matter here: whoever could put another one there could as well take it away.
-pub fn check_kept(dir: &Path, last: Option<&StoredCheckpoint>) -> anyhow::Result<()> {
+/// What the checkpoint in the folder covers, where there is one. It may be older than the ledger, never
+/// newer. Whose signature it has does not matter here: whoever could put another one there could as well
+/// take it away.
+pub fn check_kept(dir: &Path, signed: Option<TreeHead>) -> anyhow::Result<Option<TreeHead>> {
     let file = dir.join(CHECKPOINT);
     let note = files::read_if_any(&file);
     let note = note.with_context(|| format!("cannot read {}", file.display()))?;
-    let Some(note) = note else { return Ok(()) };
+    let Some(note) = note else { return Ok(None) };
     let kept = Checkpoint::read_by(&note, None);
     let kept = kept.with_context(|| format!("{} is no checkpoint", file.display()))?.head;
-    let last = last.and_then(StoredCheckpoint::head);
-    let continues = |last: TreeHead| last.size > kept.size || last == kept;
+    let continues = |signed: TreeHead| signed.size > kept.size || signed == kept;
     ensure!(
-        last.is_some_and(continues),
+        signed.is_some_and(continues),
         "{} covers {} events, and the ledger's checkpoint does not continue it: the database has \
          gone back in time, or this is the folder of another ledger",
         file.display(),
         kept.size
     );
-    Ok(())
+    Ok(Some(kept))
+}
+
+/// The tree over the whole lines of a file of events, which must be those that the checkpoint beside
+/// them covers, as far as they go. What a crash may have torn is cut off.
+pub fn tree(file: &Path, kept: Option<TreeHead>) -> anyhow::Result<Tree> {
+    LinesFile::open(file, files::PUBLIC)?.0.finish()?;
+    let mut tree = Tree::default();
+    for line in watched_lines(file, "reading events (MB)")? {
+        tree.push(record_hash(line?.as_bytes()), &mut Vec::new());
+        let is_right = |kept: TreeHead| kept.size != tree.size() || kept.root == tree.root();
+        ensure!(
+            kept.is_none_or(is_right),
+            "{} does not have the root that the checkpoint beside it has: one of the two was changed; \
+             export to a new folder",
+            file.display()
+        );
+    }
+    Ok(tree)
 }

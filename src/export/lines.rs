@@ -85,6 +85,12 @@ pub fn without(
     replaced.with_context(|| cannot_write(path))
 }
 
+/// How many lines a file has.
+pub fn len(path: &Path) -> anyhow::Result<i64> {
+    let lines = watched_lines(path, "reading observations (MB)")?;
+    lines.map(|line| line.map(|_| 1)).sum()
+}
+
 /// Removes what `without` left of a file when it was cut off.
 pub fn clear(path: &Path) -> anyhow::Result<()> {
     match fs::remove_file(beside(path)) {

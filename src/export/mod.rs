@@ -1,7 +1,7 @@
 //! Writes the ledger to a folder, for whoever checks it without this service. docs/proof.md says
 //! what is in it.
 //!
-//! Promises: the events are those that the checkpoint beside them covers; a folder that was left
+//! Promises: the events are those that the checkpoint beside them covers, root and all; a folder that was left
 //! half written is gone on with; what was erased since is taken out of it; memory stays flat.
 //! Never: writes an email or a phone number unless it was asked to.
 
@@ -13,16 +13,17 @@ pub use lines::{watched_lines, whole_lines};
 pub use observation::ObservationLine;
 
 use crate::files;
-use crate::identity::{Gaps, ObservationId};
+use crate::identity::{Gaps, ObservationId, Rules};
 use crate::ledger::{self, CopiedRow, Database};
 use crate::progress::Progress;
-use crate::seal::{self, Checkpoint, VerifierKeys};
+use crate::seal::{self, Checkpoint, StoredCheckpoint, Tree, TreeHead, VerifierKeys};
 use crate::threads::on_a_thread;
 use anyhow::{Context as _, ensure};
 use lines::LinesFile;
 use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 use std::path::{Path, PathBuf};
+use tlog_tiles::record_hash;
 
 pub const EVENTS: &str = "events.ndjson";
 pub const OBSERVATIONS: &str = "observations.ndjson";
@@ -68,25 +69,23 @@ pub async fn export(
     let head = ledger::position(&mut owner).await?.get();
     let gaps = ledger::gaps(&mut owner).await?;
     let keys = keys.map(|keys| keys.of(&gaps));
-    if let Some((last, keys)) = last.as_ref().zip(keys.as_ref()) {
-        let read = Checkpoint::read(&last.note, keys);
-        let counts = read.and_then(|checkpoint| checkpoint.named_as(&gaps));
-        counts.context("the last checkpoint does not count")?;
-    }
-    folder::check_kept(dir, last.as_ref())?;
+    let signed = last.as_ref().map(|last| signed(last, keys.as_ref(), &gaps)).transpose()?;
+    let kept = folder::check_kept(dir, signed)?;
     let events_len = gaps.size_at(head);
-    let size = last.as_ref().map_or(events_len, |last| last.size);
+    let size = signed.map_or(events_len, |signed| signed.size.cast_signed());
     let end = gaps.position_at(size);
     std::fs::create_dir_all(dir.join(RULES_DIR))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let mut export = Export { owner, dir: dir.to_owned(), gaps };
     // First: nothing is taken out of a folder that is not this ledger's.
     let begun = export.check_begins(size).await?;
+    let mut tree = export.tree(kept).await?;
     if with_observations {
         export.check_sealed_erasures(end, head).await?;
         export.forget(begun, end).await?;
     }
-    export.events(size).await?;
+    export.events(size, &mut tree).await?;
+    check_root(&tree, signed)?;
     if with_observations {
         export.observations(end).await?;
     }
@@ -101,8 +100,43 @@ pub async fn export(
     Ok(Exported { events_len: size, is_sealed: last.is_some(), beyond: events_len - size })
 }
 
+/// What the last checkpoint says, if it counts. Without keys its signature is not looked at.
+fn signed(
+    last: &StoredCheckpoint,
+    keys: Option<&VerifierKeys>,
+    gaps: &Gaps,
+) -> anyhow::Result<TreeHead> {
+    let read = Checkpoint::read_by(&last.note, keys);
+    let counts = read.and_then(|checkpoint| checkpoint.named_as(gaps));
+    let signed = counts.context("the last checkpoint does not count")?.head;
+    ensure!(
+        last.head() == Some(signed),
+        "the last checkpoint does not count: its columns say something else; run identity-ledger verify"
+    );
+    Ok(signed)
+}
+
+/// Whoever is to be convinced by the folder finds out, too.
+fn check_root(tree: &Tree, signed: Option<TreeHead>) -> anyhow::Result<()> {
+    let Some(signed) = signed else { return Ok(()) };
+    ensure!(
+        (tree.size(), tree.root()) == (signed.size, signed.root),
+        "the {} events do not have the root that was signed of them: some event was changed; run \
+         identity-ledger verify, which names it, and where it finds nothing, export to a new folder",
+        signed.size
+    );
+    Ok(())
+}
+
 impl Export {
-    async fn events(&mut self, size: i64) -> anyhow::Result<()> {
+    /// The tree over the events that are there, without what follows the last whole line.
+    async fn tree(&self, kept: Option<TreeHead>) -> anyhow::Result<Tree> {
+        let file = self.dir.join(EVENTS);
+        on_a_thread(move || folder::tree(&file, kept)).await
+    }
+
+    /// Appends what is new, to the tree, too.
+    async fn events(&mut self, size: i64, tree: &mut Tree) -> anyhow::Result<()> {
         let (mut file, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
         let last_position = number_in(last.as_deref(), "position")?;
         let mut after = self.gaps.size_at(last_position);
@@ -116,8 +150,12 @@ impl Export {
                 where position > {first} and position <= {last}
                 order by position"
             );
-            let write = |row: &mut CopiedRow<'_>| row.bytes().unwrap_or_default().to_vec();
-            let len = self.page(&mut file, &page, write).await?;
+            let line = |row: &mut CopiedRow<'_>| {
+                let line = row.bytes().unwrap_or_default().to_vec();
+                tree.push(record_hash(&line), &mut Vec::new());
+                line
+            };
+            let len = self.page(&mut file, &page, line).await?;
             ensure!(len == end - after, "an event is missing; run identity-ledger verify");
             after = end;
             progress.at(after);
@@ -180,11 +218,13 @@ impl Export {
     }
 
     async fn observations(&mut self, last_position: i64) -> anyhow::Result<()> {
-        let (mut file, last) = LinesFile::open(&self.dir.join(OBSERVATIONS), files::PRIVATE)?;
+        let path = self.dir.join(OBSERVATIONS);
+        let (mut file, last) = LinesFile::open(&path, files::PRIVATE)?;
         let mut after = number_in(last.as_deref(), "id")?;
-        let last_id = query_scalar!(
+        let mut len = on_a_thread(move || lines::len(&path)).await?;
+        let last = query!(
             r#"
-            select observation_id as "id!"
+            select observation_id as "id!", position
             from event
             where position <= $1 and kind = 'ContactObserved'
             order by position desc
@@ -192,7 +232,8 @@ impl Export {
             "#,
             last_position
         );
-        let last_id = last_id.fetch_optional(&mut self.owner).await?.unwrap_or(0);
+        let Some(last) = last.fetch_optional(&mut self.owner).await? else { return file.finish() };
+        let last_id = last.id;
         let mut progress = Progress::of("writing observations", last_id);
         while after < last_id {
             let end = last_id.min(after + PAGE_LEN);
@@ -202,11 +243,20 @@ impl Export {
                 where id > {after} and id <= {end} and salt is not null
                 order by id"
             );
-            self.page(&mut file, &page, ObservationLine::of_row).await?;
+            len += self.page(&mut file, &page, ObservationLine::of_row).await?;
             after = end;
             progress.at(after);
         }
-        file.finish()
+        file.finish()?;
+        // As many numbers were skipped as positions.
+        let skipped_len = last.position - self.gaps.size_at(last.position);
+        let erased = ledger::erasures(&mut self.owner, 0, last_position).await?;
+        ensure!(
+            len == last_id - skipped_len - erased.len() as i64,
+            "an observation is missing: run identity-ledger verify, which names it, and where it finds \
+             nothing, export to a new folder"
+        );
+        Ok(())
     }
 
     /// Writes a line for each row; returns how many.
@@ -214,7 +264,7 @@ impl Export {
         &mut self,
         file: &mut LinesFile,
         query: &str,
-        line: impl Fn(&mut CopiedRow<'_>) -> Vec<u8>,
+        mut line: impl FnMut(&mut CopiedRow<'_>) -> Vec<u8>,
     ) -> anyhow::Result<i64> {
         let rows = ledger::copy_out(&mut self.owner, query).await?;
         let mut len = 0;
@@ -226,12 +276,19 @@ impl Export {
     }
 
     async fn rules(&mut self) -> anyhow::Result<()> {
-        let all = query!("select digest, document, normaliser from rules order by digest");
-        for rules in all.fetch_all(&mut self.owner).await? {
-            let file = rules_file(&self.dir, &rules.digest);
-            replace(&file, &rules.document)?;
-            if !rules.normaliser.is_empty() {
-                replace(&file.with_extension(NORMALISER), &(rules.normaliser + "\n"))?;
+        let all = ledger::activations(&mut self.owner).await;
+        for activation in all.context("the rules cannot be exported; run identity-ledger verify")? {
+            let digest = &activation.rules.digest;
+            let recorded = Rules::recorded(&activation.document, &activation.normaliser);
+            ensure!(
+                recorded.is_ok_and(|recorded| recorded.digest() == digest),
+                "the document of the rules {} was changed; run identity-ledger verify",
+                digest.as_str()
+            );
+            let file = rules_file(&self.dir, digest.as_str());
+            replace(&file, &activation.document)?;
+            if !activation.normaliser.is_empty() {
+                replace(&file.with_extension(NORMALISER), &(activation.normaliser + "\n"))?;
             }
         }
         Ok(())
