@@ -341,6 +341,20 @@ async fn rules_of_another_normaliser_are_no_difference() {
     assert!(refuses(&mut exports.verify(&[])).contains("rules"));
 }
 
+/// A disk that fails has not rewritten anything.
+#[tokio::test]
+async fn rules_that_cannot_be_read_are_no_difference() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    let file = fs::read_dir(exports.file("rules")).unwrap().next().unwrap().unwrap().path();
+    let file = file.with_extension("toml");
+    fs::remove_file(&file).unwrap();
+    assert!(refuses(&mut exports.verify(&[])).contains("event 1: rules: expected"));
+    fs::create_dir(&file).unwrap();
+    let said = refuses(&mut exports.verify(&[]));
+    assert!(said.contains(&format!("cannot read {}", file.display())), "{said}");
+}
+
 /// Erasures of one ledger name numbers that others have in another.
 #[tokio::test]
 async fn a_folder_of_another_ledger_keeps_its_observations() {

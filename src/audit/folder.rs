@@ -9,6 +9,7 @@ use super::tree::{StoredPart, TreeCheck, roots};
 use crate::export::{
     CHECKPOINT, EVENTS, NORMALISER, OBSERVATIONS, rules_file, watched_lines, whole_lines,
 };
+use crate::files;
 use crate::identity::{
     Census, Erasures, Event, Fact, Gaps, Identifiers, ObservationId, Rules, RulesDigest,
 };
@@ -113,6 +114,12 @@ fn read_checkpoint(file: &Path, keys: &VerifierKeys, gaps: &Gaps) -> anyhow::Res
     Ok(checkpoint.with_context(why)?.head)
 }
 
+/// Empty where there is no such file. One that cannot be read was not necessarily changed.
+fn read_rules(file: &Path) -> anyhow::Result<String> {
+    let read = files::read_if_any(file);
+    Ok(read.with_context(|| format!("cannot read {}", file.display()))?.unwrap_or_default())
+}
+
 impl Folder<'_> {
     fn events(&mut self, size: u64) -> anyhow::Result<()> {
         let mut progress = Progress::of("checking events", size.cast_signed());
@@ -206,8 +213,8 @@ impl Folder<'_> {
     /// `None` where they need another normaliser than this binary's.
     fn rules(&self, position: i64, digest: &RulesDigest) -> anyhow::Result<Option<Rules>> {
         let file = rules_file(self.dir, digest.as_str());
-        let document = read_to_string(&file).unwrap_or_default();
-        let normaliser = read_to_string(file.with_extension(NORMALISER)).unwrap_or_default();
+        let document = read_rules(&file)?;
+        let normaliser = read_rules(&file.with_extension(NORMALISER))?;
         let found = Rules::parse(&document).ok();
         let of = found.as_ref().map_or("none", |rules| rules.digest().as_str()).to_owned();
         if let Some(rules) = found.filter(|rules| rules.digest() == digest) {
