@@ -185,6 +185,17 @@ async fn an_export_that_was_changed_convinces_nobody() {
     exports.check(false);
 }
 
+/// An easy mistake, since one file has both in its name.
+#[tokio::test]
+async fn a_signing_key_in_the_place_of_a_verifier_key_is_named() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    let mut verify = command(&["verify", "--export"]);
+    let said = refuses(verify.arg(&exports.dir).args(["--key", exports.key.file()]));
+    assert!(said.contains("it is the private signing key"), "{said}");
+    assert!(said.contains("give the verifier key") && !said.contains("PRIVATE"), "{said}");
+}
+
 #[tokio::test]
 async fn an_export_that_was_interrupted_is_gone_on_with() {
     let exports = Exports::new().await;

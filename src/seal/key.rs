@@ -15,6 +15,8 @@ use std::path::Path;
 
 const ED25519: u8 = 1;
 const SEED_LEN: usize = 32;
+/// What every private key begins with.
+const PRIVATE: &str = "PRIVATE+KEY+";
 
 /// Signs the checkpoints of one log. The name of the key is the name of the log, its origin.
 #[derive(Clone)]
@@ -113,12 +115,17 @@ fn private_key(name: &str, seed: &[u8; SEED_LEN]) -> String {
     let public = ed25519_dalek::SigningKey::from_bytes(seed).verifying_key();
     let id = key_id(name, &[&[ED25519], &public.to_bytes()[..]].concat());
     let secret = BASE64_STANDARD.encode([&[ED25519], &seed[..]].concat());
-    format!("PRIVATE+KEY+{name}+{id:08x}+{secret}")
+    format!("{PRIVATE}{name}+{id:08x}+{secret}")
 }
 
 impl VerifierKeys {
     /// Reads verifier keys, one a line. All of them have a name of the same log.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
+        ensure!(
+            !text.contains(PRIVATE),
+            "it is the private signing key, which nobody needs who checks; give the verifier key, which \
+             `identity-ledger key new` has printed and GET /ledger/key answers"
+        );
         let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
         let keys: Vec<_> = lines().map(StandardVerifier::new).collect::<Result<_, _>>()?;
         let first = keys.first().context("there is no verifier key")?;
