@@ -197,6 +197,44 @@ async fn a_signing_key_in_the_place_of_a_verifier_key_is_named() {
 }
 
 #[tokio::test]
+async fn an_export_continues_the_checkpoint_that_is_kept_outside() {
+    let exports = Exports::new().await;
+    let outside = exports.key.dir().join("outside");
+    let outside = ["--checkpoint-dir", outside.to_str().unwrap()];
+    let serve = [&exports.key.args(&exports.ledger)[..], &outside].concat();
+    let begin = [&serve[..], &["--new-checkpoint-dir"]].concat();
+    let service = Service::start_with(&begin);
+    service.identify(&Seen::new("one@x.org", "98")).await;
+    assert!(service.stop().success());
+    let other = exports.ledger.copy().await;
+    succeeds(&mut exports.export(&[]));
+    let said = succeeds(&mut exports.verify(&outside));
+    assert!(said.contains("verified: 0 events continue the checkpoint outside"), "{said}");
+
+    let service = Service::start_with(&serve);
+    service.identify(&Seen::new("one.more@x.org", "99")).await;
+    assert!(service.stop().success());
+    let said = refuses(&mut exports.verify(&outside));
+    assert!(said.contains("checkpoint outside: expected an event"), "{said}");
+    succeeds(&mut exports.verify(&[]));
+    succeeds(&mut exports.export(&[]));
+    let facts = succeeds(exports.verify(&outside).arg("--json"));
+    let facts: Value = serde_json::from_str(&facts).unwrap();
+    assert_eq!(facts["afterOutside"], 0);
+
+    // Another history, which the same key has signed.
+    let exports = Exports { ledger: other, dir: exports.key.dir().join("other"), ..exports };
+    exports.record(2).await;
+    succeeds(&mut exports.export(&[]));
+    succeeds(&mut exports.verify(&[]));
+    let said = refuses(&mut exports.verify(&outside));
+    assert!(said.contains("checkpoint outside: expected root"), "{said}");
+    let nowhere = exports.key.dir().join("nowhere");
+    let said = refuses(exports.verify(&["--checkpoint-dir"]).arg(nowhere));
+    assert!(said.contains("there is no checkpoint"), "{said}");
+}
+
+#[tokio::test]
 async fn an_export_that_was_interrupted_is_gone_on_with() {
     let exports = Exports::new().await;
     succeeds(&mut exports.export(&[]));

@@ -6,6 +6,7 @@ use super::difference::Difference;
 use super::lines::{CheckedLines, Observed};
 use super::numbers::Numbers;
 use super::tree::{StoredPart, TreeCheck, roots};
+use super::walk::kept_outside;
 use crate::export::{
     CHECKPOINT, EVENTS, NORMALISER, OBSERVATIONS, rules_file, watched_lines, whole_lines,
 };
@@ -14,7 +15,7 @@ use crate::identity::{
     Census, Erasures, Event, Fact, Gaps, Identifiers, ObservationId, Rules, RulesDigest,
 };
 use crate::progress::Progress;
-use crate::seal::{Checkpoint, TreeHead, VerifierKeys};
+use crate::seal::{Checkpoint, CheckpointDir, TreeHead, VerifierKeys};
 use anyhow::{Context as _, ensure};
 use std::fs::read_to_string;
 use std::iter::Peekable;
@@ -33,6 +34,8 @@ pub struct VerifiedFolder {
     pub erased_len: usize,
     /// Observations whose decisions were not made again, for want of the normaliser of their rules.
     pub not_remade_len: i64,
+    /// Events after those under the checkpoint that is kept outside, where that was to be looked at.
+    pub after_outside: Option<u64>,
 }
 
 type Lines = Peekable<Box<dyn Iterator<Item = anyhow::Result<String>>>>;
@@ -50,25 +53,29 @@ struct Folder<'a> {
     signed: Vec<(&'static str, TreeHead)>,
 }
 
-/// Checks an export against its checkpoint, and that it begins with what the checkpoint `since`
-/// covers. Fails with the first [`Difference`], or with what is missing or cannot be read.
+/// Checks an export against its checkpoint, that it begins with what the checkpoint `since` covers, and
+/// that it continues the one that the service keeps outside. Fails with the first [`Difference`], or with
+/// what is missing or cannot be read.
 pub fn verify_folder(
     dir: &Path,
     keys: &VerifierKeys,
     since: Option<&Path>,
+    outside: Option<&CheckpointDir>,
 ) -> anyhow::Result<VerifiedFolder> {
     let (erasures, gaps) = told_ahead(dir)?;
     let last = read_checkpoint(&dir.join(CHECKPOINT), keys, &gaps)?;
     let mut signed = vec![("checkpoint", last)];
     signed.extend(roots(&gaps));
-    if let Some(since) = since {
-        let since = read_checkpoint(since, keys, &gaps)?;
-        if since.size > last.size {
-            let expected = format!("an event: the earlier checkpoint covers {}", since.size);
+    let since = since.map(|since| read_checkpoint(since, keys, &gaps)).transpose()?;
+    let outside = outside.map(|dir| kept_outside(dir, Some(keys))).transpose()?;
+    for (part, head) in [("since", since), ("checkpoint outside", outside)] {
+        let Some(head) = head else { continue };
+        if head.size > last.size {
+            let expected = format!("an event: this checkpoint covers {}", head.size);
             let position = gaps.position_at(last.size.cast_signed()) + 1;
-            return Err(Difference::at(position, "since", expected, "the end").into());
+            return Err(Difference::at(position, part, expected, "the end of the export").into());
         }
-        signed.push(("since", since));
+        signed.push((part, head));
     }
     let observations = dir.join(OBSERVATIONS);
     let has_observations = observations.exists();
@@ -93,6 +100,7 @@ pub fn verify_folder(
         observations_len: has_observations.then_some(folder.numbers.len.cast_unsigned()),
         erased_len: folder.erasures.len(),
         not_remade_len: folder.decisions.not_remade_len,
+        after_outside: outside.map(|head| last.size - head.size),
     })
 }
 

@@ -128,7 +128,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
 }
 
 /// A sealer begins with none, but where nothing is kept, nothing would be compared.
-fn kept_outside(dir: &CheckpointDir, keys: Option<&VerifierKeys>) -> anyhow::Result<TreeHead> {
+pub fn kept_outside(dir: &CheckpointDir, keys: Option<&VerifierKeys>) -> anyhow::Result<TreeHead> {
     let kept = dir.read(keys)?.with_context(|| {
         let file = dir.file().display();
         format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")

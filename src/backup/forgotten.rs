@@ -74,7 +74,7 @@ fn read(export: &Path, keys: &VerifierKeys, left: i64) -> anyhow::Result<Told> {
     let note = export.join(CHECKPOINT);
     let note = read_to_string(&note).with_context(|| format!("cannot read {}", note.display()))?;
     // The database may have lost the event that gave the log the name that this is in.
-    verify_folder(export, &keys.as_in(&note), None)?;
+    verify_folder(export, &keys.as_in(&note), None, None)?;
     let (mut events_len, mut common, mut lost) = (0, None, Vec::new());
     for line in watched_lines(&export.join(EVENTS), "reading erasures (MB)")? {
         let line = line?;

@@ -5,7 +5,7 @@ use super::place::Place;
 use super::say::say;
 use crate::audit::{self, Difference, Trust};
 use crate::ledger::gaps;
-use crate::seal::VerifierKeys;
+use crate::seal::{CheckpointDir, VerifierKeys};
 use crate::threads::on_a_thread;
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -14,7 +14,11 @@ use std::path::Path;
 /// Checks the database, or an export without any.
 pub async fn verify(database: DatabaseConfig, config: VerifyConfig) -> anyhow::Result<()> {
     let verified = match (&config.export, &config.key) {
-        (Some(dir), Some(key)) => folder(dir, key, config.since.as_deref()).await,
+        (Some(dir), Some(key)) => {
+            let outside = config.seal.checkpoint_dir.as_deref();
+            let outside = outside.map(|dir| CheckpointDir::new(dir, &database.ledger));
+            folder(dir, key, config.since.as_deref(), outside).await
+        }
         _ => ledger(database, &config).await,
     };
     match verified {
@@ -112,11 +116,18 @@ async fn ledger(
     Ok((words, facts))
 }
 
-async fn folder(dir: &Path, key: &Path, since: Option<&Path>) -> anyhow::Result<(String, Value)> {
+async fn folder(
+    dir: &Path,
+    key: &Path,
+    since: Option<&Path>,
+    outside: Option<CheckpointDir>,
+) -> anyhow::Result<(String, Value)> {
     let keys = read_keys(key)?;
     let origin = keys.origin().to_owned();
     let (dir, since) = (dir.to_owned(), since.map(Path::to_owned));
-    let verified = on_a_thread(move || audit::verify_folder(&dir, &keys, since.as_deref())).await?;
+    let verified =
+        on_a_thread(move || audit::verify_folder(&dir, &keys, since.as_deref(), outside.as_ref()))
+            .await?;
     let observations = match verified.observations_len {
         Some(len) => format!("{len} observations"),
         None => "no observations in the folder".to_owned(),
@@ -134,12 +145,17 @@ async fn folder(dir: &Path, key: &Path, since: Option<&Path>) -> anyhow::Result<
          {observations}{erased}{not_remade}",
         verified.events_len, origin,
     );
+    let words = match verified.after_outside {
+        None => words,
+        Some(len) => format!("{words}\nverified: {len} events continue the checkpoint outside"),
+    };
     let facts = json!({
         "verified": true,
         "events": verified.events_len,
         "observations": verified.observations_len,
         "erased": verified.erased_len,
         "notRemade": verified.not_remade_len,
+        "afterOutside": verified.after_outside,
     });
     Ok((words, facts))
 }
