@@ -203,6 +203,31 @@ async fn a_broken_backup_leaves_nothing_behind() {
     verify(&other);
 }
 
+/// Found out before anything is restored, so that nobody takes it for the ledger.
+#[tokio::test]
+async fn a_backup_whose_manifest_says_something_else_is_not_restored() {
+    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let dir = scratch_dir();
+    let one = dir.path().join("one");
+    succeeds(&mut backup(&ledger, &one));
+    let right = fs::read_to_string(one.join("manifest.json")).unwrap();
+    let version = identity_ledger::ledger::schema_version();
+    for (member, said, found) in [("position", 7, 1), ("schemaVersion", version - 1, version)] {
+        let changed =
+            right.replace(&format!("\"{member}\": {found}"), &format!("\"{member}\": {said}"));
+        assert_ne!(changed, right);
+        fs::write(one.join("manifest.json"), changed).unwrap();
+        let refusal = refuses(&mut restore(&other, &one));
+        let expected = format!("the manifest says {member} {said}, and the dump has {found}");
+        assert!(refusal.contains(&expected), "{refusal}");
+        let schema = query("select from pg_namespace where nspname = 'ledger'");
+        let schema = schema.fetch_optional(&mut other.owner().await).await.unwrap();
+        assert!(schema.is_none(), "nothing was made");
+    }
+    fs::write(one.join("manifest.json"), right).unwrap();
+    succeeds(&mut restore(&other, &one));
+}
+
 /// What was taken from the owner is not in the dump, and is taken again after it.
 #[tokio::test]
 async fn a_restore_that_was_broken_off_is_not_served() {

@@ -3,7 +3,7 @@
 use crate::ledger::Database;
 use anyhow::{Context as _, bail};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use tokio::process::Command;
 
 /// What its session is called, for whoever watches it.
@@ -22,13 +22,23 @@ pub fn program(path: &Path, database: &Database) -> Command {
 }
 
 /// Waits until it has done what it was to do.
-pub async fn run(mut command: Command) -> anyhow::Result<()> {
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    finished(command).await.map(|_| ())
+}
+
+/// As `run`, and returns what it wrote.
+pub async fn written(mut command: Command) -> anyhow::Result<String> {
+    command.stdout(Stdio::piped());
+    Ok(String::from_utf8(finished(command).await?.stdout)?)
+}
+
+async fn finished(mut command: Command) -> anyhow::Result<Output> {
     let name = Path::new(command.as_std().get_program()).display().to_string();
     let output = command.output().await.with_context(|| format!("cannot run {name}"))?;
     if !output.status.success() {
         bail!("{}", telling(&String::from_utf8_lossy(&output.stderr)));
     }
-    Ok(())
+    Ok(output)
 }
 
 /// The first error that a program told. What follows may quote rows, and so does what Postgres says

@@ -3,12 +3,12 @@
 use super::dump::server_major;
 use super::manifest::{DUMP, Manifest};
 use super::privileges;
-use super::program::{program, run};
+use super::program::{program, run, written};
 use super::watch::watched;
 use crate::ledger::{self, Database};
 use crate::postgres::find_client;
 use anyhow::{Context as _, ensure};
-use sqlx::{Connection as _, PgConnection, query, query_scalar};
+use sqlx::{Connection as _, PgConnection, query_scalar};
 use std::path::Path;
 
 /// Puts the ledger of a backup into a database where there is none of its name, and makes it ready.
@@ -30,6 +30,9 @@ pub async fn restore(database: &Database, backup: &Path) -> anyhow::Result<Manif
     );
     let major = server_major(&mut owner).await?.max(manifest.pg_dump);
     let (pg_restore, _) = find_client("pg_restore", major)?;
+    check(&pg_restore, database, backup, &manifest)
+        .await
+        .with_context(|| format!("{} cannot be restored", backup.display()))?;
     ledger::create_schema(&mut owner, database).await?;
     let mut restore = program(&pg_restore, database);
     // The name is in the environment: an empty one here means that.
@@ -40,7 +43,6 @@ pub async fn restore(database: &Database, backup: &Path) -> anyhow::Result<Manif
     let mut tx = owner.begin().await?;
     privileges::give(&mut tx, &manifest.privileges).await?;
     tx.commit().await?;
-    check(&mut owner, &manifest).await?;
     owner.close().await?;
     ledger::open(database).await?;
     Ok(manifest)
@@ -60,13 +62,36 @@ async fn is_free(owner: &mut PgConnection, database: &Database) -> Result<bool, 
     found.fetch_one(owner).await
 }
 
-async fn check(owner: &mut PgConnection, manifest: &Manifest) -> anyhow::Result<()> {
-    let head = query!("select position, schema_version from head").fetch_one(owner).await?;
-    ensure!(
-        (head.position, head.schema_version) == (manifest.position, manifest.schema_version),
-        "the backup ends with event {}, and its manifest says {}: one of the two was changed",
-        head.position,
-        manifest.position
-    );
+/// Fails where the ledger in a dump is another one than the manifest says. Restores nothing.
+async fn check(
+    pg_restore: &Path,
+    database: &Database,
+    backup: &Path,
+    manifest: &Manifest,
+) -> anyhow::Result<()> {
+    let mut script = program(pg_restore, database);
+    script.args(["--data-only", "--table=head", "--file=-"]);
+    script.arg(format!("--schema={}", database.ledger().as_str())).arg(backup.join(DUMP));
+    let script = written(script).await?;
+    let members = [
+        ("position", manifest.position, number(&script, "position")),
+        ("schemaVersion", manifest.schema_version, number(&script, "schema_version")),
+    ];
+    for (member, said, found) in members {
+        let found = found.context("there is no ledger in the dump")?;
+        ensure!(
+            said == found,
+            "the manifest says {member} {said}, and the dump has {found}: one of the two was changed"
+        );
+    }
     Ok(())
+}
+
+/// What a column has in the one row that a script of pg_restore's copies.
+fn number(script: &str, column: &str) -> Option<i64> {
+    let mut lines = script.lines().skip_while(|line| !line.starts_with("COPY "));
+    let (_, columns) = lines.next()?.split_once('(')?;
+    let mut columns = columns.split(')').next()?.split(", ");
+    let at = columns.position(|name| name.trim_matches('"') == column)?;
+    lines.next()?.split('\t').nth(at)?.parse().ok()
 }
