@@ -336,6 +336,13 @@ fn the_private_server_is_backed_up_and_restored_into_a_new_one() {
     assert!(said.contains("there is no ledger ledger in nowhere"), "{said}");
     let said = succeeds(at("backup", "data").arg("one"));
     assert_eq!(said, "the ledger up to position 1 is in one\n");
+    for (backup, ledger, reason) in
+        [("nosuch", "ledger", "nosuch is no backup"), ("one", "shop", "--ledger ledger")]
+    {
+        let said = refuses(at("restore", "new").arg(backup).args(["--ledger", ledger]));
+        assert!(said.contains(reason), "{said}");
+        assert!(!dir.path().join("new").exists(), "nothing was made for it");
+    }
     succeeds(at("restore", "new").arg("one"));
     let said = succeeds(&mut at("verify", "new"));
     assert!(said.contains("verified: 1 events"), "{said}");

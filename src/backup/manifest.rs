@@ -3,7 +3,7 @@
 use super::privileges::Privileges;
 use crate::files;
 use crate::identity::Timestamp;
-use crate::ledger::schema_version;
+use crate::ledger::{LedgerName, schema_version};
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -38,8 +38,8 @@ impl Manifest {
             .with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// Fails where there is no backup, or one that this binary cannot take.
-    pub fn read(backup: &Path) -> anyhow::Result<Self> {
+    /// Fails where there is no backup of this ledger, or one that this binary cannot take.
+    pub fn read(backup: &Path, ledger: &LedgerName) -> anyhow::Result<Self> {
         let none = || format!("{} is no backup that identity-ledger backup made", backup.display());
         let text = std::fs::read_to_string(backup.join(FILE)).with_context(none)?;
         let manifest: Self = serde_json::from_str(&text).with_context(none)?;
@@ -49,6 +49,13 @@ impl Manifest {
              a newer one",
             backup.display(),
             manifest.schema_version
+        );
+        ensure!(
+            manifest.ledger == ledger.as_str(),
+            "{} is of the ledger {}; restore it with --ledger {}",
+            backup.display(),
+            manifest.ledger,
+            manifest.ledger
         );
         Ok(manifest)
     }

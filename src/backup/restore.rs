@@ -12,16 +12,12 @@ use sqlx::{Connection as _, PgConnection, query_scalar};
 use std::path::Path;
 
 /// Puts the ledger of a backup into a database where there is none of its name, and makes it ready.
-pub async fn restore(database: &Database, backup: &Path) -> anyhow::Result<Manifest> {
-    let manifest = Manifest::read(backup)?;
+pub async fn restore(
+    database: &Database,
+    backup: &Path,
+    manifest: &Manifest,
+) -> anyhow::Result<()> {
     let schema = database.ledger().as_str();
-    ensure!(
-        manifest.ledger == schema,
-        "{} is of the ledger {}; restore it with --ledger {}",
-        backup.display(),
-        manifest.ledger,
-        manifest.ledger
-    );
     let mut owner = ledger::connect(database).await?;
     ensure!(
         is_free(&mut owner, database).await?,
@@ -30,7 +26,7 @@ pub async fn restore(database: &Database, backup: &Path) -> anyhow::Result<Manif
     );
     let major = server_major(&mut owner).await?.max(manifest.pg_dump);
     let (pg_restore, _) = find_client("pg_restore", major)?;
-    check(&pg_restore, database, backup, &manifest)
+    check(&pg_restore, database, backup, manifest)
         .await
         .with_context(|| format!("{} cannot be restored", backup.display()))?;
     ledger::create_schema(&mut owner, database).await?;
@@ -44,8 +40,7 @@ pub async fn restore(database: &Database, backup: &Path) -> anyhow::Result<Manif
     privileges::give(&mut tx, &manifest.privileges).await?;
     tx.commit().await?;
     owner.close().await?;
-    ledger::open(database).await?;
-    Ok(manifest)
+    ledger::open(database).await
 }
 
 /// Whether there is nothing yet under the ledger's name, or only an empty schema.

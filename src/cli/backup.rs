@@ -4,7 +4,7 @@ use super::asking;
 use super::config::{BackupConfig, DatabaseConfig, RestoreConfig, What};
 use super::place::Place;
 use super::say::say;
-use crate::backup::{self, Acceptance, ToForget};
+use crate::backup::{self, Acceptance, Manifest, ToForget};
 use crate::ledger;
 use crate::seal::{self, Found, Seal};
 use anyhow::{Context as _, bail};
@@ -30,8 +30,10 @@ pub async fn restore(database: DatabaseConfig, config: RestoreConfig) -> anyhow:
 }
 
 async fn put_back(database: DatabaseConfig, dir: &Path) -> anyhow::Result<()> {
+    // First: no private server is made for what is no backup.
+    let manifest = Manifest::read(dir, &database.ledger)?;
     let place = Place::reach(database).await?;
-    let manifest = backup::restore(&place.database, dir).await?;
+    backup::restore(&place.database, dir, &manifest).await?;
     say!(
         "restored the ledger {} up to position {}, as it was at {}",
         manifest.ledger,
