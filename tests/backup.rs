@@ -263,15 +263,23 @@ async fn a_backup_of_a_newer_version_is_refused() {
     assert!(said.contains("was made by a newer version"), "{said}");
 }
 
+/// So many events that a backup takes a while.
+async fn fill(ledger: &TestLedger, events_len: i64) {
+    let fill = "
+        with filled as (
+            insert into event (position, recorded_at, kind, line)
+            select n + 1, now(), 'filled', repeat(md5(n::text), 30)
+            from generate_series(1, $1) as n
+        )
+        update head set position = $1 + 1";
+    query(fill).bind(events_len).execute(&mut ledger.owner().await).await.unwrap();
+}
+
 /// Whoever is killed leaves what does not look like a backup, and is told of it the next time.
 #[tokio::test]
 async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     let ledger = TestLedger::new().await;
-    let fill = "
-        insert into event (position, recorded_at, kind, line)
-        select n + 1, now(), 'filled', repeat(md5(n::text), 30)
-        from generate_series(1, 200000) as n";
-    query(fill).execute(&mut ledger.owner().await).await.unwrap();
+    fill(&ledger, 200000).await;
     let dir = scratch_dir();
     let (one, unfinished) = (dir.path().join("one"), dir.path().join("one.unfinished"));
     let mut killed = backup(&ledger, &one).spawn().unwrap();
@@ -300,11 +308,7 @@ async fn a_backup_that_was_broken_off_does_not_look_like_one() {
 #[tokio::test]
 async fn a_password_is_on_no_command_line() {
     let ledger = TestLedger::new().await;
-    let fill = "
-        insert into event (position, recorded_at, kind, line)
-        select n + 1, now(), 'filled', repeat(md5(n::text), 30)
-        from generate_series(1, 100000) as n";
-    query(fill).execute(&mut ledger.owner().await).await.unwrap();
+    fill(&ledger, 100000).await;
     let dir = scratch_dir();
     let url = ledger.url.replace("//shop@", "//shop:secret-of-backup%2Fword@");
     let mut backup = command(&["backup"]);

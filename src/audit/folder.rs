@@ -34,8 +34,9 @@ pub struct VerifiedFolder {
     pub erased_len: usize,
     /// Observations whose decisions were not made again, for want of the normaliser of their rules.
     pub not_remade_len: i64,
-    /// Events after those under the checkpoint that is kept outside, where that was to be looked at.
-    pub after_outside: Option<u64>,
+    /// Events after those under the checkpoint that is kept outside, where that was to be looked at. Less
+    /// than zero where the export ends before them, so that the two cannot be compared.
+    pub after_outside: Option<i64>,
 }
 
 type Lines = Peekable<Box<dyn Iterator<Item = anyhow::Result<String>>>>;
@@ -54,7 +55,7 @@ struct Folder<'a> {
 }
 
 /// Checks an export against its checkpoint, that it begins with what the checkpoint `since` covers, and
-/// that it continues the one that the service keeps outside. Fails with the first [`Difference`], or with
+/// with what the one covers that the service keeps outside, unless that is newer. Fails with the first [`Difference`], or with
 /// what is missing or cannot be read.
 pub fn verify_folder(
     dir: &Path,
@@ -67,16 +68,16 @@ pub fn verify_folder(
     let mut signed = vec![("checkpoint", last)];
     signed.extend(roots(&gaps));
     let since = since.map(|since| read_checkpoint(since, keys, &gaps)).transpose()?;
-    let outside = outside.map(|dir| kept_outside(dir, Some(keys))).transpose()?;
-    for (part, head) in [("since", since), ("checkpoint outside", outside)] {
-        let Some(head) = head else { continue };
-        if head.size > last.size {
-            let expected = format!("an event: this checkpoint covers {}", head.size);
-            let position = gaps.position_at(last.size.cast_signed()) + 1;
-            return Err(Difference::at(position, part, expected, "the end of the export").into());
-        }
-        signed.push((part, head));
+    if let Some(since) = since.filter(|since| since.size > last.size) {
+        let expected = format!("an event: the earlier checkpoint covers {}", since.size);
+        let position = gaps.position_at(last.size.cast_signed()) + 1;
+        return Err(Difference::at(position, "since", expected, "the end").into());
     }
+    let outside = outside.map(|dir| kept_outside(dir, Some(keys))).transpose()?;
+    // The service may have gone on since the export.
+    let covered = outside.filter(|outside| outside.size <= last.size);
+    let also_signed = [("since", since), ("checkpoint outside", covered)];
+    signed.extend(also_signed.into_iter().filter_map(|(part, head)| Some((part, head?))));
     let observations = dir.join(OBSERVATIONS);
     let has_observations = observations.exists();
     let observations = has_observations.then(|| whole_lines(&observations)).transpose()?;
@@ -100,7 +101,7 @@ pub fn verify_folder(
         observations_len: has_observations.then_some(folder.numbers.len.cast_unsigned()),
         erased_len: folder.erasures.len(),
         not_remade_len: folder.decisions.not_remade_len,
-        after_outside: outside.map(|head| last.size - head.size),
+        after_outside: outside.map(|head| last.size.cast_signed() - head.size.cast_signed()),
     })
 }
 

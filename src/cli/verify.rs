@@ -147,7 +147,13 @@ async fn folder(
     );
     let words = match verified.after_outside {
         None => words,
-        Some(len) => format!("{words}\nverified: {len} events continue the checkpoint outside"),
+        Some(len @ 0..) => {
+            format!("{words}\nverified: {len} events continue the checkpoint outside")
+        }
+        Some(len) => format!(
+            "{words}\nnot compared: the checkpoint outside covers {} more events",
+            len.unsigned_abs()
+        ),
     };
     let facts = json!({
         "verified": true,

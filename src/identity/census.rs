@@ -26,7 +26,7 @@ const GROUP_LEN: usize = 32;
 pub type Dated = (ObservationId, Timestamp, Option<Keys>);
 
 impl Census {
-    /// Has room for that many observations.
+    /// As [`Links::with_capacity`].
     pub fn with_capacity(observations_len: usize) -> Self {
         Self { links: Links::with_capacity(observations_len), ..Self::default() }
     }

@@ -57,10 +57,15 @@ pub struct Standing {
     pub updated_at: Timestamp,
 }
 
+/// In observations: some 400 MB, none of it used before there are as many.
+const CAPACITY_MAX: usize = 1 << 24;
+
 impl Links {
-    /// Has room for that many observations.
+    /// Has room for that many observations, or grows as they come where they are very many: the number
+    /// may be one that was damaged.
     pub fn with_capacity(observations_len: usize) -> Self {
-        Self { entries: Vec::with_capacity(observations_len), contacts_len: 0 }
+        let entries = Vec::with_capacity(observations_len.min(CAPACITY_MAX));
+        Self { entries, contacts_len: 0 }
     }
 
     /// How many contacts there are, tombstones left out.
