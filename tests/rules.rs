@@ -25,6 +25,17 @@ blocked = ["user3@shop.example", "user1?@*"]
 format = "exact"
 "#;
 
+/// Numbers with and without their country code are one.
+const GERMAN_RULES: &str = r#"
+name = "german"
+version = 1
+[email]
+case = "insensitive"
+[phone]
+format = "e164"
+default_region = "DE"
+"#;
+
 /// As `random_observations`, in many spellings.
 fn observations(seed: u64, len: usize) -> Vec<Seen> {
     let mut all = random_observations(seed, len, 60);
@@ -287,6 +298,40 @@ async fn an_operator_sees_the_impact_and_limits_keep_it_in_bounds() {
         shown.contains("exact version 1 since position") && shown.contains("by me: r"),
         "{shown}"
     );
+}
+
+/// Of two customers with one contact each, one retires into the other, or is no contact yet.
+#[tokio::test]
+async fn customers_merge_and_split_though_no_contact_is_left_to_tell() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for number in ["030 55667788", "+493055667788", "030 1"] {
+        service.identify(&Seen::new("", number)).await;
+    }
+    let dir = scratch_dir();
+    let file = dir.path().join("rules.toml");
+    let diff = |document: &str, args: &[&str]| {
+        std::fs::write(&file, document).unwrap();
+        let diff = ["rules", "diff", file.to_str().unwrap(), "--database-url", &ledger.url];
+        succeeds(command(&diff).args(args))
+    };
+    let text = diff(GERMAN_RULES, &[]);
+    assert!(text.contains("identities  3 before, 2 after"), "{text}");
+    assert!(text.contains("1 merged from several, 0 split"), "{text}");
+    let grows = "primary 1: 1 to 1 contacts, of 2 identities, bridged by the phoneNumber \
+                 +493055667788";
+    assert!(text.contains(grows), "{text}");
+    let json: Value = serde_json::from_str(&diff(GERMAN_RULES, &["--json"])).unwrap();
+    assert_eq!(
+        (&json["identities"]["merged"], &json["identities"]["split"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!((&json["growing"][0]["identities"], &json["growing"][1]), (&2.into(), &Value::Null));
+    ledger.put_in_force(GERMAN_RULES).await;
+    let text = diff(DEFAULT_RULES, &[]);
+    assert!(text.contains("identities  2 before, 3 after"), "{text}");
+    assert!(text.contains("0 merged from several, 1 split"), "{text}");
+    assert!(!text.contains("identities that grow"), "{text}");
 }
 
 #[test]

@@ -92,12 +92,16 @@ fn write_growing(f: &mut Formatter<'_>, growing: &[Growth]) -> fmt::Result {
     }
     writeln!(f, "\nidentities that grow most")?;
     for growth in growing {
+        let identities = match growth.identities {
+            0 | 1 => String::new(),
+            several => format!(", of {several} identities"),
+        };
         let bridge = growth.bridge.as_ref().map_or(String::new(), |bridge| {
             format!(", bridged by the {} {}", bridge.identifier, bridge.key)
         });
         writeln!(
             f,
-            "  primary {}: {} to {} contacts{bridge}",
+            "  primary {}: {} to {} contacts{identities}{bridge}",
             growth.primary_contact_id, growth.contacts_before, growth.contacts_after
         )?;
     }

@@ -13,6 +13,15 @@ const CHUNK_LEN: usize = 10_000;
 
 type KeyOfKind = (&'static str, Key);
 
+/// What an identity that grows is made of.
+#[derive(Default)]
+struct Members {
+    /// As many as are looked at.
+    observations: Vec<i64>,
+    /// The identities before that these and the others belonged to.
+    former: HashSet<ContactId>,
+}
+
 /// The identities that grow most, each with the key that most of its former parts have in common.
 pub async fn growing(
     owner: &mut PgConnection,
@@ -21,32 +30,38 @@ pub async fn growing(
     after: &Links,
     rules: &Rules,
 ) -> Result<Vec<Growth>, sqlx::Error> {
-    let mut growing = sizes.growing(before);
-    let mut members: HashMap<ContactId, Vec<i64>> = growing
-        .iter()
-        .map(|growth| (ContactId::new(growth.primary_contact_id), Vec::new()))
-        .collect();
+    let primaries = sizes.growing(before, after);
+    let mut all: HashMap<_, _> = primaries.iter().map(|id| (*id, Members::default())).collect();
     for id in (1..=after.last().get()).map(ObservationId::new) {
-        let members = after.resolve(id).and_then(|primary| members.get_mut(&primary));
-        if let Some(members) = members.filter(|members| members.len() < OBSERVATIONS_LEN_MAX) {
-            members.push(id.get());
+        let members = after.resolve(id).and_then(|primary| all.get_mut(&primary));
+        let Some(members) = members else { continue };
+        members.former.extend(before.resolve(id));
+        if members.observations.len() < OBSERVATIONS_LEN_MAX {
+            members.observations.push(id.get());
         }
     }
-    for growth in &mut growing {
-        let members = &members[&ContactId::new(growth.primary_contact_id)];
-        growth.bridge = bridge(owner, members, before, rules).await?;
+    let mut growing = Vec::new();
+    for primary in primaries {
+        let members = &all[&primary];
+        growing.push(Growth {
+            primary_contact_id: primary.get(),
+            contacts_before: sizes.before(before, primary),
+            contacts_after: sizes.after(primary),
+            identities: members.former.len(),
+            bridge: bridge(owner, &members.observations, before, rules).await?,
+        });
     }
     Ok(growing)
 }
 
 async fn bridge(
     owner: &mut PgConnection,
-    members: &[i64],
+    observations: &[i64],
     before: &Links,
     rules: &Rules,
 ) -> Result<Option<Bridge>, sqlx::Error> {
     let mut had: BTreeMap<KeyOfKind, HashSet<ContactId>> = BTreeMap::new();
-    for chunk in members.chunks(CHUNK_LEN) {
+    for chunk in observations.chunks(CHUNK_LEN) {
         for seen in ledger::observations(&mut *owner, chunk).await? {
             let Some(former) = before.resolve(seen.id) else { continue };
             let Some(identifiers) = &seen.identifiers else { continue };

@@ -43,7 +43,8 @@ pub struct Impact {
     pub sizes: Vec<Bucket>,
     pub largest_before: Largest,
     pub largest_after: Largest,
-    /// The identities that grow most, the one that grows most first.
+    /// The identities that grow most, the one that grows most first. A contact that retires into one
+    /// counts.
     pub growing: Vec<Growth>,
     /// How many events an activation would append, `RulesActivated` among them. None where these are
     /// the rules in force.
@@ -79,9 +80,9 @@ pub struct Contacts {
 pub struct Identities {
     pub before: usize,
     pub after: usize,
-    /// Identities that are made of contacts of several ones.
+    /// Identities after that have observations of several ones before.
     pub merged: usize,
-    /// Identities whose contacts go to several ones.
+    /// Identities before whose observations go to several ones.
     pub split: usize,
 }
 

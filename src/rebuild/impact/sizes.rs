@@ -1,7 +1,7 @@
 //! How large identities are before and after.
 
 use super::Identities;
-use crate::identity::{ContactId, Links};
+use crate::identity::{ContactId, Links, ObservationId};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -32,6 +32,8 @@ pub struct Growth {
     /// Of the identity that the primary belongs to before.
     pub contacts_before: usize,
     pub contacts_after: usize,
+    /// How many identities before come together in it, wholly or in part.
+    pub identities: usize,
     /// The key that most of the former identities have in common, if any key bridges them.
     pub bridge: Option<Bridge>,
 }
@@ -98,28 +100,33 @@ impl Sizes {
         largest(&self.after)
     }
 
-    /// The identities that grow most, without their bridges.
-    pub fn growing(&self, before: &Links) -> Vec<Growth> {
+    /// The primaries of the identities that grow most, the one that grows most first.
+    pub fn growing(&self, before: &Links, after: &Links) -> Vec<ContactId> {
         let mut most = BinaryHeap::new();
-        for (id, size) in self.after.iter().enumerate().filter(|(_, size)| **size > 1) {
-            let contact = ContactId::new(id as i64);
-            let former = before.contact_primary(contact);
-            let size_before = former.map_or(0, |primary| self.before[primary.get() as usize]);
-            if *size > size_before {
+        for (id, Gathered { contacts, come }) in gathered(before, after).into_iter().enumerate() {
+            let contacts_before = self.before(before, ContactId::new(id as i64)) as u32;
+            // One that loses as many as come to it is of several identities all the same.
+            let growth = contacts.saturating_sub(contacts_before).max(come);
+            if growth > 0 && (contacts > 1 || come > 0) {
                 // Of equal growth, the older one.
-                most.push(Reverse((size - size_before, Reverse(id), size_before, *size)));
+                most.push(Reverse((growth, Reverse(id))));
             }
             if most.len() > GROWING_LEN_MAX {
                 most.pop();
             }
         }
-        let growth = |Reverse((_, Reverse(id), before, after))| Growth {
-            primary_contact_id: id as i64,
-            contacts_before: before as usize,
-            contacts_after: after as usize,
-            bridge: None,
-        };
-        most.into_sorted_vec().into_iter().map(growth).collect()
+        let primary = |Reverse((_, Reverse(id)))| ContactId::new(id as i64);
+        most.into_sorted_vec().into_iter().map(primary).collect()
+    }
+
+    /// Of the identity that a contact belongs to before; 0 where it is none then.
+    pub fn before(&self, before: &Links, contact: ContactId) -> usize {
+        let primary = before.contact_primary(contact);
+        primary.map_or(0, |primary| self.before[primary.get() as usize] as usize)
+    }
+
+    pub fn after(&self, primary: ContactId) -> usize {
+        self.after[primary.get() as usize] as usize
     }
 }
 
@@ -139,17 +146,38 @@ fn largest(sizes: &[u32]) -> Largest {
     Largest { primary_contact_id: id as i64, contacts: *size as usize }
 }
 
-/// How many identities of one state have contacts of several identities of the other.
+/// The contacts that an identity has after, and those that retire into it.
+#[derive(Clone, Default)]
+struct Gathered {
+    contacts: u32,
+    /// Those of them that come from another identity than the primary's.
+    come: u32,
+}
+
+/// By primary; an entry stands at its primary's id.
+fn gathered(before: &Links, after: &Links) -> Vec<Gathered> {
+    let mut gathered = vec![Gathered::default(); after.last().get() as usize + 1];
+    for id in observations(after) {
+        let Some(primary) = after.resolve(id) else { continue };
+        let was = before.contact_primary(id.into());
+        let is_contact = was.is_some() || after.contact_primary(id.into()).is_some();
+        let comes = was.is_some() && was != before.resolve(primary.into());
+        let identity = &mut gathered[primary.get() as usize];
+        identity.contacts += u32::from(is_contact);
+        identity.come += u32::from(comes);
+    }
+    gathered
+}
+
+/// How many identities of one state have observations of several identities of the other. Contacts
+/// alone would not do: where one of two customers retires into the other, none is left to tell.
 fn several(of: &Links, other: &Links) -> usize {
     const UNSEEN: i64 = 0;
     const SEVERAL: i64 = -1;
     let mut seen = vec![UNSEEN; of.last().get() as usize + 1];
     let mut count = 0;
-    for id in of.contacts() {
-        let (Some(primary), Some(there)) = (of.contact_primary(id), other.contact_primary(id))
-        else {
-            continue;
-        };
+    for id in observations(of) {
+        let (Some(primary), Some(there)) = (of.resolve(id), other.resolve(id)) else { continue };
         let place = &mut seen[primary.get() as usize];
         if *place == UNSEEN {
             *place = there.get();
@@ -161,10 +189,14 @@ fn several(of: &Links, other: &Links) -> usize {
     count
 }
 
+fn observations(links: &Links) -> impl Iterator<Item = ObservationId> {
+    (1..=links.last().get()).map(ObservationId::new)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Sizes;
-    use crate::identity::{Change, ContactId, Links, Timestamp};
+    use super::{Identities, Sizes};
+    use crate::identity::{Change, ContactId, Links, ObservationId, Timestamp};
 
     /// Contacts 1, 2, 3, ... with the primary of each.
     fn links(primaries: &[i64]) -> Links {
@@ -190,8 +222,28 @@ mod tests {
             .collect();
         assert_eq!(buckets, [(1, 1, 1, 1), (2, 2, 2, 0), (3, 4, 0, 1)]);
         assert_eq!((sizes.largest_before().contacts, sizes.largest_after().contacts), (2, 4));
-        let growing = sizes.growing(&before);
-        assert_eq!(growing.len(), 1);
-        assert_eq!((growing[0].primary_contact_id, growing[0].contacts_before), (1, 2));
+        let primary = ContactId::new(1);
+        assert_eq!(sizes.growing(&before, &after), [primary]);
+        assert_eq!((sizes.before(&before, primary), sizes.after(primary)), (2, 4));
+    }
+
+    #[test]
+    fn who_retires_into_another_or_was_filed_under_one_counts() {
+        let (apart, mut together) = (links(&[1, 2, 3]), links(&[1]));
+        for observation in [2, 3].map(ObservationId::new) {
+            let under = ContactId::new(1);
+            together.apply(Change::Filed { observation, under }, Timestamp::UNIX_EPOCH);
+        }
+        let check = |before, after, identities, growing: &[i64]| {
+            let sizes = Sizes::of(before, after);
+            let Identities { merged, split, .. } = sizes.identities();
+            assert_eq!((merged, split), identities);
+            let growing: Vec<_> = growing.iter().map(|id| ContactId::new(*id)).collect();
+            assert_eq!(sizes.growing(before, after), growing);
+        };
+        check(&apart, &together, (1, 0), &[1]);
+        check(&together, &apart, (0, 1), &[]);
+        // It loses two contacts, and one comes.
+        check(&links(&[1, 1, 1, 4]), &links(&[1, 2, 2, 1]), (1, 1), &[1]);
     }
 }
