@@ -400,6 +400,41 @@ async fn an_activation_that_has_to_try_again_forgets_nothing() {
     verify(&ledger.database).await.unwrap();
 }
 
+/// Nobody could decide by it, and no node would record anything.
+#[tokio::test]
+async fn rules_are_not_activated_where_something_else_is_under_their_digest() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let digest = Rules::parse(EXACT_RULES).unwrap().digest().as_str().to_owned();
+    let mut superuser = ledger.superuser().await;
+    query("alter table rules disable trigger all").execute(&mut superuser).await.unwrap();
+    let other = "insert into rules
+        select $1, name, version, document, normaliser from rules where name = 'default'";
+    query(other).bind(&digest).execute(&mut superuser).await.unwrap();
+    // The same in other words is the same.
+    let commented = format!("# another comment\n{EXACT_RULES}");
+    let mend = "update rules set name = 'exact', version = 1, document = $2, normaliser = ''
+        where digest = $1";
+    for damage in [
+        "select $1",
+        "update rules set name = 'other' where digest = $1",
+        "update rules set version = 2 where digest = $1",
+        "update rules set normaliser = 'other 1.0' where digest = $1",
+    ] {
+        query(damage).bind(&digest).execute(&mut superuser).await.unwrap();
+        let order = ledger.order(EXACT_RULES).await;
+        let error = activate(&ledger.database, order).await.err().expect(damage).to_string();
+        assert!(error.contains("something else under the digest of these rules"), "{error}");
+        assert!(error.contains("nothing was changed: run identity-ledger verify"), "{error}");
+        let mend = query(mend).bind(&digest).bind(&commented);
+        mend.execute(&mut superuser).await.unwrap();
+    }
+    service.identify(&Seen::new("a@x.org", "")).await;
+    assert!(ledger.put_in_force(EXACT_RULES).await.is_some());
+    service.identify(&Seen::new("A@x.org", "")).await;
+    verify(&ledger.database).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_was_shown_of_other_rules_is_not_activated() {
     let ledger = TestLedger::new().await;

@@ -55,7 +55,6 @@ pub async fn rules_of(
     executor: impl PgExecutor<'_>,
     digest: &RulesDigest,
 ) -> Result<Rules, RulesFault> {
-    let unreadable = || RulesFault::Unreadable(digest.as_str().to_owned());
     let recorded = query!(
         "select name, version, document, normaliser from rules where digest = $1",
         digest.as_str()
@@ -65,7 +64,17 @@ pub async fn rules_of(
     .ok_or(RulesFault::Missing)?;
     let rules = here(digest.as_str(), &recorded.document, &recorded.normaliser)?;
     let is_named = rules.name() == recorded.name && rules.version() == recorded.version;
-    if is_named { Ok(rules) } else { Err(unreadable()) }
+    if is_named { Ok(rules) } else { Err(RulesFault::Unreadable(digest.as_str().to_owned())) }
+}
+
+/// Whether rules could be kept under their digest: nothing is there, or they are there already.
+/// Anything else was put there by somebody who tampered with the table.
+pub async fn can_keep(executor: impl PgExecutor<'_>, rules: &Rules) -> Result<bool, sqlx::Error> {
+    match rules_of(executor, rules.digest()).await {
+        Ok(_) | Err(RulesFault::Missing) => Ok(true),
+        Err(RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. }) => Ok(false),
+        Err(RulesFault::Database(error)) => Err(error),
+    }
 }
 
 /// What was recorded under a digest must have it.
@@ -140,7 +149,8 @@ pub async fn rules_documents(executor: impl PgExecutor<'_>) -> Result<Vec<String
     query_scalar!("select document from rules order by digest limit 1000").fetch_all(executor).await
 }
 
-/// Keeps a rules document under its digest, for good.
+/// Keeps a rules document under its digest, for good. What is there already stays: `can_keep` says
+/// whether it is the same.
 pub async fn keep_rules(
     executor: impl PgExecutor<'_>,
     rules: &Rules,

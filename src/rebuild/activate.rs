@@ -59,6 +59,7 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
         from == order.from,
         "other rules have been put in force meanwhile; look at what the change would do now"
     );
+    check_kept(&mut turn.owner, &order.rules).await?;
     let before = Replay::whole(database, &mut turn.progress).await?;
     let last = before.links.last();
     turn.progress.begin("resolving observations", last.get());
@@ -80,6 +81,17 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
 
 async fn in_force(owner: &mut PgConnection) -> Result<String, sqlx::Error> {
     Ok(query!("select rules_digest from head").fetch_one(owner).await?.rules_digest)
+}
+
+/// Fails where other rules are stored under the digest of these: nobody could decide by them.
+async fn check_kept(owner: &mut PgConnection, rules: &Rules) -> anyhow::Result<()> {
+    ensure!(
+        ledger::can_keep(owner, rules).await?,
+        "table rules has something else under the digest of these rules, so somebody has tampered \
+         with it; nothing was changed: run identity-ledger verify, and give these rules another \
+         version to activate them"
+    );
+    Ok(())
 }
 
 async fn swap_in(
@@ -178,6 +190,8 @@ impl Shift {
         ";
         sqlx::raw_sql(plain).execute(&mut *owner).await?;
         ledger::keep_rules(&mut *owner, &order.rules, &order.document).await?;
+        // Again, for it was looked at long ago.
+        check_kept(&mut *owner, &order.rules).await?;
         let at = query!(r#"select greatest(clock_timestamp(), recorded_at) as "now!" from head"#)
             .fetch_one(&mut *owner)
             .await?
