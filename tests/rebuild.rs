@@ -330,6 +330,48 @@ async fn a_line_that_contradicts_those_before_it_is_named() {
     }
 }
 
+/// Whoever damaged it may have put anything in it.
+#[tokio::test]
+async fn a_line_that_is_no_event_is_named_and_nothing_of_it_is_repeated() {
+    let (ledger, service) = filled(15, 20, 10).await;
+    assert!(service.stop().success());
+    for (damage, said) in [
+        (
+            "update event set line = 'canary' where position = 10",
+            "event 10 is not what an event looks like; run identity-ledger verify",
+        ),
+        (
+            r#"update event set line = replace(line, '"ContactObserved"', '"canary"')
+               where position = 2"#,
+            "event 2 is not what an event looks like; run identity-ledger verify",
+        ),
+        (
+            r#"update event set line = replace(line, '"new"', '{"canary":1}') where position = 2"#,
+            "event 2 is not what an event looks like; run identity-ledger verify",
+        ),
+        (
+            r#"update event set line = replace(line, '"digest":"', '"digest":7,"canary":"')
+               where position = 1"#,
+            "event 1 is not what an event looks like; run identity-ledger verify",
+        ),
+        ("delete from event where position = 7", "event 7 is missing; run identity-ledger verify"),
+        (
+            "delete from event where position = (select max(position) from event)",
+            " is missing; run identity-ledger verify",
+        ),
+    ] {
+        let copy = ledger.copy().await;
+        let forge = format!("alter table event disable trigger all; {damage}");
+        sqlx::raw_sql(AssertSqlSafe(forge)).execute(&mut copy.superuser().await).await.unwrap();
+        let told = refuses(command(&["rebuild"]).args(["--database-url", &copy.url]));
+        assert!(told.contains(said) && !told.contains("canary"), "{damage}: {told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+        let listed = command(&["rules", "list"]).args(["--database-url", &copy.url]).output();
+        let listed = String::from_utf8(listed.unwrap().stderr).unwrap();
+        assert!(!listed.contains("canary"), "{listed}");
+    }
+}
+
 #[tokio::test]
 async fn what_an_interrupted_rebuild_left_is_not_waited_for() {
     let (ledger, _service) = filled(14, 10, 5).await;

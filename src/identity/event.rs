@@ -171,10 +171,17 @@ pub struct LedgerRestored {
     pub reason: String,
 }
 
-/// A line that is not an event, or not written as this ledger writes it.
-#[derive(Debug, thiserror::Error)]
-#[error("not an event: {0}")]
-pub struct CorruptLine(#[from] serde_json::Error);
+/// A line that is not an event, or not written as this ledger writes it. Repeats nothing of it.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("not what an event looks like; run identity-ledger verify")]
+pub struct CorruptLine;
+
+impl From<serde_json::Error> for CorruptLine {
+    /// Its text would quote what stands in the line.
+    fn from(_: serde_json::Error) -> Self {
+        Self
+    }
+}
 
 impl Matched {
     /// The oldest contact that had the key, if it was known.
@@ -316,7 +323,7 @@ impl Event {
             "ObservationMoved" => Fact::ObservationMoved(serde_json::from_str(data)?),
             "ContactErased" => Fact::ContactErased(serde_json::from_str(data)?),
             "LedgerRestored" => Fact::LedgerRestored(serde_json::from_str(data)?),
-            _ => return Err(CorruptLine(serde::de::Error::custom("unknown kind"))),
+            _ => return Err(CorruptLine),
         };
         Ok(Self { position: read.position, recorded_at: read.recorded_at, fact })
     }

@@ -2,7 +2,7 @@
 
 use super::fault::Unanswered;
 use crate::identity::{Event, Fact, Position, Rules, RulesActivated, RulesDigest, Timestamp};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use sqlx::{PgConnection, PgExecutor, query, query_scalar};
 
 /// Why this binary cannot decide by the rules in force.
@@ -105,7 +105,8 @@ pub async fn activations(connection: &mut PgConnection) -> anyhow::Result<Vec<Ac
     );
     let mut activations = Vec::new();
     for line in lines.fetch_all(&mut *connection).await? {
-        let event = Event::parse(&line)?;
+        let event = Event::parse(&line)
+            .map_err(|error| anyhow!("an event that puts rules in force is {error}"))?;
         let Fact::RulesActivated(rules) = event.fact else { continue };
         let recorded = query!(
             "select document, normaliser from rules where digest = $1",
@@ -114,7 +115,10 @@ pub async fn activations(connection: &mut PgConnection) -> anyhow::Result<Vec<Ac
         .fetch_optional(&mut *connection)
         .await?
         .with_context(|| {
-            format!("the document of the rules {} is missing", rules.digest.as_str())
+            format!(
+                "the document of the rules {} is missing; run identity-ledger verify",
+                rules.digest.as_str()
+            )
         })?;
         activations.push(Activation {
             position: event.position,

@@ -5,7 +5,7 @@ use crate::identity::{
 };
 use crate::ledger::{self, Database, EventLine, Paged as _, Pages};
 use crate::progress::Progress;
-use anyhow::{Context as _, ensure};
+use anyhow::{anyhow, ensure};
 use sqlx::PgConnection;
 
 /// What the events up to a position say of the contacts.
@@ -70,11 +70,12 @@ impl Replay {
         let mut changed = Vec::new();
         for EventLine { line, .. } in lines {
             let expected = self.position.next();
-            let event = Event::parse(&line).with_context(|| format!("event {expected}"))?;
-            ensure!(self.is_next(&event), "event {expected} is missing");
+            let event =
+                Event::parse(&line).map_err(|error| anyhow!("event {expected} is {error}"))?;
+            ensure!(self.is_next(&event), missing(expected));
             ensure!(
                 self.can_take(&event),
-                "event {expected} contradicts those before it; identity-ledger verify says more"
+                "event {expected} contradicts those before it; run identity-ledger verify"
             );
             changed.extend(self.apply(&event));
         }
@@ -113,7 +114,11 @@ impl Replay {
     }
 
     fn has_reached(&self, position: Position) -> anyhow::Result<()> {
-        ensure!(self.position == position, "event {} is missing", self.position.next());
+        ensure!(self.position == position, missing(self.position.next()));
         Ok(())
     }
+}
+
+fn missing(position: Position) -> String {
+    format!("event {position} is missing; run identity-ledger verify")
 }

@@ -68,7 +68,7 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
     if let Some(id) = before.links.first_unlike(&after.links) {
         bail!(
             "observation {id} is missing or has lost its values, or the event that erased it is \
-             missing; identity-ledger verify says more"
+             missing; run identity-ledger verify"
         );
     }
     let mut shift = Shift { rules: order.rules.clone(), before, after, undated: Vec::new() };
@@ -165,7 +165,7 @@ impl Shift {
             if page.is_empty() {
                 ensure!(
                     self.before.links.is_skipped(after.next()),
-                    "observation {} is missing",
+                    "observation {} is missing; run identity-ledger verify",
                     after.next()
                 );
                 self.after.links.skip_to(last.next());
