@@ -10,7 +10,6 @@ use identity_ledger::identity::{
 };
 use identity_ledger::ledger;
 use sqlx::{PgConnection, query_as};
-use std::fmt::{Display, Write as _};
 
 /// A ledger that goes on in memory from where the one in the database ends.
 pub struct History {
@@ -129,70 +128,44 @@ impl Rows {
 
     fn write_event(&mut self, event: &Event) {
         let fact = &event.fact;
-        write_row(
-            &mut self.events,
-            &[
-                &event.position,
-                &event.recorded_at,
-                &fact.kind(),
-                &OrNull(fact.contact_id()),
-                &OrNull(fact.observation_id()),
-                &OrNull(fact.primary_id()),
-                &event.line(),
-            ],
-        );
+        let columns = [
+            Some(event.position.to_string()),
+            Some(event.recorded_at.to_string()),
+            Some(fact.kind().to_owned()),
+            fact.contact_id().map(|id| id.to_string()),
+            fact.observation_id().map(|id| id.to_string()),
+            fact.primary_id().map(|id| id.to_string()),
+            Some(event.line()),
+        ];
+        ledger::write_copied_row(&mut self.events, &columns);
     }
 
     fn write_observation(&mut self, seen: &Observation, at: Position, now: Timestamp, salt: Salt) {
         let identifiers = &seen.identifiers;
-        write_row(
-            &mut self.observations,
-            &[
-                &seen.id,
-                &at,
-                &now,
-                &OrNull(identifiers.email().map(Email::as_str)),
-                &OrNull(identifiers.phone_number().map(PhoneNumber::as_str)),
-                &format_args!("\\\\x{:032x}", u128::from_be_bytes(salt.0)),
-            ],
-        );
+        let columns = [
+            Some(seen.id.to_string()),
+            Some(at.to_string()),
+            Some(now.to_string()),
+            identifiers.email().map(Email::as_str).map(str::to_owned),
+            identifiers.phone_number().map(PhoneNumber::as_str).map(str::to_owned),
+            Some(format!("\\x{:032x}", u128::from_be_bytes(salt.0))),
+        ];
+        ledger::write_copied_row(&mut self.observations, &columns);
     }
 
     fn write_contact(&mut self, contact: &Contact) {
-        write_row(
-            &mut self.contacts,
-            &[
-                &contact.id,
-                &OrNull(contact.linked_id()),
-                &contact.created_at,
-                &contact.updated_at,
-                &OrNull(contact.email.as_ref().map(Email::as_str)),
-                &OrNull(contact.phone_number.as_ref().map(PhoneNumber::as_str)),
-                &OrNull(contact.email_key.as_ref().map(Key::as_str)),
-                &OrNull(contact.phone_key.as_ref().map(Key::as_str)),
-            ],
-        );
+        let columns = [
+            Some(contact.id.to_string()),
+            contact.linked_id().map(|id| id.to_string()),
+            Some(contact.created_at.to_string()),
+            Some(contact.updated_at.to_string()),
+            contact.email.as_ref().map(Email::as_str).map(str::to_owned),
+            contact.phone_number.as_ref().map(PhoneNumber::as_str).map(str::to_owned),
+            contact.email_key.as_ref().map(Key::as_str).map(str::to_owned),
+            contact.phone_key.as_ref().map(Key::as_str).map(str::to_owned),
+        ];
+        ledger::write_copied_row(&mut self.contacts, &columns);
     }
-}
-
-/// A value in the text format of COPY. Nothing that is made here has a character to escape.
-struct OrNull<T>(Option<T>);
-
-impl<T: Display> Display for OrNull<T> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.0 {
-            Some(value) => value.fmt(formatter),
-            None => formatter.write_str("\\N"),
-        }
-    }
-}
-
-fn write_row(rows: &mut String, columns: &[&dyn Display]) {
-    for (n, column) in columns.iter().enumerate() {
-        let separator = if n > 0 { "\t" } else { "" };
-        write!(rows, "{separator}{column}").expect("a string takes everything");
-    }
-    rows.push('\n');
 }
 
 async fn copy(owner: &mut PgConnection, table: &str, rows: &str) -> anyhow::Result<()> {

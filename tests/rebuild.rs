@@ -38,6 +38,33 @@ async fn a_rebuilt_table_equals_the_live_one() {
     verify(&ledger.database).await.unwrap();
 }
 
+/// No request brings them, but a damaged observation may have them.
+#[tokio::test]
+async fn an_observation_with_control_characters_becomes_one_row_with_them() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for email in ["a@x.org", "b@x.org"] {
+        service.identify(&Seen::new(email, "")).await;
+    }
+    assert!(service.stop().success());
+    let damage = r"
+        alter table observation disable trigger all;
+        update observation
+        set email = E'x\n3\t\\N\r\nann@example.com\\', phone_number = E'\\.\n'
+        where id = 1
+    ";
+    sqlx::raw_sql(damage).execute(&mut ledger.superuser().await).await.unwrap();
+    assert_eq!(rebuild(&ledger.database).await.unwrap().contacts_len, 2);
+    let is_whole = "select count(*) = 2 and bool_or(c.email = o.email)
+            and bool_or(c.phone_number = o.phone_number)
+        from contact as c
+        left join observation as o on o.id = c.id and o.id = 1";
+    let mut owner = ledger.owner().await;
+    assert!(query_scalar::<_, bool>(is_whole).fetch_one(&mut owner).await.unwrap());
+    let error = verify(&ledger.database).await.err().unwrap().to_string();
+    assert!(error.contains("commitment"), "{error}");
+}
+
 #[tokio::test]
 async fn a_damaged_table_is_named_and_a_rebuild_repairs_it() {
     let (ledger, _service) = filled(5, 300, 100).await;

@@ -5,6 +5,7 @@
 //! Never: decides anything, or updates or deletes an event.
 
 mod append;
+mod copy_in;
 mod copy_out;
 mod database;
 mod erasures;
@@ -22,6 +23,7 @@ mod rules;
 mod schema;
 
 pub use append::{append_event, lock_to_append};
+pub use copy_in::write_copied_row;
 pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;
 pub use erasures::erasures;

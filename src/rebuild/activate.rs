@@ -285,19 +285,15 @@ async fn append_events(
     Ok(Position::new(next.get() - 1))
 }
 
-/// Postgres' text format for COPY: tabs between columns, `\N` for null.
 fn write_event(text: &mut String, event: &Event) {
-    let number = |number: Option<i64>| number.map_or("\\N".to_owned(), |number| number.to_string());
     let columns = [
-        event.position.to_string(),
-        event.recorded_at.to_rfc3339(),
-        event.fact.kind().to_owned(),
-        number(event.fact.contact_id().map(ContactId::get)),
-        number(event.fact.observation_id().map(|id| id.get())),
-        number(event.fact.primary_id().map(ContactId::get)),
-        // JSON has no control characters, so the backslash is all there is to escape.
-        event.line().replace('\\', r"\\"),
+        Some(event.position.to_string()),
+        Some(event.recorded_at.to_rfc3339()),
+        Some(event.fact.kind().to_owned()),
+        event.fact.contact_id().map(|id| id.to_string()),
+        event.fact.observation_id().map(|id| id.to_string()),
+        event.fact.primary_id().map(|id| id.to_string()),
+        Some(event.line()),
     ];
-    text.push_str(&columns.join("\t"));
-    text.push('\n');
+    ledger::write_copied_row(text, &columns);
 }

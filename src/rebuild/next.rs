@@ -97,31 +97,19 @@ async fn copy(
     Ok(rows_len)
 }
 
-/// Postgres' text format for COPY: tabs between columns, `\N` for null.
 fn write_row(text: &mut String, contact: &Contact) {
     let columns = [
         Some(contact.id.to_string()),
         contact.linked_id().map(|id| id.to_string()),
         Some(contact.created_at.to_rfc3339()),
         Some(contact.updated_at.to_rfc3339()),
-        contact.email.as_ref().map(Email::as_str).map(escaped),
-        contact.phone_number.as_ref().map(PhoneNumber::as_str).map(escaped),
-        held(contact.email_key.as_ref()).map(escaped),
-        held(contact.phone_key.as_ref()).map(escaped),
-        unlinked(contact.email_key.as_ref()).map(escaped),
-        unlinked(contact.phone_key.as_ref()).map(escaped),
+        contact.email.as_ref().map(Email::as_str).map(str::to_owned),
+        contact.phone_number.as_ref().map(PhoneNumber::as_str).map(str::to_owned),
+        held(contact.email_key.as_ref()).map(str::to_owned),
+        held(contact.phone_key.as_ref()).map(str::to_owned),
+        unlinked(contact.email_key.as_ref()).map(str::to_owned),
+        unlinked(contact.phone_key.as_ref()).map(str::to_owned),
         contact.deleted_at.map(|at| at.to_rfc3339()),
     ];
-    for (n, column) in columns.iter().enumerate() {
-        if n > 0 {
-            text.push('\t');
-        }
-        text.push_str(column.as_deref().unwrap_or("\\N"));
-    }
-    text.push('\n');
-}
-
-/// Identifiers have no control characters, so the backslash is all there is to escape.
-fn escaped(value: &str) -> String {
-    value.replace('\\', r"\\")
+    ledger::write_copied_row(text, &columns);
 }
