@@ -3,6 +3,7 @@
 use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, refuses, scratch_dir, succeeds, until,
 };
+use identity_ledger::identity::EXACT_RULES;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_scalar};
@@ -439,5 +440,45 @@ async fn a_json_log_is_json_to_the_last_line() {
     for line in service.log().lines().chain(refusal.lines()) {
         let entry: Value = serde_json::from_str(line).unwrap();
         assert!(entry["level"].is_string() && entry["message"].is_string(), "{line}");
+    }
+}
+
+/// Postgres may quote what it stumbled over.
+#[tokio::test]
+async fn of_a_failed_statement_no_command_repeats_what_postgres_says() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("canary@x.org", "")).await;
+    assert!(service.stop().success());
+    let quoting = r#"
+        create function quoted(value text) returns text language plpgsql as $$
+            begin raise exception 'not a value: %', value; end
+        $$;
+        alter table observation rename to seen;
+        create view observation as
+        select id, position, observed_at, quoted(email) as email, phone_number, salt from seen;
+    "#;
+    sqlx::raw_sql(quoting).execute(&mut ledger.owner().await).await.unwrap();
+    let dir = scratch_dir();
+    let (file, export) = (dir.path().join("exact.toml"), dir.path().join("export"));
+    std::fs::write(&file, EXACT_RULES).unwrap();
+    let (file, export) = (file.to_str().unwrap(), export.to_str().unwrap());
+    for args in [
+        &["rebuild"][..],
+        &["rules", "diff", file],
+        &["rules", "activate", file, "--yes", "--reason", "r"],
+        &["verify"],
+        &["verify", "--json"],
+        &["export", export, "--observations"],
+    ] {
+        for format in ["text", "json"] {
+            let mut command = command(args);
+            command.args(["--database-url", &ledger.url, "--log-format", format]);
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{args:?}");
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert!(said.contains("SQLSTATE P0001"), "{args:?}: {said}");
+            assert!(!said.contains("canary") && !said.contains("not a value"), "{args:?}: {said}");
+        }
     }
 }

@@ -21,6 +21,7 @@ mod token;
 mod verify;
 mod why;
 
+use crate::ledger;
 use crate::seal::key;
 use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig, TokenCommand};
 use place::Place;
@@ -123,15 +124,26 @@ fn is_closed(error: &anyhow::Error) -> bool {
 }
 
 fn failed(log: &LogConfig, error: &anyhow::Error) -> ExitCode {
-    // No cause twice: sqlx's errors tell their own.
+    log.last_words(&in_one_line(error));
+    ExitCode::FAILURE
+}
+
+/// An error with its causes, none of them twice. Of a failed statement what quotes no value.
+fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
-    for cause in error.chain().map(|cause| cause.to_string().replace('\n', " ")) {
+    for cause in error.chain() {
+        let statement = ledger::failed_statement(cause);
+        let is_statement = statement.is_some();
+        let text = statement.unwrap_or_else(|| cause.to_string()).replace('\n', " ");
         if line.is_empty() {
-            line = cause;
-        } else if !line.ends_with(&cause) {
-            line += &format!(": {cause}");
+            line = text;
+        } else if !line.ends_with(&text) {
+            line += &format!(": {text}");
+        }
+        // What comes next is what Postgres says of it.
+        if is_statement {
+            break;
         }
     }
-    log.last_words(&line);
-    ExitCode::FAILURE
+    line
 }

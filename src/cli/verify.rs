@@ -1,6 +1,7 @@
 //! `identity-ledger verify`.
 
 use super::config::{DatabaseConfig, VerifyConfig};
+use super::in_one_line;
 use super::place::Place;
 use super::say::say;
 use crate::audit::{self, Difference, Trust};
@@ -44,7 +45,7 @@ fn failure(error: &anyhow::Error) -> Value {
     match error.downcast_ref::<Difference>() {
         Some(difference) => json!(difference),
         None => json!({
-            "position": null, "part": null, "expected": null, "found": format!("{error:#}"),
+            "position": null, "part": null, "expected": null, "found": in_one_line(error),
         }),
     }
 }

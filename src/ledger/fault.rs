@@ -2,6 +2,8 @@
 
 use super::schema::OtherVersion;
 use crate::identity::ContactId;
+use sqlx::migrate::MigrateError;
+use std::error::Error;
 
 /// The SQLSTATE of a statement that was cancelled (query_canceled).
 const CANCELLED: &str = "57014";
@@ -78,14 +80,42 @@ pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
 }
 
+/// What is told of a cause that is a failed statement; `None` for any other. Its text is safe to log.
+pub fn failed_statement(cause: &(dyn Error + 'static)) -> Option<String> {
+    let error = match cause.downcast_ref() {
+        Some(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => error,
+        _ => cause.downcast_ref()?,
+    };
+    Some(match error {
+        sqlx::Error::Database(error) if is_of_the_server(&error.code().unwrap_or_default()) => {
+            error.message().to_owned()
+        }
+        // Nothing was lost but the row.
+        sqlx::Error::RowNotFound => error.to_string(),
+        error => Fault::from(error).to_string(),
+    })
+}
+
+/// Whether a SQLSTATE tells of the server, a login or a right. Such messages help, and quote names and
+/// no values.
+fn is_of_the_server(code: &str) -> bool {
+    code == "42501" || matches!(code.get(..2), Some("08" | "28" | "3D" | "53" | "57"))
+}
+
 impl From<sqlx::Error> for Fault {
-    /// Keeps the SQLSTATE alone: messages and details of Postgres can quote values.
     fn from(error: sqlx::Error) -> Self {
-        let sqlx::Error::Database(error) = &error else {
-            if let Some(other) = other_version(&error) {
+        Self::from(&error)
+    }
+}
+
+impl From<&sqlx::Error> for Fault {
+    /// Keeps the SQLSTATE alone: messages and details of Postgres can quote values.
+    fn from(error: &sqlx::Error) -> Self {
+        let sqlx::Error::Database(error) = error else {
+            if let Some(other) = other_version(error) {
                 return Self::OtherVersion(other);
             }
-            if let Some(damaged) = damaged(&error) {
+            if let Some(damaged) = damaged(error) {
                 return Self::Damaged(damaged);
             }
             return match error {

@@ -1,6 +1,6 @@
 //! The rules as the ledger has them: those in force, and all that ever were.
 
-use super::fault::Unanswered;
+use super::fault::{Fault, Unanswered};
 use crate::identity::{Event, Fact, Position, Rules, RulesActivated, RulesDigest, Timestamp};
 use anyhow::{Context as _, anyhow};
 use sqlx::{PgConnection, PgExecutor, query, query_scalar};
@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgExecutor, query, query_scalar};
 /// Why this binary cannot decide by the rules in force.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesFault {
-    #[error(transparent)]
+    #[error("{}", Fault::from(.0))]
     Database(#[from] sqlx::Error),
     #[error("the rules are not recorded: run identity-ledger verify")]
     Missing,
