@@ -378,6 +378,47 @@ async fn a_verification_that_rules_change_beside_finds_nothing_wrong() {
     verified.unwrap();
 }
 
+/// As where the process hangs under its locks for longer than its session may be idle.
+#[tokio::test]
+async fn whoever_loses_the_connection_hears_which_rules_are_in_force_and_what_to_do() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for email in ["Ann@x.org", "ann@x.org"] {
+        service.identify(&Seen::new(email, "")).await;
+    }
+    let mut owner = ledger.owner().await;
+    let cut = "create function cut() returns trigger language plpgsql as $$
+        begin
+            perform pg_terminate_backend(pg_backend_pid());
+            perform pg_sleep(60);
+            return null;
+        end
+        $$";
+    query(cut).execute(&mut owner).await.unwrap();
+    for (trigger, told) in [
+        (
+            "create trigger cut after insert on event
+            for each statement execute function cut()",
+            "so the old rules are in force: run this again",
+        ),
+        (
+            "create constraint trigger cut after insert on event
+            deferrable initially deferred for each row execute function cut()",
+            "so it is not known whether the new rules are in force: run this again",
+        ),
+    ] {
+        query(trigger).execute(&mut owner).await.unwrap();
+        let order = ledger.order(EXACT_RULES).await;
+        let error = activate(&ledger.database, order).await.err().expect(trigger).to_string();
+        assert!(error.contains("the connection to Postgres was lost"), "{error}");
+        assert!(error.ends_with(told), "{error}");
+        query("drop trigger cut on event").execute(&mut owner).await.unwrap();
+        verify(&ledger.database).await.unwrap();
+    }
+    assert!(ledger.put_in_force(EXACT_RULES).await.is_some());
+    verify(&ledger.database).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_activation_that_has_to_try_again_forgets_nothing() {
     let ledger = TestLedger::new().await;

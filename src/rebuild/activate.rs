@@ -50,9 +50,20 @@ struct Shift {
 /// at a time. Until the end everything is as it was.
 pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Option<Activated>> {
     let mut turn = Turn::take(database, "activation").await?;
+    let activated = put_in_force(&mut turn, database, &order)
+        .await
+        .map_err(|error| swap::in_vain(error, "the old rules are in force"))?;
+    turn.end().await;
+    Ok(activated)
+}
+
+async fn put_in_force(
+    turn: &mut Turn,
+    database: &Database,
+    order: &Order,
+) -> anyhow::Result<Option<Activated>> {
     let from = in_force(&mut turn.owner).await?;
     if from == order.rules.digest().as_str() {
-        turn.end().await;
         return Ok(None);
     }
     ensure!(
@@ -74,9 +85,7 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
     let mut shift = Shift { rules: order.rules.clone(), before, after, undated: Vec::new() };
     shift.after.links.compress_all();
     next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| shift.row(seen)).await?;
-    let activated = swap_in(&mut turn, database, &mut shift, &order).await?;
-    turn.end().await;
-    Ok(Some(activated))
+    Ok(Some(swap_in(turn, database, &mut shift, order).await?))
 }
 
 async fn in_force(owner: &mut PgConnection) -> Result<String, sqlx::Error> {
@@ -110,7 +119,8 @@ async fn swap_in(
         if swap::begin(&mut turn.owner).await? {
             let (changed, _) = shift.catch_up(turn).await?;
             let (position, events_len) = shift.append(&mut turn.owner, order).await?;
-            let swapped = swap::commit(&mut turn.owner, database).await?;
+            let effect = "the new rules are in force";
+            let swapped = swap::commit(&mut turn.owner, database, effect).await?;
             pause += since.elapsed();
             if swapped {
                 let contacts_len = shift.after.links.len();

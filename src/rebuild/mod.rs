@@ -45,6 +45,14 @@ pub async fn check_turn(database: &Database) -> anyhow::Result<()> {
 /// Rebuilds the contact table. One rebuild or activation runs at a time.
 pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
     let mut turn = Turn::take(database, "rebuild").await?;
+    let rebuilt = make_anew(&mut turn, database)
+        .await
+        .map_err(|error| swap::in_vain(error, "the contact table is as it was"))?;
+    turn.end().await;
+    Ok(rebuilt)
+}
+
+async fn make_anew(turn: &mut Turn, database: &Database) -> anyhow::Result<Rebuilt> {
     let rules = ledger::rules_in_force(&mut turn.owner).await?;
     let replay = Replay::whole(database, &mut turn.progress).await?;
     let mut fold = Fold { rules, replay, holders: Holders::new() };
@@ -58,8 +66,7 @@ pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
         "the observations of {missing_len} contacts are missing or have lost their values; \
          identity-ledger verify names the first"
     );
-    swap_in(&mut turn, database, &mut fold).await?;
-    turn.end().await;
+    swap_in(turn, database, &mut fold).await?;
     let Replay { links, position, .. } = fold.replay;
     Ok(Rebuilt { position, contacts_len: links.len() })
 }
@@ -71,7 +78,7 @@ async fn swap_in(turn: &mut Turn, database: &Database, fold: &mut Fold) -> anyho
         let since = Instant::now();
         if swap::begin(&mut turn.owner).await? {
             let (changed, _) = fold.catch_up(turn).await?;
-            if swap::commit(&mut turn.owner, database).await? {
+            if swap::commit(&mut turn.owner, database, "the new table is in place").await? {
                 return Ok(());
             }
             // What was written under the locks is gone with them.

@@ -1,7 +1,8 @@
 //! The locks that a swap of the contact table needs, and the swap.
 
-use crate::ledger::{self, Database};
+use crate::ledger::{self, Database, Fault};
 use crate::projection;
+use anyhow::anyhow;
 use sqlx::{PgConnection, query};
 use std::time::Duration;
 
@@ -72,8 +73,13 @@ pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
 }
 
 /// Puts `contact_next` in the place of `contact` and ends the transaction. `false` where a reader
-/// is in the way; then it has ended without effect.
-pub async fn commit(owner: &mut PgConnection, database: &Database) -> Result<bool, sqlx::Error> {
+/// is in the way; then it has ended without effect. `effect` is what is not known where the connection
+/// is lost at the very end.
+pub async fn commit(
+    owner: &mut PgConnection,
+    database: &Database,
+    effect: &str,
+) -> anyhow::Result<bool> {
     let lock = "
         set local lock_timeout = '300ms';
         lock table contact in access exclusive mode;
@@ -85,8 +91,21 @@ pub async fn commit(owner: &mut PgConnection, database: &Database) -> Result<boo
     if database.has_service_role() {
         ledger::grant_to_service(owner).await?;
     }
-    query("commit").execute(owner).await?;
-    Ok(true)
+    match query("commit").execute(owner).await.map_err(Fault::from) {
+        Ok(_) => Ok(true),
+        Err(lost @ Fault::Lost(_)) => {
+            Err(anyhow!("{lost}, so it is not known whether {effect}: run this again"))
+        }
+        Err(refused) => Err(refused.into()),
+    }
+}
+
+/// Says of a connection that was lost before the end what holds after it.
+pub fn in_vain(error: anyhow::Error, what_holds: &str) -> anyhow::Error {
+    match error.downcast_ref::<sqlx::Error>().map(Fault::from) {
+        Some(lost @ Fault::Lost(_)) => anyhow!("{lost}, so {what_holds}: run this again"),
+        _ => error,
+    }
 }
 
 async fn got_lock(owner: &mut PgConnection, lock: &'static str) -> Result<bool, sqlx::Error> {
