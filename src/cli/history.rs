@@ -3,7 +3,7 @@
 use super::config::{DatabaseConfig, HistoryConfig};
 use super::place::Place;
 use crate::audit::{Auditor, Happened};
-use crate::identity::{ObservationId, Position, rfc_3339};
+use crate::identity::{Field, ObservationId, Position, rfc_3339};
 use anyhow::{Context as _, ensure};
 use std::io::{self, Write, stdout};
 
@@ -34,10 +34,10 @@ fn print(out: &mut impl Write, happened: &Happened) -> io::Result<()> {
     let time = rfc_3339(event.recorded_at);
     let rules = format!("rules {} {}", rules.name, rules.version);
     writeln!(out, "{:>8}  {time}  {rules}  {reading}", row.position.get())?;
-    let observed = [("email", &row.email), ("phoneNumber", &row.phone_number)];
+    let observed = [(Field::Email, &row.email), (Field::PhoneNumber, &row.phone_number)];
     for (field, value) in observed {
         if let Some(value) = value {
-            writeln!(out, "{:>8}  {field} {value}", "")?;
+            writeln!(out, "{:>8}  {} {value}", "", field.name())?;
         }
     }
     Ok(())

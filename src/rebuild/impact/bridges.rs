@@ -1,7 +1,7 @@
 //! Which key makes an identity grow.
 
 use super::sizes::{Bridge, Growth, Sizes};
-use crate::identity::{ContactId, Key, Links, ObservationId, Rules};
+use crate::identity::{ContactId, Field, Key, Links, ObservationId, Rules};
 use crate::ledger;
 use sqlx::PgConnection;
 use std::cmp::Reverse;
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 const OBSERVATIONS_LEN_MAX: usize = 100_000;
 const CHUNK_LEN: usize = 10_000;
 
-type KeyOfKind = (&'static str, Key);
+type KeyOfKind = (Field, Key);
 
 /// What an identity that grows is made of.
 #[derive(Default)]
@@ -66,8 +66,8 @@ async fn bridge(
             let Some(former) = before.resolve(seen.id) else { continue };
             let Some(identifiers) = &seen.identifiers else { continue };
             let keys = rules.keys(identifiers);
-            let email = keys.email.map(|key| ("email", key));
-            let phone_number = keys.phone_number.map(|key| ("phoneNumber", key));
+            let email = keys.email.map(|key| (Field::Email, key));
+            let phone_number = keys.phone_number.map(|key| (Field::PhoneNumber, key));
             for key in [email, phone_number].into_iter().flatten() {
                 if key.1.is_link() {
                     had.entry(key).or_default().insert(former);
@@ -80,8 +80,8 @@ async fn bridge(
         .map(|(key, identities)| (identities.len(), key))
         .filter(|(identities, _)| *identities > 1)
         .max_by_key(|(identities, key)| (*identities, Reverse(key.clone())));
-    Ok(most.map(|(identities, (identifier, key))| Bridge {
-        identifier,
+    Ok(most.map(|(identities, (field, key))| Bridge {
+        identifier: field.name(),
         key: key.as_str().to_owned(),
         identities,
     }))

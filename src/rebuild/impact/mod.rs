@@ -1,25 +1,23 @@
 //! What a rule change would do to every identity, found without changing anything.
 
 mod bridges;
+mod compare;
 mod keys;
 mod sizes;
 
 pub use keys::{Changed, GainedAndLost, KeyChanges, LinkChanges};
 pub use sizes::{Bucket, Growth, Largest};
 
-use crate::identity::{Census, Decision, Differences, Keys, Links, ObservationId, Position, Rules};
-use crate::ledger::{self, Database, Pages, Recorded, RulesFault};
+use crate::identity::{Differences, Links, ObservationId, Position, Rules};
+use crate::ledger::{self, Database, RulesFault};
 use crate::progress::Progress;
-use crate::projection::{Replay, resolve_page};
+use crate::projection::Replay;
 use anyhow::ensure;
-use keys::Tally;
+use compare::compare;
 use serde::Serialize;
 use sizes::Sizes;
 use sqlx::query;
-use std::future::ready;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::{JoinError, JoinHandle};
 
 /// What the swap itself takes, and what each event takes on top of it: measured with `make bench`.
 const PAUSE_MIN_MS: u64 = 100;
@@ -46,8 +44,8 @@ pub struct Impact {
     /// The identities that grow most, the one that grows most first. A contact that retires into one
     /// counts.
     pub growing: Vec<Growth>,
-    /// How many events an activation would append, `RulesActivated` among them. None where these are
-    /// the rules in force.
+    /// How many events an activation would append, `RulesActivated` among them; 0 where these are the
+    /// rules in force.
     pub events: usize,
     /// For how long callers would wait, about.
     pub pause_ms: u64,
@@ -192,91 +190,6 @@ fn pause_ms(events: usize) -> u64 {
     match events {
         0 => 0,
         _ => PAUSE_MIN_MS + events as u64 * PAUSE_PER_EVENT_US / 1000,
-    }
-}
-
-#[derive(Default)]
-struct Compared {
-    before: Links,
-    after: Links,
-    tally: Tally,
-}
-
-/// One rule set at work.
-struct Side {
-    rules: Rules,
-    census: Census,
-}
-
-/// Of each observation that was not erased.
-type Decided = Vec<(Keys, Decision)>;
-
-/// Resolves all observations by both rule sets, at once.
-async fn compare(
-    database: &Database,
-    last: ObservationId,
-    from: Option<Rules>,
-    to: Rules,
-    progress: &mut Progress,
-) -> anyhow::Result<Compared> {
-    let observations_len = usize::try_from(last.get())?;
-    let side = |rules| Side { rules, census: Census::with_capacity(observations_len) };
-    let (mut before, mut after) = (from.map(side), side(to));
-    // Both at once, and the counting of the page before: unless a service needs the machine.
-    let one_by_one = ledger::is_served(&mut database.owner().await?).await?;
-    let mut counting = tokio::spawn(ready(Tally::default()));
-    let mut pages = Pages::<Recorded>::between(database, 0, last.get());
-    progress.begin("resolving observations", last.get());
-    while let Some(page) = pages.next().await? {
-        let page = Arc::new(page);
-        if one_by_one {
-            counting = ended(counting).await?;
-        }
-        let mut observing = after.observing(page.clone());
-        if one_by_one {
-            observing = ended(observing).await?;
-        }
-        let decided_before = match before {
-            Some(side) => Some(side.observing(page.clone()).await?),
-            None => None,
-        };
-        let (side, decided_after) = observing.await?;
-        after = side;
-        before = None;
-        if let Some((side, decided_before)) = decided_before {
-            before = Some(side);
-            let mut tally = counting.await?;
-            counting = tokio::task::spawn_blocking(move || {
-                let seen = page.iter().filter_map(|seen| seen.identifiers.as_ref());
-                for (seen, pair) in seen.zip(decided_before.iter().zip(&decided_after)) {
-                    tally.add(seen, pair.0, pair.1);
-                }
-                tally
-            });
-        }
-        progress.at(after.census.links.last().get());
-    }
-    Ok(Compared {
-        before: before.map(|side| side.census.links).unwrap_or_default(),
-        after: after.census.links,
-        tally: counting.await?,
-    })
-}
-
-/// The same task, when it has ended.
-async fn ended<T: Send + 'static>(task: JoinHandle<T>) -> Result<JoinHandle<T>, JoinError> {
-    Ok(tokio::spawn(ready(task.await?)))
-}
-
-impl Side {
-    /// Begins to resolve a page, on a thread of its own.
-    fn observing(self, page: Arc<Vec<Recorded>>) -> JoinHandle<(Self, Decided)> {
-        tokio::task::spawn_blocking(move || self.observe(&page))
-    }
-
-    fn observe(mut self, page: &[Recorded]) -> (Self, Decided) {
-        let decided = resolve_page(&mut self.census, &self.rules, page);
-        (self, decided)
     }
 }
 

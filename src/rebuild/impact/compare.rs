@@ -1,0 +1,96 @@
+//! All observations, resolved by the rules in force and by others.
+
+use super::keys::Tally;
+use crate::identity::{Census, Decision, Keys, Links, ObservationId, Rules};
+use crate::ledger::{self, Database, Pages, Recorded};
+use crate::progress::Progress;
+use crate::projection::resolve_page;
+use std::future::ready;
+use std::sync::Arc;
+use tokio::task::{JoinError, JoinHandle};
+
+/// The two states, and what is counted on the way.
+pub struct Compared {
+    /// Empty where there are no rules to resolve by.
+    pub before: Links,
+    pub after: Links,
+    pub tally: Tally,
+}
+
+/// Resolves all observations by both rule sets, at once.
+pub async fn compare(
+    database: &Database,
+    last: ObservationId,
+    from: Option<Rules>,
+    to: Rules,
+    progress: &mut Progress,
+) -> anyhow::Result<Compared> {
+    let observations_len = usize::try_from(last.get())?;
+    let side = |rules| Side { rules, census: Census::with_capacity(observations_len) };
+    let (mut before, mut after) = (from.map(side), side(to));
+    // Both at once, and the counting of the page before: unless a service needs the machine.
+    let one_by_one = ledger::is_served(&mut database.owner().await?).await?;
+    let mut counting = tokio::spawn(ready(Tally::default()));
+    let mut pages = Pages::<Recorded>::between(database, 0, last.get());
+    progress.begin("resolving observations", last.get());
+    while let Some(page) = pages.next().await? {
+        let page = Arc::new(page);
+        if one_by_one {
+            counting = ended(counting).await?;
+        }
+        let mut observing = after.observing(page.clone());
+        if one_by_one {
+            observing = ended(observing).await?;
+        }
+        let decided_before = match before {
+            Some(side) => Some(side.observing(page.clone()).await?),
+            None => None,
+        };
+        let (side, decided_after) = observing.await?;
+        after = side;
+        before = None;
+        if let Some((side, decided_before)) = decided_before {
+            before = Some(side);
+            let mut tally = counting.await?;
+            counting = tokio::task::spawn_blocking(move || {
+                let seen = page.iter().filter_map(|seen| seen.identifiers.as_ref());
+                for (seen, pair) in seen.zip(decided_before.iter().zip(&decided_after)) {
+                    tally.add(seen, pair.0, pair.1);
+                }
+                tally
+            });
+        }
+        progress.at(after.census.links.last().get());
+    }
+    Ok(Compared {
+        before: before.map(|side| side.census.links).unwrap_or_default(),
+        after: after.census.links,
+        tally: counting.await?,
+    })
+}
+
+/// One rule set at work.
+struct Side {
+    rules: Rules,
+    census: Census,
+}
+
+/// Of each observation that was not erased.
+type Decided = Vec<(Keys, Decision)>;
+
+impl Side {
+    /// Begins to resolve a page, on a thread of its own.
+    fn observing(self, page: Arc<Vec<Recorded>>) -> JoinHandle<(Self, Decided)> {
+        tokio::task::spawn_blocking(move || self.observe(&page))
+    }
+
+    fn observe(mut self, page: &[Recorded]) -> (Self, Decided) {
+        let decided = resolve_page(&mut self.census, &self.rules, page);
+        (self, decided)
+    }
+}
+
+/// The same task, when it has ended.
+async fn ended<T: Send + 'static>(task: JoinHandle<T>) -> Result<JoinHandle<T>, JoinError> {
+    Ok(tokio::spawn(ready(task.await?)))
+}
