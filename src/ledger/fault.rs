@@ -90,8 +90,6 @@ pub fn failed_statement(cause: &(dyn Error + 'static)) -> Option<String> {
         sqlx::Error::Database(error) if is_of_the_server(&error.code().unwrap_or_default()) => {
             error.message().to_owned()
         }
-        // Nothing was lost but the row.
-        sqlx::Error::RowNotFound => error.to_string(),
         error => Fault::from(error).to_string(),
     })
 }
