@@ -2,7 +2,7 @@
 //! through each request, for which observations would pay a sixth of what they cost the service.
 
 use super::App;
-use super::around::around;
+use super::around::Around as _;
 use super::guard::Guard;
 use super::identify::{PATH, identify};
 use super::measure::Measure;
@@ -61,13 +61,15 @@ impl From<Router> for Answering {
 impl Straight {
     async fn answer(&self, mut request: Request) -> Response {
         request.extensions_mut().insert(Identifies);
-        around(&self.measure, request, async |request| match &self.guard {
-            Some(guard) => {
-                around(guard, request, async |request| self.identify(request).await).await
-            }
-            None => self.identify(request).await,
-        })
-        .await
+        let asked = match self.measure.before(&mut request) {
+            Ok(asked) => asked,
+            Err(refused) => return *refused,
+        };
+        let answered = match self.guard.before(&mut request) {
+            Ok(admitted) => self.guard.after(admitted, self.identify(request).await),
+            Err(refused) => *refused,
+        };
+        self.measure.after(asked, answered)
     }
 
     async fn identify(&self, request: Request) -> Response {

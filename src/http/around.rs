@@ -18,15 +18,19 @@ pub trait Around: Clone + Send + Sync + 'static {
     fn after(&self, kept: Self::Kept, response: Response) -> Response;
 }
 
-/// Does it around one request.
-pub async fn around<A: Around>(
-    around: &A,
-    mut request: Request,
-    answer: impl AsyncFnOnce(Request) -> Response,
-) -> Response {
-    match around.before(&mut request) {
-        Ok(kept) => around.after(kept, answer(request).await),
-        Err(response) => *response,
+/// None does nothing.
+impl<A: Around> Around for Option<A> {
+    type Kept = Option<A::Kept>;
+
+    fn before(&self, request: &mut Request) -> Result<Self::Kept, Box<Response>> {
+        self.as_ref().map(|around| around.before(request)).transpose()
+    }
+
+    fn after(&self, kept: Self::Kept, response: Response) -> Response {
+        match (self, kept) {
+            (Some(around), Some(kept)) => around.after(kept, response),
+            _ => response,
+        }
     }
 }
 
