@@ -239,6 +239,22 @@ async fn a_sealer_that_panics_is_seen_to_seal_nothing() {
 }
 
 #[tokio::test]
+async fn a_time_that_cannot_be_told_refuses_whom_it_concerns_and_nobody_else() {
+    let ledger = TestLedger::new().await;
+    Service::start(&ledger.url).identify(&Seen::new("canary@x.org", "1")).await;
+    let tampering = "update contact set updated_at = 'infinity'";
+    sqlx::raw_sql(tampering).execute(&mut ledger.superuser().await).await.unwrap();
+    let service = Service::start(&ledger.url);
+    for n in 0..3 {
+        let concerned = service.try_identify(&Seen::new("canary@x.org", "")).await.unwrap();
+        assert_eq!(concerned.status(), 500);
+        service.identify(&Seen::new(&format!("other{n}@x.org"), "")).await;
+    }
+    let log = service.log();
+    assert!(log.contains("identity-ledger verify") && !log.contains("canary"), "{log}");
+}
+
+#[tokio::test]
 async fn nobody_goes_on_from_a_head_that_contradicts_the_tables() {
     let ledger = TestLedger::new().await;
     Service::start(&ledger.url).identify(&Seen::new("canary@x.org", "")).await;

@@ -1,5 +1,5 @@
 //! What answers a request: the router, but for `/identify`. A router looks up, clones and boxes its way
-//! through each request, for which observations would pay a sixth of what they cost the service.
+//! through each request, for which observations would pay a tenth of what they cost the service.
 
 use super::App;
 use super::around::Around as _;

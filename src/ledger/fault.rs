@@ -52,7 +52,7 @@ impl Fault {
 
     /// Whether others that were sent along may do better without the one that it is about.
     pub fn is_of_one(&self) -> bool {
-        matches!(self, Self::Data(_) | Self::Damaged(_))
+        matches!(self, Self::Data(_) | Self::Damaged(_) | Self::Corrupt)
     }
 }
 

@@ -7,7 +7,9 @@ use crate::identity::{Identities, Key, Keys, Known as _, Rules};
 use crate::ledger::{Database, Fault, in_time};
 use crate::metrics::Metrics;
 use crate::projection::{self, Snapshot};
+use futures_util::FutureExt as _;
 use sqlx::PgConnection;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -68,10 +70,12 @@ impl Wanted {
         self.email_keys.is_empty() && self.phone_keys.is_empty()
     }
 
-    /// Reads the identities that hold them.
+    /// Reads the identities that hold them. After a fault the connection is of no more use.
     pub async fn load(&self, connection: &mut PgConnection) -> Result<Snapshot, Fault> {
         let (email_keys, phone_keys) = (distinct(&self.email_keys), distinct(&self.phone_keys));
-        in_time(projection::load(connection, &email_keys, &phone_keys)).await
+        let loading = in_time(projection::load(connection, &email_keys, &phone_keys));
+        // sqlx panics where a time is later than chrono can say, which would end the service.
+        AssertUnwindSafe(loading).catch_unwind().await.unwrap_or(Err(Fault::Corrupt))
     }
 }
 
