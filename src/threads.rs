@@ -8,9 +8,10 @@ pub async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     let (sender, done) = oneshot::channel();
-    // A blocking task of the runtime's would be waited for.
-    std::thread::spawn(move || {
+    let work = move || {
         let _ = sender.send(work());
-    });
+    };
+    // A blocking task of the runtime's would be waited for.
+    std::thread::Builder::new().spawn(work).context("cannot start a thread")?;
     done.await.context("a thread panicked")?
 }

@@ -229,8 +229,10 @@ async fn an_export_continues_the_checkpoint_that_is_kept_outside() {
     let said = refuses(&mut exports.verify(&outside));
     assert!(said.contains("checkpoint outside: expected root"), "{said}");
     let nowhere = exports.key.dir().join("nowhere");
-    let said = refuses(exports.verify(&["--checkpoint-dir"]).arg(nowhere));
+    let said = refuses(exports.verify(&["--checkpoint-dir"]).arg(&nowhere));
     assert!(said.contains("there is no checkpoint"), "{said}");
+    // That is for the service on this machine.
+    succeeds(exports.verify(&[]).env("CHECKPOINT_DIR", nowhere));
 }
 
 #[tokio::test]

@@ -9,7 +9,10 @@ use crate::rebuild::Limits;
 use anyhow::{Context as _, ensure};
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{
+    Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
 use std::env;
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
@@ -481,7 +484,11 @@ impl Cli {
     pub fn read() -> Self {
         let mut command = without_empty(Self::command());
         let matches = command.try_get_matches_from_mut(env::args_os());
-        let cli = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        let cli = matches.and_then(|matches| {
+            let mut cli = Self::from_arg_matches(&matches)?;
+            cli.keep_from_exports(&matches);
+            Ok(cli)
+        });
         cli.unwrap_or_else(|error| match error.kind() {
             // clap gives the help by itself only where no variable is set either.
             ErrorKind::MissingSubcommand => {
@@ -490,6 +497,19 @@ impl Cli {
             }
             _ => without_tokens(error).exit(),
         })
+    }
+}
+
+impl Cli {
+    /// What the environment says of checkpoints is of the service's own ledger. An export may be of any,
+    /// and older.
+    fn keep_from_exports(&mut self, matches: &ArgMatches) {
+        let Command::Verify(VerifyConfig { export: Some(_), seal, .. }) = &mut self.command else {
+            return;
+        };
+        let verify = matches.subcommand_matches("verify");
+        let source = verify.and_then(|verify| verify.value_source("checkpoint_dir"));
+        seal.checkpoint_dir.take_if(|_| source == Some(ValueSource::EnvVariable));
     }
 }
 

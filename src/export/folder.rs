@@ -5,6 +5,7 @@ use super::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR};
 use crate::files;
 use crate::seal::{Checkpoint, Tree, TreeHead};
 use anyhow::{Context as _, ensure};
+use std::fs::DirEntry;
 use std::io;
 use std::path::Path;
 use tlog_tiles::record_hash;
@@ -27,14 +28,17 @@ pub fn check_goes_on(dir: &Path, with_observations: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Whether there is something else than an export. Its first files are rules and events.
+/// Whether there is something else than an export, whose first files are rules and events. What systems
+/// put into folders of their own accord does not count.
 fn is_taken(dir: &Path) -> io::Result<bool> {
     let mut entries = match dir.read_dir() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         entries => entries?,
     };
     let is_export = [EVENTS, CHECKPOINT].iter().any(|name| dir.join(name).exists());
-    Ok(!is_export && entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != RULES_DIR)))
+    let is_ours = |name: &str| name == RULES_DIR || name == "lost+found" || name.starts_with('.');
+    let is_foreign = |entry: DirEntry| entry.file_name().to_str().is_none_or(|name| !is_ours(name));
+    Ok(!is_export && entries.any(|entry| entry.is_ok_and(is_foreign)))
 }
 
 /// What the checkpoint in the folder covers, where there is one. It may be older than the ledger, never

@@ -5,6 +5,8 @@ use crate::identity::ContactId;
 use sqlx::migrate::MigrateError;
 use std::error::Error;
 
+/// The SQLSTATE of a time that is out of range (datetime_field_overflow).
+const OUT_OF_RANGE: &str = "22008";
 /// The SQLSTATE of a statement that was cancelled (query_canceled).
 const CANCELLED: &str = "57014";
 
@@ -40,6 +42,11 @@ pub enum Fault {
 pub struct Damaged(pub ContactId);
 
 impl Fault {
+    /// A time was read that cannot be told here.
+    pub fn out_of_range() -> Self {
+        Self::Data(OUT_OF_RANGE.to_owned())
+    }
+
     /// Whether something would have been there twice that may be there once (unique_violation).
     pub fn is_duplicate(&self) -> bool {
         matches!(self, Self::Data(code) if code == "23505")
@@ -52,7 +59,7 @@ impl Fault {
 
     /// Whether others that were sent along may do better without the one that it is about.
     pub fn is_of_one(&self) -> bool {
-        matches!(self, Self::Data(_) | Self::Damaged(_) | Self::Corrupt)
+        matches!(self, Self::Data(_) | Self::Damaged(_))
     }
 }
 

@@ -256,6 +256,7 @@ impl Failure {
     fn told(&self) -> NotRecorded {
         match self {
             Self::Fault(fault) if fault.is_of_one() => NotRecorded::Refused,
+            Self::Fault(Fault::Corrupt) => NotRecorded::Refused,
             Self::Fault(Fault::OtherVersion(_)) => NotRecorded::OtherVersion,
             Self::Fault(_) => NotRecorded::Unreachable,
             Self::Rules(_) => NotRecorded::OtherRules,

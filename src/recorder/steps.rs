@@ -75,7 +75,10 @@ impl Wanted {
         let (email_keys, phone_keys) = (distinct(&self.email_keys), distinct(&self.phone_keys));
         let loading = in_time(projection::load(connection, &email_keys, &phone_keys));
         // sqlx panics where a time is later than chrono can say, which would end the service.
-        AssertUnwindSafe(loading).catch_unwind().await.unwrap_or(Err(Fault::Corrupt))
+        AssertUnwindSafe(loading)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Fault::out_of_range()))
     }
 }
 

@@ -43,9 +43,13 @@ pub async fn start(
     let (rules_sender, rules_receiver) = watch::channel(rules);
     let absent = AbsentKeys::new(metrics.keys_known.clone());
     // Where it cannot be read now, the first batch will tell.
-    if let Ok(Snapshot { head, .. }) = Wanted::default().load(&mut reader).await {
-        absent.begin(&head);
-    }
+    let reader = match Wanted::default().load(&mut reader).await {
+        Ok(Snapshot { head, .. }) => {
+            absent.begin(&head);
+            Some(reader)
+        }
+        Err(_) => None,
+    };
     let shared =
         Arc::new(Shared { database, rules: rules_sender, metrics, absent, retries_kept_for });
     let mut filling = JoinSet::new();
@@ -53,7 +57,7 @@ pub async fn start(
     let task = Task {
         shared,
         _filling: filling,
-        reader: Some(reader),
+        reader,
         writer: None,
         known: Known::default(),
         clock: None,

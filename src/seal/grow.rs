@@ -235,7 +235,9 @@ async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OutsideError> + Send + 'static,
 ) -> Result<T, Trouble> {
     let done = on_a_thread(move || Ok(work())).await;
-    Ok(done.expect("no work on a file panics")?)
+    // The system may have no thread left for a while.
+    let done = done.map_err(|_| Fault::Lost("no thread for the checkpoint directory"))?;
+    Ok(done?)
 }
 
 /// Asks the stored tiles for the root at the size of what was signed.
