@@ -55,8 +55,8 @@ struct Folder<'a> {
 }
 
 /// Checks an export against its checkpoint, that it begins with what the checkpoint `since` covers, and
-/// with what the one covers that the service keeps outside, unless that is newer. Fails with the first [`Difference`], or with
-/// what is missing or cannot be read.
+/// with what the one covers that the service keeps outside, unless that is newer. Fails with the first
+/// [`Difference`], or with what is missing or cannot be read.
 pub fn verify_folder(
     dir: &Path,
     keys: &VerifierKeys,

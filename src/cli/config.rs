@@ -498,9 +498,7 @@ impl Cli {
             _ => without_tokens(error).exit(),
         })
     }
-}
 
-impl Cli {
     /// What the environment says of checkpoints is of the service's own ledger. An export may be of any,
     /// and older.
     fn keep_from_exports(&mut self, matches: &ArgMatches) {

@@ -98,7 +98,7 @@ pub async fn serve(
         () = &mut recording => anyhow::bail!("the recorder ended before the service"),
         () = http::serve(listener, connections_max, tls, answering, shutdown) => {}
     }
-    // The last handles went with the router: both tasks drain their queues and end.
+    // The last handles went with what answers: both tasks drain their queues and end.
     recording.await;
     reads_task.await.context("the record of reads panicked")?;
     expiring.abort();

@@ -63,7 +63,7 @@ pub async fn check(database: &Database) -> anyhow::Result<()> {
 
 /// Fails where the head of a ledger that `check` allows does not end where the events do.
 pub async fn check_head(database: &Database) -> anyhow::Result<()> {
-    let mut owner = connect(database).await?;
+    let mut owner = database.owner().await?;
     check_ends(&mut owner).await?;
     owner.close().await?;
     Ok(())

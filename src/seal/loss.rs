@@ -7,7 +7,6 @@ use super::proof::TreeHead;
 use super::sealer::Seal;
 use super::trouble::Trouble;
 use crate::identity::{Gaps, Position};
-use crate::threads::on_a_thread;
 use anyhow::Context as _;
 use sqlx::PgConnection;
 
@@ -40,12 +39,11 @@ pub enum Found {
 /// Compares the ledger with the checkpoint that is kept outside. Fails where there is none, where what
 /// is left is not what was signed, and where nothing is lost.
 pub async fn loss(seal: Seal) -> anyhow::Result<Found> {
-    let outside = seal.outside.clone().context(
+    let outside = seal.outside.as_ref().context(
         "nobody knows what is lost without the checkpoint that the service keeps outside; give \
          --checkpoint-dir",
     )?;
-    let (dir, keys) = (outside.clone(), seal.key.verifier_keys().clone());
-    let kept = on_a_thread(move || Ok(dir.read(Some(&keys))?)).await?;
+    let kept = outside.read_aside(seal.key.verifier_keys()).await?;
     let kept = kept.with_context(|| {
         let file = outside.file().display();
         format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")

@@ -4,6 +4,7 @@ use super::checkpoint::{Checkpoint, NotACheckpoint};
 use super::key::VerifierKeys;
 use crate::files;
 use crate::ledger::LedgerName;
+use crate::threads::on_a_thread;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,12 @@ impl CheckpointDir {
         let read =
             |note: String| Checkpoint::read_by(&note, keys.map(|keys| keys.as_in(&note)).as_ref());
         note.map(read).transpose().map_err(|error| OutsideError::NotOurs(self.file.clone(), error))
+    }
+
+    /// As `read`, on a thread: the directory may be one of another machine, which may be gone.
+    pub async fn read_aside(&self, keys: &VerifierKeys) -> anyhow::Result<Option<Checkpoint>> {
+        let (dir, keys) = (self.clone(), keys.clone());
+        on_a_thread(move || Ok(dir.read(Some(&keys))?)).await
     }
 
     /// Fails where a checkpoint could not be written now.

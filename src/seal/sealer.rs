@@ -8,7 +8,6 @@ use super::store;
 use super::trouble::{OUTSIDE, Trouble};
 use crate::ledger::{self, Database, Fault, in_time};
 use crate::metrics::Metrics;
-use crate::threads::on_a_thread;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -103,11 +102,10 @@ pub async fn seal_anew(seal: Seal, outside: &CheckpointDir) -> anyhow::Result<()
 pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
     let Some(outside) = seal.outside.clone() else { return Ok(()) };
     let file = outside.file().display();
-    let (dir, keys) = (outside.clone(), seal.key.verifier_keys().clone());
     let mut session = seal.database.sealer().await?;
     // Before the file, which a sealer writes first: another node may be sealing meanwhile.
     let is_sealed = store::last_checkpoint(&mut session).await?.is_some();
-    let kept = on_a_thread(move || Ok(dir.read(Some(&keys))?)).await.context(
+    let kept = outside.read_aside(seal.key.verifier_keys()).await.context(
         "the checkpoint outside tells nothing: give the key that it was signed with \
          (--signing-key), or, where the file is damaged, put a copy of it back",
     )?;
