@@ -7,7 +7,7 @@ use super::noted::Shown;
 use super::number::not_a_number;
 use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use super::question::{WAIT_MAX, ask, unanswered};
 use crate::identity::{ContactId, ObservationId};
 use crate::ledger::Fault;
 use crate::projection::{Found, identity};
@@ -86,7 +86,7 @@ struct NoContact;
 
 impl IntoResponses for NoContact {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_these::<AsOf>(), not_observed(), erased(), corrupt()];
+        let others = [not_an_id(), not_these::<AsOf>(), not_observed(), erased()];
         documented(others.into_iter().chain(unanswered()).chain(moment::problems()))
     }
 }

@@ -8,7 +8,7 @@ use super::number::number;
 use super::paging;
 use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use super::question::{WAIT_MAX, ask, unanswered};
 use super::stream;
 use crate::audit::EventPage;
 use crate::identity::{ContactId, Fact, Position};
@@ -213,7 +213,6 @@ impl IntoResponses for NoEvents {
             beyond_the_head("after"),
             not_a_kind(),
             not_these::<Asked>(),
-            corrupt(),
             too_many(),
         ];
         documented(others.into_iter().chain(unanswered()))

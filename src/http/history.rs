@@ -8,7 +8,7 @@ use super::noted::Shown;
 use super::paging::{Paging, paging_problems};
 use super::parameters::Parameters;
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use super::question::{WAIT_MAX, ask, unanswered};
 use super::rule_set::RuleSet;
 use crate::audit::Happened;
 use crate::identity::ContactId;
@@ -97,7 +97,7 @@ struct NoHistory;
 
 impl IntoResponses for NoHistory {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_observed(), erased(), corrupt()];
+        let others = [not_an_id(), not_observed(), erased()];
         documented(others.into_iter().chain(unanswered()).chain(paging_problems()))
     }
 }

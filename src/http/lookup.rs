@@ -5,7 +5,7 @@ use super::answer::{Identified, answered};
 use super::body::{self, Observed};
 use super::noted::Shown;
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, corrupt, other_rules, unanswered};
+use super::question::{WAIT_MAX, ask, other_rules, unanswered};
 use crate::projection::LookedUp;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -58,7 +58,7 @@ struct NotFound;
 
 impl IntoResponses for NotFound {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_known(), corrupt(), other_rules()];
+        let others = [not_known(), other_rules()];
         documented(body::problems().into_iter().chain(others).chain(unanswered()))
     }
 }

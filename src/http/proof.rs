@@ -6,7 +6,7 @@ use super::ledger::{last_checkpoint, not_sealed};
 use super::number::{not_a_number, number};
 use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use super::question::{WAIT_MAX, ask, unanswered};
 use crate::ledger::Unanswered;
 use crate::seal::{self, NoProof, Question, StoredCheckpoint};
 use axum::extract::State;
@@ -165,7 +165,7 @@ struct NoInclusion;
 impl IntoResponses for NoInclusion {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
         let invalid = [not_a_number("position", 1..=1040), not_these::<WhichEvent>(), skipped()];
-        documented(invalid.into_iter().chain([not_sealed(), corrupt()]).chain(unanswered()))
+        documented(invalid.into_iter().chain([not_sealed()]).chain(unanswered()))
     }
 }
 
@@ -174,7 +174,7 @@ struct NoConsistency;
 impl IntoResponses for NoConsistency {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
         let invalid = [not_a_number("from", 1..=1040), not_these::<WhichTrees>()];
-        documented(invalid.into_iter().chain([not_sealed(), corrupt()]).chain(unanswered()))
+        documented(invalid.into_iter().chain([not_sealed()]).chain(unanswered()))
     }
 }
 

@@ -177,8 +177,7 @@ struct NotExplained;
 
 impl IntoResponses for NotExplained {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others =
-            [not_an_id(), not_another(), not_these::<Asked>(), not_observed(), erased(), corrupt()];
+        let others = [not_an_id(), not_another(), not_these::<Asked>(), not_observed(), erased()];
         documented(others.into_iter().chain(unanswered()).chain(moment::problems()))
     }
 }
