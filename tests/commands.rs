@@ -11,6 +11,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A port that somebody else listens on.
 fn port_in_use() -> (TcpListener, String) {
@@ -159,6 +160,8 @@ async fn nobody_has_to_read_what_is_printed() {
 /// As when the terminal is closed: a private Postgres must not be left behind.
 #[tokio::test]
 async fn sighup_ends_a_command_as_ctrl_c_does() {
+    // Under `nohup` a process that is started here would ignore it: what is caught is not inherited.
+    let _caught = signal(SignalKind::hangup()).unwrap();
     let ledger = TestLedger::new().await;
     let mut owner = ledger.owner().await;
     sqlx::raw_sql("begin; lock table head").execute(&mut owner).await.unwrap();

@@ -1,0 +1,64 @@
+//! Backing up and restoring.
+
+use super::shared::{Operator, SealConfig, reason};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+pub struct BackupConfig {
+    /// The directory to make, for its owner only: emails and phone numbers are in it.
+    pub dir: PathBuf,
+}
+
+#[derive(Args)]
+pub struct RestoreConfig {
+    /// The directory that `identity-ledger backup` made.
+    #[arg(required_unless_present = "accept_loss", conflicts_with = "accept_loss")]
+    pub dir: Option<PathBuf>,
+
+    /// Say in the ledger that what it lacks of the checkpoint in --checkpoint-dir is lost, skip the
+    /// positions and numbers that may have been given out, and sign in a new name from then on.
+    #[arg(long, requires = "reason", requires = "forgetting")]
+    accept_loss: bool,
+
+    /// Why, for the ledger. No personal data: it stays there for ever.
+    #[arg(long, value_name = "TEXT", value_parser = reason, requires = "accept_loss")]
+    reason: Option<String>,
+
+    /// Forget those again whom the lost ledger had forgotten, as an export of it says, which must be as
+    /// it was signed.
+    #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss", group = "forgetting")]
+    pub erasures: Option<PathBuf>,
+
+    /// Forget nobody again. One of the two must be said, each time that it is run: whoever had been
+    /// forgotten since the backup comes back for good without --erasures.
+    #[arg(long, requires = "accept_loss", group = "forgetting")]
+    no_erasures: bool,
+
+    #[command(flatten)]
+    pub operator: Operator,
+
+    /// Do not ask.
+    #[arg(long, short, requires = "accept_loss")]
+    pub yes: bool,
+
+    #[command(flatten)]
+    pub seal: SealConfig,
+}
+
+impl RestoreConfig {
+    /// What is to be done.
+    pub fn what(&self) -> What<'_> {
+        match (&self.dir, &self.reason) {
+            (Some(dir), _) => What::Restore(dir),
+            (None, reason) => What::AcceptLoss(reason.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// The two ways to restore.
+pub enum What<'a> {
+    Restore(&'a Path),
+    /// With a reason.
+    AcceptLoss(&'a str),
+}

@@ -1,0 +1,71 @@
+//! The log.
+
+use clap::{Args, ValueEnum};
+use std::io::{IsTerminal as _, stderr};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+#[derive(Args)]
+#[command(next_help_heading = "Log (on stderr; never an email, a phone number or a token)")]
+pub struct LogConfig {
+    /// How much to say.
+    #[arg(long, global = true, env, value_enum, default_value = "info")]
+    log_level: LogLevel,
+
+    /// In which form.
+    #[arg(long, global = true, env, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogConfig {
+    /// Other crates are heard from `warn` up only: what they say below that is not ours to
+    /// vouch for.
+    pub fn start(&self) {
+        let level = match self.log_level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        };
+        let targets = Targets::new()
+            .with_default(level.min(LevelFilter::WARN))
+            // It would quote what it does not know of DATABASE_URL.
+            .with_target("sqlx_postgres::options::parse", LevelFilter::OFF)
+            // Sessions that end with their server, as a private one does with a command.
+            .with_target("sqlx_core::pool", LevelFilter::ERROR)
+            .with_target(env!("CARGO_CRATE_NAME"), level);
+        let registry = tracing_subscriber::registry().with(targets);
+        let on_terminal = stderr().is_terminal();
+        let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(on_terminal);
+        match self.log_format {
+            LogFormat::Text => registry.with(layer.with_target(false)).init(),
+            LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
+        }
+    }
+
+    /// Says in the form of the log why the process ends.
+    pub fn last_words(&self, why: &str) {
+        match self.log_format {
+            LogFormat::Text => eprintln!("error: {why}"),
+            LogFormat::Json => tracing::error!("{why}"),
+        }
+    }
+}

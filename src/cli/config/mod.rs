@@ -1,0 +1,205 @@
+//! The whole configuration: read once, printed by `--help`.
+
+mod backup;
+mod keys;
+mod log;
+mod rules;
+mod serve;
+mod shared;
+
+pub use backup::{BackupConfig, RestoreConfig, What};
+pub use keys::{KeyCommand, NewToken, TokenCommand};
+pub use log::LogConfig;
+pub use rules::{RulesActivation, RulesCommand, RulesDiff};
+pub use serve::ServeConfig;
+pub use shared::{DatabaseConfig, Operator, Output, SealConfig};
+
+use crate::access::Token;
+use crate::audit::Moment;
+use crate::identity::ReasonCode;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::env;
+use std::path::PathBuf;
+
+/// Says which customer an email or a phone number belongs to, and keeps a ledger of everything
+/// it ever saw and decided, in Postgres.
+#[derive(Parser)]
+#[command(name = "identity-ledger", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    #[command(flatten)]
+    pub log: LogConfig,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serve the HTTP API until SIGTERM or Ctrl-C.
+    Serve(ServeConfig),
+    /// Print every event that made a customer what it is, in order.
+    History(HistoryConfig),
+    /// Say why two observations belong to one customer, or what stands between them.
+    Why(WhyConfig),
+    /// Forget the whole customer that an observation belongs to, for ever.
+    Erase(EraseConfig),
+    /// Fold the whole ledger into a fresh contact table and swap it in, while the service runs.
+    Rebuild,
+    /// Show, check, compare and activate matching rules.
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// Check everything: lines, tree, signatures, commitments, every decision made again, and that
+    /// the contact table is what the events say; exit 1 at the first difference.
+    Verify(VerifyConfig),
+    /// Write the ledger to a folder, for whoever checks it without this service.
+    Export(ExportConfig),
+    /// Write the whole ledger, as it is now, to a new directory, while the service runs.
+    Backup(BackupConfig),
+    /// Put the ledger of a backup into a database where it is not; or, with --accept-loss, go on with
+    /// a database that has gone back in time.
+    Restore(RestoreConfig),
+    /// Make the keys that checkpoints are signed with.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Make the tokens that callers, auditors and operators ask with.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Args)]
+pub struct ExportConfig {
+    /// The folder, created when missing. Goes on from where an earlier export ended; a folder
+    /// with something else in it is refused.
+    pub dir: PathBuf,
+
+    /// Write the observations, too: emails and phone numbers, with the salts of their commitments. A
+    /// folder that has them goes on with them only.
+    #[arg(long)]
+    pub observations: bool,
+
+    #[command(flatten)]
+    pub seal: SealConfig,
+}
+
+#[derive(Args)]
+pub struct VerifyConfig {
+    /// Check an export instead of the database.
+    #[arg(long, value_name = "DIR", requires = "key")]
+    pub export: Option<PathBuf>,
+
+    /// The verifier keys that count, one a line. Not set: that of the signing key.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+
+    /// A checkpoint that was kept: the export must begin with what it covers.
+    #[arg(long, value_name = "FILE", requires = "export")]
+    pub since: Option<PathBuf>,
+
+    /// Say it as JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub seal: SealConfig,
+}
+
+#[derive(Args)]
+pub struct HistoryConfig {
+    /// The number of any observation of the customer.
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: i64,
+}
+
+#[derive(Args)]
+pub struct EraseConfig {
+    /// The number of any observation of the customer.
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: i64,
+
+    /// Why, for the ledger, as a code such as customer-request: small letters, hyphens and at most 4
+    /// digits.
+    #[arg(long, value_name = "CODE")]
+    pub reason: ReasonCode,
+
+    #[command(flatten)]
+    pub operator: Operator,
+
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Args)]
+pub struct WhyConfig {
+    /// The number of one observation.
+    #[arg(value_name = "A", value_parser = clap::value_parser!(i64).range(1..))]
+    pub one: i64,
+
+    /// The number of another one.
+    #[arg(value_name = "B", value_parser = clap::value_parser!(i64).range(1..))]
+    pub other: i64,
+
+    /// The position or the time (RFC 3339) to answer at [default: now].
+    #[arg(long, value_name = "MOMENT")]
+    pub as_of: Option<Moment>,
+}
+
+impl Cli {
+    /// Reads the command line and the environment, where an empty variable counts as not set.
+    /// Ends the process where there is nothing to run.
+    pub fn read() -> Self {
+        let mut command = without_empty(Self::command());
+        let matches = command.try_get_matches_from_mut(env::args_os());
+        let cli = matches.and_then(|matches| {
+            let mut cli = Self::from_arg_matches(&matches)?;
+            cli.keep_from_exports(&matches);
+            Ok(cli)
+        });
+        cli.unwrap_or_else(|error| match error.kind() {
+            // clap gives the help by itself only where no variable is set either.
+            ErrorKind::MissingSubcommand => {
+                let help = command.render_help();
+                command.error(ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, help).exit()
+            }
+            _ => without_tokens(error).exit(),
+        })
+    }
+
+    /// What the environment says of checkpoints is of the service's own ledger. An export may be of any,
+    /// and older.
+    fn keep_from_exports(&mut self, matches: &ArgMatches) {
+        let Command::Verify(VerifyConfig { export: Some(_), seal, .. }) = &mut self.command else {
+            return;
+        };
+        let verify = matches.subcommand_matches("verify");
+        let source = verify.and_then(|verify| verify.value_source("checkpoint_dir"));
+        seal.checkpoint_dir.take_if(|_| source == Some(ValueSource::EnvVariable));
+    }
+}
+
+/// clap repeats what it refuses, and a token that was put in the wrong place would be in a log.
+fn without_tokens(mut error: clap::Error) -> clap::Error {
+    let is_token =
+        |value: &ContextValue| matches!(value, ContextValue::String(text) if Token::begins(text));
+    let kinds: Vec<ContextKind> =
+        error.context().filter(|(_, value)| is_token(value)).map(|(kind, _)| kind).collect();
+    for kind in kinds {
+        error.insert(kind, ContextValue::String("idl_…".to_owned()));
+    }
+    error
+}
+
+fn without_empty(command: clap::Command) -> clap::Command {
+    command.mut_args(unset_if_empty).mut_subcommands(without_empty)
+}
+
+fn unset_if_empty(arg: Arg) -> Arg {
+    let is_empty = arg.get_env().and_then(env::var_os).is_some_and(|value| value.is_empty());
+    if is_empty { arg.env(None::<&str>) } else { arg }
+}

@@ -1,0 +1,77 @@
+//! What several commands are told.
+
+use crate::identity::Asker;
+use crate::ledger::LedgerName;
+use crate::postgres::Chosen;
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use std::path::PathBuf;
+
+const DATA_DIR: &str = ".identity-ledger";
+
+#[derive(Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseConfig {
+    /// Postgres 14 or newer, such as postgres://user:password@host/database.
+    /// Not set: a private Postgres in the data directory.
+    #[arg(long, global = true, env, hide_env_values = true, value_name = "URL")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub database_url: Option<String>,
+
+    /// Where the private Postgres keeps its data [default: .identity-ledger].
+    #[arg(long, global = true, env, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// The ledger's name: the Postgres schema it lives in, which serve creates.
+    #[arg(long, global = true, env, value_name = "NAME", default_value = "ledger")]
+    pub ledger: LedgerName,
+}
+
+impl DatabaseConfig {
+    pub fn data_dir(&self) -> (PathBuf, Chosen) {
+        match &self.data_dir {
+            Some(dir) => (dir.clone(), Chosen::ByUser),
+            None => (DATA_DIR.into(), Chosen::Default),
+        }
+    }
+}
+
+/// Where signing and checking find what they need.
+#[derive(Args)]
+#[command(next_help_heading = "Proof")]
+pub struct SealConfig {
+    /// The key that signs checkpoints, made by `identity-ledger key new`. Not set: with the private
+    /// Postgres a key in the data directory, else there is none, and nothing is signed.
+    #[arg(long, env, value_name = "FILE")]
+    pub signing_key: Option<PathBuf>,
+
+    /// Where the service keeps the last checkpoint, too: a directory out of reach of whoever could put
+    /// back an older copy of the database.
+    #[arg(long, env, value_name = "DIR")]
+    pub checkpoint_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Operator {
+    /// By whom, for the ledger, as the name of a token: lower-case letters, digits, dots, dashes and
+    /// underscores, a letter first. No personal data: it stays there for ever.
+    #[arg(long, value_name = "NAME", default_value = "operator")]
+    pub by: Asker,
+}
+
+#[derive(Args)]
+pub struct Output {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What goes into an event: one line, not blank, of a length that can be read.
+pub fn reason(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    let fits = (1..=500).contains(&text.chars().count());
+    if !fits || text.contains(char::is_control) {
+        return Err("it is one line of 1 to 500 characters");
+    }
+    Ok(text.to_owned())
+}
