@@ -1,24 +1,22 @@
 //! Walks the whole ledger and everything that vouches for it, while requests run.
 
-use super::commitments;
 use super::decisions::Decisions;
 use super::difference::Difference;
-use super::lines::{self, CheckedLines, check_time};
+use super::edges::check_edges;
+use super::lines::check_time;
 use super::numbers::Numbers;
+use super::page::{PAGE_LEN, Page, Pages};
 use super::tree::{StoredPart, TreeCheck, check_tile, roots};
-use crate::identity::{Erasures, Event, Fact, Gaps, Identifiers, Rules, RulesActivated, Timestamp};
-use crate::ledger::{self, CopiedRows, Database, RulesFault};
+use crate::identity::{Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
+use crate::ledger::{self, Database, RulesFault};
 use crate::progress::Progress;
 use crate::projection::resolved;
-use crate::seal::{self, CheckpointDir, TILE_WIDTH, Tile, TileId, TreeHead, VerifierKeys};
+use crate::seal::{self, CheckpointDir, Tile, TreeHead, VerifierKeys};
 use crate::threads::on_a_thread;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
-use sqlx::{PgPool, query, query_scalar};
 use std::sync::Arc;
 
-/// In events: whole tiles.
-const PAGE_LEN: i64 = 32 * TILE_WIDTH as i64;
 /// Each on a connection of its own; while one is read, others are hashed.
 const PAGES_AT_ONCE: usize = 3;
 const SESSIONS_MAX: u32 = 4;
@@ -51,23 +49,7 @@ pub struct Walked {
 
 struct Walk {
     database: Database,
-    sessions: PgPool,
-    gaps: Gaps,
-    /// How many events there were when the walk began, and in the tree.
-    events_len: i64,
-    sealed: i64,
-    erasures: Arc<Erasures>,
-}
-
-/// Some events, right by themselves, and what is stored of the tree over them.
-struct Page {
-    /// The position of the first, and how many there are up to the last.
-    first: i64,
-    end: i64,
-    lines: CheckedLines,
-    /// Of the observations in it, in order.
-    identifiers: Vec<Option<Identifiers>>,
-    stored: StoredPart,
+    pages: Arc<Pages>,
 }
 
 /// What is compared from page to page.
@@ -109,11 +91,13 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         upper: Vec::new(),
     };
     let database = database.clone();
-    let walk = Arc::new(Walk { database, sessions, gaps, events_len, sealed, erasures });
-    walk.pages(&mut steps, &mut decisions).await?;
+    let pages = Arc::new(Pages { sessions, gaps, events_len, sealed, erasures });
+    let walk = Walk { database, pages };
+    walk.check_pages(&mut steps, &mut decisions).await?;
     decisions.end()?;
-    walk.check_edges(steps.observations.last).await?;
-    walk.sessions.close().await;
+    let Pages { sessions, gaps, .. } = &*walk.pages;
+    check_edges(sessions, gaps, steps.observations.last).await?;
+    sessions.close().await;
     let walked = Walked {
         events_len,
         observations_len: steps.observations.len,
@@ -155,25 +139,25 @@ fn check_end(
 }
 
 impl Walk {
-    async fn pages(
-        self: &Arc<Self>,
+    async fn check_pages(
+        &self,
         steps: &mut Steps,
         decisions: &mut Decisions,
     ) -> anyhow::Result<()> {
-        let mut progress = Progress::of("checking events", self.events_len);
-        let begins = (0..self.events_len).step_by(PAGE_LEN as usize);
+        let mut progress = Progress::of("checking events", self.pages.events_len);
+        let begins = (0..self.pages.events_len).step_by(PAGE_LEN as usize);
         // In tasks of their own: deciding a rule change again takes long, and a page whose rows
         // nobody takes meanwhile runs into the timeout of its statement.
         let pages = begins.map(|after| {
-            let walk = self.clone();
-            tokio::spawn(async move { walk.page(after).await })
+            let pages = self.pages.clone();
+            tokio::spawn(async move { pages.read(after).await })
         });
         let mut pages = stream::iter(pages).buffered(PAGES_AT_ONCE);
         let mut undecided = Vec::new();
         while let Some(page) = pages.next().await {
             let mut page = page.context("a check panicked")??;
             let end = page.end;
-            steps.page(&page, self.sealed.cast_unsigned())?;
+            steps.page(&page, self.pages.sealed.cast_unsigned())?;
             let events = std::mem::take(&mut page.lines.events);
             let identifiers = std::mem::take(&mut page.identifiers);
             undecided.push((events, identifiers));
@@ -211,7 +195,7 @@ impl Walk {
             let expected = format!("{name} version {version} of digest {}", digest.as_str());
             Difference::at(event.position.get(), "rules", expected, found)
         };
-        match ledger::rules_of(&self.sessions, &activated.digest).await {
+        match ledger::rules_of(&self.pages.sessions, &activated.digest).await {
             Ok(rules)
                 if (rules.name(), rules.version()) == (&activated.name, activated.version) =>
             {
@@ -256,136 +240,11 @@ impl Walk {
         Ok(())
     }
 
-    async fn page(&self, after: i64) -> anyhow::Result<Page> {
-        let end = self.events_len.min(after + PAGE_LEN);
-        let [first, last] = [after, end].map(|size| self.gaps.position_at(size));
-        let mut session = self.sessions.acquire().await?;
-        let events = format!(
-            "select {}
-            from event
-            where position > {first} and position <= {last}
-            order by position",
-            lines::COLUMNS
-        );
-        let events = ledger::copy_out(&mut session, &events).await?;
-        let gaps = self.gaps.clone();
-        let check = move || Ok(check_lines(after, end, &gaps, &events));
-        let (lines, wrong) = blocking(check).await?;
-        let mut identifiers = Vec::new();
-        if let Some((first, last)) = lines.observed.first().zip(lines.observed.last()) {
-            let (first, last) = (first.id, last.id);
-            let observations = format!(
-                "select {}
-                from observation
-                where id >= {first} and id <= {last}
-                order by id",
-                commitments::COLUMNS
-            );
-            let rows = ledger::copy_out(&mut session, &observations).await?;
-            let observed = lines.observed.clone();
-            let erasures = self.erasures.clone();
-            let check = move || commitments::check_rows(&observed, &rows, &erasures);
-            identifiers = blocking(check).await?;
-        }
-        // Only now: what is wrong with an observation before it comes first.
-        if let Some(wrong) = wrong {
-            return Err(wrong.into());
-        }
-        let sealed_end = self.sealed.min(end).cast_unsigned();
-        let width = TILE_WIDTH as u64;
-        let indexes = after.cast_unsigned() / width..sealed_end.div_ceil(width);
-        let lowest = indexes.map(|index| TileId { level: 0, index }).collect();
-        let stored = StoredPart {
-            lowest: seal::tiles(&mut *session, &lowest).await?,
-            sealed: self.sealed.cast_unsigned(),
-            checkpoints: seal::checkpoints_between(&mut *session, after, end.min(self.sealed))
-                .await?,
-        };
-        Ok(Page { first: self.gaps.position_at(after + 1), end, lines, identifiers, stored })
-    }
-
     async fn check_tiles(&self, tiles: &[Tile]) -> anyhow::Result<()> {
         let ids = tiles.iter().map(|tile| tile.id).collect();
-        let stored = seal::tiles(&self.sessions, &ids).await?;
-        tiles.iter().try_for_each(|tile| check_tile(tile, &stored, &self.gaps))?;
+        let stored = seal::tiles(&self.pages.sessions, &ids).await?;
+        tiles.iter().try_for_each(|tile| check_tile(tile, &stored, &self.pages.gaps))?;
         Ok(())
-    }
-
-    /// Looks for what is beyond the ends.
-    async fn check_edges(&self, last_observation: i64) -> anyhow::Result<()> {
-        let event = query_scalar!(
-            r#"
-            (select position as "position!" from event where position < 1 order by position limit 1)
-            union all
-            (
-                select e.position
-                from head as h
-                join event as e on e.position > h.position
-                order by e.position
-                limit 1
-            )
-            limit 1
-            "#
-        );
-        if let Some(position) = event.fetch_optional(&self.sessions).await? {
-            return Err(Difference::at(position, "position", "no event", "one").into());
-        }
-        self.check_places_of_tiles().await?;
-        let observation = query_scalar!(
-            r#"
-            (select id as "id!" from observation where id < 1 order by id limit 1)
-            union all
-            (
-                select o.id
-                from head as h
-                join observation as o on o.id > h.observation_id
-                order by o.id
-                limit 1
-            )
-            limit 1
-            "#
-        );
-        if let Some(id) = observation.fetch_optional(&self.sessions).await? {
-            let found = format!("observation {id}");
-            let (part, expected) = ("observation", format!("those up to {last_observation}"));
-            return Err(Difference { position: None, part, expected, found }.into());
-        }
-        Ok(())
-    }
-
-    /// Each tile that is stored must be one of the tree of the last checkpoint, and as wide: what
-    /// the lines make is compared, but not what is stored beside or behind it.
-    async fn check_places_of_tiles(&self) -> anyhow::Result<()> {
-        let tile = query!(
-            r#"
-            select t.level, t.index, octet_length(t.hashes) as "found!", e.len as "expected!"
-            from (select coalesce(max(size), 0) as size from checkpoint) as c
-            cross join tile as t
-            cross join lateral (
-                select case
-                    when t.level between 0 and 7 and t.index >= 0
-                    then 32 * least(256, greatest(0, (c.size >> 8 * t.level) - t.index::numeric * 256))
-                    else 0
-                end::bigint as len
-            ) as e
-            where octet_length(t.hashes) <> e.len or e.len = 0
-            order by t.level, t.index
-            limit 1
-            "#
-        );
-        let Some(tile) = tile.fetch_optional(&self.sessions).await? else { return Ok(()) };
-        let len = u32::try_from(tile.level + 1).ok().and_then(|level| 256_i64.checked_pow(level));
-        let before = len.and_then(|len| tile.index.checked_mul(len));
-        let first = before.and_then(|before| before.checked_add(1));
-        Err(Difference {
-            position: first.map(|size| self.gaps.position_at(size)),
-            part: "tile",
-            expected: format!(
-                "{} bytes at level {}, index {}",
-                tile.expected, tile.level, tile.index
-            ),
-            found: format!("{} bytes", tile.found),
-        })?
     }
 }
 
@@ -411,32 +270,4 @@ impl Steps {
         self.tree.extend(after, &StoredPart::default(), &self.vouched)?;
         Ok(())
     }
-}
-
-/// Takes lines up to the first that is wrong, and tells what is wrong with that.
-fn check_lines(
-    after: i64,
-    end: i64,
-    gaps: &Gaps,
-    rows: &CopiedRows,
-) -> (CheckedLines, Option<Difference>) {
-    let mut lines = CheckedLines::default();
-    let mut rows = rows.iter();
-    for position in (after + 1..=end).map(|size| gaps.position_at(size)) {
-        let taken = match rows.next() {
-            None => Err(Difference::at(position, "position", "an event", "none")),
-            Some(mut row) => lines.push_row(position, &mut row),
-        };
-        if let Err(wrong) = taken {
-            return (lines, Some(wrong));
-        }
-    }
-    (lines, None)
-}
-
-/// On a thread of its own, for it takes long.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Difference> + Send + 'static,
-) -> anyhow::Result<T> {
-    Ok(tokio::task::spawn_blocking(work).await.context("a check panicked")??)
 }

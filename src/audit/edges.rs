@@ -1,0 +1,83 @@
+//! Looks for what stands where a walk over the events does not come by.
+
+use super::difference::Difference;
+use crate::identity::Gaps;
+use sqlx::{PgPool, query, query_scalar};
+
+/// Looks for what is beyond the ends.
+pub async fn check_edges(
+    sessions: &PgPool,
+    gaps: &Gaps,
+    last_observation: i64,
+) -> anyhow::Result<()> {
+    let event = query_scalar!(
+        r#"
+        (select position as "position!" from event where position < 1 order by position limit 1)
+        union all
+        (
+            select e.position
+            from head as h
+            join event as e on e.position > h.position
+            order by e.position
+            limit 1
+        )
+        limit 1
+        "#
+    );
+    if let Some(position) = event.fetch_optional(sessions).await? {
+        return Err(Difference::at(position, "position", "no event", "one").into());
+    }
+    check_places_of_tiles(sessions, gaps).await?;
+    let observation = query_scalar!(
+        r#"
+        (select id as "id!" from observation where id < 1 order by id limit 1)
+        union all
+        (
+            select o.id
+            from head as h
+            join observation as o on o.id > h.observation_id
+            order by o.id
+            limit 1
+        )
+        limit 1
+        "#
+    );
+    if let Some(id) = observation.fetch_optional(sessions).await? {
+        let found = format!("observation {id}");
+        let (part, expected) = ("observation", format!("those up to {last_observation}"));
+        return Err(Difference { position: None, part, expected, found }.into());
+    }
+    Ok(())
+}
+
+/// Each tile that is stored must be one of the tree of the last checkpoint, and as wide: what
+/// the lines make is compared, but not what is stored beside or behind it.
+async fn check_places_of_tiles(sessions: &PgPool, gaps: &Gaps) -> anyhow::Result<()> {
+    let tile = query!(
+        r#"
+        select t.level, t.index, octet_length(t.hashes) as "found!", e.len as "expected!"
+        from (select coalesce(max(size), 0) as size from checkpoint) as c
+        cross join tile as t
+        cross join lateral (
+            select case
+                when t.level between 0 and 7 and t.index >= 0
+                then 32 * least(256, greatest(0, (c.size >> 8 * t.level) - t.index::numeric * 256))
+                else 0
+            end::bigint as len
+        ) as e
+        where octet_length(t.hashes) <> e.len or e.len = 0
+        order by t.level, t.index
+        limit 1
+        "#
+    );
+    let Some(tile) = tile.fetch_optional(sessions).await? else { return Ok(()) };
+    let len = u32::try_from(tile.level + 1).ok().and_then(|level| 256_i64.checked_pow(level));
+    let before = len.and_then(|len| tile.index.checked_mul(len));
+    let first = before.and_then(|before| before.checked_add(1));
+    Err(Difference {
+        position: first.map(|size| gaps.position_at(size)),
+        part: "tile",
+        expected: format!("{} bytes at level {}, index {}", tile.expected, tile.level, tile.index),
+        found: format!("{} bytes", tile.found),
+    })?
+}
