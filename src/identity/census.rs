@@ -1,6 +1,7 @@
 //! A whole ledger decided from its observations, in a few bytes each.
 
-use super::event::{Matched, Timestamp};
+use super::event::Timestamp;
+use super::fact::Matched;
 use super::fold::Change;
 use super::holders::{HashedKey, Holders, KeyHash};
 use super::id::{ContactId, ObservationId};

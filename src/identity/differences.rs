@@ -1,6 +1,6 @@
 //! What a rule change says: the differences between what is and what would be.
 
-use super::event::{
+use super::fact::{
     ContactIntroduced, ContactLinked, ContactPromoted, ContactRetired, Fact, ObservationMoved,
     PrimaryDemoted,
 };

@@ -1,6 +1,7 @@
 //! The observations that were erased by now: they bear no witness to what was decided of them.
 
-use super::event::{Event, Fact};
+use super::event::Event;
+use super::fact::Fact;
 use super::id::{ContactId, ObservationId};
 use super::links::Links;
 use std::collections::{BTreeSet, HashSet};

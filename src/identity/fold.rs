@@ -1,6 +1,6 @@
 //! What an event does to the contacts.
 
-use super::event::Fact;
+use super::fact::Fact;
 use super::id::{ContactId, ObservationId};
 
 /// What an event changes. Everything that keeps contacts, in memory or in a table, applies these.

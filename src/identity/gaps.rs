@@ -1,6 +1,7 @@
 //! The positions that were skipped, and what that does to the tree, which has no gaps.
 
-use super::event::{Event, Fact, LedgerRestored};
+use super::event::Event;
+use super::fact::{Fact, LedgerRestored};
 use super::root::Root;
 
 /// Where a ledger skipped positions: before each event that accepts a loss, since those after the

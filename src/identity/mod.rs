@@ -13,6 +13,7 @@ mod census;
 mod differences;
 mod erasures;
 mod event;
+mod fact;
 mod fold;
 mod gaps;
 mod holders;
@@ -44,10 +45,11 @@ pub use asker::Asker;
 pub use census::{Census, Dated};
 pub use differences::Differences;
 pub use erasures::Erasures;
-pub use event::{
+pub use event::{CorruptLine, Event, Timestamp, rfc_3339};
+pub use fact::{
     ContactErased, ContactIntroduced, ContactLinked, ContactObserved, ContactPromoted,
-    ContactRetired, CorruptLine, Event, Fact, LedgerRestored, Matched, ObservationMoved,
-    PrimaryDemoted, RulesActivated, Timestamp, rfc_3339,
+    ContactRetired, Fact, LedgerRestored, Matched, ObservationMoved, PrimaryDemoted,
+    RulesActivated,
 };
 pub use fold::{Change, fold};
 pub use gaps::Gaps;

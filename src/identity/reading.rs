@@ -1,6 +1,6 @@
 //! An event in one line that people read. It holds no identifier, as the event does not.
 
-use super::event::{ContactObserved, Fact, Matched};
+use super::fact::{ContactObserved, Fact, Matched};
 use super::identifier::{Email, PhoneNumber};
 
 /// What happened, in one line.

@@ -1,7 +1,7 @@
 //! What an observation means.
 
 use super::asker::Asker;
-use super::event::{ContactLinked, ContactObserved, Fact, Matched, PrimaryDemoted};
+use super::fact::{ContactLinked, ContactObserved, Fact, Matched, PrimaryDemoted};
 use super::fold::{Change, filed};
 use super::id::{ContactId, ObservationId};
 use super::observation::{Commitment, Keys};
