@@ -15,6 +15,8 @@ use tokio::time::Instant;
 const SESSIONS_MAX: u32 = 4;
 /// Each holds a few pages of events in memory.
 const FEEDS_MAX: usize = 100;
+/// Each keeps a core busy.
+const EXPLAINED_AT_ONCE: usize = 2;
 /// How old the head may be that those who follow the ledger are told.
 const HEAD_AGE_MAX: Duration = Duration::from_millis(200);
 /// In positions. Where a kind is wanted that is rare, a statement looks no further than this.
@@ -25,6 +27,7 @@ const LOOK_LEN_MAX: i64 = 50_000;
 pub struct Auditor {
     pub(super) pool: PgPool,
     feeds: Arc<Semaphore>,
+    pub(super) explaining: Arc<Semaphore>,
     head: Arc<Mutex<Option<(Instant, Position)>>>,
     /// Read once: what is recorded under a digest never changes.
     rules: Arc<std::sync::Mutex<HashMap<RulesDigest, Arc<Rules>>>>,
@@ -42,6 +45,7 @@ impl Auditor {
         Self {
             pool: database.readers(SESSIONS_MAX),
             feeds: Arc::new(Semaphore::new(FEEDS_MAX)),
+            explaining: Arc::new(Semaphore::new(EXPLAINED_AT_ONCE)),
             head: Arc::default(),
             rules: Arc::default(),
         }

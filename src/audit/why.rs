@@ -3,8 +3,8 @@
 use super::auditor::Auditor;
 use super::past::{Excerpt, Observed};
 use crate::identity::{
-    Chain, ContactId, DEFAULT_RULES, E164_RULES, EXACT_RULES, Field, Key, Keyed, ObservationId,
-    Position, Rules, RulesActivated, Unlinked, chain, sharing, unlinked,
+    Chain, ContactId, DEFAULT_RULES, E164_RULES, EXACT_RULES, Keyed, ObservationId, Position,
+    Rules, RulesActivated, Unlinked, chain, unlinked,
 };
 use crate::ledger::{self, Unanswered};
 use std::collections::HashSet;
@@ -17,8 +17,6 @@ pub struct Why {
     /// Of the one that was asked of, then of the other.
     pub primary_ids: [ContactId; 2],
     pub relation: Relation,
-    /// By these rules: all that belongs to the one customer, or that is known of the two.
-    pub keyed: Keyed,
     known: Excerpt,
 }
 
@@ -37,18 +35,20 @@ pub enum Relation {
 pub struct LinkingRules {
     pub rules: Rules,
     pub chain: Chain,
-    /// All that is known of the two.
-    pub keyed: Keyed,
 }
 
 impl Auditor {
-    /// Why two observations are linked at a position that the ledger has reached. `None` where one
-    /// of the numbers was not given by then.
-    pub async fn why(
+    /// Why two observations are linked at a position that the ledger has reached, and what is made of
+    /// that for whoever asks. `None` where one of the numbers was not given by then.
+    pub async fn why<T: Send + 'static>(
         &self,
         ids: [ObservationId; 2],
         position: Position,
-    ) -> Result<Option<Why>, Unanswered> {
+        tell: impl FnOnce(&Why) -> T + Send + 'static,
+    ) -> Result<Option<T>, Unanswered> {
+        // Whoever stops waiting does not stop the thread: else there would soon be one for each who
+        // asked and left.
+        let place = self.explaining.clone().acquire_owned().await.expect("it is never closed");
         let known = self.known_at(&ids, position, true).await?;
         let [Some(one), Some(other)] = ids.map(|id| known.past.primary_of(id)) else {
             return Ok(None);
@@ -59,16 +59,17 @@ impl Auditor {
             false => ledger::rules_documents(&self.pool).await?,
         };
         let explain = move || {
+            let _place = place;
             let primary_ids = [one, other];
-            let (relation, keyed) = match one == other {
+            let relation = match one == other {
                 true => linked(&known, &rules, one, ids),
                 false => apart(&known, &rules, primary_ids, ids, recorded),
             };
-            Why { position, rules, primary_ids, relation, keyed, known }
+            tell(&Why { position, rules, primary_ids, relation, known })
         };
         // Seconds, where a customer was observed very often, and threads that serve are few.
-        let why = tokio::task::spawn_blocking(explain).await;
-        Ok(Some(why.expect("explaining does not panic")))
+        let told = tokio::task::spawn_blocking(explain).await;
+        Ok(Some(told.expect("explaining does not panic")))
     }
 }
 
@@ -77,9 +78,9 @@ fn linked(
     rules: &Rules,
     primary_id: ContactId,
     ids: [ObservationId; 2],
-) -> (Relation, Keyed) {
+) -> Relation {
     let keyed = known.keyed(rules, Some(primary_id));
-    (Relation::Linked(chain(&keyed, ids[0], ids[1])), keyed)
+    Relation::Linked(chain(&keyed, ids, |id| known.past.is_contact(id)))
 }
 
 fn apart(
@@ -88,11 +89,11 @@ fn apart(
     primary_ids: [ContactId; 2],
     ids: [ObservationId; 2],
     recorded: Vec<String>,
-) -> (Relation, Keyed) {
+) -> Relation {
     let [one, other] = primary_ids.map(|primary_id| known.keyed(rules, Some(primary_id)));
-    let never_linking = unlinked(&one, &other);
-    let other_rules = linking_rules(known, rules, ids, recorded);
-    (Relation::Apart { never_linking, other_rules }, known.keyed(rules, None))
+    let all = known.keyed(rules, None);
+    let never_linking = unlinked([&one, &other], &all, |id| known.past.is_contact(id));
+    Relation::Apart { never_linking, other_rules: linking_rules(known, rules, ids, recorded) }
 }
 
 /// All rules that the ledger ever had or the binary is shipped with, other than those then in
@@ -111,8 +112,8 @@ fn linking_rules(
     let linking = others.filter(|rules| tried.insert(rules.digest().clone()));
     let linking = linking.filter_map(|rules| {
         let keyed = known.keyed(&rules, None);
-        let chain = chain(&keyed, ids[0], ids[1])?;
-        Some(LinkingRules { rules, chain, keyed })
+        let chain = chain(&keyed, ids, |id| known.past.is_contact(id))?;
+        Some(LinkingRules { rules, chain })
     });
     linking.collect()
 }
@@ -138,11 +139,6 @@ impl Why {
     /// The rules that were in force when an observation was recorded.
     pub fn rules_of(&self, id: ObservationId) -> Result<&RulesActivated, Unanswered> {
         self.known.rules_at(self.observed(id).position)
-    }
-
-    /// How many contacts, of those with these keys, share an identifier.
-    pub fn contacts_len(&self, keyed: &Keyed, field: Field, key: &Key) -> usize {
-        sharing(keyed, field, key).filter(|id| self.is_contact(*id)).count()
     }
 }
 

@@ -4,7 +4,7 @@ use super::config::{DatabaseConfig, WhyConfig};
 use super::place::Place;
 use crate::audit::{Auditor, LinkingRules, Relation, Why};
 use crate::identity::{
-    Chain, Chained, Email, Keyed, ObservationId, PhoneNumber, Rules, Shared, Unlinked, rfc_3339,
+    Chain, Chained, Email, ObservationId, PhoneNumber, Rules, Shared, Unlinked, rfc_3339,
 };
 use anyhow::{Context as _, ensure};
 use std::io::{self, Write, stdout};
@@ -21,14 +21,18 @@ pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<
             .context("the ledger has not come that far; ask for an earlier moment")?,
     };
     let ids = [config.one, config.other].map(ObservationId::new);
-    let why = auditor.why(ids, position).await?;
+    let told = move |why: &Why| {
+        let mut text = Vec::new();
+        print(&mut text, why, ids).map(|()| text)
+    };
+    let told = auditor.why(ids, position, told).await?;
     let [one, other] = ids;
     let is_erased = auditor.is_erased(&ids).await?;
     ensure!(!is_erased, "the customer of observation {one} or {other} was erased");
-    let why = why.with_context(|| {
+    let told = told.with_context(|| {
         format!("no observation has the number {one} or {other} at position {position}")
     })?;
-    print(&mut stdout().lock(), &why, ids)?;
+    stdout().write_all(&told?)?;
     auditor.close().await;
     place.close().await
 }
@@ -40,7 +44,7 @@ fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> a
         Relation::Linked(chain) => {
             writeln!(out, "{one} and {other} are one customer, {primary}, {at}.")?;
             match chain {
-                Some(chain) => print_chain(out, why, &why.keyed, chain)?,
+                Some(chain) => print_chain(out, why, chain)?,
                 None => writeln!(
                     out,
                     "No chain is left: this is within a rule change, whose links are on their \
@@ -53,10 +57,10 @@ fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> a
                 out,
                 "{one} and {other} are two customers, {primary} and {other_primary}, {at}."
             )?;
-            never_linking.iter().try_for_each(|unlinked| print_unlinked(out, why, unlinked))?;
-            for LinkingRules { rules, chain, keyed } in other_rules {
+            never_linking.iter().try_for_each(|unlinked| print_unlinked(out, unlinked))?;
+            for LinkingRules { rules, chain } in other_rules {
                 writeln!(out, "Under the rules {} they would be one:", named(rules))?;
-                print_chain(out, why, keyed, chain)?;
+                print_chain(out, why, chain)?;
             }
             if never_linking.is_empty() && other_rules.is_empty() {
                 writeln!(out, "Nothing that is known of them links them, under any rules.")?;
@@ -66,17 +70,11 @@ fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> a
     Ok(())
 }
 
-fn print_chain(
-    out: &mut impl Write,
-    why: &Why,
-    keyed: &Keyed,
-    chain: &Chain,
-) -> anyhow::Result<()> {
+fn print_chain(out: &mut impl Write, why: &Why, chain: &Chain) -> anyhow::Result<()> {
     let mut shared = chain.shared.iter();
     for chained in &chain.observations {
         print_step(out, why, chained)?;
-        if let Some(Shared { field, key, is_bridge }) = shared.next() {
-            let contacts_len = why.contacts_len(keyed, *field, key);
+        if let Some(Shared { field, key, contacts_len, is_bridge }) = shared.next() {
             writeln!(
                 out,
                 "    shares the {} {}, which {contacts_len} contacts have{}, with",
@@ -116,10 +114,8 @@ fn print_step(
 
 fn print_unlinked(
     out: &mut impl Write,
-    why: &Why,
-    Unlinked { field, key, observations: [one, other] }: &Unlinked,
+    Unlinked { field, key, contacts_len, observations: [one, other] }: &Unlinked,
 ) -> io::Result<()> {
-    let contacts_len = why.contacts_len(&why.keyed, *field, key);
     writeln!(
         out,
         "Observations {one} and {other} have the {} {}, which links nobody; {contacts_len} \

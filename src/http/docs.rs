@@ -65,8 +65,8 @@ async fn page_file(path: &str) -> Response {
     let Ok(Some(file)) = utoipa_swagger_ui::serve(path, PAGE.clone()) else {
         return not_found().await.into_response();
     };
-    let content_type = [(CONTENT_TYPE, file.content_type)];
-    let mut response = (content_type, file.bytes.into_owned()).into_response();
+    // Not copied: whoever takes long to read would hold what is large.
+    let mut response = ([(CONTENT_TYPE, file.content_type)], file.bytes).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, FROM_HERE_ONLY);
     if file.gzpipped {

@@ -82,8 +82,11 @@ impl Around for Arc<Guard> {
     }
 
     fn after(&self, admitted: Self::Kept, response: Response) -> Response {
-        let Some(Admitted { holder, asked: Some(asked) }) = admitted else { return response };
-        if response.status().is_success() && self.note.is_of(&response) {
+        let Some(Admitted { holder, asked }) = admitted else { return response };
+        if let Some(asked) = asked
+            && response.status().is_success()
+            && self.note.is_of(&response)
+        {
             self.access.reads.note(asked.read(&holder, &response));
         }
         if is_stream(&response) { self.while_good(holder, response) } else { response }

@@ -20,7 +20,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Longer than a request may take: 10 s for its body, 30 s for its answer, 5 s for a lock before that.
+/// Longer than nearly every request may take: 10 s for its body, 30 s for its answer, 5 s for a lock
+/// before that. Some ask Postgres more than once, and each time may take 30 s.
 const LAST_ANSWERS_WAIT_MAX: Duration = Duration::from_secs(50);
 /// For a client to shake hands.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);

@@ -12,8 +12,8 @@ use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
 use crate::audit::{LinkingRules, Relation, Why};
 use crate::identity::{
-    Chain, ContactId, Email, Field, Identifiers, Keyed, ObservationId, PhoneNumber, Position,
-    Shared, Unlinked, rfc_3339,
+    Chain, ContactId, Email, Field, Identifiers, ObservationId, PhoneNumber, Position, Shared,
+    Unlinked, rfc_3339,
 };
 use crate::ledger::Unanswered;
 use axum::extract::rejection::PathRejection;
@@ -164,12 +164,9 @@ pub async fn why(
         None => ask(WAIT_MAX, app.auditor.position()).await?,
     };
     let ids = [id, other].map(ObservationId::from);
-    let found = ask(WAIT_MAX, app.auditor.why(ids, position)).await?;
+    let found = ask(WAIT_MAX, app.auditor.why(ids, position, explained)).await?;
     not_erased(&app, &ids).await?;
-    let why = found.ok_or_else(not_observed)?;
-    // It counts in all that was observed of the two.
-    let explained = tokio::task::spawn_blocking(move || explained(&why)).await;
-    let response = explained.expect("explaining does not panic").map_err(|_| corrupt())?;
+    let response = found.ok_or_else(not_observed)?.map_err(|_| corrupt())?;
     Ok(Shown { other_contact_id: Some(other), ..Shown::of(id, position) }.by(response))
 }
 
@@ -189,15 +186,13 @@ fn not_another() -> Problem {
 fn explained(why: &Why) -> Result<Response, Unanswered> {
     let (chain, apart) = match &why.relation {
         Relation::Linked(chain) => {
-            let told = chain.as_ref().map(|chain| chain_told(why, &why.keyed, chain));
+            let told = chain.as_ref().map(|chain| chain_told(why, chain));
             (told.transpose()?, None)
         }
         Relation::Apart { never_linking, other_rules } => {
-            let under_other_rules =
-                other_rules.iter().map(|LinkingRules { rules, chain, keyed }| {
-                    let chain = chain_told(why, keyed, chain)?;
-                    Ok(UnderOtherRules { rules: rules.into(), chain })
-                });
+            let under_other_rules = other_rules.iter().map(|LinkingRules { rules, chain }| {
+                Ok(UnderOtherRules { rules: rules.into(), chain: chain_told(why, chain)? })
+            });
             let under_other_rules = under_other_rules.collect::<Result<_, Unanswered>>()?;
             let never_linking = never_linking.iter().map(|it| never_linking_told(why, it));
             (None, Some(Apart { never_linking: never_linking.collect(), under_other_rules }))
@@ -214,11 +209,7 @@ fn explained(why: &Why) -> Result<Response, Unanswered> {
     Ok(json(&explanation))
 }
 
-fn chain_told<'a>(
-    why: &'a Why,
-    keyed: &Keyed,
-    chain: &'a Chain,
-) -> Result<ChainTold<'a>, Unanswered> {
+fn chain_told<'a>(why: &'a Why, chain: &'a Chain) -> Result<ChainTold<'a>, Unanswered> {
     let steps = chain.observations.iter().map(|chained| {
         let observed = why.observed(chained.id);
         let identifiers = observed.identifiers.as_ref();
@@ -235,12 +226,12 @@ fn chain_told<'a>(
     });
     let neighbours = chain.observations.windows(2);
     let shared = chain.shared.iter().zip(neighbours).map(|(shared, neighbours)| {
-        let Shared { field, key, is_bridge } = shared;
+        let Shared { field, key, contacts_len, is_bridge } = shared;
         SharedTold {
             field: field.name(),
             key: key.as_str(),
             values: values(why, neighbours.iter().map(|chained| chained.id), *field),
-            contacts: why.contacts_len(keyed, *field, key),
+            contacts: *contacts_len,
             is_bridge: *is_bridge,
         }
     });
@@ -251,13 +242,13 @@ fn chain_told<'a>(
 }
 
 fn never_linking_told<'a>(why: &'a Why, unlinked: &'a Unlinked) -> NeverLinking<'a> {
-    let Unlinked { field, key, observations } = unlinked;
+    let Unlinked { field, key, contacts_len, observations } = unlinked;
     NeverLinking {
         field: field.name(),
         key: key.as_str(),
         observation_ids: *observations,
         values: values(why, observations.iter().copied(), *field),
-        contacts: why.contacts_len(&why.keyed, *field, key),
+        contacts: *contacts_len,
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Chained {
 pub struct Shared {
     pub field: Field,
     pub key: Key,
+    /// How many contacts have it.
+    pub contacts_len: usize,
     /// Were it to link nobody, the two ends would fall apart.
     pub is_bridge: bool,
 }
@@ -53,6 +55,8 @@ pub struct Shared {
 pub struct Unlinked {
     pub field: Field,
     pub key: Key,
+    /// How many contacts of all that are known have it.
+    pub contacts_len: usize,
     /// The oldest on either side.
     pub observations: [ObservationId; 2],
 }
@@ -61,8 +65,12 @@ pub struct Unlinked {
 pub type Keyed = BTreeMap<ObservationId, Keys>;
 
 /// The shortest chain from one observation to another, of several the one through the oldest.
-/// `None` where none leads there.
-pub fn chain(keyed: &Keyed, from: ObservationId, to: ObservationId) -> Option<Chain> {
+/// `None` where none leads there. Who is a contact is counted.
+pub fn chain(
+    keyed: &Keyed,
+    [from, to]: [ObservationId; 2],
+    is_contact: impl Fn(ObservationId) -> bool,
+) -> Option<Chain> {
     let graph = Graph::of(keyed);
     let (from, to) = (graph.place(from)?, graph.place(to)?);
     let path = graph.shortest_path(from, to)?;
@@ -72,31 +80,33 @@ pub fn chain(keyed: &Keyed, from: ObservationId, to: ObservationId) -> Option<Ch
         match graph.identifier(node) {
             None => chain.observations.push(Chained { id: graph.ids[node], is_bridge }),
             Some((field, key)) => {
-                chain.shared.push(Shared { field, key: key.clone(), is_bridge });
+                let observations = graph.neighbours[node].iter().map(|node| graph.ids[*node]);
+                let contacts_len = observations.filter(|id| is_contact(*id)).count();
+                chain.shared.push(Shared { field, key: key.clone(), contacts_len, is_bridge });
             }
         }
     }
     Some(chain)
 }
 
-/// The identifiers that never link and that observations on both sides have.
-pub fn unlinked(one_side: &Keyed, other_side: &Keyed) -> Vec<Unlinked> {
+/// The identifiers that never link and that observations on both sides have, with how many contacts
+/// of all have them.
+pub fn unlinked(
+    [one_side, other_side]: [&Keyed; 2],
+    all: &Keyed,
+    is_contact: impl Fn(ObservationId) -> bool,
+) -> Vec<Unlinked> {
     let other = oldest_unlinked(other_side);
+    let mut contacts_len = HashMap::new();
+    for (_, keys) in all.iter().filter(|(id, _)| is_contact(**id)) {
+        identifiers(keys).for_each(|identifier| *contacts_len.entry(identifier).or_default() += 1);
+    }
     let shared = oldest_unlinked(one_side).into_iter().filter_map(|((field, key), one)| {
         let other = *other.get(&(field, key))?;
-        Some(Unlinked { field, key: key.clone(), observations: [one, other] })
+        let contacts_len = contacts_len.get(&(field, key)).copied().unwrap_or_default();
+        Some(Unlinked { field, key: key.clone(), contacts_len, observations: [one, other] })
     });
     shared.collect()
-}
-
-/// The observations that have an identifier, in order.
-pub fn sharing<'a>(
-    keyed: &'a Keyed,
-    field: Field,
-    key: &'a Key,
-) -> impl Iterator<Item = ObservationId> + 'a {
-    let has = move |keys: &Keys| identifiers(keys).any(|(of, other)| of == field && other == key);
-    keyed.iter().filter(move |(_, keys)| has(keys)).map(|(id, _)| *id)
 }
 
 fn oldest_unlinked(keyed: &Keyed) -> BTreeMap<(Field, &Key), ObservationId> {
@@ -246,8 +256,8 @@ mod tests {
 
     #[track_caller]
     fn check(given: &str, from: i64, to: i64, expected: &str) {
-        let chain = chain(&keyed(given), ObservationId::new(from), ObservationId::new(to));
-        assert_eq!(told(chain), expected);
+        let ends = [from, to].map(ObservationId::new);
+        assert_eq!(told(chain(&keyed(given), ends, |_| true)), expected);
     }
 
     #[test]
@@ -256,6 +266,14 @@ mod tests {
         check("a@x 1 | b@x 1", 2, 1, "2 =1= 1");
         check("a@x 1 | b@x 1 | b@x 2", 1, 3, "1 =1= =2= =b@x= 3");
         check("a@x 1", 1, 1, "1");
+    }
+
+    #[test]
+    fn whoever_shares_an_identifier_is_counted_where_it_is_a_contact() {
+        let [one, two, three] = [1, 2, 3].map(ObservationId::new);
+        let found = chain(&keyed("a@x 1 | b@x 1 | b@x 1 | b@x 2"), [one, three], |id| id != two);
+        let contacts_len: Vec<_> = found.unwrap().shared.iter().map(|it| it.contacts_len).collect();
+        assert_eq!(contacts_len, [2]);
     }
 
     #[test]
@@ -281,11 +299,13 @@ mod tests {
         check("!a@x 1 | !a@x 2", 1, 2, "apart");
         check("a@x | 1", 1, 2, "apart");
         let all = keyed("!a@x 1 | !a@x 1 | !a@x 2 | b@x 3");
-        let (one, other): (Keyed, Keyed) = all.into_iter().partition(|(id, _)| id.get() < 3);
-        let found = unlinked(&one, &other);
+        let (one, other): (Keyed, Keyed) =
+            all.clone().into_iter().partition(|(id, _)| id.get() < 3);
+        let found = unlinked([&one, &other], &all, |id| id.get() != 2);
         let expected = Unlinked {
             field: Field::Email,
             key: Key::never_links("a@x"),
+            contacts_len: 2,
             observations: [ObservationId::new(1), ObservationId::new(3)],
         };
         assert_eq!(found, [expected]);
@@ -299,7 +319,7 @@ mod tests {
         };
         let [one, two] = [1, 2].map(ObservationId::new);
         let keyed = Keyed::from([(one, keys(Some("1"), None)), (two, keys(None, Some("1")))]);
-        assert_eq!(chain(&keyed, one, two), None);
+        assert_eq!(chain(&keyed, [one, two], |_| true), None);
     }
 
     /// What is said to be a bridge is one, and nothing else is: tried by taking it away.
@@ -310,12 +330,13 @@ mod tests {
             let text: Vec<_> =
                 (0..12).map(|_| format!("{}@x {}", random.u8(0..7), random.u8(0..7))).collect();
             let all = keyed(&text.join(" | "));
-            let [from, to] = [1, 12].map(ObservationId::new);
-            let Some(found) = chain(&all, from, to) else { continue };
-            for chained in found.observations.iter().filter(|it| ![from, to].contains(&it.id)) {
+            let ends = [1, 12].map(ObservationId::new);
+            let leads = |keyed: &Keyed| chain(keyed, ends, |_| true);
+            let Some(found) = leads(&all) else { continue };
+            for chained in found.observations.iter().filter(|it| !ends.contains(&it.id)) {
                 let mut without = all.clone();
                 without.remove(&chained.id);
-                assert_eq!(chain(&without, from, to).is_none(), chained.is_bridge, "{text:?}");
+                assert_eq!(leads(&without).is_none(), chained.is_bridge, "{text:?}");
             }
             for shared in &found.shared {
                 let mut without = all.clone();
@@ -328,7 +349,7 @@ mod tests {
                         }
                     }
                 }
-                assert_eq!(chain(&without, from, to).is_none(), shared.is_bridge, "{text:?}");
+                assert_eq!(leads(&without).is_none(), shared.is_bridge, "{text:?}");
             }
         }
     }
