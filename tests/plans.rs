@@ -110,6 +110,57 @@ async fn no_page_of_contacts_is_compared_by_reading_all_observations() {
     check(&mut session, "compare(50000, 5000)").await;
 }
 
+/// Else an identity of a few thousand contacts could neither be shown nor forgotten in time.
+#[tokio::test]
+async fn no_statement_reads_more_than_once_for_each_observation_of_an_identity() {
+    const LEN: i64 = 1_000;
+    let ledger = TestLedger::new().await;
+    let grow = format!(
+        "
+        insert into contact (id, linked_id, created_at, updated_at, email, email_key)
+        select n, case when n > 1 then 1 end, now(), now(), n, n
+        from generate_series(1, {LEN}) as n;
+        insert into event (position, recorded_at, kind, contact_id, observation_id, primary_id, line)
+        select n + 1, now(), 'ContactObserved', (n - 1) % {LEN} + 1, n, 1, '{{}}'
+        from generate_series(1, 2 * {LEN}) as n;
+        insert into observation (id, position, observed_at, email, salt)
+        select n, n + 1, now(), (n - 1) % {LEN} + 1, ''
+        from generate_series(1, 2 * {LEN}) as n;
+        "
+    );
+    sqlx::raw_sql(AssertSqlSafe(grow)).execute(&mut ledger.owner().await).await.unwrap();
+    let mut reader = ledger.database.readers(1).acquire().await.unwrap();
+    let mut eraser = ledger.database.eraser().await.unwrap();
+    for (name, statement, call) in [
+        ("identity", IDENTITY, "identity(1)"),
+        ("past", PAST, "past(array[1, 2], 900000, true, 100000)"),
+        ("history", HISTORY, "history(1, 0, 1000)"),
+        ("held", HELD, "held(1)"),
+    ] {
+        for session in [&mut *reader, &mut eraser] {
+            let prepare = AssertSqlSafe(format!("prepare {name} as {statement}"));
+            sqlx::raw_sql(prepare).execute(&mut *session).await.unwrap();
+            let explain = AssertSqlSafe(format!("explain (analyze, format json) execute {call}"));
+            let plan: Value = query_scalar(explain).fetch_one(session).await.unwrap();
+            let mut loops = Vec::new();
+            collect_loops(&plan, &mut loops);
+            let most = loops.into_iter().max().unwrap();
+            assert!(most <= 2 * LEN, "{name} reads {most} times: {plan:#}");
+        }
+    }
+}
+
+fn collect_loops(plan: &Value, loops: &mut Vec<i64>) {
+    match plan {
+        Value::Object(node) => {
+            loops.extend(node.get("Actual Loops").and_then(Value::as_i64));
+            node.values().for_each(|child| collect_loops(child, loops));
+        }
+        Value::Array(nodes) => nodes.iter().for_each(|child| collect_loops(child, loops)),
+        _ => {}
+    }
+}
+
 async fn check(session: &mut PgConnection, call: &str) -> Value {
     let explain = AssertSqlSafe(format!("explain (format json) execute {call}"));
     let plan: Value = query_scalar(explain).fetch_one(session).await.unwrap();

@@ -5,7 +5,9 @@ use crate::support::{
 };
 use futures_util::future::join_all;
 use identity_ledger::audit::verify;
-use identity_ledger::rebuild::{activate, rebuild};
+use identity_ledger::identity::{EXACT_RULES, Rules};
+use identity_ledger::rebuild::{activate, impact, rebuild};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -214,17 +216,19 @@ async fn what_depends_on_the_table_is_named_before_the_work_is_done() {
         create view customer as select id, email from contact;
         create table note (contact_id bigint constraint of_whom references contact);
         create function whole() returns setof contact language sql as 'select * from contact';
-        -- These go with the table.
+        -- These would go with the table, and nobody would notice.
         alter table contact add constraint positive check (id > 0);
         create index by_email on contact (lower(email));
     ";
     sqlx::raw_sql(dependents).execute(&mut owner).await.unwrap();
     let error = rebuild(&ledger.database).await.err().unwrap().to_string();
-    let named = "(constraint of_whom on table note, function whole(), view customer)";
+    let named = "(constraint of_whom on table note, constraint positive on table contact, \
+                 function whole(), index by_email, view customer)";
     assert!(error.contains(named) && error.contains("create them again after"), "{error}");
     let next = "select to_regclass('contact_next') is null";
     assert!(query_scalar::<_, bool>(next).fetch_one(&mut owner).await.unwrap());
-    let drop = "drop view customer; drop table note; drop function whole()";
+    let drop = "drop view customer; drop table note; drop function whole(); drop index by_email;
+        alter table contact drop constraint positive";
     sqlx::raw_sql(drop).execute(&mut owner).await.unwrap();
     rebuild(&ledger.database).await.unwrap();
     verify(&ledger.database).await.unwrap();
@@ -276,7 +280,9 @@ async fn a_contact_without_its_primary_fails_alone() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     service.identify(&Seen::new("a@x.org", "1")).await;
-    let whole = service.identify(&Seen::new("b@x.org", "1")).await;
+    let keyed = Seen::new("b@x.org", "1");
+    assert!(service.try_identify_once(&keyed, "key").await.unwrap().status().is_success());
+    let whole = service.contact(2).await;
     let other = service.identify(&Seen::new("c@x.org", "")).await;
     assert!(service.stop().success());
     let mut owner = ledger.owner().await;
@@ -295,6 +301,10 @@ async fn a_contact_without_its_primary_fails_alone() {
             assert_eq!(status, if seen.email == stray.email { 500 } else { 200 });
         }
         assert_eq!(service.get("/contacts/2").await.status(), 500);
+        // It is in the ledger, and whoever believed otherwise would send it with another key.
+        let retried = service.try_identify_once(&keyed, "key").await.unwrap();
+        assert_eq!(retried.status(), 500);
+        assert_eq!(retried.json::<Value>().await.unwrap()["recorded"], "unknown");
         let told = format!(
             "the contact table is damaged: contact {stray_id} is linked to none that leads; \
              identity-ledger rebuild makes the table anew"
@@ -324,6 +334,25 @@ async fn an_observation_that_is_missing_is_not_left_out() {
         let error = activate(&ledger.database, order).await.err().expect(damage).to_string();
         assert!(error.contains("observation 1 is missing"), "{error}");
     }
+    let exact = Rules::parse(EXACT_RULES).unwrap();
+    let error = impact(&ledger.database, exact).await.err().unwrap().to_string();
+    assert!(error.contains("observations are missing; run identity-ledger verify"), "{error}");
+}
+
+/// What is read in a task of its own ends there where a row cannot be decoded.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_not_taken_for_the_end() {
+    let (ledger, service) = filled(14, 10, 5).await;
+    assert!(service.stop().success());
+    let damage = "alter table observation disable trigger all;
+        update observation set observed_at = 'infinity' where id = 10";
+    sqlx::raw_sql(damage).execute(&mut ledger.superuser().await).await.unwrap();
+    let says = "a row cannot be read; run identity-ledger verify";
+    let error = rebuild(&ledger.database).await.err().unwrap().to_string();
+    assert!(error.contains(says), "{error}");
+    let exact = Rules::parse(EXACT_RULES).unwrap();
+    let error = impact(&ledger.database, exact).await.err().unwrap().to_string();
+    assert!(error.contains(says), "{error}");
 }
 
 /// Lines that nobody can have written in this order.

@@ -262,7 +262,14 @@ async fn nobody_goes_on_from_a_head_that_contradicts_the_tables() {
         ("update head set position = 800", "the last event is 800, and it is 2"),
         ("update head set position = 1", "the last event is 1, and it is 2"),
         ("update head set observation_id = 0", "the last observation is 0, and it is 1"),
+        ("update head set observation_id = 11", "the last observation is 11, and it is 1"),
+        ("update head set recorded_at = recorded_at + interval '30 days'", "says another time"),
         ("update head set rules_digest = 'none'", "names rules that are not recorded"),
+        (
+            "insert into rules select 'other', name, version, document, normaliser from rules;
+            update head set rules_digest = 'other'",
+            "names other rules",
+        ),
         (
             "alter table head alter observation_id drop not null;
             update head set observation_id = null",

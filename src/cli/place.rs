@@ -32,16 +32,16 @@ pub struct Place {
 }
 
 impl Place {
-    /// Reaches the server, or starts the private one for as long as this lives, and makes the
-    /// ledger ready.
+    /// Reaches the server, or starts the private one for as long as this lives, and makes the ledger
+    /// that is there ready. Fails where it is missing.
     pub async fn open(config: DatabaseConfig) -> anyhow::Result<Self> {
-        let place = Self::reach(config).await?;
+        let place = Self::reach_existing(config).await?;
+        ledger::check_exists(&place.database).await?;
         ledger::open(&place.database).await?;
         Ok(place)
     }
 
-    /// As `open`, but creates and migrates nothing: fails where the ledger is missing or of another
-    /// version.
+    /// As `open`, but migrates nothing: fails where the ledger is of another version.
     pub async fn open_existing(config: DatabaseConfig) -> anyhow::Result<Self> {
         let place = Self::open_to_verify(config).await?;
         ledger::check_head(&place.database).await?;
@@ -55,7 +55,7 @@ impl Place {
         Ok(place)
     }
 
-    /// As `open`, for the one service that a private server may have.
+    /// As `open`, for the one service that a private server may have. Makes a ledger where there is none.
     pub async fn open_for_service(
         config: DatabaseConfig,
         seal: &SealConfig,
@@ -70,7 +70,10 @@ impl Place {
     async fn check_not_lost(&self, config: &SealConfig) -> anyhow::Result<()> {
         let Some(outside) = self.checkpoint_dir(config) else { return Ok(()) };
         let file = outside.file().to_owned();
-        let is_sealed = on_a_thread(move || Ok(file.exists())).await?;
+        let is_sealed = on_a_thread(move || {
+            file.try_exists().with_context(|| format!("cannot look for {}", file.display()))
+        });
+        let is_sealed = is_sealed.await?;
         ensure!(
             !is_sealed || ledger::exists(&self.database).await?,
             "there is no ledger {} in this database, and {} was signed of one: bring it back with \

@@ -10,7 +10,7 @@ use crate::erasure::Eraser;
 use crate::http::{self, Access, App, LongBody, SharedAnswers, Tls};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
-use crate::recorder;
+use crate::recorder::{self, Recorder};
 use crate::seal::{self, Seal, Status};
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -42,20 +42,18 @@ pub async fn serve(
         format!("cannot listen on {address}; choose another with --listen or PORT")
     })?;
 
-    let (place, seal) = tokio::select! {
+    let metrics = Arc::new(Metrics::new());
+    let kept_for = config.retries_kept_for();
+    let (place, seal, (recorder, recording)) = tokio::select! {
         biased;
         name = &mut signal => {
             tracing::info!("{name} during the start: stopping");
             return Ok(());
         }
-        opened = open(database, &config) => opened?,
+        opened = open(database, &config, &metrics) => opened?,
     };
     let keeping = place.keep_postgres();
-    let metrics = Arc::new(Metrics::new());
     let reader = Reader::new(&place.database);
-    let kept_for = config.retries_kept_for();
-    let (recorder, recording) =
-        recorder::start(place.database.clone(), metrics.clone(), kept_for).await?;
     let mut recording = pin!(recording);
     let expiring = tokio::spawn(recorder::expire(place.database.clone(), kept_for));
     let (sealer, status) = match seal {
@@ -117,11 +115,12 @@ pub async fn serve(
     Ok(())
 }
 
-/// The ledger, and what it is sealed with, where nothing contradicts what was signed.
+/// The ledger, what it is sealed with, where nothing contradicts what was signed, and its recorder.
 async fn open(
     database: DatabaseConfig,
     config: &ServeConfig,
-) -> anyhow::Result<(Place, Option<Seal>)> {
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Place, Option<Seal>, (Recorder, impl Future<Output = ()> + use<>))> {
     let place = Place::open_for_service(database, &config.seal).await?;
     let seal = place.seal(&config.seal).await?;
     match &seal {
@@ -132,7 +131,9 @@ async fn open(
             "--checkpoint-dir needs the key that its checkpoint is signed with: give --signing-key"
         ),
     }
-    Ok((place, seal))
+    let kept_for = config.retries_kept_for();
+    let recorder = recorder::start(place.database.clone(), metrics.clone(), kept_for).await?;
+    Ok((place, seal, recorder))
 }
 
 /// Each connection is an open file. Systems give a process few by default, for old programs that could

@@ -62,16 +62,27 @@ pub async fn erase(
         }
         Err(error) => return Err(error.into()),
     }
-    let held = held(&mut *tx, id).await?.ok_or(NotErased::NotObserved)?;
-    if held.is_erased() {
-        return Err(NotErased::AlreadyErased);
-    }
-    if shown.is_some_and(|shown| !shown.contact_ids().eq(held.contact_ids())) {
-        return Err(NotErased::Changed);
-    }
+    let held = match to_forget(held(&mut *tx, id).await?, shown) {
+        Ok(held) => held,
+        Err(not_erased) => {
+            tx.rollback().await?;
+            return Err(not_erased);
+        }
+    };
     let erased = forget(&mut tx, &held, reason, by).await?;
     tx.commit().await?;
     Ok(erased)
+}
+
+fn to_forget(held: Option<Held>, shown: Option<&Held>) -> Result<Held, NotErased> {
+    let held = held.ok_or(NotErased::NotObserved)?;
+    if held.is_erased() {
+        return Err(NotErased::AlreadyErased);
+    }
+    match shown {
+        Some(shown) if !shown.contact_ids().eq(held.contact_ids()) => Err(NotErased::Changed),
+        _ => Ok(held),
+    }
 }
 
 async fn lock(tx: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -47,8 +47,9 @@ candidate as (
     join event as e on e.contact_id = m.id
     where e.kind <> 'ContactObserved' and e.kind in ('ContactRetired', 'ObservationMoved')
 ),
--- Where it is filed now: a rule change may have made a contact of it, or moved it.
-filed as (
+-- Where it is filed now: a rule change may have made a contact of it, or moved it. Materialized: else
+-- that would be looked up again for each pair of an observation and a member.
+filed as materialized (
     select o.id, o.position, o.observed_at, o.email, o.phone_number, o.salt,
         coalesce(
             (select k.id from contact as k where k.id = c.id),
@@ -65,17 +66,18 @@ filed as (
     join observation as o on o.id = c.id
 ),
 held as (
-    select f.id, f.position, f.observed_at, f.email, f.phone_number, f.salt, f.contact_id
+    select f.id, f.position, f.observed_at, f.email, f.phone_number, f.salt, f.contact_id,
+        c.linked_id, c.updated_at
     from filed as f
-    join member as m on m.id = f.contact_id
+    join contact as c on c.id = f.contact_id
+    where coalesce(c.linked_id, c.id) = (select l.id from leader as l)
 )
 select h.position as head_position, h.schema_version as "schema_version: ThisVersion",
     greatest(clock_timestamp(), h.recorded_at) as "now!",
     f.id as "id?", f.position as "position?", f.observed_at as "observed_at?",
     f.email, f.phone_number, f.salt is null as "is_erased!",
     f.contact_id as "contact_id?",
-    c.linked_id, c.updated_at as "updated_at?"
+    f.linked_id, f.updated_at as "updated_at?"
 from head as h
 left join held as f on true
-left join contact as c on c.id = f.contact_id
 order by f.id

@@ -86,7 +86,7 @@ pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<R
 fn told(not_recorded: NotRecorded, has_key: bool) -> Problem {
     let problem = Problem::from(not_recorded);
     match not_recorded {
-        NotRecorded::KeyReused | NotRecorded::Refused => problem,
+        NotRecorded::KeyReused => problem,
         _ if has_key => problem.recorded(InLedger::Unknown),
         _ => problem,
     }

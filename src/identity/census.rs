@@ -8,7 +8,7 @@ use super::id::{ContactId, ObservationId};
 use super::links::Links;
 use super::observation::Keys;
 use super::resolve::{Decision, Known, resolve};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What a ledger would be that had these keys' rules from the start: every observation resolved
 /// in order, and folded.
@@ -17,7 +17,7 @@ pub struct Census {
     pub links: Links,
     pub holders: Holders,
     /// The values of each identity that never link, where it has any.
-    unlinked: HashMap<ContactId, Vec<KeyHash>>,
+    unlinked: HashMap<ContactId, HashSet<KeyHash>>,
 }
 
 /// In observations. What they need from memory is asked for together, as far as a processor can.
@@ -89,15 +89,18 @@ impl Census {
         let phone_number = decision.phone_number.zip(keys.phone_number);
         for (matched, key) in [email, phone_number].into_iter().flatten() {
             if matched == Matched::NeverLinks {
-                self.unlinked.entry(decision.primary_id).or_default().push(key.hash);
+                self.unlinked.entry(decision.primary_id).or_default().insert(key.hash);
             }
         }
     }
 
     fn merge_unlinked(&mut self, demoted: ContactId, primary: ContactId) {
-        if let Some(values) = self.unlinked.remove(&demoted) {
-            self.unlinked.entry(primary).or_default().extend(values);
+        let Some(mut fewer) = self.unlinked.remove(&demoted) else { return };
+        let values = self.unlinked.entry(primary).or_default();
+        if values.len() < fewer.len() {
+            std::mem::swap(values, &mut fewer);
         }
+        values.extend(fewer);
     }
 
     fn shows(&self, primary: ContactId, key: &HashedKey) -> bool {

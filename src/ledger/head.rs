@@ -1,5 +1,6 @@
 //! Whether the head says what the tables do: whoever appends relies on that.
 
+use crate::identity::{Event, Fact};
 use anyhow::{Context as _, bail, ensure};
 use sqlx::{PgConnection, query};
 
@@ -23,14 +24,32 @@ pub(super) async fn check_is_whole(owner: &mut PgConnection) -> anyhow::Result<(
     }
 }
 
-/// Fails where the ledger does not end where the head, which is whole, says that it does. Sees both at
+/// Fails where the head, which is whole, is not what the last events and observations make it. Sees all at
 /// one moment.
 pub(super) async fn check_ends(owner: &mut PgConnection) -> anyhow::Result<()> {
     let found = query!(
-        r#"select h.position, h.observation_id,
-            exists (select from rules as r where r.digest = h.rules_digest) as "has_rules!",
+        r#"select h.position, h.observation_id, h.rules_digest,
             coalesce((select max(e.position) from event as e), 0) as "last_position!",
-            coalesce((select max(o.id) from observation as o), 0) as "last_observation!"
+            coalesce((select max(o.id) from observation as o), 0) as "last_observation!",
+            exists (
+                select from event as e
+                where e.position = h.position and e.recorded_at = h.recorded_at
+            ) as "has_last_time!",
+            (
+                select e.line
+                from event as e
+                where e.kind = 'RulesActivated'
+                order by e.position desc
+                limit 1
+            ) as activated,
+            (
+                select e.line
+                from event as e
+                where e.kind = 'LedgerRestored'
+                order by e.position desc
+                limit 1
+            ) as restored,
+            exists (select from rules as r where r.digest = h.rules_digest) as "has_rules!"
         from head as h"#
     );
     let head = found.fetch_optional(owner).await?.context("table head has no row")?;
@@ -41,12 +60,31 @@ pub(super) async fn check_ends(owner: &mut PgConnection) -> anyhow::Result<()> {
         head.last_position,
     );
     // An accepted loss leaves numbers out.
+    let skipped_to = match head.restored.as_deref().and_then(fact) {
+        Some(Fact::LedgerRestored(restored)) => restored.next_observation_id.get() - 1,
+        _ => 0,
+    };
+    let last_observation = head.last_observation.max(skipped_to);
     ensure!(
-        head.observation_id >= head.last_observation,
-        "table head says that the last observation is {}, and it is {}; {WHAT_TO_DO}",
+        head.observation_id == last_observation,
+        "table head says that the last observation is {}, and it is {last_observation}; {WHAT_TO_DO}",
         head.observation_id,
-        head.last_observation,
+    );
+    ensure!(
+        head.has_last_time,
+        "table head says another time than the last event was recorded at; {WHAT_TO_DO}"
     );
     ensure!(head.has_rules, "table head names rules that are not recorded; {WHAT_TO_DO}");
+    if let Some(Fact::RulesActivated(activated)) = head.activated.as_deref().and_then(fact) {
+        ensure!(
+            activated.digest.as_str() == head.rules_digest,
+            "table head names other rules than those that were activated last; {WHAT_TO_DO}"
+        );
+    }
     Ok(())
+}
+
+/// Whoever folds a line that is none finds it, and says so.
+fn fact(line: &str) -> Option<Fact> {
+    Some(Event::parse(line).ok()?.fact)
 }

@@ -29,7 +29,7 @@ pub use database::Database;
 pub use erasures::erasures;
 pub use events::{EventRow, Wanted, events_between};
 pub use fault::{Damaged, Fault, Unanswered, failed_statement, is_lock_timeout};
-pub use gaps::gaps;
+pub use gaps::{gaps, observations_len};
 pub use hold::{give_back, hold_erasures, lock_erasures, try_turn, who_holds_erasures};
 pub use in_time::in_time;
 pub use name::LedgerName;

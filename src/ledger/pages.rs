@@ -3,9 +3,11 @@
 
 use super::database::{Database, RECORDER};
 use crate::identity::{Identifiers, ObservationId, Timestamp};
+use anyhow::Context as _;
 use sqlx::{PgConnection, query, query_as, query_scalar};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 
 const PAGE_LEN: i64 = 20_000;
 const PAGES_AHEAD: usize = 2;
@@ -13,6 +15,7 @@ const PAGES_AHEAD: usize = 2;
 /// Pages of rows, read by a task of their own. No snapshot is held longer than for one page.
 pub struct Pages<T> {
     pages: mpsc::Receiver<Result<Vec<T>, sqlx::Error>>,
+    reading: Option<JoinHandle<()>>,
     /// How many more may be read.
     wanted: Arc<Semaphore>,
 }
@@ -56,14 +59,20 @@ impl<T: Paged> Pages<T> {
         let (sender, pages) = mpsc::channel(PAGES_AHEAD + 1);
         let wanted = Arc::new(Semaphore::new(0));
         let reading = read(database.clone(), after, last, sender, wanted.clone());
-        tokio::spawn(reading);
-        Self { pages, wanted }
+        Self { pages, reading: Some(tokio::spawn(reading)), wanted }
     }
 
     /// `None` after the last page.
-    pub async fn next(&mut self) -> Result<Option<Vec<T>>, sqlx::Error> {
+    pub async fn next(&mut self) -> anyhow::Result<Option<Vec<T>>> {
         self.wanted.add_permits(1);
-        self.pages.recv().await.transpose()
+        if let Some(page) = self.pages.recv().await {
+            return Ok(Some(page?));
+        }
+        // Else what cannot be decoded, such as a time that is infinite, would pass for the end.
+        if let Some(reading) = self.reading.take() {
+            reading.await.context("a row cannot be read; run identity-ledger verify")?;
+        }
+        Ok(None)
     }
 }
 
@@ -193,7 +202,7 @@ impl Row {
     }
 }
 
-/// How many observations a ledger has had.
+/// The number of the last observation.
 pub async fn last_observation(connection: &mut PgConnection) -> Result<ObservationId, sqlx::Error> {
     let head = query!("select observation_id from head").fetch_one(connection).await?;
     Ok(ObservationId::new(head.observation_id))

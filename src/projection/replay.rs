@@ -68,11 +68,11 @@ impl Replay {
 
     fn fold(&mut self, lines: Vec<EventLine>) -> anyhow::Result<Vec<ContactId>> {
         let mut changed = Vec::new();
-        for EventLine { line, .. } in lines {
+        for EventLine { position, line } in lines {
             let expected = self.position.next();
             let event =
                 Event::parse(&line).map_err(|error| anyhow!("event {expected} is {error}"))?;
-            ensure!(self.is_next(&event), missing(expected));
+            ensure!(event.position.get() == position && self.is_next(&event), missing(expected));
             ensure!(
                 self.can_take(&event),
                 "event {expected} contradicts those before it; run identity-ledger verify"
@@ -95,7 +95,7 @@ impl Replay {
     /// Whether an event can follow those before it.
     pub fn can_take(&self, event: &Event) -> bool {
         let change = fold(&event.fact);
-        // There are no more observations than events.
+        // There are no more observations than positions, the skipped ones included.
         let is_bounded =
             !matches!(change, Change::Skipped { next } if next.get() > event.position.get());
         is_bounded && self.links.can_take(change)

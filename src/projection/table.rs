@@ -54,7 +54,7 @@ fn definition() -> String {
     format!("identity-ledger definition {hex}")
 }
 
-/// Fails where something that others made would be in the way of a swap.
+/// Fails where something that others made would be in the way of a swap, or gone with it.
 pub async fn check_replaceable(owner: &mut PgConnection) -> anyhow::Result<()> {
     let dependents = dependents(owner).await?;
     ensure!(
@@ -97,11 +97,25 @@ pub async fn drop_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// What keeps `contact` from being dropped: views, foreign keys, functions of its row type.
+/// What keeps `contact` from being dropped: views, foreign keys, functions of its row type. And what
+/// somebody else gave it and would go with it: indexes, constraints, triggers, policies, publications.
 async fn dependents(owner: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    // What depends on the table automatically, too, such as its own checks, goes with it.
     query_scalar!(
-        r#"select distinct coalesce(
+        r#"select pg_describe_object(d.classid, d.objid, 0) as "name!"
+        from pg_depend as d
+        left join pg_class as i on d.classid = 'pg_class'::regclass and i.oid = d.objid
+        left join pg_constraint as k on d.classid = 'pg_constraint'::regclass and k.oid = d.objid
+        where (d.refclassid, d.refobjid) = ('pg_class'::regclass, to_regclass('contact'))
+        and d.deptype = 'a'
+        -- The expression of the generated column.
+        and d.classid <> 'pg_attrdef'::regclass
+        and coalesce(i.relname, '')
+            not in ('contact_email_key', 'contact_phone_key', 'contact_linked_id')
+        and coalesce(k.conname, '') <> 'contact_pkey'
+        -- From Postgres 18 on, what is not null is a constraint.
+        and coalesce(k.contype, ' ') <> 'n'
+        union
+        select coalesce(
             pg_describe_object('pg_class'::regclass, view.ev_class, 0),
             pg_describe_object(d.classid, d.objid, 0)
         ) as "name!"

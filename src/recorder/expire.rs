@@ -32,6 +32,8 @@ async fn try_expire(database: &Database, kept_for: Duration) -> Result<(), Fault
                 from idempotency as i
                 order by i.observation_id
                 limit $2
+                -- Whoever waits for nobody is in no deadlock.
+                for update skip locked
             )
             delete from idempotency as i
             using oldest as d

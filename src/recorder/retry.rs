@@ -74,12 +74,20 @@ pub async fn originals(
         }
     }
     if !over.is_empty() {
-        // Another node may have done the same meanwhile, and recorded the key anew.
+        // Another node may have done the same meanwhile, and recorded the key anew. In order: where it
+        // is doing so just now, one of the two waits.
         let (keys, observation_ids): (Vec<_>, Vec<_>) = over.into_iter().unzip();
         let deleted = query!(
-            "delete from idempotency as i
-            using unnest($1::uuid[], $2::bigint[]) as o (key, observation_id)
-            where i.key = o.key and i.observation_id = o.observation_id",
+            "with locked as (
+                select i.key
+                from unnest($1::uuid[], $2::bigint[]) as o (key, observation_id)
+                join idempotency as i on i.key = o.key and i.observation_id = o.observation_id
+                order by i.key
+                for update of i
+            )
+            delete from idempotency as i
+            using locked as l
+            where i.key = l.key",
             &keys,
             &observation_ids
         );

@@ -5,6 +5,7 @@ use crate::identity::{Census, Decision, Keys, Links, ObservationId, Rules};
 use crate::ledger::{self, Database, Pages, Recorded};
 use crate::progress::Progress;
 use crate::projection::resolve_page;
+use anyhow::ensure;
 use std::future::ready;
 use std::sync::Arc;
 use tokio::task::{JoinError, JoinHandle};
@@ -31,9 +32,11 @@ pub async fn compare(
     // Both at once, and the counting of the page before: unless a service needs the machine.
     let one_by_one = ledger::is_served(&mut database.owner().await?).await?;
     let mut counting = tokio::spawn(ready(Tally::default()));
+    let mut missing_len = ledger::observations_len(&mut database.owner().await?).await?;
     let mut pages = Pages::<Recorded>::between(database, 0, last.get());
     progress.begin("resolving observations", last.get());
     while let Some(page) = pages.next().await? {
+        missing_len -= i64::try_from(page.len())?;
         let page = Arc::new(page);
         if one_by_one {
             counting = ended(counting).await?;
@@ -62,6 +65,7 @@ pub async fn compare(
         }
         progress.at(after.census.links.last().get());
     }
+    ensure!(missing_len == 0, "observations are missing; run identity-ledger verify");
     Ok(Compared {
         before: before.map(|side| side.census.links).unwrap_or_default(),
         after: after.census.links,

@@ -147,6 +147,7 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     let differences = Differences::between(&before, &after);
     let sizes = Sizes::of(&before, &after);
     let growing = bridges::growing(&mut owner, &sizes, &before, &after, &rules).await?;
+    ledger::give_back(&mut owner).await?;
     let events = match head.digest == rules.digest().as_str() {
         true => 0,
         false => differences.len() + 1,
