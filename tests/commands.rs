@@ -2,6 +2,7 @@
 
 use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, refuses, scratch_dir, succeeds, until,
+    until_async,
 };
 use identity_ledger::identity::EXACT_RULES;
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,7 +11,6 @@ use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A port that somebody else listens on.
@@ -170,9 +170,10 @@ async fn sighup_ends_a_command_as_ctrl_c_does() {
     let waits = "select count(*) from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock'";
     let mut superuser = ledger.superuser().await;
-    while query_scalar::<_, i64>(waits).fetch_one(&mut superuser).await.unwrap() == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_async("it waits", async || {
+        query_scalar::<_, i64>(waits).fetch_one(&mut superuser).await.unwrap() > 0
+    })
+    .await;
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::support::{
     BINARY, Seen, Service, command, command_of, postmaster, refuses, scratch_dir, succeeds, until,
+    until_async,
 };
 use identity_ledger::ledger::Database;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
@@ -48,9 +49,10 @@ async fn finishes_what_is_queued(stop: impl FnOnce(Pid)) {
         .unwrap();
     let stopping = async {
         let waiting = "select exists (select from pg_locks where not granted)";
-        while !query_scalar::<_, bool>(waiting).fetch_one(&mut holder).await.unwrap() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until_async("the request waits", async || {
+            query_scalar::<_, bool>(waiting).fetch_one(&mut holder).await.unwrap()
+        })
+        .await;
         stop(service.pid());
         tokio::task::block_in_place(|| {
             until("it says that it stops", || service.log().contains("finishing what is queued"));

@@ -85,14 +85,29 @@ pub fn refuses(command: &mut Command) -> String {
     stderr
 }
 
+/// For what takes moments: no machine is so busy that it takes longer.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Waits for what must come to pass within seconds.
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        assert!(begun.elapsed() < WAIT_MAX, "waited in vain: {what}");
+        std::thread::sleep(PAUSE);
     }
+}
+
+/// As `until`, for what has to be asked for. A question that is not answered is not waited for either.
+pub async fn until_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let waited = tokio::time::timeout(WAIT_MAX, waiting).await;
+    assert!(waited.is_ok(), "waited in vain: {what}");
 }
 
 impl Service {
