@@ -108,7 +108,7 @@ async fn whoever_speaks_no_tls_is_not_answered_and_keeps_nobody_waiting() {
     assert!(live(&service.address, &certificate.der).await.unwrap().contains(" 200 OK"));
     let begun = std::time::Instant::now();
     assert!(service.stop().success());
-    assert!(begun.elapsed().as_secs() < 5, "a handshake under way is broken off");
+    assert!(begun.elapsed().as_secs() < 9, "a handshake under way is broken off");
 }
 
 #[tokio::test]
