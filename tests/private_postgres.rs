@@ -165,6 +165,28 @@ async fn every_command_works_with_and_without_the_service() {
     assert_eq!(postmaster(&data_dir), None);
 }
 
+/// A log outlives an erasure.
+#[tokio::test]
+async fn what_postgres_refuses_is_not_in_its_log() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let service = Service::spawn(&mut on(&data_dir, "serve"));
+    let mut owner = superuser(&data_dir).await;
+    let sound = "alter table observation add constraint sound check (email not like 'canary%')";
+    sqlx::raw_sql(sound).execute(&mut owner).await.unwrap();
+    let refused = service.try_identify(&Seen::new("canary@x.org", "")).await.unwrap();
+    assert_eq!(refused.status(), 500);
+    // In a parameter, and in the statement itself.
+    let no_number = query_scalar::<_, i64>("select $1::text::bigint").bind("canary@x.org");
+    no_number.fetch_one(&mut owner).await.unwrap_err();
+    sqlx::raw_sql("select 'canary@x.org'::bigint").execute(&mut owner).await.unwrap_err();
+    assert!(service.stop().success());
+    let log = std::fs::read_to_string(data_dir.join("postgres.log")).unwrap();
+    assert!(log.contains("ready to accept connections"), "{log}");
+    assert!(!log.contains("canary"), "{log}");
+    assert!(!data_dir.join("postgres/log").exists(), "there is no other log");
+}
+
 /// A path with a blank, and one too long for a unix socket.
 #[tokio::test]
 async fn two_services_on_two_data_directories_know_nothing_of_each_other() {
