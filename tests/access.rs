@@ -1,7 +1,7 @@
 //! Who may ask what, and what is remembered of who asked.
 
 use crate::support::{
-    Seen, Service, TestLedger, Tokens, command, refuses, scratch_dir, succeeds, until,
+    Seen, Service, TestLedger, Tokens, command, refuses, scratch_dir, succeeds, until, until_async,
 };
 use futures_util::future::join_all;
 use rustix::process::Signal;
@@ -63,16 +63,17 @@ async fn identify(service: &Service, token: &str, email: &str) -> u16 {
 
 /// All reads on record, once there are so many.
 async fn reads(service: &Service, tokens: &Tokens, len: usize) -> Vec<Value> {
-    loop {
+    let mut reads = Vec::new();
+    until_async("the reads are on record", async || {
         let page = service.request("GET", "/access?limit=1000", &tokens.operator).send().await;
         let mut page: Value = page.unwrap().json().await.unwrap();
-        let Value::Array(reads) = page["reads"].take() else { unreachable!() };
-        if reads.len() >= len {
-            assert_eq!(reads.len(), len, "{reads:?}");
-            return reads;
-        }
-        tokio::task::yield_now().await;
-    }
+        let Value::Array(on_record) = page["reads"].take() else { unreachable!() };
+        reads = on_record;
+        reads.len() >= len
+    })
+    .await;
+    assert_eq!(reads.len(), len, "{reads:?}");
+    reads
 }
 
 /// What the OpenAPI document says, in the form of the table.
@@ -221,9 +222,13 @@ async fn a_stream_is_broken_off_when_its_token_is_gone() {
     let mut streams = [live(&leaving).await, live(&tokens.auditor).await];
     tokens.write(&kept);
     service.signal(Signal::HUP);
-    while let Ok(chunk) = streams[0].chunk().await {
-        assert!(chunk.is_some(), "it does not pass for whole");
-    }
+    let broken_off = loop {
+        match streams[0].chunk().await {
+            Ok(chunk) => assert!(chunk.is_some(), "it does not pass for whole"),
+            Err(error) => break error,
+        }
+    };
+    assert!(!broken_off.is_timeout(), "the client has broken it off");
     identify(&service, &tokens.caller, "a@x.org").await;
     let mut heard = String::new();
     while !heard.contains("a@x.org") {
@@ -424,7 +429,10 @@ async fn a_stop_waits_seconds_for_the_record_however_much_waits() {
         where datname = current_database() and application_name = 'identity-ledger access'
             and wait_event_type = 'Lock'";
     let mut watcher = ledger.superuser().await;
-    while query_scalar::<_, i64>(waiting).fetch_one(&mut watcher).await.unwrap() == 0 {}
+    until_async("it is being written", async || {
+        query_scalar::<_, i64>(waiting).fetch_one(&mut watcher).await.unwrap() > 0
+    })
+    .await;
     for _ in 0..11 {
         let reading = (0..100).map(|_| asked(&service, "GET /events?limit=1", &tokens.auditor));
         join_all(reading).await;

@@ -2,6 +2,7 @@
 
 use crate::support::{
     Seen, Service, TestLedger, command, random_observations, refuses, scratch_dir, succeeds, until,
+    until_async,
 };
 use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,8 +13,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use tokio::time::sleep;
 
 fn backup(ledger: &TestLedger, dir: &Path) -> Command {
     let mut backup = command(&["backup", "--database-url", &ledger.url]);
@@ -300,6 +299,7 @@ async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     let mut stopped = backup(&ledger, &two).stderr(Stdio::null()).spawn().unwrap();
     until("it is under way", || dir.path().join("two.unfinished/dump").exists());
     kill_process(Pid::from_child(&stopped), Signal::TERM).unwrap();
+    until("it stops", || stopped.try_wait().unwrap().is_some());
     assert_eq!(stopped.wait().unwrap().code(), Some(1));
     assert!(!two.exists() && !dir.path().join("two.unfinished").exists());
 }
@@ -315,7 +315,7 @@ async fn a_password_is_on_no_command_line() {
     backup.env("DATABASE_URL", url).arg(dir.path().join("one"));
     let mut running = backup.stdout(Stdio::null()).spawn().unwrap();
     let mut seen = 0;
-    while running.try_wait().unwrap().is_none() {
+    until("the backup is done", || {
         for process in fs::read_dir("/proc").unwrap() {
             let line = fs::read(process.unwrap().path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line);
@@ -323,7 +323,8 @@ async fn a_password_is_on_no_command_line() {
             seen += usize::from(is_dump);
             assert!(!line.contains("secret-of-backup"), "{line}");
         }
-    }
+        running.try_wait().unwrap().is_some()
+    });
     assert!(seen > 0, "pg_dump was seen");
 }
 
@@ -360,9 +361,10 @@ async fn no_key_is_made_for_a_ledger_that_is_sealed_already() {
     let data_dir = |path: &Path| ["--data-dir".to_owned(), path.display().to_string()];
     let service = Service::start_with(&data_dir(&data).each_ref().map(String::as_str));
     service.identify(&Seen::new("a@x.org", "")).await;
-    while !service.get("/ledger/checkpoint").await.status().is_success() {
-        sleep(Duration::from_millis(50)).await;
-    }
+    until_async("it is sealed", async || {
+        service.get("/ledger/checkpoint").await.status().is_success()
+    })
+    .await;
     succeeds(command(&["backup"]).arg(&one).args(data_dir(&data)));
     assert!(service.stop().success());
     succeeds(command(&["restore"]).arg(&one).args(data_dir(&new)));

@@ -1,16 +1,19 @@
 //! The command line: what configures it, and what it refuses in one line that says what to do.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, command, refuses, scratch_dir, succeeds, until,
+    Seen, Service, SigningKey, TestLedger, command, ended, refuses, scratch_dir, succeeds, until,
+    until_async,
 };
 use identity_ledger::identity::EXACT_RULES;
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_scalar};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A port that somebody else listens on.
@@ -170,11 +173,12 @@ async fn sighup_ends_a_command_as_ctrl_c_does() {
     let waits = "select count(*) from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock'";
     let mut superuser = ledger.superuser().await;
-    while query_scalar::<_, i64>(waits).fetch_one(&mut superuser).await.unwrap() == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_async("it waits", async || {
+        query_scalar::<_, i64>(waits).fetch_one(&mut superuser).await.unwrap() > 0
+    })
+    .await;
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = ended(child);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(said, "error: SIGHUP before this was done; run it again\n");
@@ -189,12 +193,17 @@ fn a_signal_ends_the_reading_of_an_export() {
     succeeds(Command::new("mkfifo").arg(&events));
     let mut verify = command(&["verify", "--export"]);
     verify.arg(dir.path()).arg("--key").arg(key_file);
-    let mut child = verify.stderr(Stdio::piped()).spawn().unwrap();
-    // Opens once it is read.
-    let _writer = std::fs::File::options().write(true).open(&events).unwrap();
+    let child = verify.stderr(Stdio::piped()).spawn().unwrap();
+    let mut writer = File::options();
+    // Opens once it is read, and else would wait for that without an end.
+    let writer = writer.write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let mut opened = None;
+    until("it is read", || {
+        opened = writer.open(&events).ok();
+        opened.is_some()
+    });
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    until("the signal is heard", || child.try_wait().unwrap().is_some());
-    let output = child.wait_with_output().unwrap();
+    let output = ended(child);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(said, "error: SIGTERM before this was done; run it again\n");
 }

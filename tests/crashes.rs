@@ -2,6 +2,7 @@
 
 use crate::support::{
     Contact, Seen, Service, command, postmaster, random_observations, scratch_dir, succeeds,
+    until_async,
 };
 use futures_util::future::join_all;
 use rustix::process::{Signal, kill_process};
@@ -102,9 +103,10 @@ async fn a_postgres_that_has_died_is_started_again() {
     let before = service.identify(&seen).await;
     let killed = postmaster(&data_dir).unwrap();
     kill_process(killed, Signal::KILL).unwrap();
-    while !service.get("/health/ready").await.status().is_success() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until_async("it is ready again", async || {
+        service.get("/health/ready").await.status().is_success()
+    })
+    .await;
     assert_eq!(service.identify(&seen).await, before);
     assert_ne!(postmaster(&data_dir), Some(killed));
     verify(&data_dir);

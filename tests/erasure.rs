@@ -2,7 +2,7 @@
 
 use crate::support::{
     Contact, PHONES_ONLY, Seen, Service, SigningKey, TestLedger, command, random_observations,
-    refuses, succeeds,
+    refuses, succeeds, until_async,
 };
 use futures_util::future::join_all;
 use identity_ledger::audit;
@@ -198,9 +198,11 @@ async fn two_nodes_under_load_forget_at_once() {
         for n in 0..12 {
             let id = if n % 3 == 0 { 1 } else { 61 + 40 * n };
             let mut status = 404;
-            while status == 404 {
+            until_async("it is there to be erased", async || {
                 status = nodes[n as usize % 2].erase(id).await.status().as_u16();
-            }
+                status != 404
+            })
+            .await;
             assert!([200, 410].contains(&status), "{status}");
             let found = nodes[(n as usize + 1) % 2].get(&format!("/contacts/{id}")).await;
             assert_eq!(found.status(), 410);
@@ -239,14 +241,14 @@ async fn proofs_that_were_given_before_still_hold() {
 
 /// Waits until events up to a position are under a checkpoint, and returns its size.
 async fn sealed(service: &Service, position: i64) -> i64 {
-    loop {
+    let mut size = 0;
+    until_async("they are sealed", async || {
         let note = service.get("/ledger/checkpoint").await.text().await.unwrap();
-        let size = note.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(0);
-        if size >= position {
-            return size;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+        size = note.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(0);
+        size >= position
+    })
+    .await;
+    size
 }
 
 /// Who was linked with somebody who was forgotten since keeps a past, without the other's values.
@@ -418,12 +420,11 @@ async fn what_a_broken_off_rebuild_left_goes_with_an_erasure() {
     let leave = "create table contact_next as select * from contact";
     sqlx::raw_sql(leave).execute(&mut owner).await.unwrap();
     assert_eq!(service.erase(2).await.status(), 200);
-    loop {
+    until_async("it is gone", async || {
         let is_gone = query_scalar("select to_regclass('contact_next') is null");
-        if is_gone.fetch_one(&mut owner).await.unwrap() {
-            break;
-        }
-    }
+        is_gone.fetch_one(&mut owner).await.unwrap()
+    })
+    .await;
 }
 
 /// Each would have a session of its own, and Postgres has few.
@@ -434,19 +435,19 @@ async fn erasures_that_wait_do_not_use_up_the_connections() {
     hold_erasures(&mut holder, "a test").await.unwrap();
     let waiting = join_all((0..40).map(async |_| service.erase(2).await.status().as_u16()));
     let most = async {
-        let mut most = 0;
-        let mut looks = 0;
-        // Looked at from the first that waits on.
-        while looks < 200 {
-            let sessions = query_scalar(
+        let mut sessions = async || {
+            let sessions = query_scalar::<_, i64>(
                 "select count(*)
                 from pg_locks
                 where locktype = 'advisory' and not granted
                     and database = (select oid from pg_database where datname = current_database())",
             );
-            let sessions: i64 = sessions.fetch_one(&mut holder).await.unwrap();
-            looks += i64::from(most > 0);
-            most = most.max(sessions);
+            sessions.fetch_one(&mut holder).await.unwrap()
+        };
+        until_async("one waits", async || sessions().await > 0).await;
+        let mut most = 0;
+        for _ in 0..200 {
+            most = most.max(sessions().await);
         }
         most
     };

@@ -12,6 +12,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_as};
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -598,6 +599,23 @@ async fn an_export_forgets_what_was_erased_since() {
         fs::write(exports.file("observations.ndjson"), changed).unwrap();
         exports.check(false);
     }
+}
+
+#[tokio::test]
+async fn exported_observations_are_for_their_owner_only_also_when_written_anew() {
+    let exports = Exports::new().await;
+    let mode = || {
+        let metadata = fs::metadata(exports.file("observations.ndjson")).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    succeeds(&mut exports.export(&["--observations"]));
+    assert_eq!(mode(), 0o600);
+    let whole = exports.read("observations.ndjson");
+    let url = ["--database-url", &exports.ledger.url];
+    succeeds(command(&["erase", "1", "--reason", "test", "--yes"]).args(url));
+    succeeds(&mut exports.export(&["--observations"]));
+    assert!(exports.read("observations.ndjson").len() < whole.len());
+    assert_eq!(mode(), 0o600);
 }
 
 /// Else an export would lack observations, with no event to say why.

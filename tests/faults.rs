@@ -1,6 +1,6 @@
 //! What goes wrong for one request or for a while goes wrong for nothing else.
 
-use crate::support::{Seen, Service, TestLedger, until};
+use crate::support::{Seen, Service, TestLedger, until, until_async};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
@@ -96,9 +96,10 @@ async fn a_connection_lost_during_an_append_is_settled() {
         let mut superuser = ledger.superuser().await;
         let waiting = "select pg_terminate_backend(pid) from pg_stat_activity
             where datname = current_database() and wait_event_type = 'Lock'";
-        while query(waiting).fetch_optional(&mut superuser).await.unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until_async("the append waits", async || {
+            query(waiting).fetch_optional(&mut superuser).await.unwrap().is_some()
+        })
+        .await;
         sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
     };
     let (answer, ()) = tokio::join!(service.identify(&seen), cut);
@@ -130,6 +131,7 @@ async fn a_connection_lost_under_the_lock_is_settled() {
         // It loses one where it has not looked for a second, as it does while it is busy.
         let mut len = 0;
         while !service.log().contains("LostRace") {
+            assert!(len < 300, "it loses no race");
             service.identify(&Seen::new("first@x.org", "")).await;
             other.identify(&Seen::new("first@x.org", "")).await;
             let mut superuser = ledger.superuser().await;
@@ -138,9 +140,10 @@ async fn a_connection_lost_under_the_lock_is_settled() {
                 let held = "select pg_terminate_backend(pid) from pg_stat_activity
                     where datname = current_database() and wait_event = 'advisory'
                         and application_name = 'identity-ledger recorder'";
-                while query(held).fetch_optional(&mut superuser).await.unwrap().is_none() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
+                until_async("the append is held", async || {
+                    query(held).fetch_optional(&mut superuser).await.unwrap().is_some()
+                })
+                .await;
                 superuser.close().await.unwrap();
             };
             let seen = Seen::new("second@x.org", "");
@@ -160,16 +163,15 @@ async fn a_long_statement_ends_with_the_command_that_sent_it() {
     let ledger = TestLedger::new().await;
     let mut owner = ledger.database.owner().await.unwrap();
     let pid: i32 = query_scalar("select pg_backend_pid()").fetch_one(&mut owner).await.unwrap();
-    let sleeping = query("select pg_sleep(60)").execute(&mut owner);
+    let sleeping = query("select pg_sleep(600)").execute(&mut owner);
     assert!(tokio::time::timeout(Duration::from_millis(200), sleeping).await.is_err());
     drop(owner);
     let mut superuser = ledger.superuser().await;
     let is_there = "select exists (select from pg_stat_activity where pid = $1)";
-    let begun = std::time::Instant::now();
-    while query_scalar(is_there).bind(pid).fetch_one(&mut superuser).await.unwrap() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it goes on");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until_async("it ends", async || {
+        !query_scalar::<_, bool>(is_there).bind(pid).fetch_one(&mut superuser).await.unwrap()
+    })
+    .await;
 }
 
 #[cfg(target_os = "linux")]

@@ -1,13 +1,13 @@
 //! A Postgres of our own: it comes and goes with those who use it, wherever it has to live.
 
 use crate::support::{
-    BINARY, Seen, Service, command, command_of, postmaster, refuses, scratch_dir, succeeds, until,
+    BINARY, Seen, Service, command, command_of, ended, postmaster, refuses, scratch_dir, succeeds,
+    until, until_async,
 };
 use identity_ledger::ledger::Database;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
 use sqlx::{PgConnection, query_scalar};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
 use std::os::unix::process::CommandExt as _;
@@ -48,9 +48,10 @@ async fn finishes_what_is_queued(stop: impl FnOnce(Pid)) {
         .unwrap();
     let stopping = async {
         let waiting = "select exists (select from pg_locks where not granted)";
-        while !query_scalar::<_, bool>(waiting).fetch_one(&mut holder).await.unwrap() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until_async("the request waits", async || {
+            query_scalar::<_, bool>(waiting).fetch_one(&mut holder).await.unwrap()
+        })
+        .await;
         stop(service.pid());
         tokio::task::block_in_place(|| {
             until("it says that it stops", || service.log().contains("finishing what is queued"));
@@ -92,19 +93,19 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
 
     let (service, pid) = spawn_and_wait_for("serve", &data_dir, "postgres.new");
     kill_process_group(pid, Signal::INT).unwrap();
-    let output = service.wait_with_output().unwrap();
+    let output = ended(service);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(postmaster(&data_dir), None);
 
     let (service, pid) = spawn_and_wait_for("serve", &data_dir, "postgres/postmaster.pid");
     kill_process(pid, Signal::TERM).unwrap();
-    let output = service.wait_with_output().unwrap();
+    let output = ended(service);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(postmaster(&data_dir), None);
 
     let (verify, pid) = spawn_and_wait_for("verify", &data_dir, "postgres/postmaster.pid");
     kill_process(pid, Signal::TERM).unwrap();
-    let output = verify.wait_with_output().unwrap();
+    let output = ended(verify);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(said, "error: SIGTERM before this was done; run it again\n");
@@ -121,14 +122,14 @@ fn whoever_waits_for_another_start_says_so_and_hears_ctrl_c() {
     succeeds(&mut on(&data_dir, "rebuild"));
     let gate = File::options().write(true).open(data_dir.join("gate")).unwrap();
     gate.lock().unwrap();
-    let mut waiting = on(&data_dir, "verify").stderr(Stdio::piped()).spawn().unwrap();
-    let mut stderr = BufReader::new(waiting.stderr.take().unwrap());
-    let mut said = String::new();
-    stderr.read_line(&mut said).unwrap();
-    assert!(said.contains("another process is starting or stopping the Postgres in"), "{said}");
+    let stderr = dir.path().join("stderr");
+    let waiting = on(&data_dir, "verify").stderr(File::create(&stderr).unwrap()).spawn().unwrap();
+    until("it says so", || {
+        let said = std::fs::read_to_string(&stderr).unwrap();
+        said.contains("another process is starting or stopping the Postgres in")
+    });
     kill_process(Pid::from_child(&waiting), Signal::INT).unwrap();
-    until("it leaves", || waiting.try_wait().unwrap().is_some());
-    assert_eq!(waiting.wait().unwrap().code(), Some(1));
+    assert_eq!(ended(waiting).status.code(), Some(1));
     drop(gate);
     succeeds(&mut on(&data_dir, "verify"));
 }
@@ -162,6 +163,28 @@ async fn every_command_works_with_and_without_the_service() {
         assert!(said.contains(" 3 contacts "), "{said}");
     }
     assert_eq!(postmaster(&data_dir), None);
+}
+
+/// A log outlives an erasure.
+#[tokio::test]
+async fn what_postgres_refuses_is_not_in_its_log() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let service = Service::spawn(&mut on(&data_dir, "serve"));
+    let mut owner = superuser(&data_dir).await;
+    let sound = "alter table observation add constraint sound check (email not like 'canary%')";
+    sqlx::raw_sql(sound).execute(&mut owner).await.unwrap();
+    let refused = service.try_identify(&Seen::new("canary@x.org", "")).await.unwrap();
+    assert_eq!(refused.status(), 500);
+    // In a parameter, and in the statement itself.
+    let no_number = query_scalar::<_, i64>("select $1::text::bigint").bind("canary@x.org");
+    no_number.fetch_one(&mut owner).await.unwrap_err();
+    sqlx::raw_sql("select 'canary@x.org'::bigint").execute(&mut owner).await.unwrap_err();
+    assert!(service.stop().success());
+    let log = std::fs::read_to_string(data_dir.join("postgres.log")).unwrap();
+    assert!(log.contains("ready to accept connections"), "{log}");
+    assert!(!log.contains("canary"), "{log}");
+    assert!(!data_dir.join("postgres/log").exists(), "there is no other log");
 }
 
 /// A path with a blank, and one too long for a unix socket.

@@ -1,7 +1,7 @@
 //! The contact table can be thrown away, and a wrong one is found out.
 
 use crate::support::{
-    Model, Seen, Service, TestLedger, command, random_observations, refuses, succeeds,
+    Model, Seen, Service, TestLedger, command, random_observations, refuses, succeeds, until_async,
 };
 use futures_util::future::join_all;
 use identity_ledger::audit::verify;
@@ -153,9 +153,10 @@ async fn a_vacuum_of_the_new_table_delays_the_swap() {
         let waits = "select exists (
             select from pg_locks where relation = 'contact'::regclass and not granted
         )";
-        while !query_scalar::<_, bool>(waits).fetch_one(&mut vacuum).await.unwrap() {
-            sleep(Duration::from_millis(10)).await;
-        }
+        until_async("the swap waits", async || {
+            query_scalar::<_, bool>(waits).fetch_one(&mut vacuum).await.unwrap()
+        })
+        .await;
         // The lock of a vacuum, for longer than the swap waits.
         let lock = "begin; lock table contact_next in share update exclusive mode";
         sqlx::raw_sql(lock).execute(&mut vacuum).await.unwrap();

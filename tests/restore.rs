@@ -3,6 +3,7 @@
 
 use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds,
+    until_async,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -266,12 +267,12 @@ async fn what_goes_on_is_proven_in_its_new_name() {
     assert!(said.contains(new_key), "{said}");
     let note = service.get("/ledger/checkpoint").await.text().await.unwrap();
     assert!(note.starts_with(&format!("ledger.test/shop/restored-{position}\n")), "{note}");
-    let told = loop {
-        let told = service.get_json("/ledger").await;
-        if told["sealing"] != "standby" {
-            break told;
-        }
-    };
+    let mut told = Value::Null;
+    until_async("one seals", async || {
+        told = service.get_json("/ledger").await;
+        told["sealing"] != "standby"
+    })
+    .await;
     assert_eq!((&told["lag"], &told["sealing"]), (&0.into(), &"active".into()));
 
     // Another implementation is convinced, at both sides of the gap.

@@ -2,6 +2,7 @@
 
 use crate::support::{
     Contact, Seen, Service, TestLedger, command, random_observations, scratch_dir, succeeds,
+    until_async,
 };
 use futures_util::future::join_all;
 use reqwest::Response;
@@ -10,7 +11,6 @@ use serde_json::Value;
 use sqlx::query_scalar;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::Notify;
 
 /// Whether it was a retry, and the answer.
 async fn answer(response: Response) -> (bool, Contact) {
@@ -140,23 +140,21 @@ async fn what_was_recorded_and_not_answered_before_a_kill_is_not_recorded_again(
     let service = Service::start(&ledger.url);
     let pid = service.pid();
     let (answered, unanswered) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let is_under_load = Notify::new();
     let send = join_all(all.chunks(50).zip(0..).map(async |(mine, caller)| {
         for (seen, n) in mine.iter().zip(0..) {
             let key = format!("{caller}/{n}");
             match service.try_identify_once(seen, &key).await {
                 Ok(response) => {
                     assert!(!answer(response).await.0);
-                    if answered.fetch_add(1, Ordering::Relaxed) == 500 {
-                        is_under_load.notify_one();
-                    }
+                    answered.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(_) => unanswered.lock().unwrap().push((seen, key)),
             }
         }
     }));
     let kill = async {
-        is_under_load.notified().await;
+        let is_under_load = async || answered.load(Ordering::Relaxed) > 500;
+        until_async("it is under load", is_under_load).await;
         kill_process(pid, Signal::KILL).unwrap();
     };
     tokio::join!(send, kill);
@@ -198,14 +196,13 @@ async fn a_key_is_let_go_when_its_time_is_over() {
     sqlx::raw_sql(age).execute(&mut owner).await.unwrap();
     service.kill();
     let _service = start();
-    loop {
+    until_async("the key is let go", async || {
         let left = query_scalar("select observation_id from idempotency");
         let left: Vec<i64> = left.fetch_all(&mut owner).await.unwrap();
-        if left == [3] {
-            break;
-        }
-        assert_eq!(left, [2, 3]);
-    }
+        assert!(left == [2, 3] || left == [3], "{left:?}");
+        left == [3]
+    })
+    .await;
 }
 
 /// Each finds the old key in its way, and deletes it: none may delete what another has recorded since.

@@ -2,7 +2,7 @@
 
 use crate::support::{
     Contact, PHONES_ONLY, Seen, Service, TestLedger, command, command_of, random_observations,
-    refuses, scratch_dir, succeeds,
+    refuses, scratch_dir, succeeds, until_async,
 };
 use futures_util::future::join_all;
 use identity_ledger::audit::verify;
@@ -213,9 +213,10 @@ async fn an_activation_that_was_killed_leaves_the_old_rules_in_force() {
     let mut killed = command(&args).args(["--database-url", &ledger.url]).spawn().unwrap();
     let mut owner = ledger.owner().await;
     let is_ready = "select exists (select from pg_class where relname = 'contact_next_linked_id')";
-    while !query_scalar::<_, bool>(is_ready).fetch_one(&mut owner).await.unwrap() {
-        tokio::task::yield_now().await;
-    }
+    until_async("only the swap is left to do", async || {
+        query_scalar::<_, bool>(is_ready).fetch_one(&mut owner).await.unwrap()
+    })
+    .await;
     killed.kill().unwrap();
     killed.wait().unwrap();
     query("rollback").execute(&mut reader).await.unwrap();
@@ -353,9 +354,10 @@ async fn until_waited_for(ledger: &TestLedger, table: &str) {
         select from pg_locks where relation = to_regclass($1) and not granted
     )";
     let mut owner = ledger.owner().await;
-    while !query_scalar::<_, bool>(waited_for).bind(table).fetch_one(&mut owner).await.unwrap() {
-        tokio::task::yield_now().await;
-    }
+    until_async("the table is waited for", async || {
+        query_scalar::<_, bool>(waited_for).bind(table).fetch_one(&mut owner).await.unwrap()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! No trace is left of what was erased, and nobody may take away anything else.
 
 use crate::support::{
-    Seen, Service, TestLedger, command, random_observations, scratch_dir, succeeds,
+    Seen, Service, TestLedger, command, random_observations, scratch_dir, succeeds, until_async,
 };
 use identity_ledger::erasure::Swept;
 use identity_ledger::identity::ObservationId;
@@ -62,8 +62,8 @@ async fn files(superuser: &mut PgConnection) -> Vec<String> {
 
 /// Sweeps until the service's sessions and Postgres' workers no longer see what was erased.
 async fn sweep_all(database: &Database) {
-    let sweep_all = async { while erasure::sweep(database).await.unwrap() != Swept::All {} };
-    tokio::time::timeout(Duration::from_secs(60), sweep_all).await.unwrap();
+    until_async("all is swept", async || erasure::sweep(database).await.unwrap() == Swept::All)
+        .await;
 }
 
 #[tokio::test]
@@ -175,9 +175,10 @@ async fn a_sweep_that_was_missed_is_made_up_for() {
     erasure::erase(&ledger.database, id, None, &reason, None).await.unwrap();
     assert!(erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap());
     let _service = Service::start(&ledger.url);
-    while erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap() {
-        tokio::task::yield_now().await;
-    }
+    until_async("it is swept", async || {
+        !erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap()
+    })
+    .await;
 }
 
 /// What an older transaction may still see is swept when that has ended, whether it reads or writes.

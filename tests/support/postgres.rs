@@ -6,6 +6,7 @@ use identity_ledger::postgres::{Chosen, Gate, PrivatePostgres};
 use identity_ledger::rebuild::{Activated, Order, activate};
 use rustix::process::Pid;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -174,6 +175,8 @@ fn stop_with_this_process(lease: &PrivatePostgres, dir: &Path) {
     let watcher = Command::new("sh")
         .args(["-c", script, "sh"])
         .args([lease.data_dir(), dir])
+        // In that of `cargo test` Ctrl-C would end it, too, and the server would be left behind.
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

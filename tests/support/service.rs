@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -85,14 +85,44 @@ pub fn refuses(command: &mut Command) -> String {
     stderr
 }
 
+/// For what takes moments: no machine is so busy that it takes longer.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Waits for what must come to pass within seconds.
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        assert!(begun.elapsed() < WAIT_MAX, "waited in vain: {what}");
+        std::thread::sleep(PAUSE);
     }
+}
+
+/// As `until`, for what has to be asked for. A question that is not answered is not waited for either.
+pub async fn until_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let waited = tokio::time::timeout(WAIT_MAX, waiting).await;
+    assert!(waited.is_ok(), "waited in vain: {what}");
+}
+
+/// What a process that was told to end has said, once it has ended.
+#[track_caller]
+pub fn ended(mut child: Child) -> Output {
+    until("it ends", || child.try_wait().unwrap().is_some());
+    child.wait_with_output().unwrap()
+}
+
+/// Where a service listens, once its log says so.
+fn address(log: &str) -> Option<String> {
+    let rest = log.split("listening on ").nth(1)?;
+    let rest = rest.split("://").nth(1).unwrap();
+    let end = rest.find(|c: char| c == '"' || c.is_whitespace());
+    Some(rest[..end.unwrap_or(rest.len())].to_owned())
 }
 
 impl Service {
@@ -107,28 +137,25 @@ impl Service {
 
     pub fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
-        let mut address = None;
-        while address.is_none() {
-            let mut line = String::new();
-            let ended = stderr.read_line(&mut line).unwrap() == 0;
-            log.lock().unwrap().push_str(&line);
-            assert!(!ended, "the service ended: {}", log.lock().unwrap());
-            address = line.split("listening on ").nth(1).map(|rest| {
-                let rest = rest.split("://").nth(1).unwrap();
-                let end = rest.find(|c: char| c == '"' || c.is_whitespace());
-                rest[..end.unwrap_or(rest.len())].to_owned()
-            });
-        }
-        let rest_of_log = log.clone();
-        std::thread::spawn(move || {
+        let whole_log = log.clone();
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                *rest_of_log.lock().unwrap() += &(line + "\n");
+                *whole_log.lock().unwrap() += &(line + "\n");
             }
         });
-        let client = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        Self { child, address: address.unwrap(), log, client }
+        let client = Client::builder().timeout(WAIT_MAX).build().unwrap();
+        let mut service = Self { child, address: String::new(), log, client };
+        until("the service listens", || {
+            let has_ended = reader.is_finished();
+            let log = service.log();
+            let address = address(&log);
+            assert!(address.is_some() || !has_ended, "the service ended: {log}");
+            service.address = address.unwrap_or_default();
+            !service.address.is_empty()
+        });
+        service
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -247,7 +274,9 @@ impl Service {
         self.wait()
     }
 
+    /// Waits until it ends, as it was told to.
     pub fn wait(mut self) -> ExitStatus {
+        until("the service ends", || self.child.try_wait().unwrap().is_some());
         self.child.wait().unwrap()
     }
 
