@@ -1,7 +1,7 @@
 //! Files that are there whole or not at all, whatever is cut off.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,8 @@ pub const PRIVATE: u32 = 0o600;
 pub const PUBLIC: u32 = 0o644;
 /// As long as a checkpoint is, about.
 const PROBE_LEN: usize = 512;
+/// In bytes. A file of a stranger's may have no end.
+const READ_LEN_MAX: u64 = 16 << 20;
 
 /// Writes a file that must not be there yet. Durable when it returns.
 pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
@@ -37,9 +39,19 @@ pub fn link(path: &Path, second: &Path) -> io::Result<()> {
     sync_dir(second)
 }
 
-/// The content of a file, none where there is no file.
+/// The content of a file that somebody else may have written.
+pub fn read(path: &Path) -> io::Result<String> {
+    let mut content = String::new();
+    let len = File::open(path)?.take(READ_LEN_MAX).read_to_string(&mut content)?;
+    match len as u64 {
+        READ_LEN_MAX => Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large")),
+        _ => Ok(content),
+    }
+}
+
+/// As `read`, none where there is no file.
 pub fn read_if_any(path: &Path) -> io::Result<Option<String>> {
-    match fs::read_to_string(path) {
+    match read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some),
     }

@@ -270,7 +270,7 @@ async fn fill(ledger: &TestLedger, events_len: i64) {
             select n + 1, now(), 'filled', repeat(md5(n::text), 30)
             from generate_series(1, $1) as n
         )
-        update head set position = $1 + 1";
+        update head set position = $1 + 1, recorded_at = now()";
     query(fill).bind(events_len).execute(&mut ledger.owner().await).await.unwrap();
 }
 
@@ -336,7 +336,8 @@ fn the_private_server_is_backed_up_and_restored_into_a_new_one() {
         command.current_dir(&dir);
         command
     };
-    succeeds(&mut at("rebuild", "data"));
+    let mut serve = at("serve", "data");
+    assert!(Service::spawn(serve.args(["--listen", "127.0.0.1:0"])).stop().success());
     let said = refuses(at("backup", "nowhere").arg("one"));
     assert!(said.contains("there is no ledger ledger in nowhere"), "{said}");
     let said = succeeds(at("backup", "data").arg("one"));

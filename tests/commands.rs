@@ -245,7 +245,7 @@ const RULES_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/conta
 async fn commands_that_need_a_ledger_create_none() {
     let ledger = TestLedger::new().await;
     let dir = scratch_dir();
-    for args in NEED_ONE.into_iter().chain([ACCEPT]) {
+    for args in NEED_ONE.into_iter().chain([ACCEPT, &["rebuild"]]) {
         let mut there = command(args);
         there.args(["--database-url", &ledger.url, "--ledger", "shop"]).current_dir(&dir);
         let said = refuses(&mut there);
@@ -261,7 +261,8 @@ async fn commands_that_need_a_ledger_create_none() {
     let said = refuses(&mut command(&["verify", "--data-dir", RULES_FILE]));
     assert!(said.contains("cannot look into the data directory"), "{said}");
     // The private server is there, and another ledger on it.
-    succeeds(command(&["rebuild"]).current_dir(&dir));
+    let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+    assert!(Service::spawn(serve.current_dir(&dir)).stop().success());
     let mut there = command(&["verify", "--ledger", "shop"]);
     assert!(refuses(there.current_dir(&dir)).contains("no ledger shop in this database"));
     succeeds(command(&["verify"]).current_dir(&dir));
@@ -339,6 +340,8 @@ async fn flags_win_over_variables_and_listen_over_port() {
     Service::spawn(serve().env("LISTEN", "127.0.0.1:0").env("PORT", taken_port));
     Service::spawn(serve().env("LISTEN", &taken).args(["--listen", "127.0.0.1:0"]));
 
+    let shop = ["serve", "--listen", "127.0.0.1:0", "--ledger", "shop"];
+    Service::spawn(command(&shop).args(["--database-url", &ledger.url]));
     let flags = ["--database-url", &ledger.url, "--ledger", "shop", "--log-format", "text"];
     let (before, after) =
         ([&flags[..], &["rebuild"]].concat(), [&["rebuild"], &flags[..]].concat());
@@ -377,8 +380,8 @@ fn empty_variables_count_as_not_set() {
         command
     };
     succeeds(&mut empty(&["token", "new", "shop", "--role", "caller"]));
-    succeeds(&mut empty(&["rebuild"]));
-    assert!(dir.path().join(".identity-ledger").is_dir());
+    let said = refuses(&mut empty(&["rebuild"]));
+    assert!(said.contains("no ledger ledger in .identity-ledger"), "{said}");
     // Where this fails, somebody else listens there, and that will do.
     let _listener = TcpListener::bind("127.0.0.1:10000");
     let said = refuses(&mut empty(&["serve"]));

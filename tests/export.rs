@@ -6,7 +6,7 @@ use crate::support::{
 };
 use futures_util::future::join_all;
 use identity_ledger::identity::{
-    EXACT_RULES, Event, Fact, Position, RulesActivated, RulesDigest, Timestamp,
+    E164_RULES, EXACT_RULES, Event, Fact, Position, RulesActivated, RulesDigest, Timestamp,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_as};
@@ -346,6 +346,11 @@ async fn a_file_that_cannot_be_written_is_named() {
 /// As a binary with an older version of the library did it.
 async fn activate_foreign_rules(ledger: &TestLedger) {
     ledger.put_foreign_rules_in_force().await;
+    append_activation(ledger).await;
+}
+
+/// Appends that the rules in force by the head are that.
+async fn append_activation(ledger: &TestLedger) {
     let mut owner = ledger.owner().await;
     let head = "select position, recorded_at, rules_digest from head";
     let (position, recorded_at, digest): (i64, Timestamp, String) =
@@ -372,6 +377,26 @@ async fn activate_foreign_rules(ledger: &TestLedger) {
     query("update head set position = position + 1").execute(&mut owner).await.unwrap();
 }
 
+/// Files are named by digests.
+#[tokio::test]
+async fn no_file_is_written_beside_the_folder() {
+    let exports = Exports::new().await;
+    let aim = exports.key.dir().join("tokens");
+    let mut superuser = exports.ledger.superuser().await;
+    let rules = "insert into rules select $1, name, version, 'no = \"document\"', '' from rules";
+    query(rules).bind(aim.to_str().unwrap()).execute(&mut superuser).await.unwrap();
+    let head = "update head set rules_digest = $1";
+    query(head).bind(aim.to_str().unwrap()).execute(&mut superuser).await.unwrap();
+    append_activation(&exports.ledger).await;
+    // Whoever has no key seals nothing, and what is not sealed is no part of an export.
+    let mut without_key = command(&["export"]);
+    without_key.arg(&exports.dir).args(["--database-url", &exports.ledger.url]);
+    succeeds(&mut without_key);
+    let said = refuses(&mut exports.export(&[]));
+    assert!(said.contains("is not what an event looks like"), "{said}");
+    assert!(!aim.with_extension("toml").exists());
+}
+
 /// Their digest is that of the normaliser, too: not what this binary would make of the document.
 #[tokio::test]
 async fn rules_of_another_normaliser_are_no_difference() {
@@ -390,6 +415,21 @@ async fn rules_of_another_normaliser_are_no_difference() {
         }
     }
     assert!(refuses(&mut exports.verify(&[])).contains("rules"));
+}
+
+/// The version is part of the digest, as other programs compute it, wherever it is the same here.
+#[tokio::test]
+async fn a_normaliser_that_is_not_that_of_the_digest_is_a_difference() {
+    let exports = Exports::new().await;
+    assert!(exports.ledger.put_in_force(E164_RULES).await.is_some());
+    exports.record(2).await;
+    succeeds(&mut exports.export(&[]));
+    succeeds(&mut exports.verify(&[]));
+    let files = fs::read_dir(exports.file("rules")).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.into_iter().find(|it| it.extension().is_some_and(|it| it == "normaliser"));
+    fs::write(file.unwrap(), "phonenumber 0.1.0\n").unwrap();
+    let said = refuses(&mut exports.verify(&[]));
+    assert!(said.contains("rules: expected e164 version"), "{said}");
 }
 
 /// A disk that fails has not rewritten anything.

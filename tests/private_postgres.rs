@@ -77,6 +77,10 @@ async fn ctrl_c_does_not_reach_postgres_before_the_queue_is_drained() {
     finishes_what_is_queued(|group| kill_process_group(group, Signal::INT).unwrap()).await;
 }
 
+fn make_ledger(data_dir: &Path) {
+    assert!(Service::spawn(&mut on(data_dir, "serve")).stop().success());
+}
+
 fn spawn_and_wait_for(verb: &str, data_dir: &Path, sign: &str) -> (Child, Pid) {
     let mut command = on(data_dir, verb);
     let child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -111,7 +115,7 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     assert_eq!(said, "error: SIGTERM before this was done; run it again\n");
     assert_eq!(postmaster(&data_dir), None);
 
-    succeeds(&mut on(&data_dir, "rebuild"));
+    make_ledger(&data_dir);
 }
 
 /// Who starts a server may take minutes: whoever waits for that says so, and can be told to leave.
@@ -119,7 +123,7 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
 fn whoever_waits_for_another_start_says_so_and_hears_ctrl_c() {
     let dir = scratch_dir();
     let data_dir = dir.path().join("data");
-    succeeds(&mut on(&data_dir, "rebuild"));
+    make_ledger(&data_dir);
     let gate = File::options().write(true).open(data_dir.join("gate")).unwrap();
     gate.lock().unwrap();
     let stderr = dir.path().join("stderr");
@@ -138,6 +142,7 @@ fn whoever_waits_for_another_start_says_so_and_hears_ctrl_c() {
 async fn every_command_works_with_and_without_the_service() {
     let dir = scratch_dir();
     let data_dir = dir.path().join("data");
+    make_ledger(&data_dir);
     for verb in ["rebuild", "verify"] {
         succeeds(&mut on(&data_dir, verb));
         assert_eq!(postmaster(&data_dir), None, "{verb} left Postgres behind");
@@ -299,7 +304,7 @@ fn a_chosen_directory_that_postgres_cannot_enter_is_refused() {
     }
     let dir = closed_dir();
     for data_dir in [dir.path().join("data"), dir.path().join("more/data")] {
-        let said = refuses(&mut on(&data_dir, "rebuild"));
+        let said = refuses(&mut on(&data_dir, "serve"));
         assert!(said.contains(&format!("cannot enter {}", dir.path().display())), "{said}");
         assert!(said.contains("choose another --data-dir"), "{said}");
     }

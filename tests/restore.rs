@@ -433,6 +433,17 @@ async fn what_reads_all_of_history_goes_on_over_a_gap() {
     let url = ["--database-url", &left.url];
     let exact = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
     let activate = ["rules", "activate", exact, "--reason", "to see", "--yes"];
+    let mut superuser = left.superuser().await;
+    let stray = "insert into observation
+        select h.observation_id - 1, 1, now(), 'stray@x.org', null, '' from head as h";
+    query(stray).execute(&mut superuser).await.unwrap();
+    let said = refuses(command(&["verify"]).args(args(&lost.key, &left)));
+    assert!(said.contains("observation: expected those up to"), "{said}");
+    let gone = "alter table observation disable trigger all;
+        delete from observation where email = 'stray@x.org';
+        alter table observation enable always trigger append_only;
+        alter table observation enable always trigger erased_only";
+    sqlx::raw_sql(gone).execute(&mut superuser).await.unwrap();
     // First right behind the gap, then after some more observations.
     succeeds(command(&activate).args(url));
     lost.verify(&left);

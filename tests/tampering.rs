@@ -56,6 +56,7 @@ impl Sealed {
         let said: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(!format!("{said}{stderr}").contains("canary"), "no personal data");
         assert_eq!(said["verified"], false);
+        assert_ne!(said["failure"].is_null(), said["error"].is_null(), "{said}");
         said["failure"].clone()
     }
 }
@@ -184,6 +185,17 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
             "contact",
             "contact 1: unlinked_email",
         ),
+        (
+            "insert into contact (id, created_at, updated_at, email, email_key)
+            values (-9223372036854775808, now(), now(), 'canary@x.org', 'canary@x.org')",
+            "contact",
+            "no contact -9223372036854775808",
+        ),
+        (
+            "insert into checkpoint values (0, '', 'no note', now())",
+            "checkpoint",
+            "none of no events",
+        ),
         ("alter table rules disable trigger all; delete from rules", "rules", "default version 1"),
         (
             "alter table rules disable trigger all;
@@ -201,6 +213,8 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         assert_eq!(failure["part"], part, "{failure}");
         assert!(failure["expected"].as_str().unwrap().contains(expected), "{failure}");
     }
+    let failure = sealed.failure_after("update contact set updated_at = 'infinity'").await;
+    assert_eq!(failure, Value::Null, "it is an error, and a line of JSON all the same");
     let failure =
         sealed.failure_after("update contact set email = 'canary@x.org' where id = 1").await;
     assert_eq!((&failure["position"], &failure["part"]), (&2.into(), &"contact".into()));
@@ -250,6 +264,9 @@ async fn a_time_that_cannot_be_told_refuses_whom_it_concerns_and_nobody_else() {
         assert_eq!(concerned.status(), 500);
         service.identify(&Seen::new(&format!("other{n}@x.org"), "")).await;
     }
+    let shown = service.get("/contacts/1").await;
+    assert_eq!(shown.status(), 500);
+    assert!(shown.text().await.unwrap().contains("identity-ledger verify"));
     let log = service.log();
     assert!(log.contains("not recorded: ") && !log.contains("canary"), "{log}");
 }

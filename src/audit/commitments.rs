@@ -96,6 +96,11 @@ pub fn read_line(line: &str) -> Option<Identifiers> {
 }
 
 fn check_place(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
+    if kept.id < observed.id {
+        let expected = format!("observation {}", observed.id);
+        let found = format!("observation {} before it", kept.id);
+        return Err(Difference::at(observed.position, PART, expected, found));
+    }
     if kept.id != observed.id {
         return Err(missing(observed));
     }

@@ -1,4 +1,4 @@
--- The next $2 contacts after $1, each beside its observation, and the head with each. The head alone past
+-- The next $2 contacts from $1 on, each beside its observation, and the head with each. The head alone past
 -- the last contact.
 select h.position, h.rules_digest, h.observation_id, h.recorded_at, c.deleted_at,
     o.position as "observed_position?", c.id as "id?", c.linked_id, c.created_at as "created_at?",
@@ -12,7 +12,7 @@ left join (
         email, phone_number, email_key, phone_key,
         unlinked_email, unlinked_phone
     from contact
-    where id > $1
+    where id >= $1
     order by id
     limit $2
 ) as c on true

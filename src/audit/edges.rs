@@ -4,11 +4,13 @@ use super::difference::Difference;
 use crate::identity::Gaps;
 use sqlx::{PgPool, query, query_scalar};
 
-/// Looks for what is beyond the ends.
+/// Looks for what is beyond the ends of what was walked, which are given by its last observation and its
+/// last event.
 pub async fn check_edges(
     sessions: &PgPool,
     gaps: &Gaps,
     last_observation: i64,
+    last_position: i64,
 ) -> anyhow::Result<()> {
     let event = query_scalar!(
         r#"
@@ -28,9 +30,33 @@ pub async fn check_edges(
         return Err(Difference::at(position, "position", "no event", "one").into());
     }
     check_places_of_tiles(sessions, gaps).await?;
+    let checkpoint =
+        query_scalar!("select size from checkpoint where size < 1 order by size limit 1");
+    if let Some(size) = checkpoint.fetch_optional(sessions).await? {
+        let (expected, found) = ("none of no events".to_owned(), format!("one of size {size}"));
+        return Err(Difference { position: None, part: "checkpoint", expected, found }.into());
+    }
+    // Numbers may have been skipped since the last one.
     let observation = query_scalar!(
         r#"
         (select id as "id!" from observation where id < 1 order by id limit 1)
+        union all
+        (
+            select o.id
+            from observation as o
+            where o.id > $1 and o.id < coalesce(
+                (
+                    select e.observation_id
+                    from event as e
+                    where e.position > $2 and e.kind = 'ContactObserved'
+                    order by e.position
+                    limit 1
+                ),
+                9223372036854775807
+            )
+            order by o.id
+            limit 1
+        )
         union all
         (
             select o.id
@@ -40,7 +66,9 @@ pub async fn check_edges(
             limit 1
         )
         limit 1
-        "#
+        "#,
+        last_observation,
+        last_position
     );
     if let Some(id) = observation.fetch_optional(sessions).await? {
         let found = format!("observation {id}");

@@ -1,23 +1,25 @@
 //! An export against itself, its checkpoint and a key, without any database.
 
+use super::activated::check_activated;
 use super::commitments;
 use super::decisions::Decisions;
 use super::difference::Difference;
 use super::lines::{CheckedLines, Observed};
 use super::numbers::Numbers;
 use super::tree::{StoredPart, TreeCheck, roots};
-use super::walk::kept_outside;
+use super::walk::{kept_outside, named};
 use crate::export::{
     CHECKPOINT, EVENTS, NORMALISER, OBSERVATIONS, rules_file, watched_lines, whole_lines,
 };
 use crate::files;
 use crate::identity::{
-    Census, Erasures, Event, Fact, Gaps, Identifiers, ObservationId, Rules, RulesDigest,
+    Census, Erasures, Event, Fact, Gaps, Identifiers, ObservationId, Rules, RulesActivated,
+    RulesDigest,
 };
+use crate::ledger::{self, RulesFault};
 use crate::progress::Progress;
 use crate::seal::{Checkpoint, CheckpointDir, TreeHead, VerifierKeys};
 use anyhow::{Context as _, ensure};
-use std::fs::read_to_string;
 use std::iter::Peekable;
 use std::path::Path;
 use std::sync::Arc;
@@ -73,7 +75,7 @@ pub fn verify_folder(
         let position = gaps.position_at(last.size.cast_signed()) + 1;
         return Err(Difference::at(position, "since", expected, "the end").into());
     }
-    let outside = outside.map(|dir| kept_outside(dir, Some(keys))).transpose()?;
+    let outside = outside.map(|dir| named(kept_outside(dir, Some(keys))?, &gaps)).transpose()?;
     // The service may have gone on since the export.
     let covered = outside.filter(|outside| outside.size <= last.size);
     let also_signed = [("since", since), ("checkpoint outside", covered)];
@@ -117,16 +119,15 @@ fn told_ahead(dir: &Path) -> anyhow::Result<(Erasures, Gaps)> {
 }
 
 fn read_checkpoint(file: &Path, keys: &VerifierKeys, gaps: &Gaps) -> anyhow::Result<TreeHead> {
-    let note = read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let note = files::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let checkpoint = Checkpoint::read(&note, keys).and_then(|checkpoint| checkpoint.named_as(gaps));
     let why = || format!("{} is no checkpoint that counts", file.display());
     Ok(checkpoint.with_context(why)?.head)
 }
 
-/// Empty where there is no such file. One that cannot be read was not necessarily changed.
-fn read_rules(file: &Path) -> anyhow::Result<String> {
-    let read = files::read_if_any(file);
-    Ok(read.with_context(|| format!("cannot read {}", file.display()))?.unwrap_or_default())
+/// One that cannot be read was not necessarily changed.
+fn read_if_any(file: &Path) -> anyhow::Result<Option<String>> {
+    files::read_if_any(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 impl Folder<'_> {
@@ -171,7 +172,7 @@ impl Folder<'_> {
         for event in std::mem::take(&mut self.events) {
             self.numbers.check(&event)?;
             match &event.fact {
-                Fact::RulesActivated(activated) => self.activated(&event, &activated.digest)?,
+                Fact::RulesActivated(activated) => self.activated(&event, activated)?,
                 Fact::ContactObserved(_) => {
                     let observed = observed.next().context("an observation was just listed")?;
                     let identifiers = self.observation(&observed)?;
@@ -198,8 +199,9 @@ impl Folder<'_> {
         Ok(Some(commitments::check_line(observed, line.as_deref())?))
     }
 
-    fn activated(&mut self, event: &Event, digest: &RulesDigest) -> anyhow::Result<()> {
-        let rules = self.rules(event.position.get(), digest)?;
+    fn activated(&mut self, event: &Event, activated: &RulesActivated) -> anyhow::Result<()> {
+        let found = self.rules(&activated.digest)?;
+        let rules = check_activated(event.position, activated, found)?;
         if self.observations.is_none() {
             return Ok(());
         }
@@ -219,20 +221,10 @@ impl Folder<'_> {
         Ok(self.decisions.activate(event, Some((rules, census)))?)
     }
 
-    /// `None` where they need another normaliser than this binary's.
-    fn rules(&self, position: i64, digest: &RulesDigest) -> anyhow::Result<Option<Rules>> {
+    fn rules(&self, digest: &RulesDigest) -> anyhow::Result<Result<Rules, RulesFault>> {
         let file = rules_file(self.dir, digest.as_str());
-        let document = read_rules(&file)?;
-        let normaliser = read_rules(&file.with_extension(NORMALISER))?;
-        let found = Rules::parse(&document).ok();
-        let of = found.as_ref().map_or("none", |rules| rules.digest().as_str()).to_owned();
-        if let Some(rules) = found.filter(|rules| rules.digest() == digest) {
-            return Ok(Some(rules));
-        }
-        let then = Rules::recorded(&document, normaliser.trim_end());
-        match then.is_ok_and(|then| then.digest() == digest) {
-            true => Ok(None),
-            false => Err(Difference::at(position, "rules", digest.as_str(), of).into()),
-        }
+        let Some(document) = read_if_any(&file)? else { return Ok(Err(RulesFault::Missing)) };
+        let normaliser = read_if_any(&file.with_extension(NORMALISER))?.unwrap_or_default();
+        Ok(ledger::read_rules(digest.as_str(), &document, normaliser.trim_end()))
     }
 }

@@ -5,6 +5,7 @@
 //! position; the cost of a question grows with what it is about, not with the ledger.
 //! Never: changes anything, or holds a transaction open while a client reads.
 
+mod activated;
 mod auditor;
 mod commitments;
 mod decisions;

@@ -9,8 +9,10 @@ use crate::identity::{Event, Fact};
 pub struct Numbers {
     /// How many observations there were.
     pub len: i64,
+    /// The last number that was given.
+    pub last_given: i64,
     /// The last number that was given, or skipped.
-    pub last: i64,
+    last: i64,
     last_position: i64,
 }
 
@@ -23,6 +25,7 @@ impl Numbers {
                 self.last += 1;
                 self.len += 1;
                 is(position, self.last, observed.observation_id.get())?;
+                self.last_given = self.last;
             }
             Fact::LedgerRestored(restored) => {
                 self.last += position - self.last_position - 1;

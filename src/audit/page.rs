@@ -8,7 +8,7 @@ use crate::identity::{Erasures, Gaps, Identifiers};
 use crate::ledger::{self, CopiedRows};
 use crate::seal::{self, TILE_WIDTH, TileId};
 use anyhow::Context as _;
-use sqlx::PgPool;
+use sqlx::{PgPool, query_scalar};
 use std::sync::Arc;
 
 /// In events: whole tiles.
@@ -53,14 +53,24 @@ impl Pages {
         let check = move || Ok(check_lines(after, end, &gaps, &events));
         let (lines, wrong) = blocking(check).await?;
         let mut identifiers = Vec::new();
-        if let Some((first, last)) = lines.observed.first().zip(lines.observed.last()) {
-            let (first, last) = (first.id, last.id);
+        if let Some(last_observed) = lines.observed.last() {
+            // From there on: where numbers were skipped, there is nothing.
+            let before = query_scalar!(
+                r#"select coalesce(observation_id, 0) as "id!"
+                from event
+                where position <= $1 and kind = 'ContactObserved'
+                order by position desc
+                limit 1"#,
+                first
+            );
+            let before = before.fetch_optional(&mut *session).await?.unwrap_or(0);
             let observations = format!(
                 "select {}
                 from observation
-                where id >= {first} and id <= {last}
+                where id > {before} and id <= {}
                 order by id",
-                commitments::COLUMNS
+                commitments::COLUMNS,
+                last_observed.id
             );
             let rows = ledger::copy_out(&mut session, &observations).await?;
             let observed = lines.observed.clone();

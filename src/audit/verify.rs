@@ -89,10 +89,10 @@ impl Verification {
     /// changed, so that the rest cannot be judged.
     async fn compare(&mut self, progress: &mut Progress) -> anyhow::Result<Option<usize>> {
         progress.begin("comparing contacts", self.replay.links.len() as i64);
-        let mut after = ContactId::new(i64::MIN);
+        let mut from = ContactId::new(i64::MIN);
         let mut compared = 0;
         loop {
-            let rows = self.chunk(after).await?;
+            let rows = self.chunk(from).await?;
             let first = rows.first().context("the head is missing")?;
             self.replay.catch_up(&mut self.owner, Position::new(first.position)).await?;
             self.check_head(first)?;
@@ -105,7 +105,7 @@ impl Verification {
                 Some((id, _)) if !is_last => ContactId::new(*id),
                 _ => ContactId::new(i64::MAX),
             };
-            let expected: Vec<_> = self.replay.links.rows_between(after, last).collect();
+            let expected: Vec<_> = self.replay.links.rows_from(from, last).collect();
             for (id, row) in &found {
                 if expected.binary_search(&ContactId::new(*id)).is_err() {
                     return Err(row.differs(format!("no contact {id}"), "one").into());
@@ -119,7 +119,7 @@ impl Verification {
             if is_last {
                 return Ok(Some(self.replay.links.len()));
             }
-            after = last;
+            from = ContactId::new(last.get() + 1);
         }
     }
 
@@ -171,8 +171,8 @@ impl Verification {
         Some(Contact::new(&observed, keys, standing, holds, observed_at))
     }
 
-    async fn chunk(&mut self, after: ContactId) -> Result<Vec<Row>, sqlx::Error> {
-        query_file_as!(Row, "src/audit/compare.sql", after.get(), CHUNK_LEN)
+    async fn chunk(&mut self, from: ContactId) -> Result<Vec<Row>, sqlx::Error> {
+        query_file_as!(Row, "src/audit/compare.sql", from.get(), CHUNK_LEN)
             .fetch_all(&mut self.owner)
             .await
     }

@@ -1,5 +1,6 @@
 //! Walks the whole ledger and everything that vouches for it, while requests run.
 
+use super::activated::check_activated;
 use super::decisions::Decisions;
 use super::difference::Difference;
 use super::edges::check_edges;
@@ -7,11 +8,11 @@ use super::lines::check_time;
 use super::numbers::Numbers;
 use super::page::{PAGE_LEN, Page, Pages};
 use super::tree::{StoredPart, TreeCheck, check_tile, roots};
-use crate::identity::{Event, Fact, Identifiers, Rules, RulesActivated, Timestamp};
-use crate::ledger::{self, Database, RulesFault};
+use crate::identity::{Event, Fact, Gaps, Identifiers, Timestamp};
+use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::projection::resolved;
-use crate::seal::{self, CheckpointDir, Tile, TreeHead, VerifierKeys};
+use crate::seal::{self, Checkpoint, CheckpointDir, Tile, TreeHead, VerifierKeys};
 use crate::threads::on_a_thread;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
@@ -66,6 +67,7 @@ struct Steps {
 /// Checks lines, columns, tree, checkpoints, signatures, commitments and decisions. Fails with the
 /// first [`Difference`]; else returns what the events say, too. The caller holds erasures.
 pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, Decisions)> {
+    // Read first: what it covers is in the ledger by then.
     let outside = match trust.outside {
         Some(dir) => {
             let keys = trust.keys.clone();
@@ -79,6 +81,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     let head = ledger::position(&sessions).await?.get();
     let gaps = ledger::gaps(&sessions).await?;
     let events_len = gaps.size_at(head);
+    let outside = outside.map(|kept| named(kept, &gaps)).transpose()?;
     let outside = outside.map(|head| ("checkpoint outside", head));
     check_end(head, events_len, sealed, outside)?;
     let erasures = Arc::new(ledger::erasures(&mut *sessions.acquire().await?, 0, head).await?);
@@ -96,7 +99,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     walk.check_pages(&mut steps, &mut decisions).await?;
     decisions.end()?;
     let Pages { sessions, gaps, .. } = &*walk.pages;
-    check_edges(sessions, gaps, steps.observations.last).await?;
+    check_edges(sessions, gaps, steps.observations.last_given, head).await?;
     sessions.close().await;
     let walked = Walked {
         events_len,
@@ -112,12 +115,25 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
 }
 
 /// A sealer begins with none, but where nothing is kept, nothing would be compared.
-pub fn kept_outside(dir: &CheckpointDir, keys: Option<&VerifierKeys>) -> anyhow::Result<TreeHead> {
-    let kept = dir.read(keys)?.with_context(|| {
+pub fn kept_outside(
+    dir: &CheckpointDir,
+    keys: Option<&VerifierKeys>,
+) -> anyhow::Result<Checkpoint> {
+    dir.read(keys)?.with_context(|| {
         let file = dir.file().display();
         format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")
-    })?;
-    Ok(kept.head)
+    })
+}
+
+/// What it covers. Fails where it is in a name that the log had no more at its size.
+pub fn named(kept: Checkpoint, gaps: &Gaps) -> anyhow::Result<TreeHead> {
+    // An export may be older than the loss that gave the log its present name.
+    let is_known = kept.restored_at().is_none_or(|at| gaps.restored().any(|known| known == at));
+    let head = kept.head;
+    if is_known {
+        kept.named_as(gaps).context("the checkpoint outside is none that counts")?;
+    }
+    Ok(head)
 }
 
 /// Nothing that was signed may be gone.
@@ -155,7 +171,9 @@ impl Walk {
         let mut pages = stream::iter(pages).buffered(PAGES_AT_ONCE);
         let mut undecided = Vec::new();
         while let Some(page) = pages.next().await {
-            let mut page = page.context("a check panicked")??;
+            let unreadable =
+                "what is stored of these events cannot be read; somebody has tampered with it";
+            let mut page = page.context(unreadable)??;
             let end = page.end;
             steps.page(&page, self.pages.sealed.cast_unsigned())?;
             let events = std::mem::take(&mut page.lines.events);
@@ -184,31 +202,6 @@ impl Walk {
         Ok(())
     }
 
-    /// The rules that an event activated; `None` where they need another normaliser.
-    async fn rules_of(
-        &self,
-        event: &Event,
-        activated: &RulesActivated,
-    ) -> anyhow::Result<Option<Rules>> {
-        let differs = |found: String| {
-            let RulesActivated { name, version, digest, .. } = activated;
-            let expected = format!("{name} version {version} of digest {}", digest.as_str());
-            Difference::at(event.position.get(), "rules", expected, found)
-        };
-        match ledger::rules_of(&self.pages.sessions, &activated.digest).await {
-            Ok(rules)
-                if (rules.name(), rules.version()) == (&activated.name, activated.version) =>
-            {
-                Ok(Some(rules))
-            }
-            Ok(_) => Err(differs("another name or version".to_owned()).into()),
-            Err(RulesFault::OtherNormaliser { .. }) => Ok(None),
-            Err(RulesFault::Missing) => Err(differs("none".to_owned()).into()),
-            Err(RulesFault::Unreadable(_)) => Err(differs("another document".to_owned()).into()),
-            Err(RulesFault::Database(error)) => Err(error.into()),
-        }
-    }
-
     async fn decide_again(
         &self,
         decisions: &mut Decisions,
@@ -219,8 +212,8 @@ impl Walk {
         for event in &events {
             match &event.fact {
                 Fact::RulesActivated(activated) => {
-                    let rules = self.rules_of(event, activated).await?;
-                    let decided = match rules {
+                    let found = ledger::rules_of(&self.pages.sessions, &activated.digest).await;
+                    let decided = match check_activated(event.position, activated, found)? {
                         Some(rules) => {
                             let last = decisions.last_observation();
                             let census = resolved(&self.database, &rules, last, |_| ()).await?;

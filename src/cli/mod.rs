@@ -23,6 +23,7 @@ mod why;
 
 use crate::ledger;
 use crate::seal::key;
+use crate::threads::without_panic;
 use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig, TokenCommand};
 use place::Place;
 use say::say;
@@ -40,7 +41,7 @@ pub fn main() -> ExitCode {
     let done = runtime(&command)
         .map_err(|error| anyhow::anyhow!("cannot start threads: {error}"))
         // The end of the runtime waits for a Postgres that is being started, and stops it.
-        .and_then(|runtime| runtime.block_on(run(command, database)));
+        .and_then(|runtime| runtime.block_on(without_panic(run(command, database))));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has read enough, as `head` does.

@@ -78,7 +78,8 @@ async fn list(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
 
 async fn activations(place: &Place) -> anyhow::Result<Vec<Activation>> {
     let mut owner = place.database.owner().await?;
-    ledger::activations(&mut owner).await
+    let head = ledger::position(&mut owner).await?;
+    ledger::activations(&mut owner, head).await
 }
 
 fn line(activation: &Activation) -> String {

@@ -7,7 +7,7 @@ use super::say::say;
 use crate::audit::{self, Difference, Trust};
 use crate::ledger::gaps;
 use crate::seal::{CheckpointDir, VerifierKeys};
-use crate::threads::on_a_thread;
+use crate::threads::{on_a_thread, without_panic};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,31 +23,24 @@ pub async fn verify(database: DatabaseConfig, config: VerifyConfig) -> anyhow::R
         _ => ledger(database, &config).await,
     };
     match verified {
-        Ok((words, facts)) if config.json => {
-            drop(words);
-            say!("{facts}");
-            Ok(())
-        }
-        Ok((words, _)) => {
-            say!("{words}");
+        Ok((words, facts)) => {
+            say!("{}", if config.json { facts.to_string() } else { words });
             Ok(())
         }
         Err(error) => {
             if config.json {
-                say!("{}", json!({"verified": false, "failure": failure(&error)}));
+                say!("{}", told(&error));
             }
             Err(error)
         }
     }
 }
 
-fn failure(error: &anyhow::Error) -> Value {
-    match error.downcast_ref::<Difference>() {
-        Some(difference) => json!(difference),
-        None => json!({
-            "position": null, "part": null, "expected": null, "found": in_one_line(error),
-        }),
-    }
+/// What differs, or why that could not be found out.
+fn told(error: &anyhow::Error) -> Value {
+    let difference = error.downcast_ref::<Difference>();
+    let other = difference.is_none().then(|| in_one_line(error));
+    json!({"verified": false, "failure": difference, "error": other})
 }
 
 async fn ledger(
@@ -66,40 +59,36 @@ async fn ledger(
     };
     let has_keys = keys.is_some();
     let trust = Trust { keys, outside: place.checkpoint_dir(&config.seal) };
-    let verified = audit::verify_with(&place.database, trust).await?;
+    let verified = without_panic(audit::verify_with(&place.database, trust)).await?;
     let walked = verified.walked;
     place.close().await?;
     let signatures = if has_keys { "checked" } else { "not checked, for want of a key" };
-    let words = format!(
-        "verified: {} contacts are what the events up to position {} say\n\
-         verified: {} events with {} observations; {} of them under {} checkpoints (signatures {})",
-        verified.contacts_len,
-        verified.position,
-        walked.events_len,
-        walked.observations_len,
-        walked.sealed,
-        walked.checkpoints_len,
-        signatures,
-    );
+    let mut words = vec![
+        format!(
+            "verified: {} contacts are what the events up to position {} say",
+            verified.contacts_len, verified.position
+        ),
+        format!(
+            "verified: {} events with {} observations; {} of them under {} checkpoints \
+             (signatures {signatures})",
+            walked.events_len, walked.observations_len, walked.sealed, walked.checkpoints_len,
+        ),
+    ];
     let after_outside = walked.outside.map(|size| walked.events_len - size);
-    let words = match after_outside {
-        None => words,
-        Some(len) => format!("{words}\nverified: {len} events continue the checkpoint outside"),
-    };
-    let words = match walked.erased_len {
-        0 => words,
-        len => format!(
-            "{words}\nerased: {len} observations; the decisions on them and beside them, {}, are \
-             believed where only they could bear witness",
-            walked.believed_len
-        ),
-    };
-    let words = match walked.not_remade_len {
-        0 => words,
-        len => format!(
-            "{words}\nnot decided again: {len} observations, for want of the normaliser of their rules"
-        ),
-    };
+    words.extend(after_outside.map(continued));
+    if walked.erased_len > 0 {
+        words.push(format!(
+            "erased: {} observations; the decisions on them and beside them, {}, are believed where \
+             only they could bear witness",
+            walked.erased_len, walked.believed_len
+        ));
+    }
+    if walked.not_remade_len > 0 {
+        words.push(format!(
+            "not decided again: {} observations, for want of the normaliser of their rules",
+            walked.not_remade_len
+        ));
+    }
     let facts = json!({
         "verified": true,
         "notRemade": walked.not_remade_len,
@@ -114,7 +103,11 @@ async fn ledger(
         "afterOutside": after_outside,
         "signaturesChecked": has_keys,
     });
-    Ok((words, facts))
+    Ok((words.join("\n"), facts))
+}
+
+fn continued(events_len: i64) -> String {
+    format!("verified: {events_len} events continue the checkpoint outside")
 }
 
 async fn folder(
@@ -148,9 +141,7 @@ async fn folder(
     );
     let words = match verified.after_outside {
         None => words,
-        Some(len @ 0..) => {
-            format!("{words}\nverified: {len} events continue the checkpoint outside")
-        }
+        Some(len @ 0..) => format!("{words}\n{}", continued(len)),
         Some(len) => format!(
             "{words}\nnot compared: the checkpoint outside covers {} more events",
             len.unsigned_abs()

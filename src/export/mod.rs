@@ -13,7 +13,7 @@ pub use lines::{watched_lines, whole_lines};
 pub use observation::ObservationLine;
 
 use crate::files;
-use crate::identity::{Gaps, ObservationId, Rules};
+use crate::identity::{Gaps, ObservationId, Position, Rules};
 use crate::ledger::{self, CopiedRow, Database};
 use crate::progress::Progress;
 use crate::seal::{self, Checkpoint, StoredCheckpoint, Tree, TreeHead, VerifierKeys};
@@ -89,7 +89,7 @@ pub async fn export(
     if with_observations {
         export.observations(end).await?;
     }
-    export.rules().await?;
+    export.rules(end).await?;
     if let Some(keys) = keys {
         replace(&dir.join(KEY), keys.text())?;
     }
@@ -235,17 +235,25 @@ impl Export {
         let Some(last) = last.fetch_optional(&mut self.owner).await? else { return file.finish() };
         let last_id = last.id;
         let mut progress = Progress::of("writing observations", last_id);
-        while after < last_id {
-            let end = last_id.min(after + PAGE_LEN);
+        loop {
             let page = format!(
                 "select id, position, email, phone_number, salt
                 from observation
-                where id > {after} and id <= {end} and salt is not null
-                order by id"
+                where id > {after} and id <= {last_id} and salt is not null
+                order by id
+                limit {PAGE_LEN}"
             );
-            len += self.page(&mut file, &page, ObservationLine::of_row).await?;
-            after = end;
+            let mut line = |row: &mut CopiedRow<'_>| {
+                let observation = ObservationLine::of_row(row);
+                after = observation.id;
+                observation.written()
+            };
+            let page_len = self.page(&mut file, &page, &mut line).await?;
+            len += page_len;
             progress.at(after);
+            if page_len < PAGE_LEN {
+                break;
+            }
         }
         file.finish()?;
         // As many numbers were skipped as positions.
@@ -275,8 +283,8 @@ impl Export {
         Ok(len)
     }
 
-    async fn rules(&mut self) -> anyhow::Result<()> {
-        let all = ledger::activations(&mut self.owner).await;
+    async fn rules(&mut self, last_position: i64) -> anyhow::Result<()> {
+        let all = ledger::activations(&mut self.owner, Position::new(last_position)).await;
         for activation in all.context("the rules cannot be exported; run identity-ledger verify")? {
             let digest = &activation.rules.digest;
             // What another version has activated only that can read.

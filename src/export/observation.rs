@@ -19,18 +19,21 @@ pub struct ObservationLine {
 }
 
 impl ObservationLine {
-    /// The line of a row with the columns id, position, email, phone_number and salt.
-    pub fn of_row(row: &mut CopiedRow<'_>) -> Vec<u8> {
+    /// Of a row with the columns id, position, email, phone_number and salt.
+    pub fn of_row(row: &mut CopiedRow<'_>) -> Self {
         let (id, position) = (row.number().unwrap_or(0), row.number().unwrap_or(0));
         let (email, phone_number) = (row.text(), row.text());
         let salt = row.bytes().unwrap_or_default();
-        let line = Self {
+        Self {
             email: email.map(str::to_owned),
             id,
             phone_number: phone_number.map(str::to_owned),
             position,
             salt: BASE64_STANDARD.encode(salt),
-        };
-        serde_json::to_vec(&line).expect("an observation is plain data")
+        }
+    }
+
+    pub fn written(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an observation is plain data")
     }
 }

@@ -6,12 +6,15 @@ use super::around::Around as _;
 use super::guard::Guard;
 use super::identify::{PATH, identify};
 use super::measure::Measure;
+use super::question::corrupt;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tower_service::Service as _;
 
@@ -39,7 +42,14 @@ impl Answering {
         Self { router, straight: Some(Arc::new(straight)) }
     }
 
+    /// A panic is answered, too: sqlx panics where a time is later than chrono can say, which only
+    /// somebody who has tampered with a table can have written.
     pub async fn answer(&self, request: Request) -> Response {
+        let answered = AssertUnwindSafe(self.try_answer(request)).catch_unwind().await;
+        answered.unwrap_or_else(|_| corrupt().into_response())
+    }
+
+    async fn try_answer(&self, request: Request) -> Response {
         let is_identify = request.method() == Method::POST && request.uri().path() == PATH;
         match self.straight.as_ref().filter(|_| is_identify) {
             Some(straight) => straight.answer(request).await,

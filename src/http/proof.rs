@@ -97,7 +97,8 @@ pub async fn inclusion(
 ) -> Result<Response, Problem> {
     let last = last_checkpoint(&app).await?;
     let size = number("size", which.size.as_deref(), Some(last.size), 1..=last.size)?;
-    let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
+    // Nothing is proven by what was not signed.
+    let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?.within(last.size);
     let last_position = gaps.position_at(size);
     let position = number("position", which.position.as_deref(), None, 1..=last_position)?;
     let leaf_index = gaps.size_at(position) - 1;

@@ -36,6 +36,11 @@ impl Gaps {
         }
     }
 
+    /// Those that the first so many events tell of.
+    pub fn within(&self, size: i64) -> Self {
+        Self(self.0.iter().copied().filter(|gap| gap.size < size).collect())
+    }
+
     /// How many events there are up to a position.
     pub fn size_at(&self, position: i64) -> i64 {
         let before = self.0.partition_point(|gap| gap.end <= position);

@@ -57,6 +57,8 @@ pub struct Standing {
     pub updated_at: Timestamp,
 }
 
+/// Nobody has lost as many numbers: it would be somebody who wants memory to run out.
+const SKIPPED_LEN_MAX: i64 = 1 << 31;
 /// In observations: some 400 MB, none of it used before there are as many.
 const CAPACITY_MAX: usize = 1 << 24;
 
@@ -102,7 +104,9 @@ impl Links {
                 is_given(contact) && primary < contact && is_given(primary)
             }
             Change::Promoted { contact } => is_given(contact),
-            Change::Skipped { next } => last < next.into(),
+            Change::Skipped { next } => {
+                last < next.into() && next.get() - last.get() <= SKIPPED_LEN_MAX
+            }
         }
     }
 
@@ -191,20 +195,16 @@ impl Links {
         ids.filter(|id| self.entries[place(*id)].kind == Kind::Contact)
     }
 
-    /// The contacts and tombstones after a given one, up to and including another, in order of id.
-    pub fn rows_between(
-        &self,
-        after: ContactId,
-        last: ContactId,
-    ) -> impl Iterator<Item = ContactId> {
+    /// The contacts and tombstones from a given one to another, in order of id.
+    pub fn rows_from(&self, from: ContactId, last: ContactId) -> impl Iterator<Item = ContactId> {
         let end = last.get().min(self.last().get());
-        let ids = (after.get().max(0) + 1..=end).map(ContactId::new);
+        let ids = (from.get().max(1)..=end).map(ContactId::new);
         ids.filter(|id| matches!(self.entries[place(*id)].kind, Kind::Contact | Kind::Tombstone))
     }
 
     /// How many contacts and tombstones there are.
     pub fn rows_len(&self) -> usize {
-        self.rows_between(ContactId::new(0), self.last().into()).count()
+        self.rows_from(ContactId::new(1), self.last().into()).count()
     }
 
     /// The first observation that is here and not there, or the other way round; one that was erased

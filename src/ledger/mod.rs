@@ -40,7 +40,7 @@ pub use open::{
 pub use pages::{EventLine, Paged, Pages, Recorded, is_served, last_observation, observations};
 pub use read::{line_at, position};
 pub use rules::{
-    Activation, RulesFault, activations, can_keep, keep_rules, recorded_rules, rules_documents,
-    rules_in_force, rules_of,
+    Activation, RulesFault, activations, can_keep, keep_rules, read_rules, recorded_rules,
+    rules_documents, rules_in_force, rules_of,
 };
 pub use schema::{OtherVersion, ThisVersion, schema_version};

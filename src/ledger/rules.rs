@@ -47,7 +47,7 @@ pub async fn rules_in_force(executor: impl PgExecutor<'_>) -> Result<Rules, Rule
     .fetch_optional(executor)
     .await?
     .ok_or(RulesFault::Missing)?;
-    here(&recorded.digest, &recorded.document, &recorded.normaliser)
+    read_rules(&recorded.digest, &recorded.document, &recorded.normaliser)
 }
 
 /// The rules of a digest, if this binary decides by them as the one did that recorded them.
@@ -62,7 +62,7 @@ pub async fn rules_of(
     .fetch_optional(executor)
     .await?
     .ok_or(RulesFault::Missing)?;
-    let rules = here(digest.as_str(), &recorded.document, &recorded.normaliser)?;
+    let rules = read_rules(digest.as_str(), &recorded.document, &recorded.normaliser)?;
     let is_named = rules.name() == recorded.name && rules.version() == recorded.version;
     if is_named { Ok(rules) } else { Err(RulesFault::Unreadable(digest.as_str().to_owned())) }
 }
@@ -77,8 +77,8 @@ pub async fn can_keep(executor: impl PgExecutor<'_>, rules: &Rules) -> Result<bo
     }
 }
 
-/// What was recorded under a digest must have it.
-fn here(digest: &str, document: &str, normaliser: &str) -> Result<Rules, RulesFault> {
+/// The rules that were recorded under a digest, which they must have.
+pub fn read_rules(digest: &str, document: &str, normaliser: &str) -> Result<Rules, RulesFault> {
     let unreadable = || RulesFault::Unreadable(digest.to_owned());
     let then = Rules::recorded(document, normaliser).map_err(|_| unreadable())?;
     let now = Rules::parse(document).map_err(|_| unreadable())?;
@@ -98,10 +98,18 @@ fn named(normaliser: &str) -> String {
     if normaliser.is_empty() { "no library".to_owned() } else { normaliser.to_owned() }
 }
 
-/// All rules that were ever put in force, the first ones first.
-pub async fn activations(connection: &mut PgConnection) -> anyhow::Result<Vec<Activation>> {
+/// All rules that were put in force up to a position, the first ones first.
+pub async fn activations(
+    connection: &mut PgConnection,
+    up_to: Position,
+) -> anyhow::Result<Vec<Activation>> {
     let lines = query_scalar!(
-        "select line from event where kind = 'RulesActivated' order by position limit 10000"
+        "select line
+        from event
+        where kind = 'RulesActivated' and position <= $1
+        order by position
+        limit 10000",
+        up_to.get()
     );
     let mut activations = Vec::new();
     for line in lines.fetch_all(&mut *connection).await? {

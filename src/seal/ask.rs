@@ -68,7 +68,7 @@ pub async fn prove(
     checkpoint: &StoredCheckpoint,
     question: Question,
 ) -> Result<Vec<Hash>, NoProof> {
-    let head = checkpoint.head().ok_or(TilesDiffer)?;
+    let head = checkpoint.noted_head().ok_or(TilesDiffer)?;
     let tiles = tiles(sessions, &question.tiles(head)).await.map_err(Fault::from)?;
     Ok(question.answer(head, &tiles)?)
 }

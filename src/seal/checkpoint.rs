@@ -58,9 +58,13 @@ impl Checkpoint {
 
     /// Takes it if it is in the name that a log with these gaps had at its size.
     pub fn named_as(self, gaps: &Gaps) -> Result<Self, NotACheckpoint> {
-        let (_, restored_at) = key::parts(&self.origin);
-        let is_named = restored_at == gaps.restored_at(self.head.size.cast_signed());
+        let is_named = self.restored_at() == gaps.restored_at(self.head.size.cast_signed());
         if is_named { Ok(self) } else { Err(NotACheckpoint::OtherName) }
+    }
+
+    /// Where the loss was accepted that gave the log this name.
+    pub fn restored_at(&self) -> Option<i64> {
+        key::parts(&self.origin).1
     }
 
     /// As `read`, but without keys the signatures are not looked at.

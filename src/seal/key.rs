@@ -126,15 +126,22 @@ impl VerifierKeys {
             "it is the private signing key, which nobody needs who checks; give the verifier key, which \
              `identity-ledger key new` has printed and GET /ledger/key answers"
         );
-        let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let keys: Vec<_> = lines().map(StandardVerifier::new).collect::<Result<_, _>>()?;
+        let mut lines: Vec<_> = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            // Whoever keeps what the service has answered has the same again and again.
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        let keys = lines.iter().map(|line| StandardVerifier::new(line));
+        let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
         let first = keys.first().context("there is no verifier key")?;
         let (name, _) = parts(first.name());
         ensure!(
             keys.iter().all(|key| parts(key.name()).0 == name),
             "the verifier keys are of several logs"
         );
-        Ok(Self { text: lines().map(|line| format!("{line}\n")).collect(), keys })
+        Ok(Self { text: lines.iter().map(|line| format!("{line}\n")).collect(), keys })
     }
 
     /// The present name of the log.
@@ -157,13 +164,7 @@ impl VerifierKeys {
 
     fn named(&self, restored_at: impl IntoIterator<Item = Option<i64>>) -> Self {
         let named = |at| self.text.lines().filter_map(move |line| renamed(line, at));
-        let mut lines = Vec::new();
-        for line in restored_at.into_iter().flat_map(named) {
-            // A file may list a key under several names already.
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
+        let lines: Vec<_> = restored_at.into_iter().flat_map(named).collect();
         Self::parse(&lines.join("\n")).expect("these are keys of one log, but for the name")
     }
 

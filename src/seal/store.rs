@@ -19,6 +19,12 @@ pub struct StoredCheckpoint {
 }
 
 impl StoredCheckpoint {
+    /// None where the columns are not what the note says, whoever signed it.
+    pub fn noted_head(&self) -> Option<TreeHead> {
+        let noted = Checkpoint::read_by(&self.note, None).ok()?.head;
+        self.head().filter(|head| *head == noted)
+    }
+
     /// None where the columns cannot be of a tree.
     pub fn head(&self) -> Option<TreeHead> {
         let root: [u8; HASH_LEN] = self.root[..].try_into().ok()?;

@@ -5,10 +5,25 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// SHA-256 over what the rules say, in hex. Comments and order in the document do not count, and
-/// neither does spelling a default out.
+/// neither does spelling a default out. Files are named by it: what is read from an event has no more
+/// than those digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
 pub struct RulesDigest(String);
+
+#[derive(Debug, thiserror::Error)]
+#[error("it is no SHA-256 in hex")]
+pub struct NoDigest;
+
+impl TryFrom<String> for RulesDigest {
+    type Error = NoDigest;
+
+    fn try_from(text: String) -> Result<Self, NoDigest> {
+        let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_digest = text.len() == 64 && text.bytes().all(is_digit);
+        if is_digest { Ok(Self(text)) } else { Err(NoDigest) }
+    }
+}
 
 /// The digest's input: members in alphabetical order, in every table.
 #[derive(Serialize)]
@@ -35,6 +50,7 @@ impl RulesDigest {
         Self(hash.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// As a table has it, to be compared.
     pub fn recorded(digest: String) -> Self {
         Self(digest)
     }
