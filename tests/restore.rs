@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ct_merkle::{ConsistencyProof, InclusionProof};
 use futures_util::future::join_all;
+use identity_ledger::identity::EXACT_RULES;
 use serde_json::Value;
 use sha2::Sha256;
 use sqlx::{Connection as _, query, query_scalar};
@@ -505,6 +506,34 @@ async fn an_export_that_was_changed_forgets_nobody() {
     let (has, all) = (whole.lines().count(), kept.lines().nth(1).unwrap());
     assert!(said.contains("Forgotten again, for ever, are 1 customers."), "{said}");
     assert!(said.contains(&format!("has {has} of the {all} events that were signed")), "{said}");
+}
+
+/// Two who share a phone number are one customer by the rules of the backup, and were two by those that
+/// are lost.
+#[tokio::test]
+async fn whoever_was_not_forgotten_is_not_forgotten_with_somebody_else() {
+    let (key, ledger) = (SigningKey::new(), TestLedger::new().await);
+    let with_outside = args(&key, &ledger);
+    let service = Service::start_with(&with_outside);
+    service.identify(&Seen::new("a@x.org", "030 1")).await;
+    service.identify(&Seen::new("b@x.org", "0301")).await;
+    assert!(service.stop().success());
+    let (backup, export) = (key.dir().join("backup"), key.dir().join("export"));
+    succeeds(command(&["backup"]).arg(&backup).args(["--database-url", &ledger.url]));
+    ledger.put_in_force(EXACT_RULES).await.unwrap();
+    let service = Service::start_with(&with_outside);
+    assert_eq!(service.erase(1).await.status(), 200);
+    assert_eq!(service.contact(2).await.emails, ["b@x.org"]);
+    assert!(service.stop().success());
+    succeeds(command(&["export"]).arg(&export).args(key.args(&ledger)));
+
+    let left = empty_database().await;
+    succeeds(command(&["restore", "--database-url", &left.url]).arg(&backup));
+    let before = head(&left).await;
+    let mut accept = command(&["restore", "--accept-loss", "--reason", "the disk died", "--yes"]);
+    let said = refuses(accept.args(args(&key, &left)).arg("--erasures").arg(&export));
+    assert!(said.contains("one customer here with observation 2, which was not"), "{said}");
+    assert_eq!(head(&left).await, before);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::seal::VerifierKeys;
 use crate::threads::on_a_thread;
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use std::collections::HashSet;
 use std::fs::read_to_string;
 use std::path::Path;
@@ -30,8 +30,8 @@ struct Told {
 }
 
 /// Whom the export says to forget who is not forgotten here, where so many of the first events are
-/// left. Fails where the export is not what was signed, and where it is of another history up to
-/// there. Changes nothing.
+/// left. Fails where the export is not what was signed, where it is of another history up to there, and
+/// where somebody else would be forgotten, too. Changes nothing.
 pub async fn to_forget(
     database: &Database,
     export: &Path,
@@ -107,12 +107,15 @@ async fn check_common(database: &Database, export: &Path, told: &Told) -> anyhow
     Ok(())
 }
 
-/// Those of the erased who have an observation that is left, and is not erased.
+/// Those of the erased who have an observation that is left, and is not erased. Fails where one of them
+/// is one customer here with somebody whom the lost ledger had not forgotten, since a change of the rules
+/// that took the two apart is lost: customers are forgotten as a whole.
 async fn who_is_back(
     database: &Database,
     lost: &[ContactErased],
 ) -> anyhow::Result<Vec<(ObservationId, ReasonCode)>> {
     let mut eraser = database.eraser().await?;
+    let named: HashSet<_> = lost.iter().flat_map(|erased| &erased.observation_ids).collect();
     let (mut back, mut seen) = (Vec::new(), HashSet::new());
     for erasure in lost {
         for id in &erasure.observation_ids {
@@ -120,6 +123,15 @@ async fn who_is_back(
                 continue;
             }
             let Some(held) = erasure::held(&mut eraser, *id).await? else { continue };
+            let other = held.observations.iter().find(|held| !named.contains(&held.id));
+            if let Some(other) = other.filter(|_| !held.is_erased()) {
+                bail!(
+                    "observation {id} was forgotten, and is one customer here with observation {}, \
+                     which was not: accept the loss with --no-erasures, put the rules in force that \
+                     the export ends with, and then erase whom its events name",
+                    other.id
+                );
+            }
             if !held.is_erased() {
                 back.push((*id, erasure.reason.clone()));
             }
