@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use identity_ledger::identity::EXACT_RULES;
 use serde_json::Value;
 use sha2::Sha256;
-use sqlx::{Connection as _, query, query_scalar};
+use sqlx::{AssertSqlSafe, Connection as _, query, query_scalar};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -434,6 +434,24 @@ async fn what_reads_all_of_history_goes_on_over_a_gap() {
     let url = ["--database-url", &left.url];
     let exact = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
     let activate = ["rules", "activate", exact, "--reason", "to see", "--yes"];
+    let mut owner = left.owner().await;
+    let restored = "select position from event where kind = 'LedgerRestored'";
+    let restored: i64 = query_scalar(restored).fetch_one(&mut owner).await.unwrap();
+    owner.close().await.unwrap();
+    for (change, says) in [
+        ("kind = 'canary'", "column kind: expected LedgerRestored"),
+        ("line = replace(line, '\"newSize\":', '\"newSize\":1')", "line: expected newSize"),
+        ("line = 'canary'", "line: expected"),
+    ] {
+        let copy = left.copy().await;
+        let change = format!(
+            "alter table event disable trigger all;
+            update event set {change} where kind = 'LedgerRestored'"
+        );
+        sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut copy.superuser().await).await.unwrap();
+        let said = refuses(command(&["verify"]).args(args(&lost.key, &copy)));
+        assert!(said.contains(&format!("event {}: {says}", restored)), "{said}");
+    }
     let mut superuser = left.superuser().await;
     let stray = "insert into observation
         select h.observation_id - 1, 1, now(), 'stray@x.org', null, '' from head as h";

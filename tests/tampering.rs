@@ -223,6 +223,37 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
     assert!(said.status.success(), "and what nobody has touched is right");
 }
 
+/// What it says is needed for events long before it.
+#[tokio::test]
+async fn an_erasure_whose_event_was_changed_is_named_and_not_what_it_erased() {
+    let (ledger, key) = (TestLedger::new().await, SigningKey::new());
+    record(&ledger, &key, 1).await;
+    let service = Service::start_with(&key.args(&ledger));
+    assert_eq!(service.erase(1).await.status(), 200);
+    service.identify(&Seen::new("after@x.org", "")).await;
+    assert!(service.stop().success());
+    let of_it = "kind = 'ContactErased'";
+    let position = format!("select position from event where {of_it}");
+    let mut owner = ledger.owner().await;
+    let position: i64 = query_scalar(AssertSqlSafe(position)).fetch_one(&mut owner).await.unwrap();
+    owner.close().await.unwrap();
+    for (change, part) in [
+        ("kind = 'ContactLinked'", "column kind"),
+        ("line = replace(line, '\"observationIds\"', '\"observationNumbers\"')", "line"),
+        ("line = replace(line, '\"observationIds\":[1', '\"observationIds\":[100001')", "line"),
+    ] {
+        let copy = ledger.copy().await;
+        let change = format!(
+            "alter table event disable trigger all; update event set {change} where {of_it}"
+        );
+        sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut copy.superuser().await).await.unwrap();
+        let output = command(&["verify", "--json"]).args(key.args(&copy)).output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let failure = &said["failure"];
+        assert_eq!((&failure["position"], &failure["part"]), (&position.into(), &part.into()));
+    }
+}
+
 #[tokio::test]
 async fn a_ledger_that_is_gone_is_not_begun_anew_beside_its_checkpoint() {
     let (ledger, key) = (TestLedger::new().await, SigningKey::new());

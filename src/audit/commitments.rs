@@ -9,6 +9,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 const PART: &str = "observation";
+/// What is found of one that was erased, and of one that was not.
+const LEFT: &str = "something";
+const NOTHING_LEFT: &str = "commitment none";
 
 /// What is to be read of each observation, in this order.
 pub const COLUMNS: &str = "id, position, observed_at, email, phone_number, salt";
@@ -129,9 +132,14 @@ fn identifiers(kept: &Kept<'_>) -> Option<Identifiers> {
     Identifiers::recorded(kept.email, kept.phone_number)
 }
 
+/// Whether an observation is erased of which no event says so, or the other way round.
+pub fn is_of_erasure(difference: &Difference) -> bool {
+    difference.part == PART && [LEFT, NOTHING_LEFT].contains(&difference.found.as_str())
+}
+
 fn still_there(observed: &Observed) -> Difference {
     let expected = format!("observation {} with nothing left: it was erased", observed.id);
-    Difference::at(observed.position, PART, expected, "something")
+    Difference::at(observed.position, PART, expected, LEFT)
 }
 
 fn missing(observed: &Observed) -> Difference {

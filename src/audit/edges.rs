@@ -109,3 +109,17 @@ async fn check_places_of_tiles(sessions: &PgPool, gaps: &Gaps) -> anyhow::Result
         found: format!("{} bytes", tile.found),
     })?
 }
+
+/// Fails where an event that accepts a loss does not say how many events were left before it.
+pub async fn check_gaps(sessions: &PgPool, gaps: &Gaps) -> anyhow::Result<()> {
+    for (position, (size, _)) in gaps.restored().zip(gaps.roots()) {
+        let before =
+            query_scalar!(r#"select count(*) as "len!" from event where position < $1"#, position);
+        let len = before.fetch_one(sessions).await?;
+        if len != size {
+            let (expected, found) = (format!("newSize {len}"), format!("newSize {size}"));
+            return Err(Difference::at(position, "line", expected, found).into());
+        }
+    }
+    Ok(())
+}

@@ -1,12 +1,13 @@
 //! Walks the whole ledger and everything that vouches for it, while requests run.
 
 use super::activated::check_activated;
+use super::commitments::is_of_erasure;
 use super::decisions::Decisions;
 use super::difference::Difference;
-use super::edges::check_edges;
+use super::edges::{check_edges, check_gaps};
 use super::lines::check_time;
 use super::numbers::Numbers;
-use super::page::{PAGE_LEN, Page, Pages};
+use super::page::{MISSING, PAGE_LEN, Page, PageReader};
 use super::tree::{StoredPart, TreeCheck, check_tile, roots};
 use crate::identity::{Event, Fact, Gaps, Identifiers, Timestamp};
 use crate::ledger::{self, Database};
@@ -50,7 +51,7 @@ pub struct Walked {
 
 struct Walk {
     database: Database,
-    pages: Arc<Pages>,
+    pages: Arc<PageReader>,
 }
 
 /// What is compared from page to page.
@@ -81,9 +82,13 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     let head = ledger::position(&sessions).await?.get();
     let gaps = ledger::gaps(&sessions).await?;
     let events_len = gaps.size_at(head);
-    let outside = outside.map(|kept| named(kept, &gaps)).transpose()?;
-    let outside = outside.map(|head| ("checkpoint outside", head));
-    check_end(head, events_len, sealed, outside)?;
+    let outside = match check_outside(outside, head, sealed, &gaps) {
+        Ok(outside) => outside,
+        Err(wrong) => {
+            check_gaps(&sessions, &gaps).await?;
+            return Err(wrong);
+        }
+    };
     let erasures = Arc::new(ledger::erasures(&mut *sessions.acquire().await?, 0, head).await?);
     let mut decisions = Decisions::beside(erasures.clone());
     let mut steps = Steps {
@@ -94,11 +99,11 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         upper: Vec::new(),
     };
     let database = database.clone();
-    let pages = Arc::new(Pages { sessions, gaps, events_len, sealed, erasures });
+    let pages = Arc::new(PageReader { sessions, gaps, events_len, sealed, erasures });
     let walk = Walk { database, pages };
     walk.check_pages(&mut steps, &mut decisions).await?;
     decisions.end()?;
-    let Pages { sessions, gaps, .. } = &*walk.pages;
+    let PageReader { sessions, gaps, .. } = &*walk.pages;
     check_edges(sessions, gaps, steps.observations.last_given, head).await?;
     sessions.close().await;
     let walked = Walked {
@@ -136,22 +141,23 @@ pub fn named(kept: Checkpoint, gaps: &Gaps) -> anyhow::Result<TreeHead> {
     Ok(head)
 }
 
-/// Nothing that was signed may be gone.
-fn check_end(
+/// Nothing that was signed may be gone. Returns what the checkpoint outside covers.
+fn check_outside(
+    outside: Option<Checkpoint>,
     head: i64,
-    events_len: i64,
     sealed: i64,
-    outside: Option<(&'static str, TreeHead)>,
-) -> Result<(), Difference> {
-    let stored = ("checkpoint", sealed);
-    let outside = outside.map(|(part, head)| (part, head.size.cast_signed()));
-    for (part, size) in [stored].into_iter().chain(outside) {
-        if size > events_len {
+    gaps: &Gaps,
+) -> anyhow::Result<Option<(&'static str, TreeHead)>> {
+    let outside = outside.map(|kept| named(kept, gaps)).transpose()?;
+    let outside = outside.map(|head| ("checkpoint outside", head));
+    let covered = outside.map(|(part, head)| (part, head.size.cast_signed()));
+    for (part, size) in [("checkpoint", sealed)].into_iter().chain(covered) {
+        if size > gaps.size_at(head) {
             let expected = format!("an event: a checkpoint covers {size}");
-            return Err(Difference::at(head + 1, part, expected, "the end of the ledger"));
+            return Err(Difference::at(head + 1, part, expected, "the end of the ledger").into());
         }
     }
-    Ok(())
+    Ok(outside)
 }
 
 impl Walk {
@@ -170,11 +176,15 @@ impl Walk {
         });
         let mut pages = stream::iter(pages).buffered(PAGES_AT_ONCE);
         let mut undecided = Vec::new();
+        let mut end = 0;
         while let Some(page) = pages.next().await {
             let unreadable =
                 "what is stored of these events cannot be read; somebody has tampered with it";
-            let mut page = page.context(unreadable)??;
-            let end = page.end;
+            let mut page = match page.context(unreadable)? {
+                Ok(page) => page,
+                Err(wrong) => return Err(self.blame(steps, end, wrong).await),
+            };
+            end = page.end;
             steps.page(&page, self.pages.sealed.cast_unsigned())?;
             let events = std::mem::take(&mut page.lines.events);
             let identifiers = std::mem::take(&mut page.identifiers);
@@ -186,6 +196,29 @@ impl Walk {
             progress.at(end);
         }
         self.check_rest(steps, decisions, &mut undecided).await
+    }
+
+    /// What is wrong with the page after so many events may follow from a line further on that was
+    /// changed, and says which observations are erased or which positions are skipped. Then that line is
+    /// to blame.
+    async fn blame(&self, steps: &mut Steps, after: i64, wrong: anyhow::Error) -> anyhow::Error {
+        let line = match wrong.downcast_ref() {
+            Some(wrong) if is_of_erasure(wrong) => self.check_lines(steps, after).await,
+            Some(Difference { part: MISSING, .. }) => {
+                check_gaps(&self.pages.sessions, &self.pages.gaps).await
+            }
+            _ => Ok(()),
+        };
+        line.err().filter(|line| line.is::<Difference>()).unwrap_or(wrong)
+    }
+
+    /// Checks lines and tree from there on, and nothing else.
+    async fn check_lines(&self, steps: &mut Steps, after: i64) -> anyhow::Result<()> {
+        for after in (after..self.pages.events_len).step_by(PAGE_LEN as usize) {
+            let page = self.pages.read_lines(after).await?;
+            steps.page(&page, self.pages.sealed.cast_unsigned())?;
+        }
+        Ok(())
     }
 
     /// Checks what follows from lines that are right.
