@@ -3,6 +3,7 @@
 use super::*;
 use crate::identity::{Email, Key, PhoneNumber};
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 
 const BLOCKED_EXAMPLE: &str = include_str!("../../../projections/contact/blocked.example.toml");
@@ -511,4 +512,16 @@ proptest! {
         let key = rules.phone.key(&PhoneNumber::recorded(&digits));
         prop_assert_eq!(told(&key), told(&rules.phone.key(&PhoneNumber::recorded(&digits))));
     }
+}
+
+#[test]
+fn a_digest_is_what_the_document_says_it_is() {
+    let told = include_str!("../../../docs/rules.md");
+    let rules = Rules::parse(DEFAULT_RULES).unwrap();
+    let canonical =
+        told.lines().map(str::trim).find(|line| line.starts_with("{\"email\":")).unwrap();
+    let digest: String =
+        Sha256::digest(canonical).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, rules.digest().as_str());
+    assert!(told.contains(&digest));
 }
