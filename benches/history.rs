@@ -5,8 +5,8 @@ use crate::traffic::{EmailOf, PhoneOf, Seen};
 use anyhow::Context as _;
 use chrono::TimeDelta;
 use identity_ledger::identity::{
-    Commitment, Contact, ContactId, Email, Event, Identifiers, Identities, Key, Observation,
-    ObservationId, PhoneNumber, Position, Rules, Salt, Timestamp, resolve,
+    Commitment, Contact, ContactId, Email, Event, Identifiers, Identities, Key, ObservationId,
+    PhoneNumber, Position, Rules, Salt, Timestamp, resolve,
 };
 use identity_ledger::ledger;
 use sqlx::{PgConnection, query_as};
@@ -69,19 +69,15 @@ impl History {
         let salt = Salt(self.random.u128(..).to_be_bytes());
         self.observation_id = self.observation_id.next();
         self.now += TimeDelta::microseconds(100);
-        let observation = Observation {
-            id: self.observation_id,
-            keys: self.rules.keys(&identifiers),
-            commitment: Commitment::to(&identifiers, salt),
-            identifiers,
-        };
-        self.rows.write_observation(&observation, self.position.next(), self.now, salt);
-        let decision = resolve(&mut self.known, observation.id, &observation.keys);
+        let (id, at) = (self.observation_id, self.position.next());
+        self.rows.write_observation(id, &identifiers, at, self.now, salt);
+        let keys = self.rules.keys(&identifiers);
+        let decision = resolve(&mut self.known, id, &keys);
         self.introduced.extend(decision.introduces().then_some(decision.contact_id));
-        for fact in decision.facts(observation.commitment, None) {
+        for fact in decision.facts(Commitment::to(&identifiers, salt), None) {
             self.position = self.position.next();
             let event = Event { position: self.position, recorded_at: self.now, fact };
-            self.known.apply(&event, &observation);
+            self.known.apply(&event, &identifiers, &keys);
             self.rows.write_event(&event);
         }
         Ok(())
@@ -140,10 +136,16 @@ impl Rows {
         ledger::write_copied_row(&mut self.events, &columns);
     }
 
-    fn write_observation(&mut self, seen: &Observation, at: Position, now: Timestamp, salt: Salt) {
-        let identifiers = &seen.identifiers;
+    fn write_observation(
+        &mut self,
+        id: ObservationId,
+        identifiers: &Identifiers,
+        at: Position,
+        now: Timestamp,
+        salt: Salt,
+    ) {
         let columns = [
-            Some(seen.id.to_string()),
+            Some(id.to_string()),
             Some(at.to_string()),
             Some(now.to_string()),
             identifiers.email().map(Email::as_str).map(str::to_owned),

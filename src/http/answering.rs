@@ -6,7 +6,7 @@ use super::around::Around as _;
 use super::guard::Guard;
 use super::identify::{PATH, identify};
 use super::measure::Measure;
-use super::question::corrupt;
+use super::question::panicked;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
@@ -46,7 +46,7 @@ impl Answering {
     /// somebody who has tampered with a table can have written.
     pub async fn answer(&self, request: Request) -> Response {
         let answered = AssertUnwindSafe(self.try_answer(request)).catch_unwind().await;
-        answered.unwrap_or_else(|_| corrupt().into_response())
+        answered.unwrap_or_else(|_| panicked().into_response())
     }
 
     async fn try_answer(&self, request: Request) -> Response {

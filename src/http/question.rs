@@ -119,6 +119,12 @@ pub fn corrupt() -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
 }
 
+pub fn panicked() -> Problem {
+    let detail = "A fault of ours, or something that is recorded was tampered with. Run \
+        identity-ledger verify, and report it where that finds nothing.";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -114,7 +114,7 @@ impl Client {
         }
     }
 
-    /// Answers the requests of one connection. A handler that panics ends this task alone.
+    /// Answers the requests of one connection.
     async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
         let Self { peer, answering, watcher, mut stopping } = self;
         let patience = Patience::new();

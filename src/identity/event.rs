@@ -6,6 +6,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+/// In bytes, of nearly all.
+const LINE_LEN: usize = 384;
+
 /// To the microsecond, as Postgres keeps it.
 pub type Timestamp = DateTime<Utc>;
 
@@ -41,7 +44,7 @@ struct Written<'a> {
     kind: &'static str,
     position: Position,
     #[serde(rename = "recordedAt")]
-    recorded_at: String,
+    recorded_at: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -58,13 +61,17 @@ struct Read<'a> {
 impl Event {
     /// The event as canonical JSON (RFC 8785) on one line, without a line feed.
     pub fn line(&self) -> String {
-        let written = Written {
-            data: &self.fact,
-            kind: self.fact.kind(),
-            position: self.position,
-            recorded_at: rfc_3339(self.recorded_at),
-        };
-        serde_json::to_string(&written).expect("an event has no map with keys that are not text")
+        self.line_at(&rfc_3339(self.recorded_at))
+    }
+
+    /// As `line`, of events that all have this time.
+    pub fn line_at(&self, recorded_at: &str) -> String {
+        let (kind, position) = (self.fact.kind(), self.position);
+        let written = Written { data: &self.fact, kind, position, recorded_at };
+        let mut line = Vec::with_capacity(LINE_LEN);
+        serde_json::to_writer(&mut line, &written)
+            .expect("an event has no map with keys that are not text");
+        String::from_utf8(line).expect("JSON is text")
     }
 
     /// Reads a line back. A member that is unknown, missing or of another type is an error.

@@ -7,13 +7,14 @@ use super::observation::Commitment;
 use super::reason::ReasonCode;
 use super::root::Root;
 use super::rules::RulesDigest;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// What happened. A fact never changes its meaning; a new meaning is a new fact.
 ///
 /// Members stand in alphabetical order in every fact, so that the line is canonical JSON
 /// (RFC 8785): whoever has the values can write the same bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum Fact {
     RulesActivated(RulesActivated),
     ContactObserved(ContactObserved),
@@ -260,22 +261,5 @@ impl Fact {
             "LedgerRestored" => Self::LedgerRestored(serde_json::from_str(data)?),
             _ => return Err(CorruptLine),
         })
-    }
-}
-
-impl Serialize for Fact {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::RulesActivated(data) => data.serialize(serializer),
-            Self::ContactObserved(data) => data.serialize(serializer),
-            Self::ContactLinked(data) => data.serialize(serializer),
-            Self::PrimaryDemoted(data) => data.serialize(serializer),
-            Self::ContactIntroduced(data) => data.serialize(serializer),
-            Self::ContactRetired(data) => data.serialize(serializer),
-            Self::ContactPromoted(data) => data.serialize(serializer),
-            Self::ObservationMoved(data) => data.serialize(serializer),
-            Self::ContactErased(data) => data.serialize(serializer),
-            Self::LedgerRestored(data) => data.serialize(serializer),
-        }
     }
 }

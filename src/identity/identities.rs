@@ -8,7 +8,7 @@ use super::id::ContactId;
 use super::identifier::{Email, PhoneNumber};
 use super::key::Key;
 use super::links::Standing;
-use super::observation::{Identifiers, Keys, Observation};
+use super::observation::{Identifiers, Keys};
 use super::resolve::Known;
 use foldhash::fast::RandomState;
 use std::cell::OnceCell;
@@ -237,13 +237,11 @@ impl Identities {
     }
 
     /// Folds an event in, which is no rule change and no erasure: those move the head, and identities
-    /// are known anew.
-    /// `observation` is the one that the event concerns.
-    pub fn apply(&mut self, event: &Event, observation: &Observation) {
+    /// are known anew. `identifiers` and `keys` are of the observation that the event concerns.
+    pub fn apply(&mut self, event: &Event, identifiers: &Identifiers, keys: &Keys) {
         let at = event.recorded_at;
         match fold(&event.fact) {
             Change::Introduced { contact: id, .. } => {
-                let Observation { identifiers, keys, .. } = observation;
                 let standing = Standing { id, linked_id: None, updated_at: at };
                 let holds = self.unheld(keys);
                 self.insert(Contact::new(identifiers, keys.clone(), standing, holds, at));

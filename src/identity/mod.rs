@@ -59,7 +59,7 @@ pub use identifier::{Email, Invalid, PhoneNumber};
 pub use identities::{Contact, Identities, Identity, Link};
 pub use key::Key;
 pub use links::{Filing, Links, Standing};
-pub use observation::{Commitment, Identifiers, Keys, Observation, Salt};
+pub use observation::{Commitment, Identifiers, Keys, Salt};
 pub use past::Past;
 pub use reading::reading;
 pub use reason::{NoReasonCode, ReasonCode};

@@ -1,6 +1,5 @@
 //! What a request brought, and the commitment that ties an event to it.
 
-use super::id::ObservationId;
 use super::identifier::{Email, PhoneNumber};
 use super::key::Key;
 use base64::Engine as _;
@@ -21,15 +20,6 @@ pub struct Identifiers {
 pub struct Keys<K = Key> {
     pub email: Option<K>,
     pub phone_number: Option<K>,
-}
-
-/// An observation as the resolver and the fold see it.
-#[derive(Clone)]
-pub struct Observation {
-    pub id: ObservationId,
-    pub identifiers: Identifiers,
-    pub keys: Keys,
-    pub commitment: Commitment,
 }
 
 /// 16 random bytes that keep a commitment from being guessed.

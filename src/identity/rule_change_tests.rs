@@ -86,17 +86,12 @@ proptest! {
         let mut ledger = Ledger::with(ruling, &observations);
         let mut known = Identities::default();
         for (identifiers, id) in observations.iter().zip(1..) {
-            let observation = Observation {
-                id: ObservationId::new(id),
-                identifiers: identifiers.clone(),
-                keys: ruling.keys(identifiers),
-                commitment: Commitment::to(identifiers, Salt([0; 16])),
-            };
-            let decision = resolve(&mut known, observation.id, &observation.keys);
-            for fact in decision.facts(observation.commitment, None) {
+            let keys = ruling.keys(identifiers);
+            let decision = resolve(&mut known, ObservationId::new(id), &keys);
+            for fact in decision.facts(Commitment::to(identifiers, Salt([0; 16])), None) {
                 let recorded_at = Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(id);
                 let event = Event { position: Position::new(id), recorded_at, fact };
-                known.apply(&event, &observation);
+                known.apply(&event, identifiers, &keys);
             }
         }
         for contact in ledger.contacts() {

@@ -6,6 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A ledger in memory: resolves and folds, as the recorder does.
+struct Observation {
+    id: ObservationId,
+    identifiers: Identifiers,
+    keys: Keys,
+}
+
 #[derive(Default)]
 struct Ledger {
     events: Vec<Event>,
@@ -16,20 +22,20 @@ struct Ledger {
 impl Ledger {
     fn observe(&mut self, identifiers: Identifiers) -> Arc<Answer> {
         let rules = Rules::parse(DEFAULT_RULES).unwrap();
+        let commitment = Commitment::to(&identifiers, Salt([0; 16]));
         let observation = Observation {
             id: ObservationId::new(self.observations.len() as i64 + 1),
             keys: rules.keys(&identifiers),
-            commitment: Commitment::to(&identifiers, Salt([0; 16])),
             identifiers,
         };
         let decision = resolve(&mut self.known, observation.id, &observation.keys);
         // With and without, so that both are seen to be canonical and to change nothing.
         let asked_by = (observation.id.get() % 2 == 0).then(|| "shop".parse().unwrap());
-        for fact in decision.facts(observation.commitment, asked_by) {
+        for fact in decision.facts(commitment, asked_by) {
             let position = Position::new(self.events.len() as i64 + 1);
             let recorded_at = Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(position.get());
             let event = Event { position, recorded_at, fact };
-            self.known.apply(&event, &observation);
+            self.known.apply(&event, &observation.identifiers, &observation.keys);
             self.events.push(event);
         }
         let Fact::ContactObserved(observed) = &self.observed(observation.id).fact else {
@@ -294,7 +300,7 @@ proptest! {
                 other => other.contact_id().unwrap().into(),
             };
             let observation = &ledger.observations[id.get() as usize - 1];
-            replayed.apply(&event, observation);
+            replayed.apply(&event, &observation.identifiers, &observation.keys);
         }
         for (id, contact) in ledger.contacts() {
             prop_assert_eq!(replayed.contact(id), &contact);

@@ -2,9 +2,7 @@
 
 use super::decide::Batch;
 use super::queue::Request;
-use crate::identity::{
-    Contact, ContactId, Email, Fact, Observation, ObservationId, PhoneNumber, Timestamp,
-};
+use crate::identity::{Contact, ContactId, Email, Fact, ObservationId, PhoneNumber, Timestamp};
 use crate::ledger::schema_version;
 use crate::projection::{held, unlinked};
 use sqlx::{PgExecutor, query_file_scalar};
@@ -25,7 +23,6 @@ pub async fn append(
 /// One request alone that has no retry key and demotes nobody.
 struct One<'a> {
     request: &'a Request,
-    observation: &'a Observation,
     fact: &'a Fact,
     line: &'a str,
     /// That its contact is a secondary.
@@ -41,7 +38,6 @@ impl<'a> One<'a> {
         let is_plain = request.retry_key.is_none() && is_link;
         is_plain.then_some(Self {
             request,
-            observation: batch.observations.first()?,
             fact: &first.fact,
             line: batch.lines.first()?,
             link_line: batch.lines.get(1).map(String::as_str),
@@ -55,13 +51,13 @@ async fn append_one(
     batch: &Batch,
     one: One<'_>,
 ) -> Result<Option<Timestamp>, sqlx::Error> {
-    let seen = &one.observation.identifiers;
+    let seen = &one.request.identifiers;
     let email_key = one.contact.and_then(|contact| contact.email_key.as_ref());
     let phone_key = one.contact.and_then(|contact| contact.phone_key.as_ref());
     query_file_scalar!(
         "src/recorder/append_one.sql",
         batch.before.position.get(),
-        one.observation.id.get(),
+        batch.before.observation_id.next().get(),
         batch.recorded_at,
         one.line,
         one.link_line,
@@ -93,7 +89,7 @@ async fn append_all(
         facts().map(|fact| fact.observation_id().map(|id| id.get())).collect();
     let primary_ids: Vec<_> = facts().map(|fact| fact.primary_id().map(ContactId::get)).collect();
 
-    let seen = || batch.observations.iter().map(|observation| &observation.identifiers);
+    let seen = || batch.requests.iter().map(|request| &request.identifiers);
     let emails: Vec<_> = seen().map(|seen| seen.email().map(Email::as_str)).collect();
     let numbers: Vec<_> = seen().map(|seen| seen.phone_number().map(PhoneNumber::as_str)).collect();
     let salts: Vec<&[u8]> = batch.requests.iter().map(|request| &request.salt.0[..]).collect();
@@ -101,10 +97,8 @@ async fn append_all(
 
     // Of each observation the contact that it introduces, which has its number.
     let mut introduced = batch.contacts.iter().peekable();
-    let contact_of = |seen: &Observation| {
-        introduced.next_if(|contact| ObservationId::from(contact.id) == seen.id)
-    };
-    let contacts: Vec<_> = batch.observations.iter().map(contact_of).collect();
+    let contact_of = |id| introduced.next_if(|contact| ObservationId::from(contact.id) == id);
+    let contacts: Vec<_> = batch.observation_ids().map(contact_of).collect();
     let new_ids: Vec<_> = each(&contacts, |contact| Some(contact.id.get()));
     let new_linked_ids: Vec<_> = each(&contacts, |contact| contact.linked_id().map(ContactId::get));
     let new_email_keys: Vec<_> = each(&contacts, |contact| held(contact.email_key.as_ref()));
@@ -117,8 +111,8 @@ async fn append_all(
     let (retry_keys, retried): (Vec<_>, Vec<_>) = batch
         .requests
         .iter()
-        .zip(&batch.observations)
-        .filter_map(|(request, seen)| Some((request.retry_key?.as_uuid(), seen.id.get())))
+        .zip(batch.observation_ids())
+        .filter_map(|(request, id)| Some((request.retry_key?.as_uuid(), id.get())))
         .unzip();
 
     let (demoted, demoted_to): (Vec<_>, Vec<_>) =

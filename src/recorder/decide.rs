@@ -3,7 +3,7 @@
 use super::queue::{Outcome, Recorded, Request};
 use super::retry::RetryKey;
 use crate::identity::{
-    Contact, ContactId, Event, Identities, Observation, ObservationId, Position, Timestamp, resolve,
+    Contact, ContactId, Event, Identities, ObservationId, Position, Timestamp, resolve, rfc_3339,
 };
 use crate::projection::Head;
 use std::collections::HashSet;
@@ -16,15 +16,16 @@ const ANSWERS_LEN_MAX: usize = 200_000;
 /// Requests, decided one after another: right only as long as `before` is the head.
 pub struct Batch {
     pub before: Head,
-    /// Of all events in the batch.
+    /// Of all events in the batch, and as their lines have it.
     pub recorded_at: Timestamp,
+    recorded_at_text: String,
+    /// Each has the next number.
     pub requests: Vec<Request>,
     pub retry_keys: HashSet<RetryKey>,
     pub events: Vec<Event>,
     /// The line of each.
     pub lines: Vec<String>,
-    pub observations: Vec<Observation>,
-    /// The position of the `ContactObserved` of each observation.
+    /// The position of the `ContactObserved` of each request.
     pub observed_at: Vec<Position>,
     /// The contacts that it introduces, as they are when it is closed.
     pub contacts: Vec<Contact>,
@@ -45,15 +46,16 @@ pub struct Batch {
 impl Batch {
     /// An empty batch, to be decided at a head.
     pub fn at(before: Head, now: Timestamp) -> Self {
+        // Time never runs backwards in a ledger, whatever the server's clock does.
+        let recorded_at = now.max(before.recorded_at);
         Self {
-            // Time never runs backwards in a ledger, whatever the server's clock does.
-            recorded_at: now.max(before.recorded_at),
+            recorded_at,
+            recorded_at_text: rfc_3339(recorded_at),
             before,
             requests: Vec::new(),
             retry_keys: HashSet::new(),
             events: Vec::new(),
             lines: Vec::new(),
-            observations: Vec::new(),
             observed_at: Vec::new(),
             contacts: Vec::new(),
             demoted: Vec::new(),
@@ -80,8 +82,14 @@ impl Batch {
         self.events.last().map_or(self.before.position, |event| event.position)
     }
 
+    /// The numbers of its observations.
+    pub fn observation_ids(&self) -> impl Iterator<Item = ObservationId> {
+        let first = self.before.observation_id.next().get();
+        (first..).map(ObservationId::new).take(self.len())
+    }
+
     fn last_observation_id(&self) -> ObservationId {
-        self.observations.last().map_or(self.before.observation_id, |last| last.id)
+        ObservationId::new(self.before.observation_id.get() + self.len() as i64)
     }
 
     /// The end of the ledger once it is appended.
@@ -98,24 +106,18 @@ impl Batch {
     /// Decides one more request, knowing those before it, and folds it into what is known. Returns
     /// the primary of an identity that begins with it.
     pub fn decide(&mut self, known: &mut Identities, request: Request) -> Option<ContactId> {
-        let observation = Observation {
-            id: self.last_observation_id().next(),
-            identifiers: request.identifiers.clone(),
-            keys: request.keys.clone(),
-            commitment: request.commitment,
-        };
         self.observed_at.push(self.last_position().next());
-        let decision = resolve(known, observation.id, &observation.keys);
+        let decision = resolve(known, self.last_observation_id().next(), &request.keys);
         self.introduced.extend(decision.introduces().then_some(decision.contact_id));
         if let Some(primary) = decision.demoted() {
             self.demote(primary);
         }
-        for fact in decision.facts(observation.commitment, request.asked_by.clone()) {
+        for fact in decision.facts(request.commitment, request.asked_by.clone()) {
             let position = self.last_position().next();
             let event = Event { position, recorded_at: self.recorded_at, fact };
-            known.apply(&event, &observation);
+            known.apply(&event, &request.identifiers, &request.keys);
             // Now, for while the batch before it is appended there is time.
-            self.lines.push(event.line());
+            self.lines.push(event.line_at(&self.recorded_at_text));
             self.events.push(event);
         }
         self.unlinked_len += usize::from(decision.links_nothing());
@@ -130,7 +132,6 @@ impl Batch {
         }
         self.answers.push(Recorded { answer, position: self.last_position() });
         self.touched.push(primary_id);
-        self.observations.push(observation);
         self.retry_keys.extend(request.retry_key);
         self.requests.push(request);
         decision.begins_identity().then_some(primary_id)

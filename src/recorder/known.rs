@@ -157,10 +157,15 @@ impl Known {
 mod tests {
     use super::*;
     use crate::identity::{
-        Answer, Commitment, Event, Identifiers, Observation, ObservationId, Salt, Timestamp,
-        resolve,
+        Answer, Commitment, Event, Identifiers, ObservationId, Salt, Timestamp, resolve,
     };
     use proptest::prelude::*;
+
+    struct Observation {
+        id: ObservationId,
+        identifiers: Identifiers,
+        keys: Keys,
+    }
 
     fn observation(id: i64, email: Option<i64>, phone: Option<i64>) -> Option<Observation> {
         let email = email.map(|user| format!("User{user}@example.com"));
@@ -170,16 +175,15 @@ mod tests {
             phone_number: phone.as_ref().map(|number| Key::links(number)),
         };
         let identifiers = Identifiers::recorded(email.as_deref(), phone.as_deref())?;
-        let commitment = Commitment::to(&identifiers, Salt([0; 16]));
-        Some(Observation { id: ObservationId::new(id), identifiers, keys, commitment })
+        Some(Observation { id: ObservationId::new(id), identifiers, keys })
     }
 
     fn answer(identities: &mut Identities, seen: &Observation) -> (Arc<Answer>, Option<ContactId>) {
         let decision = resolve(identities, seen.id, &seen.keys);
-        for fact in decision.facts(seen.commitment, None) {
+        for fact in decision.facts(Commitment::to(&seen.identifiers, Salt([0; 16])), None) {
             let recorded_at = Timestamp::from_timestamp_micros(seen.id.get()).unwrap();
             let event = Event { position: Position::new(1), recorded_at, fact };
-            identities.apply(&event, seen);
+            identities.apply(&event, &seen.identifiers, &seen.keys);
         }
         let begun = decision.begins_identity().then_some(decision.primary_id);
         (identities.identity_of(decision.primary_id).answer(), begun)
