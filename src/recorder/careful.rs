@@ -9,6 +9,7 @@ use super::retry::{answer_repeated, originals, retry_keys};
 use super::steps::{Shared, Wanted};
 use crate::identity::Identities;
 use crate::ledger::{self, Fault, RulesFault, in_time};
+use crate::projection::Snapshot;
 use sqlx::{Executor as _, PgConnection};
 use std::time::{Duration, Instant};
 
@@ -114,97 +115,124 @@ fn tell(requests: Vec<Request>, failure: &Failure) {
     }
 }
 
-/// Reads, decides and appends, in parts where the answers are long, and again for as long as other
-/// nodes get there first. Takes the requests that are answered, and leaves those that are not. Gives
-/// the connection back if it is still good.
+/// Reads, decides and appends, and again for as long as other nodes get there first. Takes the requests
+/// that are answered, and leaves those that are not. Gives the connection back if it is still good.
 async fn attempt(
     shared: &Shared,
-    mut connection: PgConnection,
+    connection: PgConnection,
     requests: &mut Vec<Request>,
     mut lost_race: bool,
 ) -> Result<PgConnection, Failure> {
-    let mut is_locked = false;
-    loop {
+    let mut session = Session { connection, is_locked: false };
+    while !requests.is_empty() {
         shared.make_keys(requests);
         // Whoever lost a race takes the lock before it reads, or a busier node could keep
         // it from ever getting its turn.
-        if lost_race && !is_locked {
-            in_time(lock(&mut connection)).await?;
-            is_locked = true;
+        if lost_race {
+            session.lock().await?;
         }
         let wanted = Wanted::by(requests, &Identities::default(), None);
-        let snapshot = wanted.load(&mut connection).await?;
+        let snapshot = wanted.load(&mut session.connection).await?;
         if !shared.has_rules_of(&snapshot) {
-            follow_rules(shared, &mut connection).await?;
+            follow_rules(shared, &mut session.connection).await?;
             continue;
         }
         let keys: Vec<_> = retry_keys(requests).collect();
-        let originals = originals(&mut connection, &keys, shared.retries_kept_for).await?;
+        let originals = originals(&mut session.connection, &keys, shared.retries_kept_for).await?;
         answer_repeated(requests, &originals);
-        if requests.is_empty() {
-            if is_locked {
-                in_time(connection.execute("commit")).await?;
+        lost_race |= !append_parts(shared, &mut session, snapshot, requests).await?;
+    }
+    // Where all that was left were retries.
+    session.unlock().await?;
+    Ok(session.connection)
+}
+
+/// Decides requests on one reading, for as long as that is new, and appends them: in parts where the
+/// answers are long. Returns `false` where another node got there first.
+async fn append_parts(
+    shared: &Shared,
+    session: &mut Session,
+    snapshot: Snapshot,
+    requests: &mut Vec<Request>,
+) -> Result<bool, Failure> {
+    let read_at = Instant::now();
+    let mut known = Identities::default();
+    known.take_in(snapshot.contacts);
+    let mut head = snapshot.head;
+    while !requests.is_empty() && read_at.elapsed() <= READ_AGE_MAX {
+        let batch = decide_part(Batch::at(head, snapshot.now), &mut known, requests);
+        match session.append(shared, &batch).await {
+            Ok(true) => {
+                head = batch.head();
+                shared.appended(batch);
             }
-            return Ok(connection);
-        }
-        let read_at = Instant::now();
-        let mut known = Identities::default();
-        known.take_in(snapshot.contacts);
-        let mut head = snapshot.head;
-        loop {
-            let mut batch = Batch::at(head, snapshot.now);
-            let mut rest = std::mem::take(requests).into_iter();
-            while !batch.is_full()
-                && let Some(request) = rest.next()
-            {
-                batch.decide(&mut known, request);
+            // Of the others nothing was sent.
+            Err(Failure::OutcomeUnknown) if !requests.is_empty() => {
+                tell(batch.requests, &Failure::OutcomeUnknown);
+                return Err(Fault::Lost("during an append").into());
             }
-            requests.extend(rest);
-            batch.close(&known);
-            let appended = match in_time(append(&mut connection, &batch)).await {
-                Ok(Some(_)) if is_locked => {
-                    in_time(connection.execute("commit")).await.map(|_| true)
+            not_recorded => {
+                requests.splice(..0, batch.requests);
+                not_recorded?;
+                // Nobody can have moved the head.
+                if session.is_locked {
+                    return Err(Fault::Lost("an append was refused under the lock").into());
                 }
-                appended => appended.map(|now| now.is_some()),
-            };
-            let recorded = match appended {
-                Err(Fault::Lost(_)) => settle(shared, &batch).await.map(|(settled, recorded)| {
-                    connection = settled;
-                    // With the one that was lost.
-                    is_locked = false;
-                    recorded
-                }),
-                appended => appended.map_err(Failure::Fault),
-            };
-            match recorded {
-                Ok(true) => {
-                    head = batch.head();
-                    shared.appended(batch);
-                    is_locked = false;
-                    if requests.is_empty() {
-                        return Ok(connection);
-                    }
-                    if read_at.elapsed() > READ_AGE_MAX {
-                        break;
-                    }
-                }
-                // Of the others nothing was sent.
-                Err(Failure::OutcomeUnknown) if !requests.is_empty() => {
-                    tell(batch.requests, &Failure::OutcomeUnknown);
-                    return Err(Fault::Lost("during an append").into());
-                }
-                not_recorded => {
-                    requests.splice(..0, batch.requests);
-                    not_recorded?;
-                    // Nobody can have moved the head.
-                    if is_locked {
-                        return Err(Fault::Lost("an append was refused under the lock").into());
-                    }
-                    lost_race = true;
-                    break;
-                }
+                return Ok(false);
             }
         }
+    }
+    Ok(true)
+}
+
+/// Takes the requests that a batch has room for.
+fn decide_part(mut batch: Batch, known: &mut Identities, requests: &mut Vec<Request>) -> Batch {
+    let mut rest = std::mem::take(requests).into_iter();
+    while !batch.is_full()
+        && let Some(request) = rest.next()
+    {
+        batch.decide(known, request);
+    }
+    requests.extend(rest);
+    batch.close(known);
+    batch
+}
+
+struct Session {
+    connection: PgConnection,
+    /// Whether it has the lock on the head.
+    is_locked: bool,
+}
+
+impl Session {
+    async fn lock(&mut self) -> Result<(), Fault> {
+        if !self.is_locked {
+            in_time(lock(&mut self.connection)).await?;
+            self.is_locked = true;
+        }
+        Ok(())
+    }
+
+    async fn unlock(&mut self) -> Result<(), Fault> {
+        if std::mem::take(&mut self.is_locked) {
+            in_time(self.connection.execute("commit")).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends a batch, durably, and gives the lock back. Returns `false` where the head has moved.
+    async fn append(&mut self, shared: &Shared, batch: &Batch) -> Result<bool, Failure> {
+        let appended = match in_time(append(&mut self.connection, batch)).await {
+            Ok(Some(_)) => self.unlock().await.map(|()| true),
+            appended => appended.map(|_| false),
+        };
+        if let Err(Fault::Lost(_)) = appended {
+            let (connection, recorded) = settle(shared, batch).await?;
+            // The lock went with the connection that was lost.
+            *self = Self { connection, is_locked: false };
+            return Ok(recorded);
+        }
+        Ok(appended?)
     }
 }
 
