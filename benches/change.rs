@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use futures_util::future::try_join;
 use hdrhistogram::Histogram;
 use identity_ledger::identity::{Census, EXACT_RULES, Rules};
-use identity_ledger::ledger::{Pages, Recorded};
+use identity_ledger::ledger::{ObservationRow, Pages};
 use identity_ledger::projection;
 use serde_json::Value;
 use sqlx::query_scalar;
@@ -84,7 +84,7 @@ async fn floor(cloned: &Cloned) -> anyhow::Result<f64> {
 async fn resolve(cloned: &Cloned) -> anyhow::Result<f64> {
     let since = Instant::now();
     let rules = Rules::parse(EXACT_RULES).map_err(anyhow::Error::msg)?;
-    let mut pages = Pages::<Recorded>::between(&cloned.database, 0, i64::MAX);
+    let mut pages = Pages::<ObservationRow>::between(&cloned.database, 0, i64::MAX);
     let mut census = Census::default();
     while let Some(page) = pages.next().await? {
         for seen in page {

@@ -5,11 +5,9 @@ use crate::support::{
     succeeds,
 };
 use futures_util::future::join_all;
-use identity_ledger::identity::{
-    E164_RULES, EXACT_RULES, Event, Fact, Position, RulesActivated, RulesDigest, Timestamp,
-};
+use identity_ledger::identity::{E164_RULES, EXACT_RULES};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, query, query_as};
+use sqlx::{AssertSqlSafe, query};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -343,40 +341,6 @@ async fn a_file_that_cannot_be_written_is_named() {
     assert!(said.contains(&format!("cannot write {}", key.display())), "{said}");
 }
 
-/// As a binary with an older version of the library did it.
-async fn activate_foreign_rules(ledger: &TestLedger) {
-    ledger.put_foreign_rules_in_force().await;
-    append_activation(ledger).await;
-}
-
-/// Appends that the rules in force by the head are that.
-async fn append_activation(ledger: &TestLedger) {
-    let mut owner = ledger.owner().await;
-    let head = "select position, recorded_at, rules_digest from head";
-    let (position, recorded_at, digest): (i64, Timestamp, String) =
-        query_as(head).fetch_one(&mut owner).await.unwrap();
-    let event = Event {
-        position: Position::new(position + 1),
-        recorded_at,
-        fact: Fact::RulesActivated(RulesActivated {
-            activated_by: "ops".to_owned(),
-            digest: RulesDigest::recorded(digest),
-            name: "default".to_owned(),
-            reason: "a test".to_owned(),
-            version: 1,
-        }),
-    };
-    query("insert into event (position, recorded_at, kind, line) values ($1, $2, $3, $4)")
-        .bind(event.position.get())
-        .bind(recorded_at)
-        .bind(event.fact.kind())
-        .bind(event.line())
-        .execute(&mut owner)
-        .await
-        .unwrap();
-    query("update head set position = position + 1").execute(&mut owner).await.unwrap();
-}
-
 /// Files are named by digests.
 #[tokio::test]
 async fn no_file_is_written_beside_the_folder() {
@@ -387,7 +351,7 @@ async fn no_file_is_written_beside_the_folder() {
     query(rules).bind(aim.to_str().unwrap()).execute(&mut superuser).await.unwrap();
     let head = "update head set rules_digest = $1";
     query(head).bind(aim.to_str().unwrap()).execute(&mut superuser).await.unwrap();
-    append_activation(&exports.ledger).await;
+    exports.ledger.append_activation().await;
     // Whoever has no key seals nothing, and what is not sealed is no part of an export.
     let mut without_key = command(&["export"]);
     without_key.arg(&exports.dir).args(["--database-url", &exports.ledger.url]);
@@ -401,7 +365,7 @@ async fn no_file_is_written_beside_the_folder() {
 #[tokio::test]
 async fn rules_of_another_normaliser_are_no_difference() {
     let exports = Exports::new().await;
-    activate_foreign_rules(&exports.ledger).await;
+    exports.ledger.put_foreign_rules_in_force().await;
     assert!(exports.ledger.put_in_force(EXACT_RULES).await.is_some());
     exports.record(2).await;
     succeeds(&mut exports.export(&[]));

@@ -2,7 +2,7 @@
 
 use super::feed::Feed;
 use crate::identity::{Position, Rules, RulesDigest};
-use crate::ledger::{self, Database, EventRow, Fault, Wanted};
+use crate::ledger::{self, Database, EventFilter, EventRow, Fault};
 use sqlx::PgPool;
 use std::collections::HashMap;
 use std::ops::DerefMut;
@@ -80,7 +80,7 @@ impl Auditor {
         &self,
         after: Position,
         up_to: Position,
-        wanted: &Wanted,
+        wanted: &EventFilter,
         limit: i64,
     ) -> Result<EventPage, Fault> {
         let is_rare = wanted.kind.is_some() && wanted.contact.is_none();
@@ -93,7 +93,7 @@ impl Auditor {
     }
 
     /// The wanted events after a position, page after page. `None` while too many others are fed.
-    pub fn feed(&self, after: Position, wanted: Wanted) -> Option<Feed> {
+    pub fn feed(&self, after: Position, wanted: EventFilter) -> Option<Feed> {
         let place = self.feeds.clone().try_acquire_owned().ok()?;
         Some(Feed::new(self.clone(), after, wanted, place))
     }

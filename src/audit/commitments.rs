@@ -1,7 +1,7 @@
 //! Observations against the events that commit to them.
 
 use super::difference::Difference;
-use super::lines::{Observed, micros};
+use super::lines::{Committed, micros};
 use crate::export::ObservationLine;
 use crate::identity::{Commitment, Erasures, Identifiers, ObservationId, Salt};
 use crate::ledger::{CopiedRow, CopiedRows};
@@ -28,12 +28,12 @@ struct Kept<'a> {
 /// Checks that the rows are the observations, in order, and returns what they hold: nothing where
 /// they were erased.
 pub fn check_rows(
-    observed: &[Observed],
+    observed: &[Committed],
     rows: &CopiedRows,
     erasures: &Erasures,
 ) -> Result<Vec<Option<Identifiers>>, Difference> {
     let mut rows = rows.iter();
-    let check = |observed: &Observed| {
+    let check = |observed: &Committed| {
         let mut row = rows.next().ok_or_else(|| missing(observed))?;
         let is_erased = erasures.contains(ObservationId::new(observed.id));
         check_row(observed, &mut row, is_erased)
@@ -42,7 +42,7 @@ pub fn check_rows(
 }
 
 fn check_row(
-    observed: &Observed,
+    observed: &Committed,
     row: &mut CopiedRow<'_>,
     is_erased: bool,
 ) -> Result<Option<Identifiers>, Difference> {
@@ -65,7 +65,7 @@ fn check_row(
 }
 
 /// Checks that a line of an export is the observation, and returns what it holds.
-pub fn check_line(observed: &Observed, line: Option<&str>) -> Result<Identifiers, Difference> {
+pub fn check_line(observed: &Committed, line: Option<&str>) -> Result<Identifiers, Difference> {
     let line = line.ok_or_else(|| missing(observed))?;
     let Ok(line) = serde_json::from_str::<ObservationLine>(line) else {
         return Err(Difference::at(observed.position, PART, "a line of JSON", "other text"));
@@ -84,7 +84,7 @@ pub fn check_line(observed: &Observed, line: Option<&str>) -> Result<Identifiers
 }
 
 /// Checks that the next line of an export is not of the observation, which was erased.
-pub fn check_no_line(observed: &Observed, line: Option<&str>) -> Result<(), Difference> {
+pub fn check_no_line(observed: &Committed, line: Option<&str>) -> Result<(), Difference> {
     let line = line.and_then(|line| serde_json::from_str::<ObservationLine>(line).ok());
     match line.filter(|line| line.id == observed.id) {
         Some(_) => Err(still_there(observed)),
@@ -98,7 +98,7 @@ pub fn read_line(line: &str) -> Option<Identifiers> {
     Identifiers::recorded(line.email.as_deref(), line.phone_number.as_deref())
 }
 
-fn check_place(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
+fn check_place(observed: &Committed, kept: &Kept<'_>) -> Result<(), Difference> {
     if kept.id < observed.id {
         let expected = format!("observation {}", observed.id);
         let found = format!("observation {} before it", kept.id);
@@ -114,7 +114,7 @@ fn check_place(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
     Ok(())
 }
 
-fn check_commitment(observed: &Observed, kept: &Kept<'_>) -> Result<(), Difference> {
+fn check_commitment(observed: &Committed, kept: &Kept<'_>) -> Result<(), Difference> {
     let expected = String::from(observed.commitment);
     let found = commitment(kept).map_or_else(|| "none".to_owned(), String::from);
     if found != expected {
@@ -137,16 +137,16 @@ pub fn is_of_erasure(difference: &Difference) -> bool {
     difference.part == PART && [LEFT, NOTHING_LEFT].contains(&difference.found.as_str())
 }
 
-fn still_there(observed: &Observed) -> Difference {
+fn still_there(observed: &Committed) -> Difference {
     let expected = format!("observation {} with nothing left: it was erased", observed.id);
     Difference::at(observed.position, PART, expected, LEFT)
 }
 
-fn missing(observed: &Observed) -> Difference {
+fn missing(observed: &Committed) -> Difference {
     Difference::at(observed.position, PART, format!("observation {}", observed.id), "none")
 }
 
-fn differs(observed: &Observed, what: &str, expected: &str, found: &str) -> Difference {
+fn differs(observed: &Committed, what: &str, expected: &str, found: &str) -> Difference {
     let expected = format!("observation {} with {what}{expected}", observed.id);
     Difference::at(observed.position, PART, expected, format!("{what}{found}"))
 }

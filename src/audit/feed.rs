@@ -2,7 +2,7 @@
 
 use super::auditor::{Auditor, EventPage};
 use crate::identity::Position;
-use crate::ledger::{EventRow, Fault, Wanted};
+use crate::ledger::{EventFilter, EventRow, Fault};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub struct Feed {
     auditor: Auditor,
     position: Position,
-    wanted: Wanted,
+    wanted: EventFilter,
     _place: OwnedSemaphorePermit,
 }
 
@@ -23,7 +23,7 @@ impl Feed {
     pub(super) fn new(
         auditor: Auditor,
         after: Position,
-        wanted: Wanted,
+        wanted: EventFilter,
         place: OwnedSemaphorePermit,
     ) -> Self {
         Self { auditor, position: after, wanted, _place: place }

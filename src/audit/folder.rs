@@ -4,7 +4,7 @@ use super::activated::check_activated;
 use super::commitments;
 use super::decisions::Decisions;
 use super::difference::Difference;
-use super::lines::{CheckedLines, Observed};
+use super::lines::{CheckedLines, Committed};
 use super::numbers::Numbers;
 use super::tree::{StoredPart, TreeCheck, roots};
 use super::walk::{kept_outside, named};
@@ -188,7 +188,7 @@ impl Folder<'_> {
     }
 
     /// `None` where the export was made without observations, or this one was erased.
-    fn observation(&mut self, observed: &Observed) -> anyhow::Result<Option<Identifiers>> {
+    fn observation(&mut self, observed: &Committed) -> anyhow::Result<Option<Identifiers>> {
         let Some(lines) = &mut self.observations else { return Ok(None) };
         if self.erasures.contains(ObservationId::new(observed.id)) {
             let next = lines.peek().and_then(|line| line.as_deref().ok());

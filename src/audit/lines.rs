@@ -17,14 +17,14 @@ pub const COLUMNS: &str =
 #[derive(Default)]
 pub struct CheckedLines {
     pub leaves: Vec<Hash>,
-    pub observed: Vec<Observed>,
+    pub observed: Vec<Committed>,
     pub events: Vec<Event>,
     pub times: Option<(Timestamp, Timestamp)>,
 }
 
 /// An observation that an event commits to.
 #[derive(Clone, Copy)]
-pub struct Observed {
+pub struct Committed {
     pub position: i64,
     pub id: i64,
     pub recorded_at: Timestamp,
@@ -48,7 +48,7 @@ impl CheckedLines {
         self.push_time(position, event.recorded_at)?;
         self.leaves.push(record_hash(line.as_bytes()));
         if let Fact::ContactObserved(observed) = &event.fact {
-            self.observed.push(Observed {
+            self.observed.push(Committed {
                 position,
                 id: observed.observation_id.get(),
                 recorded_at: event.recorded_at,

@@ -2,7 +2,7 @@
 
 use super::commitments;
 use super::difference::Difference;
-use super::lines::{self, CheckedLines, Observed};
+use super::lines::{self, CheckedLines, Committed};
 use super::tree::StoredPart;
 use crate::identity::{Erasures, Gaps, Identifiers};
 use crate::ledger::{self, CopiedRows};
@@ -90,7 +90,7 @@ impl PageReader {
         &self,
         session: &mut PgConnection,
         after: i64,
-        observed: &[Observed],
+        observed: &[Committed],
     ) -> anyhow::Result<Vec<Option<Identifiers>>> {
         let Some(last) = observed.last() else { return Ok(Vec::new()) };
         // From there on: where numbers were skipped, there is nothing.

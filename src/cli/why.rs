@@ -4,7 +4,7 @@ use super::config::{DatabaseConfig, WhyConfig};
 use super::place::Place;
 use crate::audit::{Auditor, LinkingRules, Relation, Why};
 use crate::identity::{
-    Chain, Chained, Email, ObservationId, PhoneNumber, Rules, Shared, Unlinked, rfc_3339,
+    Chain, Chained, Email, ObservationId, PhoneNumber, Rules, SharedIdentifier, Unlinked, rfc_3339,
 };
 use anyhow::{Context as _, ensure};
 use std::io::{self, Write, stdout};
@@ -74,7 +74,7 @@ fn print_chain(out: &mut impl Write, why: &Why, chain: &Chain) -> anyhow::Result
     let mut shared = chain.shared.iter();
     for chained in &chain.observations {
         print_step(out, why, chained)?;
-        if let Some(Shared { field, key, contacts_len, is_bridge }) = shared.next() {
+        if let Some(SharedIdentifier { field, key, contacts_len, is_bridge }) = shared.next() {
             writeln!(
                 out,
                 "    shares the {} {}, which {contacts_len} contacts have{}, with",

@@ -12,7 +12,7 @@ use super::question::{WAIT_MAX, ask, unanswered};
 use super::stream;
 use crate::audit::EventPage;
 use crate::identity::{ContactId, Fact, Position};
-use crate::ledger::Wanted;
+use crate::ledger::EventFilter;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, VARY};
 use axum::http::{HeaderMap, StatusCode};
@@ -152,16 +152,19 @@ async fn head_from(app: &App, name: &'static str, after: Position) -> Result<Pos
 }
 
 impl Asked {
-    fn wanted(&self) -> Result<Wanted, Problem> {
+    fn wanted(&self) -> Result<EventFilter, Problem> {
         let kind = self.kind.as_deref().map(|kind| known(kind).ok_or_else(not_a_kind));
         let contact =
             self.contact.as_deref().map(|text| number("contact", Some(text), None, CONTACT));
-        Ok(Wanted { kind: kind.transpose()?, contact: contact.transpose()?.map(ContactId::new) })
+        Ok(EventFilter {
+            kind: kind.transpose()?,
+            contact: contact.transpose()?.map(ContactId::new),
+        })
     }
 }
 
 /// The path of a page that begins after a position.
-fn path(after: Position, limit: i64, wanted: &Wanted) -> String {
+fn path(after: Position, limit: i64, wanted: &EventFilter) -> String {
     let mut path = format!("/events?after={after}&limit={limit}");
     if let Some(kind) = wanted.kind {
         path += &format!("&kind={kind}");
@@ -222,7 +225,7 @@ impl IntoResponses for NoEvents {
 fn paged(
     page: &EventPage,
     head: Position,
-    wanted: &Wanted,
+    wanted: &EventFilter,
     limit: i64,
 ) -> Result<Response, Problem> {
     let is_full = i64::try_from(page.events.len()) == Ok(limit);
@@ -267,7 +270,7 @@ mod tests {
 
     async fn page(events: Vec<EventRow>, through: i64, limit: i64) -> (u16, String) {
         let page = EventPage { events, through: Position::new(through) };
-        let wanted = Wanted { kind: None, contact: Some(ContactId::new(5)) };
+        let wanted = EventFilter { kind: None, contact: Some(ContactId::new(5)) };
         let response = paged(&page, Position::new(9), &wanted, limit).into_response();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();

@@ -12,8 +12,8 @@ use super::question::{WAIT_MAX, ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
 use crate::audit::{LinkingRules, Relation, Why};
 use crate::identity::{
-    Chain, ContactId, Email, Field, Identifiers, ObservationId, PhoneNumber, Position, Shared,
-    Unlinked, rfc_3339,
+    Chain, ContactId, Email, Field, Identifiers, ObservationId, PhoneNumber, Position,
+    SharedIdentifier, Unlinked, rfc_3339,
 };
 use crate::ledger::Unanswered;
 use axum::extract::rejection::PathRejection;
@@ -226,7 +226,7 @@ fn chain_told<'a>(why: &'a Why, chain: &'a Chain) -> Result<ChainTold<'a>, Unans
     });
     let neighbours = chain.observations.windows(2);
     let shared = chain.shared.iter().zip(neighbours).map(|(shared, neighbours)| {
-        let Shared { field, key, contacts_len, is_bridge } = shared;
+        let SharedIdentifier { field, key, contacts_len, is_bridge } = shared;
         SharedTold {
             field: field.name(),
             key: key.as_str(),

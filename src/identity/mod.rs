@@ -66,4 +66,4 @@ pub use reason::{NoReasonCode, ReasonCode};
 pub use resolve::{Decision, Known, believe, resolve};
 pub use root::Root;
 pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError};
-pub use why::{Chain, Chained, Field, Keyed, Shared, Unlinked, chain, unlinked};
+pub use why::{Chain, Chained, Field, Keyed, SharedIdentifier, Unlinked, chain, unlinked};

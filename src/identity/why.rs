@@ -29,7 +29,7 @@ impl Field {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Chain {
     pub observations: Vec<Chained>,
-    pub shared: Vec<Shared>,
+    pub shared: Vec<SharedIdentifier>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Chained {
 
 /// An identifier that two neighbours in a chain share.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Shared {
+pub struct SharedIdentifier {
     pub field: Field,
     pub key: Key,
     /// How many contacts have it.
@@ -82,7 +82,12 @@ pub fn chain(
             Some((field, key)) => {
                 let observations = graph.neighbours[node].iter().map(|node| graph.ids[*node]);
                 let contacts_len = observations.filter(|id| is_contact(*id)).count();
-                chain.shared.push(Shared { field, key: key.clone(), contacts_len, is_bridge });
+                chain.shared.push(SharedIdentifier {
+                    field,
+                    key: key.clone(),
+                    contacts_len,
+                    is_bridge,
+                });
             }
         }
     }
@@ -246,10 +251,12 @@ mod tests {
         let mut shared = chain.shared.iter();
         for Chained { id, is_bridge } in &chain.observations {
             words.push(if *is_bridge { format!("={id}=") } else { id.to_string() });
-            words.extend(shared.next().map(|Shared { key, is_bridge, .. }| match is_bridge {
-                true => format!("={}=", key.as_str()),
-                false => format!("-{}-", key.as_str()),
-            }));
+            words.extend(shared.next().map(
+                |SharedIdentifier { key, is_bridge, .. }| match is_bridge {
+                    true => format!("={}=", key.as_str()),
+                    false => format!("-{}-", key.as_str()),
+                },
+            ));
         }
         words.join(" ")
     }

@@ -15,7 +15,7 @@ pub struct EventRow {
 
 /// Which events somebody wants: those that meet both, or all.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct EventFilter {
     pub kind: Option<&'static str>,
     /// Those that file an observation under this contact, link it, or link another one to it.
     pub contact: Option<ContactId>,
@@ -38,7 +38,7 @@ pub async fn events_between(
     executor: impl PgExecutor<'_>,
     after: Position,
     up_to: Position,
-    wanted: &Wanted,
+    wanted: &EventFilter,
     limit: i64,
 ) -> Result<Vec<EventRow>, sqlx::Error> {
     let rows = match wanted.contact {

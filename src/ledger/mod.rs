@@ -27,7 +27,7 @@ pub use copy_in::write_copied_row;
 pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;
 pub use erasures::erasures;
-pub use events::{EventRow, Wanted, events_between};
+pub use events::{EventFilter, EventRow, events_between};
 pub use fault::{Damaged, Fault, Unanswered, failed_statement, is_lock_timeout};
 pub use gaps::{gaps, observations_len};
 pub use hold::{give_back, hold_erasures, lock_erasures, try_turn, who_holds_erasures};
@@ -37,7 +37,9 @@ pub use open::{
     ERASER_ROLE, SERVICE_ROLE, check, check_exists, check_head, connect, create_schema, exists,
     grant_to_service, open,
 };
-pub use pages::{EventLine, Paged, Pages, Recorded, is_served, last_observation, observations};
+pub use pages::{
+    EventLine, ObservationRow, Paged, Pages, is_served, last_observation, observations,
+};
 pub use read::{line_at, position};
 pub use rules::{
     Activation, RulesFault, activations, can_keep, keep_rules, read_rules, recorded_rules,

@@ -39,7 +39,7 @@ pub struct EventLine {
 }
 
 /// An observation as it was recorded, or what is left of it.
-pub struct Recorded {
+pub struct ObservationRow {
     pub id: ObservationId,
     pub observed_at: Timestamp,
     /// `None` where it was erased.
@@ -153,7 +153,7 @@ impl Paged for EventLine {
     }
 }
 
-impl Paged for Recorded {
+impl Paged for ObservationRow {
     async fn page(
         connection: &mut PgConnection,
         after: i64,
@@ -182,7 +182,7 @@ impl Paged for Recorded {
 pub async fn observations(
     connection: &mut PgConnection,
     ids: &[i64],
-) -> Result<Vec<Recorded>, sqlx::Error> {
+) -> Result<Vec<ObservationRow>, sqlx::Error> {
     let rows = query_as!(
         Row,
         "select id, observed_at, email, phone_number
@@ -195,10 +195,14 @@ pub async fn observations(
 }
 
 impl Row {
-    fn recorded(self) -> Recorded {
+    fn recorded(self) -> ObservationRow {
         let identifiers =
             Identifiers::recorded(self.email.as_deref(), self.phone_number.as_deref());
-        Recorded { id: ObservationId::new(self.id), observed_at: self.observed_at, identifiers }
+        ObservationRow {
+            id: ObservationId::new(self.id),
+            observed_at: self.observed_at,
+            identifiers,
+        }
     }
 }
 

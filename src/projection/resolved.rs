@@ -1,7 +1,7 @@
 //! A whole ledger, decided from its observations, page by page.
 
 use crate::identity::{Census, Dated, Decision, Keys, ObservationId, Rules};
-use crate::ledger::{Database, Pages, Recorded};
+use crate::ledger::{Database, ObservationRow, Pages};
 
 /// What a ledger would be that had these rules from the start, up to an observation. Tells how far
 /// it is after each page.
@@ -12,7 +12,7 @@ pub async fn resolved(
     mut tell: impl FnMut(ObservationId),
 ) -> anyhow::Result<Census> {
     let mut census = Census::with_capacity(usize::try_from(last.get())?);
-    let mut pages = Pages::<Recorded>::between(database, 0, last.get());
+    let mut pages = Pages::<ObservationRow>::between(database, 0, last.get());
     while let Some(page) = pages.next().await? {
         resolve_page(&mut census, rules, &page);
         tell(census.links.last());
@@ -24,9 +24,9 @@ pub async fn resolved(
 pub fn resolve_page(
     census: &mut Census,
     rules: &Rules,
-    page: &[Recorded],
+    page: &[ObservationRow],
 ) -> Vec<(Keys, Decision)> {
-    let dated = |seen: &Recorded| -> Dated {
+    let dated = |seen: &ObservationRow| -> Dated {
         let keys = seen.identifiers.as_ref().map(|identifiers| rules.keys(identifiers));
         (seen.id, seen.observed_at, keys)
     };

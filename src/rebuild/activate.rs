@@ -6,7 +6,7 @@ use crate::identity::{
     Census, Change, Contact, ContactId, Differences, Event, Fact, ObservationId, Position, Rules,
     RulesActivated, Timestamp,
 };
-use crate::ledger::{self, Database, Paged as _, Recorded};
+use crate::ledger::{self, Database, ObservationRow, Paged as _};
 use crate::projection::{Replay, resolve_page, resolved};
 use anyhow::{bail, ensure};
 use sqlx::{PgConnection, query};
@@ -137,7 +137,7 @@ async fn swap_in(
 
 impl Shift {
     /// Resolves observations by the new rules; returns the contacts that this changes.
-    fn observe(&mut self, observations: &[Recorded]) -> Vec<ContactId> {
+    fn observe(&mut self, observations: &[ObservationRow]) -> Vec<ContactId> {
         let decided = resolve_page(&mut self.after, &self.rules, observations);
         let changes = decided.iter().flat_map(|(_, decision)| decision.changes());
         changes.flatten().filter_map(|change| Change::contact(&change)).collect()
@@ -145,7 +145,7 @@ impl Shift {
 
     /// A contact that the rules change leave alone was last changed by what the events say; the
     /// others are changed by the rules, at a time that is not known yet.
-    fn row(&mut self, seen: &Recorded) -> Option<Contact> {
+    fn row(&mut self, seen: &ObservationRow) -> Option<Contact> {
         let Census { links, holders, .. } = &mut self.after;
         let Some(mut contact) = row(links, holders, &self.rules, seen) else {
             return tombstone(&self.before.links, seen);
@@ -171,7 +171,7 @@ impl Shift {
         let mut changed = Vec::new();
         while self.after.links.last() < self.before.links.last() {
             let (after, last) = (self.after.links.last(), self.before.links.last());
-            let page = Recorded::page(&mut turn.owner, after.get(), last.get()).await?;
+            let page = ObservationRow::page(&mut turn.owner, after.get(), last.get()).await?;
             changed.extend(self.observe(&page));
             if page.is_empty() {
                 ensure!(

@@ -15,7 +15,7 @@ pub use activate::{Activated, Order, activate};
 pub use impact::{Changed, GainedAndLost, Growth, Impact, Limits, Remap, impact};
 
 use crate::identity::{Contact, ContactId, Holders, Links, Position, Rules};
-use crate::ledger::{self, Database, Recorded};
+use crate::ledger::{self, Database, ObservationRow};
 use crate::projection::Replay;
 use anyhow::{bail, ensure};
 use std::time::Instant;
@@ -90,7 +90,7 @@ async fn swap_in(turn: &mut Turn, database: &Database, fold: &mut Fold) -> anyho
 }
 
 impl Fold {
-    fn row(&mut self, seen: &Recorded) -> Option<Contact> {
+    fn row(&mut self, seen: &ObservationRow) -> Option<Contact> {
         let links = &mut self.replay.links;
         row(links, &mut self.holders, &self.rules, seen).or_else(|| tombstone(links, seen))
     }
@@ -111,7 +111,7 @@ fn row(
     links: &mut Links,
     holders: &mut Holders,
     rules: &Rules,
-    seen: &Recorded,
+    seen: &ObservationRow,
 ) -> Option<Contact> {
     let identifiers = seen.identifiers.as_ref()?;
     let standing = links.standing(seen.id.into())?;
@@ -121,7 +121,7 @@ fn row(
 }
 
 /// The row that is left of a contact that was erased, by what the events say.
-fn tombstone(links: &Links, seen: &Recorded) -> Option<Contact> {
+fn tombstone(links: &Links, seen: &ObservationRow) -> Option<Contact> {
     let standing = links.tombstone(seen.id.into())?;
     Some(Contact::tombstone(standing, seen.observed_at))
 }

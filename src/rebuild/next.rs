@@ -1,7 +1,7 @@
 //! Contact rows into `contact_next`, the table that is to be swapped in.
 
 use crate::identity::{Contact, ContactId, Email, ObservationId, PhoneNumber};
-use crate::ledger::{self, Database, Pages, Recorded};
+use crate::ledger::{self, Database, ObservationRow, Pages};
 use crate::progress::Progress;
 use crate::projection::{self, held, unlinked};
 use sqlx::{PgConnection, query, query_scalar};
@@ -13,9 +13,9 @@ const COPY_LEN: usize = 500;
 
 /// Says which row an observation has in the contact table: none where it is no contact and was none
 /// when it was erased.
-pub trait Row: FnMut(&Recorded) -> Option<Contact> + Send {}
+pub trait Row: FnMut(&ObservationRow) -> Option<Contact> + Send {}
 
-impl<F: FnMut(&Recorded) -> Option<Contact> + Send> Row for F {}
+impl<F: FnMut(&ObservationRow) -> Option<Contact> + Send> Row for F {}
 
 /// Makes `contact_next` of the observations up to a given one, with its indexes. They are built at the
 /// end, which is fastest; beside a service they grow with the table, a third of the time unused. An
@@ -33,7 +33,7 @@ pub async fn fill(
     if is_served {
         projection::index_next(owner).await?;
     }
-    let mut pages = Pages::<Recorded>::between(database, 0, last.get());
+    let mut pages = Pages::<ObservationRow>::between(database, 0, last.get());
     let mut rows_len = 0;
     progress.begin("writing contacts", last.get());
     while let Some(page) = pages.next().await? {
@@ -75,7 +75,7 @@ pub async fn rewrite(
 /// Returns how many rows were written.
 async fn copy(
     owner: &mut PgConnection,
-    observations: &[Recorded],
+    observations: &[ObservationRow],
     row: &mut impl Row,
 ) -> Result<usize, sqlx::Error> {
     let mut text = String::new();

@@ -6,16 +6,14 @@ use super::append::append;
 use super::decide::Batch;
 use super::queue::{NotRecorded, Request};
 use super::retry::{answer_repeated, originals, retry_keys};
-use super::steps::{Shared, Wanted};
+use super::settle::settle;
+use super::steps::{Shared, WantedKeys};
 use crate::identity::Identities;
 use crate::ledger::{self, Fault, RulesFault, in_time};
 use crate::projection::Snapshot;
 use sqlx::{Executor as _, PgConnection};
 use std::time::{Duration, Instant};
 
-/// How long a lost append is looked for before its callers hear that nobody knows.
-const SETTLE_WAIT: Duration = Duration::from_secs(8);
-const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 /// For how long an append is tried again that has waited in vain because nobody can append, as at
 /// the end of an activation that changes much. With the tries themselves, which take ten seconds
 /// each, that is as long as callers wait.
@@ -82,9 +80,9 @@ impl CarefulPath {
     /// Ends a batch whose append was sent and not answered.
     pub async fn settle(&mut self, shared: &Shared, batch: Batch) {
         match settle(shared, &batch).await {
-            Ok((_, true)) => shared.appended(batch),
-            Ok((_, false)) => self.record(shared, batch.requests, false).await,
-            Err(failure) => self.refuse(batch.requests, &failure),
+            Some((_, true)) => shared.appended(batch),
+            Some((_, false)) => self.record(shared, batch.requests, false).await,
+            None => self.refuse(batch.requests, &Failure::OutcomeUnknown),
         }
     }
 
@@ -131,7 +129,7 @@ async fn attempt(
         if lost_race {
             session.lock().await?;
         }
-        let wanted = Wanted::by(requests, &Identities::default(), None);
+        let wanted = WantedKeys::by(requests, &Identities::default(), None);
         let snapshot = wanted.load(&mut session.connection).await?;
         if !shared.has_rules_of(&snapshot) {
             follow_rules(shared, &mut session.connection).await?;
@@ -227,7 +225,8 @@ impl Session {
             appended => appended.map(|_| false),
         };
         if let Err(Fault::Lost(_)) = appended {
-            let (connection, recorded) = settle(shared, batch).await?;
+            let (connection, recorded) =
+                settle(shared, batch).await.ok_or(Failure::OutcomeUnknown)?;
             // The lock went with the connection that was lost.
             *self = Self { connection, is_locked: false };
             return Ok(recorded);
@@ -251,33 +250,6 @@ async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<
     tracing::info!(rules = rules.name(), version = rules.version(), "following new rules");
     shared.rules.send_replace(rules.into());
     Ok(())
-}
-
-/// Finds out whether an append whose connection died is in the ledger, by sending it again:
-/// it can be appended once only, be it by the statement that was lost, which may still be
-/// running, or by this one. Where the head has moved, the line at the batch's first position
-/// says whose batch it was.
-async fn settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, bool), Failure> {
-    let since = Instant::now();
-    tracing::warn!(batch_len = batch.len(), "the connection was lost during an append");
-    while since.elapsed() < SETTLE_WAIT {
-        match try_settle(shared, batch).await {
-            Ok(settled) => return Ok(settled),
-            Err(Fault::Data(_)) => return Err(Failure::OutcomeUnknown),
-            Err(_) => tokio::time::sleep(SETTLE_PAUSE).await,
-        }
-    }
-    Err(Failure::OutcomeUnknown)
-}
-
-async fn try_settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, bool), Fault> {
-    let mut connection = shared.database.recorder().await?;
-    if in_time(append(&mut connection, batch)).await?.is_some() {
-        return Ok((connection, true));
-    }
-    let first = batch.events.first().expect("every observation is an event");
-    let line = in_time(ledger::line_at(&mut connection, first.position)).await?;
-    Ok((connection, line.as_ref() == batch.lines.first()))
 }
 
 impl Failure {

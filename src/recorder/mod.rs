@@ -13,10 +13,11 @@ mod clock;
 mod decide;
 mod expire;
 mod flight;
-mod known;
+mod memory;
 mod queue;
 mod reading;
 mod retry;
+mod settle;
 mod steps;
 mod task;
 

@@ -3,7 +3,7 @@
 use super::clock::Clock;
 use super::queue::Request;
 use super::retry::{Originals, RetryKey, originals, retry_keys};
-use super::steps::{Shared, Wanted};
+use super::steps::{Shared, WantedKeys};
 use crate::ledger::Fault;
 use crate::projection::Snapshot;
 use sqlx::PgConnection;
@@ -29,18 +29,13 @@ pub struct Found {
     pub originals: Originals,
 }
 
-/// What a reading looks for.
-pub struct Question {
-    pub wanted: Wanted,
-    /// Those that may have been recorded before.
-    pub retry_keys: Vec<RetryKey>,
-}
-
 impl Reading {
-    /// Nothing is sent before it is waited for.
+    /// Of what is wanted, and of what was recorded before by these keys. Nothing is sent before it is waited
+    /// for.
     pub fn of(
         requests: Vec<Request>,
-        question: Question,
+        wanted: WantedKeys,
+        looked_for: Vec<RetryKey>,
         shared: Arc<Shared>,
         reader: Option<PgConnection>,
     ) -> Self {
@@ -48,23 +43,26 @@ impl Reading {
             retry_keys: retry_keys(&requests).collect(),
             requests,
             is_stale: false,
-            end: Box::pin(question.ask(shared, reader)),
+            end: Box::pin(read(wanted, looked_for, shared, reader)),
         }
     }
 }
 
-impl Question {
-    async fn ask(self, shared: Arc<Shared>, reader: Option<PgConnection>) -> Result<Found, Fault> {
-        let mut reader = match reader {
-            Some(reader) => reader,
-            None => shared.database.recorder().await?,
-        };
-        let asked = SystemTime::now();
-        let snapshot = self.wanted.load(&mut reader).await?;
-        let clock = Clock::reads(snapshot.now, asked);
-        let originals = originals(&mut reader, &self.retry_keys, shared.retries_kept_for).await?;
-        Ok(Found { reader, snapshot, clock, originals })
-    }
+async fn read(
+    wanted: WantedKeys,
+    looked_for: Vec<RetryKey>,
+    shared: Arc<Shared>,
+    reader: Option<PgConnection>,
+) -> Result<Found, Fault> {
+    let mut reader = match reader {
+        Some(reader) => reader,
+        None => shared.database.recorder().await?,
+    };
+    let asked = SystemTime::now();
+    let snapshot = wanted.load(&mut reader).await?;
+    let clock = Clock::reads(snapshot.now, asked);
+    let originals = originals(&mut reader, &looked_for, shared.retries_kept_for).await?;
+    Ok(Found { reader, snapshot, clock, originals })
 }
 
 /// Waits for the reading to end; for ever where there is none. Can be given up and called again.

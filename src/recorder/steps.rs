@@ -49,12 +49,12 @@ impl Shared {
 
 /// The keys whose holders must be read before requests can be decided.
 #[derive(Default)]
-pub struct Wanted {
+pub struct WantedKeys {
     email_keys: Vec<Key>,
     phone_keys: Vec<Key>,
 }
 
-impl Wanted {
+impl WantedKeys {
     /// All keys that link, but for those whose holder is known, or that nobody has.
     pub fn by(requests: &[Request], known: &Identities, filter: Option<&KeyFilter>) -> Self {
         let (mut email_keys, mut phone_keys) = (Vec::new(), Vec::new());

@@ -1,16 +1,18 @@
 //! The recorder's task, on the usual path: while one batch is being appended, the next is
 //! decided on top of it, and what it needs is read.
 
+mod landed;
+
 use super::absent::{self, AbsentKeys};
 use super::careful::CarefulPath;
 use super::clock::Clock;
 use super::decide::Batch;
-use super::flight::{Flight, Landing, Trouble, land};
-use super::known::Known;
+use super::flight::{Flight, land};
+use super::memory::Memory;
 use super::queue::{Recorder, Request};
-use super::reading::{Found, Question, Reading, finish};
+use super::reading::{Found, Reading, finish};
 use super::retry::{RetryKey, answer_repeated, hold_back, retry_keys};
-use super::steps::{Shared, Wanted, is_known};
+use super::steps::{Shared, WantedKeys, is_known};
 use crate::identity::{DEFAULT_RULES, Rules};
 use crate::ledger::{self, Database, RulesFault};
 use crate::metrics::Metrics;
@@ -43,7 +45,7 @@ pub async fn start(
     let (rules_sender, rules_receiver) = watch::channel(rules);
     let absent = AbsentKeys::new(metrics.keys_known.clone());
     // Where it cannot be read now, the first batch will tell.
-    let reader = match Wanted::default().load(&mut reader).await {
+    let reader = match WantedKeys::default().load(&mut reader).await {
         Ok(Snapshot { head, .. }) => {
             absent.begin(&head);
             Some(reader)
@@ -59,7 +61,7 @@ pub async fn start(
         _filling: filling,
         reader,
         writer: None,
-        known: Known::default(),
+        memory: Memory::default(),
         clock: None,
         others_wrote_at: None,
         next: None,
@@ -92,7 +94,7 @@ struct Task {
     /// None after a failure, until it is needed again.
     reader: Option<PgConnection>,
     writer: Option<PgConnection>,
-    known: Known,
+    memory: Memory,
     clock: Option<Clock>,
     /// When it was noticed last that another node writes.
     others_wrote_at: Option<Instant>,
@@ -158,9 +160,9 @@ impl Task {
         }
         self.shared.make_keys(candidates);
         let Some(snapshot) = self.known_snapshot() else { return };
-        self.known.recall(candidates.iter().map(|request| &request.keys));
-        let filter = self.known.filter(&self.shared.absent);
-        let identities = &self.known.identities;
+        self.memory.recall(candidates.iter().map(|request| &request.keys));
+        let filter = self.memory.filter(&self.shared.absent);
+        let identities = &self.memory.identities;
         let looks_for_retries = self.looks_for_retries();
         let is_known = |request: &mut Request| {
             let may_be_retry = looks_for_retries && request.retry_key.is_some();
@@ -196,7 +198,7 @@ impl Task {
 
     /// Whether more had better be decided when what is in flight has landed.
     fn is_full(&self) -> bool {
-        self.next.as_ref().is_some_and(Batch::is_full) || self.known.is_full()
+        self.next.as_ref().is_some_and(Batch::is_full) || self.memory.is_full()
     }
 
     /// All that wait, but for retries of what is on its way. Where nothing is, there are some. Of
@@ -219,9 +221,9 @@ impl Task {
             return;
         }
         self.shared.make_keys(&mut requests);
-        self.known.recall(requests.iter().map(|request| &request.keys));
-        let filter = self.known.filter(&self.shared.absent);
-        let wanted = Wanted::by(&requests, &self.known.identities, filter.as_deref());
+        self.memory.recall(requests.iter().map(|request| &request.keys));
+        let filter = self.memory.filter(&self.shared.absent);
+        let wanted = WantedKeys::by(&requests, &self.memory.identities, filter.as_deref());
         let retry_keys: Vec<_> = match self.looks_for_retries() {
             true => retry_keys(&requests).collect(),
             false => Vec::new(),
@@ -233,12 +235,12 @@ impl Task {
                 self.send_next().await;
             }
             None => {
-                let question = Question { wanted, retry_keys };
                 let shared = self.shared.clone();
                 if let Some(flight) = &mut self.flight {
                     flight.is_read_beside = true;
                 }
-                self.reading = Some(Reading::of(requests, question, shared, self.reader.take()));
+                let reader = self.reader.take();
+                self.reading = Some(Reading::of(requests, wanted, retry_keys, shared, reader));
             }
         }
     }
@@ -279,13 +281,13 @@ impl Task {
         if requests.is_empty() {
             return;
         }
-        let head = self.known.begin_at(snapshot.head);
+        let head = self.memory.begin_at(snapshot.head);
         let next = self.next.get_or_insert_with(|| Batch::at(head.clone(), snapshot.now));
-        self.known.take_in(snapshot.contacts);
+        self.memory.take_in(snapshot.contacts);
         for request in requests {
             match next.is_full() {
                 true => self.held_back.push(request),
-                false => self.known.decide(next, request),
+                false => self.memory.decide(next, request),
             }
         }
     }
@@ -303,7 +305,7 @@ impl Task {
             return None;
         }
         let now = self.clock.as_ref()?.now()?;
-        let head = self.known.head.clone()?;
+        let head = self.memory.head.clone()?;
         let snapshot = Snapshot { head, now, contacts: Vec::new() };
         self.shared.has_rules_of(&snapshot).then_some(snapshot)
     }
@@ -314,10 +316,10 @@ impl Task {
 
     /// Another node may have written, the rules may have changed, and the table may be another one.
     fn fits(&self, snapshot: &Snapshot) -> bool {
-        let head = self.known.head.as_ref();
+        let head = self.memory.head.as_ref();
         let is_same_table =
             head.is_none_or(|head| head.contact_table == snapshot.head.contact_table);
-        self.known.covers_since(snapshot.head.position)
+        self.memory.covers_since(snapshot.head.position)
             && is_same_table
             && self.shared.has_rules_of(snapshot)
     }
@@ -328,101 +330,5 @@ impl Task {
         let of_next = self.next.as_ref().map(|next| &next.retry_keys);
         let of_reading = self.reading.as_ref().map(|reading| &reading.retry_keys);
         [of_flight, of_next, of_reading].into_iter().flatten().any(|keys| keys.contains(key))
-    }
-
-    /// Sends what is decided, if nothing is in flight. Whether there was something to send.
-    async fn send_next(&mut self) -> bool {
-        if self.flight.is_some() {
-            return false;
-        }
-        let Some(mut batch) = self.next.take() else { return false };
-        batch.close(&self.known.identities);
-        self.known.sent(batch.head());
-        let flight = Flight::of(batch, self.shared.clone(), self.writer.take());
-        self.flight.insert(flight).begin().await;
-        true
-    }
-
-    /// Lets go of what is known beyond what fits, but for what is not in the table yet. Not while
-    /// something is read, which may lack more than that.
-    fn release(&mut self) {
-        if self.reading.is_some() {
-            return;
-        }
-        self.known.keep_last(self.flight.iter().len());
-        let in_flight = self.flight.iter().flat_map(|flight| &flight.touched);
-        let on_its_way = in_flight.chain(self.next.iter().flat_map(|next| &next.touched));
-        self.known.release(RECENT_LEN_MAX, on_its_way.copied());
-    }
-
-    /// Ends the flight that has landed. Where its batch was not appended, neither it nor what was
-    /// decided on top of it stands: both go the careful way.
-    async fn conclude(&mut self, landing: Landing) {
-        let Landing { writer, batch, appended } = landing;
-        self.writer = writer;
-        match appended {
-            Ok(clock) => {
-                self.clock = Some(clock);
-                self.answer(batch).await;
-            }
-            Err(trouble) => {
-                let next = self.next.take();
-                self.record_carefully(batch, trouble).await;
-                self.redo(next).await;
-            }
-        }
-    }
-
-    /// Answers the callers of a batch that was appended. The next one goes first: Postgres has nothing
-    /// to do until it has that.
-    async fn answer(&mut self, batch: Batch) {
-        let is_sent = self.send_next().await;
-        self.shared.appended(batch);
-        if is_sent {
-            self.release();
-        }
-    }
-
-    async fn record_carefully(&mut self, batch: Batch, trouble: Trouble) {
-        tracing::debug!(batch_len = batch.len(), ?trouble, "a batch goes the careful way");
-        match trouble {
-            Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
-            Trouble::LostRace => {
-                self.others_wrote_at = Some(Instant::now());
-                self.careful.record(&self.shared, batch.requests, true).await;
-            }
-            Trouble::Repeated => {
-                self.retried_at = Some(Instant::now());
-                self.careful.record(&self.shared, batch.requests, false).await;
-            }
-            Trouble::Refused => self.careful.record(&self.shared, batch.requests, false).await,
-        }
-    }
-
-    /// Waits for what is in flight. What was decided on top of it does not stand.
-    async fn land_and_redo(&mut self) {
-        let next = self.next.take();
-        if self.flight.is_some() {
-            let landing = land(&mut self.flight).await;
-            self.conclude(landing).await;
-        }
-        self.redo(next).await;
-    }
-
-    async fn redo(&mut self, next: Option<Batch>) {
-        self.forget();
-        if let Some(batch) = next {
-            self.careful.record(&self.shared, batch.requests, false).await;
-        }
-    }
-
-    fn forget(&mut self) {
-        debug_assert!(self.flight.is_none(), "what is in flight is known");
-        if let Some(reading) = &mut self.reading {
-            reading.is_stale = true;
-        }
-        let forgotten = std::mem::take(&mut self.known);
-        // Giving back the memory of many contacts takes long enough to be felt.
-        tokio::task::spawn_blocking(move || drop(forgotten));
     }
 }

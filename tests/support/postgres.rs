@@ -1,11 +1,13 @@
 //! One throwaway server for all tests, and a database of its own for each.
 
-use identity_ledger::identity::{DEFAULT_RULES, Rules};
+use identity_ledger::identity::{
+    DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated, RulesDigest, Timestamp,
+};
 use identity_ledger::ledger::{self, Database, LedgerName, keep_rules};
 use identity_ledger::postgres::{Chosen, Gate, PrivatePostgres};
 use identity_ledger::rebuild::{Activated, Order, activate};
 use rustix::process::Pid;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_as, query_scalar};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -92,6 +94,35 @@ impl TestLedger {
             .execute(&mut owner)
             .await
             .unwrap();
+        self.append_activation().await;
+    }
+
+    /// Appends that the rules which the head names were activated.
+    pub async fn append_activation(&self) {
+        let mut owner = self.owner().await;
+        let head = "select position, recorded_at, rules_digest from head";
+        let (position, recorded_at, digest): (i64, Timestamp, String) =
+            query_as(head).fetch_one(&mut owner).await.unwrap();
+        let event = Event {
+            position: Position::new(position + 1),
+            recorded_at,
+            fact: Fact::RulesActivated(RulesActivated {
+                activated_by: "ops".to_owned(),
+                digest: RulesDigest::recorded(digest),
+                name: "default".to_owned(),
+                reason: "a test".to_owned(),
+                version: 1,
+            }),
+        };
+        query("insert into event (position, recorded_at, kind, line) values ($1, $2, $3, $4)")
+            .bind(event.position.get())
+            .bind(recorded_at)
+            .bind(event.fact.kind())
+            .bind(event.line())
+            .execute(&mut owner)
+            .await
+            .unwrap();
+        query("update head set position = position + 1").execute(&mut owner).await.unwrap();
     }
 
     /// A session that no grant binds.

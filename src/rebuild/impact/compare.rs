@@ -2,7 +2,7 @@
 
 use super::keys::Tally;
 use crate::identity::{Census, Decision, Keys, Links, ObservationId, Rules};
-use crate::ledger::{self, Database, Pages, Recorded};
+use crate::ledger::{self, Database, ObservationRow, Pages};
 use crate::progress::Progress;
 use crate::projection::resolve_page;
 use anyhow::ensure;
@@ -33,7 +33,7 @@ pub async fn compare(
     let one_by_one = ledger::is_served(&mut database.owner().await?).await?;
     let mut counting = tokio::spawn(ready(Tally::default()));
     let mut missing_len = ledger::observations_len(&mut database.owner().await?).await?;
-    let mut pages = Pages::<Recorded>::between(database, 0, last.get());
+    let mut pages = Pages::<ObservationRow>::between(database, 0, last.get());
     progress.begin("resolving observations", last.get());
     while let Some(page) = pages.next().await? {
         missing_len -= i64::try_from(page.len())?;
@@ -84,11 +84,11 @@ type Decided = Vec<(Keys, Decision)>;
 
 impl Side {
     /// Begins to resolve a page, on a thread of its own.
-    fn observing(self, page: Arc<Vec<Recorded>>) -> JoinHandle<(Self, Decided)> {
+    fn observing(self, page: Arc<Vec<ObservationRow>>) -> JoinHandle<(Self, Decided)> {
         tokio::task::spawn_blocking(move || self.observe(&page))
     }
 
-    fn observe(mut self, page: &[Recorded]) -> (Self, Decided) {
+    fn observe(mut self, page: &[ObservationRow]) -> (Self, Decided) {
         let decided = resolve_page(&mut self.census, &self.rules, page);
         (self, decided)
     }

@@ -20,7 +20,7 @@ const KNOWN_LEN_MAX: usize = 100_000;
 
 /// Identities as they are after the last request that was decided, appended or not.
 #[derive(Default)]
-pub struct Known {
+pub struct Memory {
     pub identities: Identities,
     /// The primary of each as it became known, in that order, but for large ones.
     recent: VecDeque<ContactId>,
@@ -35,7 +35,7 @@ pub struct Known {
     ends: Vec<Position>,
 }
 
-impl Known {
+impl Memory {
     /// Unpacks the identities that hold any of these keys.
     pub fn recall<'a>(&mut self, touched: impl Iterator<Item = &'a Keys>) {
         for keys in touched {
@@ -230,7 +230,7 @@ mod tests {
         ) {
             let mut whole = Identities::default();
             let mut table = Identities::default();
-            let mut known = Known::default();
+            let mut memory = Memory::default();
             let mut in_flight: Vec<Observation> = Vec::new();
             let mut reading: Option<(Vec<Observation>, Vec<Contact>)> = None;
             let mut landings_left = 0;
@@ -238,20 +238,20 @@ mod tests {
             for (values, landings) in batches {
                 let mut batch: Vec<_> =
                     values.into_iter().filter_map(|(email, phone)| observation(0, email, phone)).collect();
-                known.recall(batch.iter().map(|seen| &seen.keys));
+                memory.recall(batch.iter().map(|seen| &seen.keys));
                 if reading.is_some() {
-                    batch.retain(|seen| is_known(&whole, &known.identities, &seen.keys));
+                    batch.retain(|seen| is_known(&whole, &memory.identities, &seen.keys));
                 } else {
                     let touched = batch.iter().map(|seen| &seen.keys);
                     let mut found: Vec<_> =
-                        touched.flat_map(|keys| read(&table, &known.identities, keys)).collect();
+                        touched.flat_map(|keys| read(&table, &memory.identities, keys)).collect();
                     found.sort_unstable_by_key(|contact| contact.id);
                     found.dedup_by_key(|contact| contact.id);
                     reading = Some((std::mem::take(&mut batch), found));
                     landings_left = landings;
                 }
                 if let Some((waited, found)) = reading.take_if(|_| landings_left == 0) {
-                    known.take_in(found);
+                    memory.take_in(found);
                     batch.extend(waited);
                 }
                 landings_left = landings_left.saturating_sub(1);
@@ -262,39 +262,39 @@ mod tests {
                 for seen in &mut batch {
                     id += 1;
                     seen.id = ObservationId::new(id);
-                    let (answer_known, begun) = answer(&mut known.identities, seen);
-                    known.recent.extend(begun);
+                    let (answer_known, begun) = answer(&mut memory.identities, seen);
+                    memory.recent.extend(begun);
                     prop_assert_eq!(&answer_known, &answer(&mut whole, seen).0);
                     touched.push(answer_known.primary_contact_id);
                 }
                 if reading.is_none() {
-                    known.release(len_max, touched.into_iter());
+                    memory.release(len_max, touched.into_iter());
                 }
                 in_flight = batch;
             }
-            known.release(len_max, std::iter::empty());
-            prop_assert!(known.identities.len() <= len_max);
+            memory.release(len_max, std::iter::empty());
+            prop_assert!(memory.identities.len() <= len_max);
         }
     }
 
     #[test]
     fn large_ones_stay_unpacked_and_do_not_count() {
-        let mut known = Known::default();
+        let mut memory = Memory::default();
         let large = 2 * LARGE_IDENTITY_LEN_MIN as i64;
         for id in 1..=large {
             let seen = observation(id, Some(id), Some(1)).unwrap();
-            let (_, begun) = answer(&mut known.identities, &seen);
-            known.recent.extend(begun);
+            let (_, begun) = answer(&mut memory.identities, &seen);
+            memory.recent.extend(begun);
         }
         let small = observation(large + 1, Some(large + 1), Some(2)).unwrap();
-        let (_, begun) = answer(&mut known.identities, &small);
-        known.recent.extend(begun);
-        known.release(1, std::iter::empty());
-        assert_eq!(known.identities.len() as i64, large + 1);
-        known.release(0, std::iter::empty());
-        assert_eq!(known.identities.len() as i64, large);
-        assert!(known.recent.is_empty());
-        known.recall([&small.keys].into_iter());
-        assert_eq!(known.identities.len() as i64, large + 1);
+        let (_, begun) = answer(&mut memory.identities, &small);
+        memory.recent.extend(begun);
+        memory.release(1, std::iter::empty());
+        assert_eq!(memory.identities.len() as i64, large + 1);
+        memory.release(0, std::iter::empty());
+        assert_eq!(memory.identities.len() as i64, large);
+        assert!(memory.recent.is_empty());
+        memory.recall([&small.keys].into_iter());
+        assert_eq!(memory.identities.len() as i64, large + 1);
     }
 }

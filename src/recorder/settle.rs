@@ -1,0 +1,39 @@
+//! What became of an append that was not answered.
+
+use super::append::append;
+use super::decide::Batch;
+use super::steps::Shared;
+use crate::ledger::{self, Fault, in_time};
+use sqlx::PgConnection;
+use std::time::{Duration, Instant};
+
+/// How long a lost append is looked for before its callers hear that nobody knows.
+const WAIT: Duration = Duration::from_secs(8);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Finds out whether an append whose connection died is in the ledger, by sending it again:
+/// it can be appended once only, be it by the statement that was lost, which may still be
+/// running, or by this one. Where the head has moved, the line at the batch's first position
+/// says whose batch it was. Returns `None` where nobody knows, else a connection and whether it is there.
+pub async fn settle(shared: &Shared, batch: &Batch) -> Option<(PgConnection, bool)> {
+    let since = Instant::now();
+    tracing::warn!(batch_len = batch.len(), "the connection was lost during an append");
+    while since.elapsed() < WAIT {
+        match try_settle(shared, batch).await {
+            Ok(settled) => return Some(settled),
+            Err(Fault::Data(_)) => return None,
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    None
+}
+
+async fn try_settle(shared: &Shared, batch: &Batch) -> Result<(PgConnection, bool), Fault> {
+    let mut connection = shared.database.recorder().await?;
+    if in_time(append(&mut connection, batch)).await?.is_some() {
+        return Ok((connection, true));
+    }
+    let first = batch.events.first().expect("every observation is an event");
+    let line = in_time(ledger::line_at(&mut connection, first.position)).await?;
+    Ok((connection, line.as_ref() == batch.lines.first()))
+}

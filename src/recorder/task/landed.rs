@@ -1,0 +1,104 @@
+//! What is sent when, and what follows an append, be it good or bad.
+
+use super::{RECENT_LEN_MAX, Task};
+use crate::recorder::decide::Batch;
+use crate::recorder::flight::{Flight, Landing, Trouble, land};
+use std::time::Instant;
+
+impl Task {
+    /// Sends what is decided, if nothing is in flight. Whether there was something to send.
+    pub(super) async fn send_next(&mut self) -> bool {
+        if self.flight.is_some() {
+            return false;
+        }
+        let Some(mut batch) = self.next.take() else { return false };
+        batch.close(&self.memory.identities);
+        self.memory.sent(batch.head());
+        let flight = Flight::of(batch, self.shared.clone(), self.writer.take());
+        self.flight.insert(flight).begin().await;
+        true
+    }
+
+    /// Lets go of what is known beyond what fits, but for what is not in the table yet. Not while
+    /// something is read, which may lack more than that.
+    pub(super) fn release(&mut self) {
+        if self.reading.is_some() {
+            return;
+        }
+        self.memory.keep_last(self.flight.iter().len());
+        let in_flight = self.flight.iter().flat_map(|flight| &flight.touched);
+        let on_its_way = in_flight.chain(self.next.iter().flat_map(|next| &next.touched));
+        self.memory.release(RECENT_LEN_MAX, on_its_way.copied());
+    }
+
+    /// Ends the flight that has landed. Where its batch was not appended, neither it nor what was
+    /// decided on top of it stands: both go the careful way.
+    pub(super) async fn conclude(&mut self, landing: Landing) {
+        let Landing { writer, batch, appended } = landing;
+        self.writer = writer;
+        match appended {
+            Ok(clock) => {
+                self.clock = Some(clock);
+                self.answer(batch).await;
+            }
+            Err(trouble) => {
+                let next = self.next.take();
+                self.record_carefully(batch, trouble).await;
+                self.redo(next).await;
+            }
+        }
+    }
+
+    /// Answers the callers of a batch that was appended. The next one goes first: Postgres has nothing
+    /// to do until it has that.
+    async fn answer(&mut self, batch: Batch) {
+        let is_sent = self.send_next().await;
+        self.shared.appended(batch);
+        if is_sent {
+            self.release();
+        }
+    }
+
+    async fn record_carefully(&mut self, batch: Batch, trouble: Trouble) {
+        tracing::debug!(batch_len = batch.len(), ?trouble, "a batch goes the careful way");
+        match trouble {
+            Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
+            Trouble::LostRace => {
+                self.others_wrote_at = Some(Instant::now());
+                self.careful.record(&self.shared, batch.requests, true).await;
+            }
+            Trouble::Repeated => {
+                self.retried_at = Some(Instant::now());
+                self.careful.record(&self.shared, batch.requests, false).await;
+            }
+            Trouble::Refused => self.careful.record(&self.shared, batch.requests, false).await,
+        }
+    }
+
+    /// Waits for what is in flight. What was decided on top of it does not stand.
+    pub(super) async fn land_and_redo(&mut self) {
+        let next = self.next.take();
+        if self.flight.is_some() {
+            let landing = land(&mut self.flight).await;
+            self.conclude(landing).await;
+        }
+        self.redo(next).await;
+    }
+
+    pub(super) async fn redo(&mut self, next: Option<Batch>) {
+        self.forget();
+        if let Some(batch) = next {
+            self.careful.record(&self.shared, batch.requests, false).await;
+        }
+    }
+
+    pub(super) fn forget(&mut self) {
+        debug_assert!(self.flight.is_none(), "what is in flight is known");
+        if let Some(reading) = &mut self.reading {
+            reading.is_stale = true;
+        }
+        let forgotten = std::mem::take(&mut self.memory);
+        // Giving back the memory of many contacts takes long enough to be felt.
+        tokio::task::spawn_blocking(move || drop(forgotten));
+    }
+}
