@@ -146,6 +146,14 @@ mod tests {
             "By the new rules, observation 4 is filed under contact 2.",
         );
         check(
+            r#"RulesActivated {"activatedBy":"ops","digest":"a8c477753941a1b4460e17faf14a14bed3daa1312e45e2ad544e737d7e933336","name":"default","reason":"r","version":1}"#,
+            "The rules default, version 1, are in force from here on.",
+        );
+        check(
+            r#"LedgerRestored {"acceptedBy":"ops","newRoot":"vz3CdukoEwLbgGdy+zOZI/R4W4aZM3N9agERrI2hA1Y=","newSize":7,"nextObservationId":1000010,"oldRoot":"vz3CdukoEwLbgGdy+zOZI/R4W4aZM3N9agERrI2hA1Y=","oldSize":10,"reason":"r"}"#,
+            "The database had gone back in time: of 10 events that were signed, 7 were left.",
+        );
+        check(
             r#"ContactErased {"contactId":2,"observationIds":[2,4,5],"reason":"customer-request"}"#,
             "Customer 2 was forgotten; erased observations: 3.",
         );
