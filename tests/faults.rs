@@ -82,6 +82,36 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
     identity_ledger::audit::verify(&ledger.database).await.unwrap();
 }
 
+/// It was sent, and whoever could say what became of it stays away.
+#[tokio::test]
+async fn whoever_is_not_told_what_became_of_an_append_is_told_so() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("before@x.org", "")).await;
+    let mut owner = ledger.owner().await;
+    sqlx::raw_sql("begin; select position from head for update").execute(&mut owner).await.unwrap();
+    let seen = Seen::new("during@x.org", "");
+    let cut = async {
+        let mut superuser = ledger.superuser().await;
+        let waiting = "select from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        until_async("the append waits", async || {
+            query(waiting).fetch_optional(&mut superuser).await.unwrap().is_some()
+        })
+        .await;
+        set_reachable(&ledger, false).await;
+    };
+    let (response, ()) = tokio::join!(service.try_identify(&seen), cut);
+    let response = response.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.json::<Value>().await.unwrap()["recorded"], "unknown");
+    set_reachable(&ledger, true).await;
+    service.identify(&seen).await;
+    let introduced = query_scalar::<_, i64>("select count(*) from contact");
+    assert_eq!(introduced.fetch_one(&mut ledger.owner().await).await.unwrap(), 2);
+    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+}
+
 /// A connection that dies while its append waits for the lock: the recorder connects again
 /// and finds out that the batch can still be recorded, once.
 #[tokio::test]
