@@ -14,8 +14,6 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Self; 3] = [Self::Caller, Self::Auditor, Self::Operator];
-
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "caller",
@@ -25,7 +23,7 @@ impl Role {
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == name)
+        Self::from_str(name, false).ok()
     }
 }
 

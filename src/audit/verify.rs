@@ -88,7 +88,7 @@ impl Verification {
     /// Compares in chunks, each at the position that it was read at. `None` where the rules have
     /// changed, so that the rest cannot be judged.
     async fn compare(&mut self, progress: &mut Progress) -> anyhow::Result<Option<usize>> {
-        progress.begin("comparing contacts", self.replay.links.len() as i64);
+        progress.begin("comparing contacts", self.replay.links.contacts_len() as i64);
         let mut from = ContactId::new(i64::MIN);
         let mut compared = 0;
         loop {
@@ -117,7 +117,7 @@ impl Verification {
             compared += found.len();
             progress.at(compared as i64);
             if is_last {
-                return Ok(Some(self.replay.links.len()));
+                return Ok(Some(self.replay.links.contacts_len()));
             }
             from = ContactId::new(last.get() + 1);
         }

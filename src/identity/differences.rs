@@ -77,7 +77,7 @@ impl Differences {
     }
 
     /// How many facts there are.
-    pub fn len(&self) -> usize {
+    pub fn facts_len(&self) -> usize {
         let lists = [
             &self.promoted,
             &self.introduced,
@@ -87,10 +87,6 @@ impl Differences {
             &self.moved,
         ];
         lists.into_iter().map(Vec::len).sum()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The contacts that belong to another primary, or are contacts only now.

@@ -44,12 +44,8 @@ impl Holders {
     }
 
     /// How many keys have a holder.
-    pub fn len(&self) -> usize {
+    pub fn keys_len(&self) -> usize {
         self.shards.iter().map(HashMap::len).sum()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Gives a contact the keys that nobody holds yet, and says what it holds then. Contacts come

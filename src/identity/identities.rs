@@ -202,12 +202,8 @@ impl Identities {
     }
 
     /// How many contacts are here.
-    pub fn len(&self) -> usize {
+    pub fn contacts_len(&self) -> usize {
         self.primary_of.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.primary_of.is_empty()
     }
 
     /// The identity that a contact leads, if it is here and is led by it.

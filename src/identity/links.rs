@@ -71,12 +71,8 @@ impl Links {
     }
 
     /// How many contacts there are, tombstones left out.
-    pub fn len(&self) -> usize {
+    pub fn contacts_len(&self) -> usize {
         self.contacts_len
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.contacts_len == 0
     }
 
     /// The last observation; 0 before the first.

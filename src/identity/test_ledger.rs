@@ -103,7 +103,7 @@ impl Ledger {
         after.links.compress_all();
         let differences = Differences::between(&self.folded, &after.links);
         let facts: Vec<_> = differences.facts(&self.folded, &after.links).collect();
-        assert_eq!(facts.len(), differences.len());
+        assert_eq!(facts.len(), differences.facts_len());
         self.folded.apply(Change::Rules, at);
         facts.iter().for_each(|fact| self.folded.apply(fold(fact), at));
         facts.iter().for_each(|fact| self.past.apply(fold(fact)));

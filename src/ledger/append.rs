@@ -1,7 +1,11 @@
-//! Appending single events, beside the recorder and its batches.
+//! Appending events beside the recorder and its batches.
 
-use crate::identity::{ContactId, Event};
+use super::copy_in::write_copied_row;
+use crate::identity::{ContactId, Event, Fact, Position, Timestamp};
 use sqlx::{PgConnection, query};
+
+/// In events.
+const CHUNK_LEN: i64 = 10_000;
 
 /// Keeps everybody from appending until the transaction ends. Locks in the order that a swap of the
 /// contact table does: `contact`, then `head`.
@@ -32,4 +36,45 @@ pub async fn append_event(tx: &mut PgConnection, event: &Event) -> Result<(), sq
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Appends facts from a position on, however many; returns the position of the last. As `append_event`.
+pub async fn append_events(
+    tx: &mut PgConnection,
+    first: Position,
+    recorded_at: Timestamp,
+    facts: impl Iterator<Item = Fact>,
+) -> Result<Position, sqlx::Error> {
+    let mut rows = tx
+        .copy_in_raw(
+            "copy event (
+                position, recorded_at, kind, contact_id, observation_id, primary_id, line
+            ) from stdin",
+        )
+        .await?;
+    let mut text = String::new();
+    let mut next = first;
+    for fact in facts {
+        write_event(&mut text, &Event { position: next, recorded_at, fact });
+        next = next.next();
+        if next.get() % CHUNK_LEN == 0 {
+            rows.send(std::mem::take(&mut text).into_bytes()).await?;
+        }
+    }
+    rows.send(text.into_bytes()).await?;
+    rows.finish().await?;
+    Ok(Position::new(next.get() - 1))
+}
+
+fn write_event(text: &mut String, event: &Event) {
+    let columns = [
+        Some(event.position.to_string()),
+        Some(event.recorded_at.to_rfc3339()),
+        Some(event.fact.kind().to_owned()),
+        event.fact.contact_id().map(|id| id.to_string()),
+        event.fact.observation_id().map(|id| id.to_string()),
+        event.fact.primary_id().map(|id| id.to_string()),
+        Some(event.line()),
+    ];
+    write_copied_row(text, &columns);
 }

@@ -22,7 +22,7 @@ mod read;
 mod rules;
 mod schema;
 
-pub use append::{append_event, lock_to_append};
+pub use append::{append_event, append_events, lock_to_append};
 pub use copy_in::write_copied_row;
 pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;

@@ -3,7 +3,7 @@
 use super::turn::Turn;
 use super::{next, row, swap, tombstone};
 use crate::identity::{
-    Census, Change, Contact, ContactId, Differences, Event, Fact, ObservationId, Position, Rules,
+    Census, Change, Contact, ContactId, Differences, Fact, ObservationId, Position, Rules,
     RulesActivated, Timestamp,
 };
 use crate::ledger::{self, Database, ObservationRow, Paged as _};
@@ -12,7 +12,7 @@ use anyhow::{bail, ensure};
 use sqlx::{PgConnection, query};
 use std::time::{Duration, Instant};
 
-/// Events or rows that are sent to Postgres at once.
+/// Rows that are sent to Postgres at once.
 const CHUNK_LEN: usize = 20_000;
 
 /// Rules that are to be put in force, by whom and why.
@@ -124,7 +124,7 @@ async fn swap_in(
             let swapped = swap::commit(&mut turn.owner, database, effect).await?;
             pause += since.elapsed();
             if swapped {
-                let contacts_len = shift.after.links.len();
+                let contacts_len = shift.after.links.contacts_len();
                 return Ok(Activated { position, events_len, contacts_len, pause });
             }
             // What was written under the locks is gone with them.
@@ -211,7 +211,7 @@ impl Shift {
         let first = self.before.position.next();
         let facts = std::iter::once(order.fact())
             .chain(differences.facts(&self.before.links, &self.after.links));
-        let last = append_events(owner, first, at, facts).await?;
+        let last = ledger::append_events(owner, first, at, facts).await?;
         self.date(owner, at, &differences).await?;
         query!(
             "update head set position = $1, recorded_at = $2, rules_digest = $3",
@@ -221,7 +221,7 @@ impl Shift {
         )
         .execute(owner)
         .await?;
-        Ok((first, differences.len() + 1))
+        Ok((first, differences.facts_len() + 1))
     }
 
     /// Gives the contacts that the rules change the time at which they do.
@@ -266,45 +266,4 @@ impl Order {
             version: self.rules.version(),
         })
     }
-}
-
-/// Appends facts from a position on; returns the position of the last.
-async fn append_events(
-    owner: &mut PgConnection,
-    first: Position,
-    recorded_at: Timestamp,
-    facts: impl Iterator<Item = Fact>,
-) -> Result<Position, sqlx::Error> {
-    let mut rows = owner
-        .copy_in_raw(
-            "copy event (
-                position, recorded_at, kind, contact_id, observation_id, primary_id, line
-            ) from stdin",
-        )
-        .await?;
-    let mut text = String::new();
-    let mut next = first;
-    for fact in facts {
-        write_event(&mut text, &Event { position: next, recorded_at, fact });
-        next = next.next();
-        if next.get() % CHUNK_LEN as i64 == 0 {
-            rows.send(std::mem::take(&mut text).into_bytes()).await?;
-        }
-    }
-    rows.send(text.into_bytes()).await?;
-    rows.finish().await?;
-    Ok(Position::new(next.get() - 1))
-}
-
-fn write_event(text: &mut String, event: &Event) {
-    let columns = [
-        Some(event.position.to_string()),
-        Some(event.recorded_at.to_rfc3339()),
-        Some(event.fact.kind().to_owned()),
-        event.fact.contact_id().map(|id| id.to_string()),
-        event.fact.observation_id().map(|id| id.to_string()),
-        event.fact.primary_id().map(|id| id.to_string()),
-        Some(event.line()),
-    ];
-    ledger::write_copied_row(text, &columns);
 }

@@ -68,7 +68,7 @@ async fn make_anew(turn: &mut Turn, database: &Database) -> anyhow::Result<Rebui
     );
     swap_in(turn, database, &mut fold).await?;
     let Replay { links, position, .. } = fold.replay;
-    Ok(Rebuilt { position, contacts_len: links.len() })
+    Ok(Rebuilt { position, contacts_len: links.contacts_len() })
 }
 
 async fn swap_in(turn: &mut Turn, database: &Database, fold: &mut Fold) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use super::proof::{Question, TilesDiffer, TreeHead};
 use super::sealer::Seal;
 use super::store;
 use super::tree::{HASH_LEN, Tile, Tree, edge_of};
-use super::trouble::{HERE_BEFORE, OUTSIDE, Signed, Trouble};
+use super::trouble::{By, Signed, Trouble};
 use crate::identity::{Gaps, Root};
 use crate::ledger::{self, CopiedRows, Fault, in_time};
 use crate::threads::on_a_thread;
@@ -114,7 +114,7 @@ impl Growing {
         if let Some(position) = outside.and_then(|head| self.accepted(head)) {
             return Err(Trouble::NotFinished(position));
         }
-        let signed = [(self.seen, HERE_BEFORE), (outside, OUTSIDE)];
+        let signed = [(self.seen, By::HereBefore), (outside, By::Outside)];
         self.ahead.clear();
         for (head, by) in signed {
             let Some(head) = head else { continue };
@@ -139,7 +139,7 @@ impl Growing {
 
     fn check_length(&self, size: u64, head: u64) -> Result<(), Trouble> {
         let ahead = self.ahead.last().map(|signed| (signed.head.size, signed.by));
-        let (size, by) = ahead.unwrap_or((size, HERE_BEFORE));
+        let (size, by) = ahead.unwrap_or((size, By::HereBefore));
         if head < size {
             return Err(Trouble::WentBack { head, size, by });
         }

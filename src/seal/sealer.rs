@@ -5,7 +5,7 @@ use super::key::SigningKey;
 use super::outside::{CheckpointDir, OutsideError};
 use super::status::{Sealing, Status};
 use super::store;
-use super::trouble::{OUTSIDE, Trouble};
+use super::trouble::{By, Trouble};
 use crate::ledger::{self, Database, Fault, in_time};
 use crate::metrics::Metrics;
 use anyhow::{Context as _, bail, ensure};
@@ -117,11 +117,11 @@ pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
     match Growing::new(seal).check(&mut session).await {
         Err(Trouble::Fault(fault)) => Err(fault.into()),
         Err(trouble @ Trouble::NotFinished(_)) => Err(trouble.into()),
-        Err(trouble @ Trouble::WentBack { by: OUTSIDE, .. }) => bail!(
+        Err(trouble @ Trouble::WentBack { by: By::Outside, .. }) => bail!(
             "{trouble} ({file}): put the newer database back, or accept the loss with \
              identity-ledger restore --accept-loss --reason TEXT --erasures EXPORT_DIR"
         ),
-        Err(trouble @ Trouble::Differs { by: OUTSIDE, .. }) => bail!(
+        Err(trouble @ Trouble::Differs { by: By::Outside, .. }) => bail!(
             "{trouble} ({file}): this is no older backup, but another history than was signed; \
              find out who has rewritten it, beginning with identity-ledger verify"
         ),

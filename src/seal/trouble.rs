@@ -4,17 +4,30 @@ use super::checkpoint::NotACheckpoint;
 use super::outside::OutsideError;
 use super::proof::{TilesDiffer, TreeHead};
 use crate::ledger::Fault;
+use std::fmt;
 
 /// A checkpoint to agree with.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed {
     pub head: TreeHead,
-    pub by: &'static str,
+    pub by: By,
 }
 
-/// By whom it was signed.
-pub const HERE_BEFORE: &str = "signed before";
-pub const OUTSIDE: &str = "kept outside of the database";
+/// Which checkpoint it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    HereBefore,
+    Outside,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::HereBefore => "signed before",
+            Self::Outside => "kept outside of the database",
+        })
+    }
+}
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +46,9 @@ pub enum Trouble {
         "the database has gone back in time: it has {head} events, and a checkpoint {by} covers \
          {size}"
     )]
-    WentBack { head: u64, size: u64, by: &'static str },
+    WentBack { head: u64, size: u64, by: By },
     #[error("the database differs from a checkpoint {by}, among the first {size} events")]
-    Differs { size: u64, by: &'static str },
+    Differs { size: u64, by: By },
     #[error("event {0} is missing")]
     Missing(i64),
     #[error(

@@ -8,11 +8,10 @@ mod sizes;
 pub use keys::{Changed, GainedAndLost, KeyChanges, LinkChanges};
 pub use sizes::{Bucket, Growth, Largest};
 
-use crate::identity::{Differences, Links, ObservationId, Position, Rules};
+use crate::identity::{Differences, Links, ObservationId, Position, Rules, RulesDigest};
 use crate::ledger::{self, Database, RulesFault};
 use crate::progress::Progress;
 use crate::projection::Replay;
-use anyhow::ensure;
 use compare::compare;
 use serde::Serialize;
 use sizes::Sizes;
@@ -121,12 +120,9 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     .await?;
     let last = ObservationId::new(head.observation_id);
     let mut progress = Progress::new();
-    let from = match ledger::rules_in_force(&mut owner).await {
-        Ok(in_force) => {
-            let digest = in_force.digest().as_str();
-            ensure!(digest == head.digest, "the rules have changed meanwhile; run this again");
-            Some(in_force)
-        }
+    let digest = RulesDigest::recorded(head.digest.clone());
+    let from = match ledger::rules_of(&mut owner, &digest).await {
+        Ok(in_force) => Some(in_force),
         Err(RulesFault::Database(error)) => return Err(error.into()),
         Err(fault @ RulesFault::Missing) => return Err(fault.into()),
         Err(RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. }) => None,
@@ -150,7 +146,7 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     ledger::give_back(&mut owner).await?;
     let events = match head.digest == rules.digest().as_str() {
         true => 0,
-        false => differences.len() + 1,
+        false => differences.facts_len() + 1,
     };
     let moved = differences.relinked().count() - differences.introduced_len();
     let retired = differences.retired_len();
@@ -163,9 +159,9 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
         },
         position: head.position,
         contacts: Contacts {
-            before: before.len(),
-            after: after.len(),
-            unchanged: before.len() - retired - moved,
+            before: before.contacts_len(),
+            after: after.contacts_len(),
+            unchanged: before.contacts_len() - retired - moved,
             moved,
             introduced: differences.introduced_len(),
             retired,
