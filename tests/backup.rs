@@ -142,7 +142,7 @@ async fn what_is_there_is_never_written_over() {
     let said = refuses(&mut backup(&ledger, &one));
     assert!(said.contains("is there already"), "{said}");
     let said = refuses(&mut restore(&ledger, &one));
-    assert!(said.contains("there is a ledger ledger in this database already"), "{said}");
+    assert!(said.contains("there is a ledger named ledger in this database already"), "{said}");
     assert!(said.contains("drop schema \"ledger\" cascade"), "{said}");
 
     let other = empty_database().await;
@@ -225,6 +225,20 @@ async fn a_backup_whose_manifest_says_something_else_is_not_restored() {
     }
     fs::write(one.join("manifest.json"), right).unwrap();
     succeeds(&mut restore(&other, &one));
+}
+
+/// Nobody is told to drop what somebody else made.
+#[tokio::test]
+async fn a_ledger_is_not_restored_among_tables_of_others() {
+    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let dir = scratch_dir();
+    let one = dir.path().join("one");
+    succeeds(&mut backup(&ledger, &one));
+    let foreign = "create schema ledger; create table ledger.event (id bigint)";
+    sqlx::raw_sql(foreign).execute(&mut other.owner().await).await.unwrap();
+    let said = refuses(&mut restore(&other, &one));
+    assert!(said.contains("has tables that are no ledger's"), "{said}");
+    assert!(!said.contains("drop schema"), "{said}");
 }
 
 /// What was taken from the owner is not in the dump, and is taken again after it.

@@ -160,6 +160,65 @@ async fn nobody_has_to_read_what_is_printed() {
     }
 }
 
+#[tokio::test]
+async fn tables_of_others_are_left_alone() {
+    let ledger = TestLedger::new().await;
+    let foreign = "
+        create schema crm; create table crm.contact (name text);
+        create schema log; create table log.event (id bigint);
+        create schema app; create table app._sqlx_migrations (like ledger._sqlx_migrations including defaults);
+        insert into app._sqlx_migrations (version, description, success, checksum, execution_time)
+        values (20200101000000, 'of another program', true, '', 0);
+    ";
+    sqlx::raw_sql(foreign).execute(&mut ledger.owner().await).await.unwrap();
+    for name in ["crm", "log", "app"] {
+        let there = ["--database-url", &ledger.url, "--ledger", name];
+        for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["verify"]] {
+            let said = refuses(command(args).args(there));
+            let expected = format!(
+                "error: the schema {name} has tables that are no ledger's; choose another name with \
+                 --ledger\n"
+            );
+            assert_eq!(said, expected);
+        }
+    }
+    let tables =
+        "select count(*) from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname in ('crm', 'log', 'app') and c.relkind = 'r'";
+    let mut owner = ledger.owner().await;
+    assert_eq!(query_scalar::<_, i64>(tables).fetch_one(&mut owner).await.unwrap(), 3);
+
+    // In a ledger's own schema, too.
+    let other = "drop table contact; create table contact (name text)";
+    sqlx::raw_sql(other).execute(&mut owner).await.unwrap();
+    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["verify"]] {
+        let said = refuses(command(args).args(["--database-url", &ledger.url]));
+        assert!(said.contains("was not made by identity-ledger"), "{said}");
+    }
+    sqlx::raw_sql("select name from contact; drop table contact")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    succeeds(command(&["rebuild"]).args(["--database-url", &ledger.url]));
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_use_the_schema_is_told_so() {
+    let ledger = TestLedger::new().await;
+    let (_, name) = ledger.url.rsplit_once('/').unwrap();
+    let stranger = format!("stranger_{name}");
+    let create = AssertSqlSafe(format!("create role {stranger} login"));
+    sqlx::raw_sql(create).execute(&mut ledger.superuser().await).await.unwrap();
+    let url = ledger.url.replace("//shop@", &format!("//{stranger}@"));
+    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["verify"]] {
+        let said = refuses(command(args).args(["--database-url", &url]));
+        let expected = format!(
+            "error: the role {stranger} may not use the schema ledger; log in as its owner, shop\n"
+        );
+        assert_eq!(said, expected);
+    }
+}
+
 /// As when the terminal is closed: a private Postgres must not be left behind.
 #[tokio::test]
 async fn sighup_ends_a_command_as_ctrl_c_does() {

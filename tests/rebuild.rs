@@ -463,7 +463,10 @@ async fn one_rebuild_runs_at_a_time() {
 async fn a_table_of_another_version_is_refused_until_it_is_rebuilt() {
     let ledger = TestLedger::new().await;
     let mut owner = ledger.owner().await;
-    query("comment on table contact is 'older'").execute(&mut owner).await.unwrap();
+    query("comment on table contact is 'identity-ledger definition older'")
+        .execute(&mut owner)
+        .await
+        .unwrap();
     let url = ["--database-url", &ledger.url];
     for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["verify"]] {
         let error = refuses(command(args).args(url));

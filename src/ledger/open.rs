@@ -28,9 +28,10 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     end_of_recovery(&mut owner, database).await?;
     // Two services may start at once on a new database.
     query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
+    let applied = schema::applied(&mut owner, database.ledger()).await?;
     create_schema(&mut owner, database).await?;
     check_whole(&mut owner, database).await?;
-    schema::migrate(&mut owner).await?;
+    schema::migrate(&mut owner, &applied.unwrap_or_default()).await?;
     write_first_event(&mut owner).await?;
     check_is_whole(&mut owner).await?;
     check_ends(&mut owner).await?;
@@ -48,7 +49,8 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
 pub async fn check(database: &Database) -> anyhow::Result<()> {
     let mut owner = connect(database).await?;
     let name = database.ledger().as_str();
-    let applied = schema::applied(&mut owner).await?.with_context(|| missing(database))?;
+    let applied = schema::applied(&mut owner, database.ledger()).await?;
+    let applied = applied.with_context(|| missing(database))?;
     schema::check_known(&applied)?;
     ensure!(
         MIGRATOR.iter().all(|migration| applied.contains(&migration.version)),
@@ -78,9 +80,14 @@ pub async fn check_exists(database: &Database) -> anyhow::Result<()> {
 /// Whether the ledger is there, whatever its version.
 pub async fn exists(database: &Database) -> anyhow::Result<bool> {
     let mut owner = connect(database).await?;
-    let applied = schema::applied(&mut owner).await?;
+    let exists = is_there(&mut owner, database).await?;
     owner.close().await?;
-    Ok(applied.is_some())
+    Ok(exists)
+}
+
+/// As `exists`, for whoever has a session.
+pub async fn is_there(owner: &mut PgConnection, database: &Database) -> anyhow::Result<bool> {
+    Ok(schema::applied(owner, database.ledger()).await?.is_some())
 }
 
 fn missing(database: &Database) -> String {
