@@ -203,6 +203,20 @@ async fn tables_of_others_are_left_alone() {
 }
 
 #[tokio::test]
+async fn a_database_that_takes_no_writes_is_refused() {
+    let ledger = TestLedger::new().await;
+    let (_, name) = ledger.url.rsplit_once('/').unwrap();
+    let read_only = format!("alter database {name} set default_transaction_read_only = on");
+    sqlx::raw_sql(AssertSqlSafe(read_only)).execute(&mut ledger.superuser().await).await.unwrap();
+    let url = ["--database-url", &ledger.url];
+    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"]] {
+        let said = refuses(command(args).args(url));
+        assert!(said.contains("default_transaction_read_only is on"), "{said}");
+    }
+    succeeds(command(&["verify"]).args(url));
+}
+
+#[tokio::test]
 async fn a_role_that_may_not_use_the_schema_is_told_so() {
     let ledger = TestLedger::new().await;
     let (_, name) = ledger.url.rsplit_once('/').unwrap();

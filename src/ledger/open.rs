@@ -26,6 +26,7 @@ const RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 pub async fn open(database: &Database) -> anyhow::Result<()> {
     let mut owner = connect(database).await?;
     end_of_recovery(&mut owner, database).await?;
+    check_writable(&mut owner).await?;
     // Two services may start at once on a new database.
     query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
     let applied = schema::applied(&mut owner, database.ledger()).await?;
@@ -149,6 +150,17 @@ async fn end_of_recovery(owner: &mut PgConnection, database: &Database) -> anyho
         }
         tokio::time::sleep(RECOVERY_PAUSE).await;
     }
+}
+
+async fn check_writable(owner: &mut PgConnection) -> anyhow::Result<()> {
+    let read_only =
+        query_scalar!(r#"select current_setting('transaction_read_only')::boolean as "is!""#);
+    ensure!(
+        !read_only.fetch_one(owner).await?,
+        "Postgres takes no writes here: default_transaction_read_only is on for this database, this \
+         role or the server; turn it off and try again"
+    );
+    Ok(())
 }
 
 async fn check_version(session: &mut PgConnection) -> anyhow::Result<()> {
