@@ -62,13 +62,17 @@ impl Server {
         Ok(())
     }
 
-    /// Whether nobody takes connections, though nobody has stopped it, which takes the file away.
-    pub fn has_died(&self) -> bool {
+    /// Whether nobody takes connections.
+    pub fn is_gone(&self) -> bool {
         use ErrorKind::{ConnectionRefused, NotFound};
         let connected = UnixStream::connect(directory::socket(&self.socket_dir));
-        let is_gone =
-            connected.is_err_and(|error| matches!(error.kind(), ConnectionRefused | NotFound));
-        is_gone && self.database.join("postmaster.pid").exists()
+        connected.is_err_and(|error| matches!(error.kind(), ConnectionRefused | NotFound))
+    }
+
+    /// Whether one that is gone has not died: somebody has stopped it, which takes the file away, or
+    /// could not start it.
+    pub fn was_stopped(&self) -> bool {
+        !self.database.join("postmaster.pid").exists()
     }
 
     /// Returns once the server is down. One that has died already is no error.
