@@ -118,6 +118,16 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     make_ledger(&data_dir);
 }
 
+#[test]
+fn why_a_server_does_not_start_is_told_though_it_logs_nothing() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    make_ledger(&data_dir);
+    std::fs::remove_file(data_dir.join("postgres/PG_VERSION")).unwrap();
+    let said = refuses(&mut on(&data_dir, "serve"));
+    assert!(said.contains("is not a database cluster directory"), "{said}");
+}
+
 /// Who starts a server may take minutes: whoever waits for that says so, and can be told to leave.
 #[test]
 fn whoever_waits_for_another_start_says_so_and_hears_ctrl_c() {
