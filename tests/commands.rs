@@ -160,6 +160,24 @@ async fn nobody_has_to_read_what_is_printed() {
     }
 }
 
+/// What is wrong is stdout, not the ledger.
+#[tokio::test]
+async fn a_stdout_that_takes_nothing_is_named() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("a@x.org", "")).await;
+    assert!(service.stop().success());
+    let (history, why) = (["history", "1"], ["why", "1", "1"]);
+    for args in [&["verify"][..], &["rebuild"], &["rules", "show"], &history, &why] {
+        let mut command = command(args);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = command.args(["--database-url", &ledger.url]).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("error: cannot write to stdout: No space left"), "{args:?}: {said}");
+    }
+}
+
 #[tokio::test]
 async fn tables_of_others_are_left_alone() {
     let ledger = TestLedger::new().await;

@@ -467,6 +467,19 @@ async fn what_reads_all_of_history_goes_on_over_a_gap() {
 
 const DEFAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/default.toml");
 
+/// What was to be told can be read in the ledger; what was to be done is done.
+#[tokio::test]
+async fn a_loss_is_accepted_to_the_end_though_nothing_can_be_printed() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let accepted = lost.accept_with_erasures(&left).stdout(full).output().unwrap();
+    let said = String::from_utf8(accepted.stderr).unwrap();
+    assert!(said.contains("error: cannot write to stdout"), "{said}");
+    assert!(Service::spawn(&mut lost.serve(&left)).stop().success());
+    lost.verify(&left);
+}
+
 /// Nobody is forgotten whom the lost ledger had not forgotten: what an export says counts as it was
 /// signed.
 #[tokio::test]

@@ -82,15 +82,21 @@ async fn accept_loss(
             backup::accept(&place.database, &loss, acceptance).await?
         }
     };
-    if let Some(ToForget { customers, .. }) = to_forget {
-        let by = config.operator.by.as_str();
-        let forgotten = backup::forget_again(&place.database, &customers, by).await?;
+    let forgotten = match to_forget {
+        Some(ToForget { customers, .. }) => {
+            let by = config.operator.by.as_str();
+            Some(backup::forget_again(&place.database, &customers, by).await?)
+        }
+        None => None,
+    };
+    let aside = backup::begin_anew(key_of(&place, config).await?, &outside, position).await?;
+    let keys = keys.of(&ledger::gaps(&mut place.database.owner().await?).await?);
+    // Last: where stdout takes nothing, all is done by then.
+    if let Some(forgotten) = forgotten {
         say!("forgotten again: {forgotten} customers");
     }
-    let aside = backup::begin_anew(key_of(&place, config).await?, &outside, position).await?;
     say!("the loss is event {position}; what had been signed is kept in {}", aside.display());
     // Whoever checks the ledger needs the new one.
-    let keys = keys.of(&ledger::gaps(&mut place.database.owner().await?).await?);
     say!("from here on its key is {}", keys.text().lines().next().unwrap_or_default());
     place.close().await
 }

@@ -8,7 +8,6 @@ use crate::erasure::{self, Erased, Held, Swept};
 use crate::identity::ObservationId;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
-use std::io;
 
 /// Shows what is to be forgotten, asks, and forgets it. Prints numbers, never what they stand for.
 pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Result<()> {
@@ -42,7 +41,7 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
         );
     }
     place.close().await?;
-    Ok(printed?)
+    printed
 }
 
 fn show(held: &Held) {
@@ -56,7 +55,7 @@ fn show(held: &Held) {
     );
 }
 
-fn print(erased: &Erased, as_json: bool) -> io::Result<()> {
+fn print(erased: &Erased, as_json: bool) -> anyhow::Result<()> {
     let Erased { position, primary_id, contacts_len, observation_ids } = erased;
     let observations_len = observation_ids.len();
     if as_json {

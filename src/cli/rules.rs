@@ -12,7 +12,6 @@ use crate::rebuild::{self, Activated, Impact, Limits, Order, Remap};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;
-use std::io;
 use std::path::Path;
 
 pub async fn run(database: DatabaseConfig, command: RulesCommand) -> anyhow::Result<()> {
@@ -195,7 +194,7 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
     place.close().await
 }
 
-fn nothing_changed(output: &Output) -> io::Result<()> {
+fn nothing_changed(output: &Output) -> anyhow::Result<()> {
     if output.json {
         say!("{:#}", json!({"activated": false}));
     } else {
@@ -204,7 +203,7 @@ fn nothing_changed(output: &Output) -> io::Result<()> {
     Ok(())
 }
 
-fn print_activated(activated: &Activated, output: &Output) -> io::Result<()> {
+fn print_activated(activated: &Activated, output: &Output) -> anyhow::Result<()> {
     let pause_ms = activated.pause.as_millis();
     if output.json {
         let described = json!({

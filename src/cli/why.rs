@@ -2,6 +2,7 @@
 
 use super::config::{DatabaseConfig, WhyConfig};
 use super::place::Place;
+use super::say::CANNOT_WRITE;
 use crate::audit::{Auditor, LinkingRules, Relation, Why};
 use crate::identity::{
     Chain, Chained, Email, ObservationId, PhoneNumber, Rules, Shared, Unlinked, rfc_3339,
@@ -32,7 +33,7 @@ pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<
     let told = told.with_context(|| {
         format!("no observation has the number {one} or {other} at position {position}")
     })?;
-    stdout().write_all(&told?)?;
+    stdout().write_all(&told?).context(CANNOT_WRITE)?;
     auditor.close().await;
     place.close().await
 }
