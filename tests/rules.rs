@@ -294,11 +294,11 @@ async fn an_operator_sees_the_impact_and_limits_keep_it_in_bounds() {
     succeeds(
         command(&["rules", "activate", file, "--yes", "--reason", "r", "--by", "me"]).args(url),
     );
-    let shown = succeeds(command(&["rules", "show"]).args(url));
-    assert!(
-        shown.contains("exact version 1 since position") && shown.contains("by me: r"),
-        "{shown}"
-    );
+    // On stdout is the document alone, so that it can be kept as a rules file.
+    let shown = command(&["rules", "show"]).args(url).output().unwrap();
+    assert_eq!(String::from_utf8(shown.stdout).unwrap(), EXACT_RULES);
+    let said = String::from_utf8(shown.stderr).unwrap();
+    assert!(said.contains("exact version 1 since position") && said.contains("by me: r"), "{said}");
 }
 
 /// Of two customers with one contact each, one retires into the other, or is no contact yet.

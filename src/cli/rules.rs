@@ -51,12 +51,14 @@ async fn show(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
     if output.json {
         say!("{:#}", described(in_force));
     } else {
-        say!("{}", line(in_force));
-        say!("digest {}", in_force.rules.digest.as_str());
+        // Not on stdout: that is the rules file.
+        eprintln!("{}", line(in_force));
+        eprintln!("digest {}", in_force.rules.digest.as_str());
         if !in_force.normaliser.is_empty() {
-            say!("keys made with {}", in_force.normaliser);
+            eprintln!("keys made with {}", in_force.normaliser);
         }
-        say!("\n{}", in_force.document.trim_end());
+        eprintln!();
+        say!("{}", in_force.document.trim_end());
     }
     place.close().await
 }
