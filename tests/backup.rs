@@ -145,6 +145,12 @@ async fn what_is_there_is_never_written_over() {
     assert!(said.contains("there is a ledger named ledger in this database already"), "{said}");
     assert!(said.contains("drop schema \"ledger\" cascade"), "{said}");
 
+    let said = refuses(&mut backup(&ledger, &dir.path().join("no/two")));
+    assert!(said.contains("; make the directory above it first"), "{said}");
+    fs::create_dir(dir.path().join("two.unfinished")).unwrap();
+    let said = refuses(&mut backup(&ledger, &dir.path().join("two")));
+    assert!(said.contains("if an earlier backup was broken off, remove it"), "{said}");
+
     let other = empty_database().await;
     let said = refuses(restore(&other, &one).args(["--ledger", "shop"]));
     assert!(said.contains("restore it with --ledger ledger"), "{said}");
