@@ -73,6 +73,10 @@ async fn a_wrong_database_url_is_refused_and_not_repeated() {
         ("localhost:5432/hidden".to_owned(), "is not a Postgres URL"),
         ("mysql://shop:hidden@127.0.0.1/shop".to_owned(), "is not a Postgres URL"),
         ("postgres://shop:hidden@127.0.0.1:port/shop".to_owned(), "is not a Postgres URL"),
+        (
+            "postgres://shop:hidden@127.0.0.1/shop?sslmode=hidden".to_owned(),
+            "an option sslmode with",
+        ),
         (format!("postgres://shop:hidden@{closed}/shop"), "check DATABASE_URL"),
         (format!("{server}/nowhere"), "database \"nowhere\" does not exist; check DATABASE_URL"),
         (
@@ -100,8 +104,8 @@ async fn what_is_unknown_in_a_database_url_is_not_repeated() {
 }
 
 /// Says that it is another version, and answers any statement with that.
-fn server_of_version(version: &'static str) -> String {
-    let (listener, address) = port_in_use();
+fn server_of_version(version: &'static str, listener: TcpListener) -> String {
+    let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let (mut client, _) = listener.accept().unwrap();
         let mut buffer = [0; 1024];
@@ -123,9 +127,12 @@ fn server_of_version(version: &'static str) -> String {
 
 #[test]
 fn a_postgres_too_old_is_refused() {
-    let url = server_of_version("130012");
-    let said = refuses(&mut command(&["verify", "--database-url", &url]));
-    assert_eq!(said, "error: Postgres 13 is too old; identity-ledger needs 14 or newer\n");
+    // A machine may have no IPv6.
+    for listener in ["127.0.0.1:0", "[::1]:0"].map(TcpListener::bind).into_iter().flatten() {
+        let url = server_of_version("130012", listener);
+        let said = refuses(&mut command(&["verify", "--database-url", &url]));
+        assert_eq!(said, "error: Postgres 13 is too old; identity-ledger needs 14 or newer\n");
+    }
 }
 
 /// Each character that it lacks would be a request that fails.
