@@ -216,7 +216,10 @@ async fn the_command_line_tells_histories_and_reasons() {
     assert!(apart.contains("Nothing that is known of them links them"), "{apart}");
     let url = ["--database-url", &ledger.url];
     assert!(refuses(command(&["history", "77"]).args(url)).contains("no observation has"));
-    assert!(refuses(command(&["why", "1", "77"]).args(url)).contains("no observation has"));
+    for (asked, missing) in [(["1", "77"], "77"), (["77", "1"], "77"), (["78", "77"], "77 or 78")] {
+        let said = refuses(command(&["why"]).args(asked).args(url));
+        assert!(said.contains(&format!("no observation has the number {missing} at")), "{said}");
+    }
     let beyond = refuses(command(&["why", "1", "2", "--as-of", "2999-01-01T00:00:00Z"]).args(url));
     assert!(beyond.contains("not come that far"), "{beyond}");
 }

@@ -7,7 +7,8 @@ use crate::audit::{Auditor, LinkingRules, Relation, Why};
 use crate::identity::{
     Chain, Chained, Email, ObservationId, PhoneNumber, Rules, Shared, Unlinked, rfc_3339,
 };
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use std::collections::BTreeSet;
 use std::io::{self, Write, stdout};
 
 /// Prints whether the two are linked, and the chain between them or what stands there.
@@ -30,9 +31,16 @@ pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<
     let [one, other] = ids;
     let is_erased = auditor.is_erased(&ids).await?;
     ensure!(!is_erased, "the customer of observation {one} or {other} was erased");
-    let told = told.with_context(|| {
-        format!("no observation has the number {one} or {other} at position {position}")
-    })?;
+    let Some(told) = told else {
+        let mut missing = BTreeSet::new();
+        for id in ids {
+            if auditor.identity_at(id, position).await?.is_none() {
+                missing.insert(id);
+            }
+        }
+        let missing: Vec<_> = missing.iter().map(ObservationId::to_string).collect();
+        bail!("no observation has the number {} at position {position}", missing.join(" or "));
+    };
     stdout().write_all(&told?).context(CANNOT_WRITE)?;
     auditor.close().await;
     place.close().await
