@@ -347,11 +347,14 @@ async fn commands_that_need_a_ledger_create_none() {
         let mut there = command(args);
         there.args(["--database-url", &ledger.url, "--ledger", "shop"]).current_dir(&dir);
         let said = refuses(&mut there);
-        let expected = "error: there is no ledger shop in this database; serve creates one, and \
-            restore brings one back\n";
+        let expected = "error: there is no ledger named shop in this database; serve creates one, \
+            and restore brings one back\n";
         assert_eq!(said, expected);
         let said = refuses(command(args).current_dir(&dir));
-        assert!(said.contains("no ledger ledger in .identity-ledger; serve creates one"), "{said}");
+        assert!(
+            said.contains("no ledger named ledger in .identity-ledger; serve creates one"),
+            "{said}"
+        );
     }
     let made = "select exists (select from pg_namespace where nspname = 'shop')";
     assert!(!query_scalar::<_, bool>(made).fetch_one(&mut ledger.owner().await).await.unwrap());
@@ -362,7 +365,7 @@ async fn commands_that_need_a_ledger_create_none() {
     let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
     assert!(Service::spawn(serve.current_dir(&dir)).stop().success());
     let mut there = command(&["verify", "--ledger", "shop"]);
-    assert!(refuses(there.current_dir(&dir)).contains("no ledger shop in this database"));
+    assert!(refuses(there.current_dir(&dir)).contains("no ledger named shop in this database"));
     succeeds(command(&["verify"]).current_dir(&dir));
 }
 
@@ -479,7 +482,7 @@ fn empty_variables_count_as_not_set() {
     };
     succeeds(&mut empty(&["token", "new", "shop", "--role", "caller"]));
     let said = refuses(&mut empty(&["rebuild"]));
-    assert!(said.contains("no ledger ledger in .identity-ledger"), "{said}");
+    assert!(said.contains("no ledger named ledger in .identity-ledger"), "{said}");
     // Where this fails, somebody else listens there, and that will do.
     let _listener = TcpListener::bind("127.0.0.1:10000");
     let said = refuses(&mut empty(&["serve"]));

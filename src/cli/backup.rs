@@ -35,7 +35,7 @@ async fn put_back(database: DatabaseConfig, dir: &Path) -> anyhow::Result<()> {
     let place = Place::reach(database).await?;
     backup::restore(&place.database, dir, &manifest).await?;
     say!(
-        "restored the ledger {} up to position {}, as it was at {}",
+        "restored the ledger named {} up to position {}, as it was at {}",
         manifest.ledger,
         manifest.position,
         manifest.made_at.to_rfc3339_opts(SecondsFormat::Secs, true)

@@ -55,7 +55,7 @@ pub async fn check(database: &Database) -> anyhow::Result<()> {
     schema::check_known(&applied)?;
     ensure!(
         MIGRATOR.iter().all(|migration| applied.contains(&migration.version)),
-        "the ledger {name} is older than this binary; run identity-ledger serve or rebuild of \
+        "the ledger named {name} is older than this binary; run identity-ledger serve or rebuild of \
          this version, which migrate it"
     );
     ensure!(is_begun(&mut owner).await?, missing(database));
@@ -94,7 +94,8 @@ pub async fn is_there(owner: &mut PgConnection, database: &Database) -> anyhow::
 fn missing(database: &Database) -> String {
     let name = database.ledger().as_str();
     format!(
-        "there is no ledger {name} in this database; serve creates one, and restore brings one back"
+        "there is no ledger named {name} in this database; serve creates one, and restore brings one \
+         back"
     )
 }
 
