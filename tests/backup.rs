@@ -371,7 +371,7 @@ fn the_private_server_is_backed_up_and_restored_into_a_new_one() {
     }
     succeeds(at("restore", "new").arg("one"));
     let said = succeeds(&mut at("verify", "new"));
-    assert!(said.contains("verified: 1 events"), "{said}");
+    assert!(said.contains("verified: 1 event with"), "{said}");
 }
 
 /// Another key would be published as the ledger's, and sign nothing.

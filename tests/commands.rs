@@ -422,7 +422,7 @@ async fn a_ledger_may_have_any_name_that_is_allowed() {
         assert!(service.stop().success());
         succeeds(command(&["rebuild"]).args(args));
         let said = succeeds(command(&["verify"]).args(args));
-        assert!(said.starts_with("verified: 1 contacts"), "{name} knows of others: {said}");
+        assert!(said.starts_with("verified: 1 contact "), "{name} knows of others: {said}");
     }
 }
 

@@ -330,7 +330,7 @@ async fn an_observation_that_is_missing_is_not_left_out() {
     ] {
         sqlx::raw_sql(AssertSqlSafe(damage)).execute(&mut superuser).await.unwrap();
         let error = rebuild(&ledger.database).await.err().expect(damage).to_string();
-        assert!(error.contains("observations of 1 contacts are missing"), "{error}");
+        assert!(error.contains("have lost their values: 1;"), "{error}");
         let order = ledger.order(include_str!("../projections/contact/exact.toml")).await;
         let error = activate(&ledger.database, order).await.err().expect(damage).to_string();
         assert!(error.contains("observation 1 is missing"), "{error}");

@@ -319,7 +319,7 @@ async fn customers_merge_and_split_though_no_contact_is_left_to_tell() {
     let text = diff(GERMAN_RULES, &[]);
     assert!(text.contains("identities  3 before, 2 after"), "{text}");
     assert!(text.contains("1 merged from several, 0 split"), "{text}");
-    let grows = "primary 1: 1 to 1 contacts, of 2 identities, bridged by the phoneNumber \
+    let grows = "primary 1: 1 to 1 contact, of 2 identities, bridged by the phoneNumber \
                  +493055667788";
     assert!(text.contains(grows), "{text}");
     let json: Value = serde_json::from_str(&diff(GERMAN_RULES, &["--json"])).unwrap();

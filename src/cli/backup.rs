@@ -3,7 +3,7 @@
 use super::asking;
 use super::config::{BackupConfig, DatabaseConfig, RestoreConfig, What};
 use super::place::Place;
-use super::say::say;
+use super::say::{counted, say};
 use crate::backup::{self, Acceptance, Manifest, ToForget};
 use crate::ledger;
 use crate::seal::{self, Found, Seal};
@@ -93,7 +93,7 @@ async fn accept_loss(
     let keys = keys.of(&ledger::gaps(&mut place.database.owner().await?).await?);
     // Last: where stdout takes nothing, all is done by then.
     if let Some(forgotten) = forgotten {
-        say!("forgotten again: {forgotten} customers");
+        say!("forgotten again: {}", counted(forgotten, "customer"));
     }
     say!("the loss is event {position}; what had been signed is kept in {}", aside.display());
     // Whoever checks the ledger needs the new one.
@@ -126,7 +126,7 @@ fn show(found: &Found) {
 fn show_forgotten(to_forget: Option<&ToForget>, signed: u64) {
     match to_forget {
         Some(ToForget { events_len, customers }) => {
-            eprintln!("Forgotten again, for ever, are {} customers.", customers.len());
+            eprintln!("To be forgotten again, for ever: {}.", counted(customers.len(), "customer"));
             eprintln!(
                 "The export that says so has {events_len} of the {signed} events that were signed: \
                  whoever was forgotten after those comes back."

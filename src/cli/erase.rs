@@ -3,7 +3,7 @@
 use super::asking;
 use super::config::{DatabaseConfig, EraseConfig};
 use super::place::Place;
-use super::say::say;
+use super::say::{counted, say};
 use crate::erasure::{self, Erased, Held, Swept};
 use crate::identity::ObservationId;
 use anyhow::{Context as _, bail, ensure};
@@ -47,11 +47,11 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
 fn show(held: &Held) {
     let contacts: Vec<_> = held.contact_ids().map(|id| id.to_string()).collect();
     eprintln!(
-        "customer {}: {} contacts ({}), {} observations",
+        "customer {}: {} ({}), {}",
         held.primary_id,
-        contacts.len(),
+        counted(contacts.len(), "contact"),
         contacts.join(", "),
-        held.observations.len()
+        counted(held.observations.len(), "observation")
     );
 }
 
@@ -68,8 +68,9 @@ fn print(erased: &Erased, as_json: bool) -> anyhow::Result<()> {
         say!("{described:#}");
     } else {
         say!(
-            "erased customer {primary_id} at position {position}: {contacts_len} contacts, \
-             {observations_len} observations"
+            "erased customer {primary_id} at position {position}: {}, {}",
+            counted(contacts_len, "contact"),
+            counted(observations_len, "observation")
         );
     }
     Ok(())

@@ -4,7 +4,7 @@ use super::asking;
 use super::config::{DatabaseConfig, Output, RulesActivation, RulesCommand, RulesDiff};
 use super::impact;
 use super::place::Place;
-use super::say::say;
+use super::say::{counted, say};
 use crate::files;
 use crate::identity::{Rules, rfc_3339};
 use crate::ledger::{self, Activation};
@@ -218,10 +218,10 @@ fn print_activated(activated: &Activated, output: &Output) -> anyhow::Result<()>
         say!("{described:#}");
     } else {
         say!(
-            "activated at position {}: {} events, {} contacts; callers waited {pause_ms} ms",
+            "activated at position {}: {}, {}; callers waited {pause_ms} ms",
             activated.position,
-            activated.events_len,
-            activated.contacts_len
+            counted(activated.events_len, "event"),
+            counted(activated.contacts_len, "contact")
         );
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::config::{DatabaseConfig, WhyConfig};
 use super::place::Place;
-use super::say::CANNOT_WRITE;
+use super::say::{CANNOT_WRITE, counted_with};
 use crate::audit::{Auditor, LinkingRules, Relation, Why};
 use crate::identity::{
     Chain, Chained, Email, ObservationId, PhoneNumber, Rules, Shared, Unlinked, rfc_3339,
@@ -86,9 +86,10 @@ fn print_chain(out: &mut impl Write, why: &Why, chain: &Chain) -> anyhow::Result
         if let Some(Shared { field, key, contacts_len, is_bridge }) = shared.next() {
             writeln!(
                 out,
-                "    shares the {} {}, which {contacts_len} contacts have{}, with",
+                "    shares the {} {}, which {}{}, with",
                 field.name(),
                 key.as_str(),
+                counted_with(contacts_len, "contact", ["has", "have"]),
                 if *is_bridge { " (without it they fall apart)" } else { "" }
             )?;
         }
@@ -127,10 +128,10 @@ fn print_unlinked(
 ) -> io::Result<()> {
     writeln!(
         out,
-        "Observations {one} and {other} have the {} {}, which links nobody; {contacts_len} \
-         contacts have it.",
+        "Observations {one} and {other} have the {} {}, which links nobody; {} it.",
         field.name(),
-        key.as_str()
+        key.as_str(),
+        counted_with(contacts_len, "contact", ["has", "have"])
     )
 }
 
