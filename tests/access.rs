@@ -585,13 +585,15 @@ fn a_new_token_has_a_name_of_its_own() {
         command
     };
     assert!(refuses(&mut new("shop")).contains("has a token named shop; choose another name"));
-    let printed = succeeds(new("crm").args(["--expires", "2027-01-01T00:00:00Z"]));
+    let printed = succeeds(new("crm").args(["--expires", "2999-01-01T00:00:00Z"]));
     let lines: Vec<_> = printed.lines().collect();
     assert!(lines[0].starts_with("idl_") && lines[0].len() == 47, "{printed}");
     let expected = ["[[token]]", "name = \"crm\"", "role = \"caller\""];
     assert_eq!(lines[1..4], expected);
     assert!(lines[4].starts_with("sha256 = ") && !lines[4].contains(lines[0]));
-    assert_eq!(lines[5..], ["expires = \"2027-01-01T00:00:00Z\""]);
+    assert_eq!(lines[5..], ["expires = \"2999-01-01T00:00:00Z\""]);
+    let said = refuses(new("crm").args(["--expires", "2020-01-01T00:00:00Z"]));
+    assert!(said.contains("--expires 2020-01-01T00:00:00Z is in the past"), "{said}");
     for bad in ["ann@x.org", "4930123", ""] {
         assert_eq!(new(bad).output().unwrap().status.code(), Some(2), "{bad}");
     }

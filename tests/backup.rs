@@ -142,8 +142,14 @@ async fn what_is_there_is_never_written_over() {
     let said = refuses(&mut backup(&ledger, &one));
     assert!(said.contains("is there already"), "{said}");
     let said = refuses(&mut restore(&ledger, &one));
-    assert!(said.contains("there is a ledger ledger in this database already"), "{said}");
+    assert!(said.contains("there is a ledger named ledger in this database already"), "{said}");
     assert!(said.contains("drop schema \"ledger\" cascade"), "{said}");
+
+    let said = refuses(&mut backup(&ledger, &dir.path().join("no/two")));
+    assert!(said.contains("; make the directory above it first"), "{said}");
+    fs::create_dir(dir.path().join("two.unfinished")).unwrap();
+    let said = refuses(&mut backup(&ledger, &dir.path().join("two")));
+    assert!(said.contains("if an earlier backup was broken off, remove it"), "{said}");
 
     let other = empty_database().await;
     let said = refuses(restore(&other, &one).args(["--ledger", "shop"]));
@@ -225,6 +231,20 @@ async fn a_backup_whose_manifest_says_something_else_is_not_restored() {
     }
     fs::write(one.join("manifest.json"), right).unwrap();
     succeeds(&mut restore(&other, &one));
+}
+
+/// Nobody is told to drop what somebody else made.
+#[tokio::test]
+async fn a_ledger_is_not_restored_among_tables_of_others() {
+    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let dir = scratch_dir();
+    let one = dir.path().join("one");
+    succeeds(&mut backup(&ledger, &one));
+    let foreign = "create schema ledger; create table ledger.event (id bigint)";
+    sqlx::raw_sql(foreign).execute(&mut other.owner().await).await.unwrap();
+    let said = refuses(&mut restore(&other, &one));
+    assert!(said.contains("has tables that are no ledger's"), "{said}");
+    assert!(!said.contains("drop schema"), "{said}");
 }
 
 /// What was taken from the owner is not in the dump, and is taken again after it.
@@ -339,7 +359,7 @@ fn the_private_server_is_backed_up_and_restored_into_a_new_one() {
     let mut serve = at("serve", "data");
     assert!(Service::spawn(serve.args(["--listen", "127.0.0.1:0"])).stop().success());
     let said = refuses(at("backup", "nowhere").arg("one"));
-    assert!(said.contains("there is no ledger ledger in nowhere"), "{said}");
+    assert!(said.contains("there is no ledger named ledger in nowhere"), "{said}");
     let said = succeeds(at("backup", "data").arg("one"));
     assert_eq!(said, "the ledger up to position 1 is in one\n");
     for (backup, ledger, reason) in
@@ -351,7 +371,7 @@ fn the_private_server_is_backed_up_and_restored_into_a_new_one() {
     }
     succeeds(at("restore", "new").arg("one"));
     let said = succeeds(&mut at("verify", "new"));
-    assert!(said.contains("verified: 1 events"), "{said}");
+    assert!(said.contains("verified: 1 event with"), "{said}");
 }
 
 /// Another key would be published as the ledger's, and sign nothing.

@@ -73,6 +73,10 @@ async fn a_wrong_database_url_is_refused_and_not_repeated() {
         ("localhost:5432/hidden".to_owned(), "is not a Postgres URL"),
         ("mysql://shop:hidden@127.0.0.1/shop".to_owned(), "is not a Postgres URL"),
         ("postgres://shop:hidden@127.0.0.1:port/shop".to_owned(), "is not a Postgres URL"),
+        (
+            "postgres://shop:hidden@127.0.0.1/shop?sslmode=hidden".to_owned(),
+            "an option sslmode with",
+        ),
         (format!("postgres://shop:hidden@{closed}/shop"), "check DATABASE_URL"),
         (format!("{server}/nowhere"), "database \"nowhere\" does not exist; check DATABASE_URL"),
         (
@@ -100,8 +104,8 @@ async fn what_is_unknown_in_a_database_url_is_not_repeated() {
 }
 
 /// Says that it is another version, and answers any statement with that.
-fn server_of_version(version: &'static str) -> String {
-    let (listener, address) = port_in_use();
+fn server_of_version(version: &'static str, listener: TcpListener) -> String {
+    let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let (mut client, _) = listener.accept().unwrap();
         let mut buffer = [0; 1024];
@@ -123,9 +127,12 @@ fn server_of_version(version: &'static str) -> String {
 
 #[test]
 fn a_postgres_too_old_is_refused() {
-    let url = server_of_version("130012");
-    let said = refuses(&mut command(&["verify", "--database-url", &url]));
-    assert_eq!(said, "error: Postgres 13 is too old; identity-ledger needs 14 or newer\n");
+    // A machine may have no IPv6.
+    for listener in ["127.0.0.1:0", "[::1]:0"].map(TcpListener::bind).into_iter().flatten() {
+        let url = server_of_version("130012", listener);
+        let said = refuses(&mut command(&["verify", "--database-url", &url]));
+        assert_eq!(said, "error: Postgres 13 is too old; identity-ledger needs 14 or newer\n");
+    }
 }
 
 /// Each character that it lacks would be a request that fails.
@@ -157,6 +164,97 @@ async fn nobody_has_to_read_what_is_printed() {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && !said.contains("panicked"), "{args:?}: {said}");
+    }
+}
+
+/// What is wrong is stdout, not the ledger.
+#[tokio::test]
+async fn a_stdout_that_takes_nothing_is_named() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("a@x.org", "")).await;
+    assert!(service.stop().success());
+    let (history, why) = (["history", "1"], ["why", "1", "1"]);
+    for args in [&["verify"][..], &["rebuild"], &["rules", "show"], &history, &why] {
+        let mut command = command(args);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = command.args(["--database-url", &ledger.url]).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("error: cannot write to stdout: No space left"), "{args:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn tables_of_others_are_left_alone() {
+    let ledger = TestLedger::new().await;
+    let foreign = "
+        create schema crm; create table crm.contact (name text);
+        create schema log; create table log.event (id bigint);
+        create schema app; create table app._sqlx_migrations (like ledger._sqlx_migrations including defaults);
+        insert into app._sqlx_migrations (version, description, success, checksum, execution_time)
+        values (20200101000000, 'of another program', true, '', 0);
+    ";
+    sqlx::raw_sql(foreign).execute(&mut ledger.owner().await).await.unwrap();
+    for name in ["crm", "log", "app"] {
+        let there = ["--database-url", &ledger.url, "--ledger", name];
+        for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["verify"]] {
+            let said = refuses(command(args).args(there));
+            let expected = format!(
+                "error: the schema {name} has tables that are no ledger's; choose another name with \
+                 --ledger\n"
+            );
+            assert_eq!(said, expected);
+        }
+    }
+    let tables =
+        "select count(*) from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname in ('crm', 'log', 'app') and c.relkind = 'r'";
+    let mut owner = ledger.owner().await;
+    assert_eq!(query_scalar::<_, i64>(tables).fetch_one(&mut owner).await.unwrap(), 3);
+
+    // In a ledger's own schema, too.
+    let other = "drop table contact; create table contact (name text)";
+    sqlx::raw_sql(other).execute(&mut owner).await.unwrap();
+    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["verify"]] {
+        let said = refuses(command(args).args(["--database-url", &ledger.url]));
+        assert!(said.contains("was not made by identity-ledger"), "{said}");
+    }
+    sqlx::raw_sql("select name from contact; drop table contact")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    succeeds(command(&["rebuild"]).args(["--database-url", &ledger.url]));
+}
+
+#[tokio::test]
+async fn a_database_that_takes_no_writes_is_refused() {
+    let ledger = TestLedger::new().await;
+    let (_, name) = ledger.url.rsplit_once('/').unwrap();
+    let read_only = format!("alter database {name} set default_transaction_read_only = on");
+    sqlx::raw_sql(AssertSqlSafe(read_only)).execute(&mut ledger.superuser().await).await.unwrap();
+    let url = ["--database-url", &ledger.url];
+    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"]] {
+        let said = refuses(command(args).args(url));
+        assert!(said.contains("default_transaction_read_only is on"), "{said}");
+    }
+    succeeds(command(&["verify"]).args(url));
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_use_the_schema_is_told_so() {
+    let ledger = TestLedger::new().await;
+    let (_, name) = ledger.url.rsplit_once('/').unwrap();
+    let stranger = format!("stranger_{name}");
+    let create = AssertSqlSafe(format!("create role {stranger} login"));
+    sqlx::raw_sql(create).execute(&mut ledger.superuser().await).await.unwrap();
+    let url = ledger.url.replace("//shop@", &format!("//{stranger}@"));
+    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["verify"]] {
+        let said = refuses(command(args).args(["--database-url", &url]));
+        let expected = format!(
+            "error: the role {stranger} may not use the schema ledger; log in as its owner, shop\n"
+        );
+        assert_eq!(said, expected);
     }
 }
 
@@ -249,11 +347,14 @@ async fn commands_that_need_a_ledger_create_none() {
         let mut there = command(args);
         there.args(["--database-url", &ledger.url, "--ledger", "shop"]).current_dir(&dir);
         let said = refuses(&mut there);
-        let expected = "error: there is no ledger shop in this database; serve creates one, and \
-            restore brings one back\n";
+        let expected = "error: there is no ledger named shop in this database; serve creates one, \
+            and restore brings one back\n";
         assert_eq!(said, expected);
         let said = refuses(command(args).current_dir(&dir));
-        assert!(said.contains("no ledger ledger in .identity-ledger; serve creates one"), "{said}");
+        assert!(
+            said.contains("no ledger named ledger in .identity-ledger; serve creates one"),
+            "{said}"
+        );
     }
     let made = "select exists (select from pg_namespace where nspname = 'shop')";
     assert!(!query_scalar::<_, bool>(made).fetch_one(&mut ledger.owner().await).await.unwrap());
@@ -264,7 +365,7 @@ async fn commands_that_need_a_ledger_create_none() {
     let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
     assert!(Service::spawn(serve.current_dir(&dir)).stop().success());
     let mut there = command(&["verify", "--ledger", "shop"]);
-    assert!(refuses(there.current_dir(&dir)).contains("no ledger shop in this database"));
+    assert!(refuses(there.current_dir(&dir)).contains("no ledger named shop in this database"));
     succeeds(command(&["verify"]).current_dir(&dir));
 }
 
@@ -321,7 +422,7 @@ async fn a_ledger_may_have_any_name_that_is_allowed() {
         assert!(service.stop().success());
         succeeds(command(&["rebuild"]).args(args));
         let said = succeeds(command(&["verify"]).args(args));
-        assert!(said.starts_with("verified: 1 contacts"), "{name} knows of others: {said}");
+        assert!(said.starts_with("verified: 1 contact "), "{name} knows of others: {said}");
     }
 }
 
@@ -381,7 +482,7 @@ fn empty_variables_count_as_not_set() {
     };
     succeeds(&mut empty(&["token", "new", "shop", "--role", "caller"]));
     let said = refuses(&mut empty(&["rebuild"]));
-    assert!(said.contains("no ledger ledger in .identity-ledger"), "{said}");
+    assert!(said.contains("no ledger named ledger in .identity-ledger"), "{said}");
     // Where this fails, somebody else listens there, and that will do.
     let _listener = TcpListener::bind("127.0.0.1:10000");
     let said = refuses(&mut empty(&["serve"]));

@@ -1,7 +1,7 @@
 //! Nothing acknowledged is lost, whatever is killed and whenever.
 
 use crate::support::{
-    Contact, Seen, Service, command, postmaster, random_observations, scratch_dir, succeeds,
+    Contact, Seen, Service, command, postmaster, random_observations, scratch_dir, succeeds, until,
     until_async,
 };
 use futures_util::future::join_all;
@@ -110,6 +110,30 @@ async fn a_postgres_that_has_died_is_started_again() {
     assert_eq!(service.identify(&seen).await, before);
     assert_ne!(postmaster(&data_dir), Some(killed));
     verify(&data_dir);
+    assert!(service.stop().success());
+    assert_eq!(postmaster(&data_dir), None, "the last one stops Postgres");
+}
+
+/// A start in vain takes the file away that tells of the server that has died.
+#[tokio::test]
+async fn a_postgres_that_cannot_be_started_is_started_when_it_can() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let service = Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
+    let seen = Seen::new("before@x.org", "");
+    let before = service.identify(&seen).await;
+    let settings = data_dir.join("postgres/postgresql.auto.conf");
+    let right = std::fs::read_to_string(&settings).unwrap();
+    // No machine has this address, and a server finds that out when it has written its file.
+    std::fs::write(&settings, format!("{right}listen_addresses = '192.0.2.1'\n")).unwrap();
+    kill_process(postmaster(&data_dir).unwrap(), Signal::KILL).unwrap();
+    until("it is started in vain", || service.log().contains("cannot start Postgres"));
+    std::fs::write(&settings, right).unwrap();
+    until_async("it is ready again", async || {
+        service.get("/health/ready").await.status().is_success()
+    })
+    .await;
+    assert_eq!(service.identify(&seen).await, before);
     assert!(service.stop().success());
     assert_eq!(postmaster(&data_dir), None, "the last one stops Postgres");
 }

@@ -63,7 +63,7 @@ async fn finishes_what_is_queued(stop: impl FnOnce(Pid)) {
     assert!(service.wait().success());
     assert_eq!(postmaster(&data_dir), None);
     let said = succeeds(&mut on(&data_dir, "verify"));
-    assert!(said.starts_with("verified: 1 contacts"), "{said}");
+    assert!(said.starts_with("verified: 1 contact "), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,6 +116,16 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     assert_eq!(postmaster(&data_dir), None);
 
     make_ledger(&data_dir);
+}
+
+#[test]
+fn why_a_server_does_not_start_is_told_though_it_logs_nothing() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    make_ledger(&data_dir);
+    std::fs::remove_file(data_dir.join("postgres/PG_VERSION")).unwrap();
+    let said = refuses(&mut on(&data_dir, "serve"));
+    assert!(said.contains("is not a database cluster directory"), "{said}");
 }
 
 /// Who starts a server may take minutes: whoever waits for that says so, and can be told to leave.
@@ -203,9 +213,9 @@ async fn two_services_on_two_data_directories_know_nothing_of_each_other() {
     records(&services[0].1, "a@x.org").await;
     records(&services[0].1, "b@x.org").await;
     records(&services[1].1, "a@x.org").await;
-    for ((data_dir, service), contacts) in services.into_iter().zip(["2", "1"]) {
+    for ((data_dir, service), contacts) in services.into_iter().zip(["2 contacts ", "1 contact "]) {
         let said = succeeds(&mut on(data_dir, "verify"));
-        assert!(said.starts_with(&format!("verified: {contacts} contacts")), "{said}");
+        assert!(said.starts_with(&format!("verified: {contacts}")), "{said}");
         let elsewhere = socket_dir_elsewhere(data_dir);
         assert_eq!(elsewhere.is_some(), data_dir == &long);
         assert!(service.stop().success());
@@ -282,7 +292,7 @@ async fn a_normal_user_runs_postgres_as_themselves() {
     let said = refuses(as_nobody(&["verify"]).arg("--data-dir").arg(rooted.path()));
     assert!(said.contains("cannot look into the data directory"), "{said}");
     let said = succeeds(&mut as_nobody(&["verify"]));
-    assert!(said.starts_with("verified: 1 contacts"), "{said}");
+    assert!(said.starts_with("verified: 1 contact "), "{said}");
     assert_eq!(postmaster(&data_dir), None);
 
     // Root comes by: the files stay theirs.
@@ -337,7 +347,7 @@ async fn a_default_directory_that_postgres_cannot_enter_gives_way_and_says_so() 
     records(&service, "a@x.org").await;
     assert!(service.stop().success());
     let said = succeeds(command(&["verify"]).current_dir(&dir));
-    assert!(said.starts_with("verified: 1 contacts"), "{said}");
+    assert!(said.starts_with("verified: 1 contact "), "{said}");
     assert_eq!(postmaster(&fallback.0), None);
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
 }

@@ -330,7 +330,7 @@ async fn an_observation_that_is_missing_is_not_left_out() {
     ] {
         sqlx::raw_sql(AssertSqlSafe(damage)).execute(&mut superuser).await.unwrap();
         let error = rebuild(&ledger.database).await.err().expect(damage).to_string();
-        assert!(error.contains("observations of 1 contacts are missing"), "{error}");
+        assert!(error.contains("have lost their values: 1;"), "{error}");
         let order = ledger.order(include_str!("../projections/contact/exact.toml")).await;
         let error = activate(&ledger.database, order).await.err().expect(damage).to_string();
         assert!(error.contains("observation 1 is missing"), "{error}");
@@ -463,7 +463,10 @@ async fn one_rebuild_runs_at_a_time() {
 async fn a_table_of_another_version_is_refused_until_it_is_rebuilt() {
     let ledger = TestLedger::new().await;
     let mut owner = ledger.owner().await;
-    query("comment on table contact is 'older'").execute(&mut owner).await.unwrap();
+    query("comment on table contact is 'identity-ledger definition older'")
+        .execute(&mut owner)
+        .await
+        .unwrap();
     let url = ["--database-url", &ledger.url];
     for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["verify"]] {
         let error = refuses(command(args).args(url));

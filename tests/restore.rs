@@ -186,7 +186,7 @@ async fn a_lost_ledger_is_gone_on_with_and_nothing_is_given_out_twice() {
     assert!(said.contains("identity-ledger restore --accept-loss --reason TEXT"), "{said}");
     let kept = fs::read_to_string(lost.outside()).unwrap();
     let said = succeeds(&mut lost.accept_with_erasures(&left));
-    assert!(said.contains("forgotten again: 1 customers"), "{said}");
+    assert!(said.contains("forgotten again: 1 customer"), "{said}");
     let said = lost.verify(&left);
     assert!(said.contains("events continue the checkpoint outside"), "{said}");
 
@@ -365,7 +365,7 @@ async fn a_loss_of_an_accepted_loss_skips_what_was_given_out_after_it() {
     let said = refuses(&mut lost.serve(&again));
     assert!(said.contains("gone back in time"), "{said}");
     let said = succeeds(lost.accept_undecided(&again).arg("--erasures").arg(export));
-    assert!(said.contains("forgotten again: 1 customers"), "{said}");
+    assert!(said.contains("forgotten again: 1 customer"), "{said}");
     let service = Service::spawn(&mut lost.serve(&again));
     let event = restored_event(&service).await;
     assert!(event["position"].as_i64().unwrap() > position, "{event}");
@@ -393,7 +393,7 @@ async fn an_acceptance_that_was_broken_off_is_finished() {
     let both = lost.accept_with_erasures(&left).arg("--no-erasures").output().unwrap();
     assert_eq!(both.status.code(), Some(2));
     let said = succeeds(&mut lost.accept_with_erasures(&left));
-    assert!(said.contains("forgotten again: 1 customers"), "{said}");
+    assert!(said.contains("forgotten again: 1 customer"), "{said}");
     let service = Service::spawn(&mut lost.serve(&left));
     assert_eq!(service.get(&format!("/contacts/{}", lost.forgotten_id)).await.status(), 410);
     assert!(service.stop().success());
@@ -486,6 +486,19 @@ async fn what_reads_all_of_history_goes_on_over_a_gap() {
 
 const DEFAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/default.toml");
 
+/// What was to be told can be read in the ledger; what was to be done is done.
+#[tokio::test]
+async fn a_loss_is_accepted_to_the_end_though_nothing_can_be_printed() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let accepted = lost.accept_with_erasures(&left).stdout(full).output().unwrap();
+    let said = String::from_utf8(accepted.stderr).unwrap();
+    assert!(said.contains("error: cannot write to stdout"), "{said}");
+    assert!(Service::spawn(&mut lost.serve(&left)).stop().success());
+    lost.verify(&left);
+}
+
 /// Nobody is forgotten whom the lost ledger had not forgotten: what an export says counts as it was
 /// signed.
 #[tokio::test]
@@ -522,7 +535,7 @@ async fn an_export_that_was_changed_forgets_nobody() {
     let accepted = lost.accept_with_erasures(&left).output().unwrap();
     let said = String::from_utf8(accepted.stderr).unwrap();
     let (has, all) = (whole.lines().count(), kept.lines().nth(1).unwrap());
-    assert!(said.contains("Forgotten again, for ever, are 1 customers."), "{said}");
+    assert!(said.contains("To be forgotten again, for ever: 1 customer."), "{said}");
     assert!(said.contains(&format!("has {has} of the {all} events that were signed")), "{said}");
 }
 

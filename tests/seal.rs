@@ -2,10 +2,11 @@
 
 use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
-    succeeds, until,
+    succeeds, until, until_async,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use chrono::{DateTime, Utc};
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ct_merkle::{ConsistencyProof, InclusionProof, RootHash};
 use futures_util::future::join_all;
@@ -368,6 +369,35 @@ async fn a_checkpoint_directory_that_cannot_be_written_is_no_contradiction() {
     std::fs::rename(&aside, &dir).unwrap();
     sealed(&service).await;
     assert_eq!(service.get_json("/ledger").await["sealing"], "active");
+}
+
+/// As when its disk is not mounted any more: in its place a new directory would hold nothing of what was
+/// signed.
+#[tokio::test]
+async fn a_checkpoint_directory_that_vanishes_is_missed_and_not_made_anew() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let (dir, aside) = (key.dir().join("outside"), key.dir().join("aside"));
+    let args = [&key.args(&ledger)[..], &["--checkpoint-dir", dir.to_str().unwrap()]].concat();
+    let service = Service::start_with(&args);
+    sealed(&service).await;
+    std::fs::rename(&dir, &aside).unwrap();
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    until("it is stuck", || service.log().contains("nothing is sealed until it can be"));
+    // The next looks begin anew.
+    let looked = "select max(query_start) from pg_stat_activity
+        where datname = current_database() and application_name = 'identity-ledger sealer'";
+    let mut owner = ledger.owner().await;
+    let last: DateTime<Utc> = query_scalar(looked).fetch_one(&mut owner).await.unwrap();
+    until_async("it has looked again", async || {
+        let now: DateTime<Utc> = query_scalar(looked).fetch_one(&mut owner).await.unwrap();
+        now > last + Duration::from_secs(1)
+    })
+    .await;
+    assert_eq!(service.get_json("/ledger").await["sealing"], "stuck");
+    assert!(!dir.exists());
+    std::fs::rename(&aside, &dir).unwrap();
+    sealed(&service).await;
 }
 
 /// What was signed by a former key still counts when it is listed behind the new one.

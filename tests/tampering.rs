@@ -364,7 +364,7 @@ async fn a_checkpoint_outside_that_is_not_there_is_not_passed_over() {
 
     let dir = key.dir().to_str().unwrap();
     let said = succeeds(&mut verify(&["--checkpoint-dir", dir]));
-    assert!(said.contains("verified: 1 events continue the checkpoint outside"), "{said}");
+    assert!(said.contains("verified: 1 event continues the checkpoint outside"), "{said}");
     for (args, expected) in
         [(&["--json", "--checkpoint-dir", dir][..], 1.into()), (&["--json"], Value::Null)]
     {

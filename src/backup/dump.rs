@@ -10,6 +10,7 @@ use crate::postgres::find_client;
 use anyhow::{Context as _, ensure};
 use sqlx::{Connection as _, PgConnection, query};
 use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -95,10 +96,15 @@ impl Unfinished {
         name.push(".unfinished");
         let unfinished = dir.with_file_name(name);
         let made = DirBuilder::new().mode(0o700).create(&unfinished);
-        made.with_context(|| {
-            let unfinished = unfinished.display();
-            format!("cannot make {unfinished}; if an earlier backup was broken off, remove it")
-        })?;
+        if let Err(error) = made {
+            let hint = match error.kind() {
+                ErrorKind::AlreadyExists => "; if an earlier backup was broken off, remove it",
+                ErrorKind::NotFound => "; make the directory above it first",
+                _ => "",
+            };
+            return Err(error)
+                .with_context(|| format!("cannot make {}{hint}", unfinished.display()));
+        }
         Ok(Self(unfinished))
     }
 

@@ -52,7 +52,7 @@ impl Manifest {
         );
         ensure!(
             manifest.ledger == ledger.as_str(),
-            "{} is of the ledger {}; restore it with --ledger {}",
+            "{} is of the ledger named {}; restore it with --ledger {}",
             backup.display(),
             manifest.ledger,
             manifest.ledger

@@ -8,7 +8,7 @@ use super::watch::watched;
 use crate::ledger::{self, Database};
 use crate::postgres::find_client;
 use anyhow::{Context as _, ensure};
-use sqlx::{Connection as _, PgConnection, query_scalar};
+use sqlx::Connection as _;
 use std::path::Path;
 
 /// Puts the ledger of a backup into a database where there is none of its name, and makes it ready.
@@ -20,8 +20,8 @@ pub async fn restore(
     let schema = database.ledger().as_str();
     let mut owner = ledger::connect(database).await?;
     ensure!(
-        is_free(&mut owner, database).await?,
-        "there is a ledger {schema} in this database already; restore into another database, or \
+        !ledger::is_there(&mut owner, database).await?,
+        "there is a ledger named {schema} in this database already; restore into another database, or \
          drop that one first: drop schema \"{schema}\" cascade"
     );
     let major = server_major(&mut owner).await?.max(manifest.pg_dump);
@@ -41,20 +41,6 @@ pub async fn restore(
     tx.commit().await?;
     owner.close().await?;
     ledger::open(database).await
-}
-
-/// Whether there is nothing yet under the ledger's name, or only an empty schema.
-async fn is_free(owner: &mut PgConnection, database: &Database) -> Result<bool, sqlx::Error> {
-    let found = query_scalar!(
-        r#"select not exists (
-            select
-            from pg_class as c
-            join pg_namespace as n on n.oid = c.relnamespace
-            where n.nspname = $1
-        ) as "is_free!""#,
-        database.ledger().as_str()
-    );
-    found.fetch_one(owner).await
 }
 
 /// Fails where the ledger in a dump is another one than the manifest says. Restores nothing.

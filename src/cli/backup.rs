@@ -3,7 +3,7 @@
 use super::asking;
 use super::config::{BackupConfig, DatabaseConfig, RestoreConfig, What};
 use super::place::Place;
-use super::say::say;
+use super::say::{counted, say};
 use crate::backup::{self, Acceptance, Manifest, ToForget};
 use crate::ledger;
 use crate::seal::{self, Found, Seal};
@@ -35,7 +35,7 @@ async fn put_back(database: DatabaseConfig, dir: &Path) -> anyhow::Result<()> {
     let place = Place::reach(database).await?;
     backup::restore(&place.database, dir, &manifest).await?;
     say!(
-        "restored the ledger {} up to position {}, as it was at {}",
+        "restored the ledger named {} up to position {}, as it was at {}",
         manifest.ledger,
         manifest.position,
         manifest.made_at.to_rfc3339_opts(SecondsFormat::Secs, true)
@@ -82,15 +82,21 @@ async fn accept_loss(
             backup::accept(&place.database, &loss, acceptance).await?
         }
     };
-    if let Some(ToForget { customers, .. }) = to_forget {
-        let by = config.operator.by.as_str();
-        let forgotten = backup::forget_again(&place.database, &customers, by).await?;
-        say!("forgotten again: {forgotten} customers");
-    }
+    let forgotten = match to_forget {
+        Some(ToForget { customers, .. }) => {
+            let by = config.operator.by.as_str();
+            Some(backup::forget_again(&place.database, &customers, by).await?)
+        }
+        None => None,
+    };
     let aside = backup::begin_anew(key_of(&place, config).await?, &outside, position).await?;
+    let keys = keys.of(&ledger::gaps(&mut place.database.owner().await?).await?);
+    // Last: where stdout takes nothing, all is done by then.
+    if let Some(forgotten) = forgotten {
+        say!("forgotten again: {}", counted(forgotten, "customer"));
+    }
     say!("the loss is event {position}; what had been signed is kept in {}", aside.display());
     // Whoever checks the ledger needs the new one.
-    let keys = keys.of(&ledger::gaps(&mut place.database.owner().await?).await?);
     say!("from here on its key is {}", keys.text().lines().next().unwrap_or_default());
     place.close().await
 }
@@ -120,7 +126,7 @@ fn show(found: &Found) {
 fn show_forgotten(to_forget: Option<&ToForget>, signed: u64) {
     match to_forget {
         Some(ToForget { events_len, customers }) => {
-            eprintln!("Forgotten again, for ever, are {} customers.", customers.len());
+            eprintln!("To be forgotten again, for ever: {}.", counted(customers.len(), "customer"));
             eprintln!(
                 "The export that says so has {events_len} of the {signed} events that were signed: \
                  whoever was forgotten after those comes back."

@@ -3,12 +3,11 @@
 use super::asking;
 use super::config::{DatabaseConfig, EraseConfig};
 use super::place::Place;
-use super::say::say;
+use super::say::{counted, say};
 use crate::erasure::{self, Erased, Held, Swept};
 use crate::identity::ObservationId;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
-use std::io;
 
 /// Shows what is to be forgotten, asks, and forgets it. Prints numbers, never what they stand for.
 pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Result<()> {
@@ -42,21 +41,21 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
         );
     }
     place.close().await?;
-    Ok(printed?)
+    printed
 }
 
 fn show(held: &Held) {
     let contacts: Vec<_> = held.contact_ids().map(|id| id.to_string()).collect();
     eprintln!(
-        "customer {}: {} contacts ({}), {} observations",
+        "customer {}: {} ({}), {}",
         held.primary_id,
-        contacts.len(),
+        counted(contacts.len(), "contact"),
         contacts.join(", "),
-        held.observations.len()
+        counted(held.observations.len(), "observation")
     );
 }
 
-fn print(erased: &Erased, as_json: bool) -> io::Result<()> {
+fn print(erased: &Erased, as_json: bool) -> anyhow::Result<()> {
     let Erased { position, primary_id, contacts_len, observation_ids } = erased;
     let observations_len = observation_ids.len();
     if as_json {
@@ -69,8 +68,9 @@ fn print(erased: &Erased, as_json: bool) -> io::Result<()> {
         say!("{described:#}");
     } else {
         say!(
-            "erased customer {primary_id} at position {position}: {contacts_len} contacts, \
-             {observations_len} observations"
+            "erased customer {primary_id} at position {position}: {}, {}",
+            counted(contacts_len, "contact"),
+            counted(observations_len, "observation")
         );
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::config::{DatabaseConfig, ExportConfig};
 use super::place::Place;
-use super::say::say;
+use super::say::{counted_with, say};
 use crate::seal;
 
 /// Seals what is not sealed yet, where that can be done, and exports.
@@ -17,11 +17,13 @@ pub async fn export(database: DatabaseConfig, config: ExportConfig) -> anyhow::R
     let exported =
         crate::export::export(&place.database, keys.as_ref(), &config.dir, config.observations);
     let exported = exported.await?;
-    say!("{} events are in {}", exported.events_len, config.dir.display());
+    let exported_are = counted_with(exported.events_len, "event", ["is", "are"]);
+    say!("{exported_are} in {}", config.dir.display());
     if !exported.is_sealed {
         eprintln!("there is no checkpoint beside them: nothing was sealed yet");
     } else if exported.beyond > 0 {
-        eprintln!("{} later events are not sealed yet and not among them", exported.beyond);
+        let beyond_are = counted_with(exported.beyond, "later event", ["is", "are"]);
+        eprintln!("{beyond_are} not sealed yet and not among them");
     }
     place.close().await
 }

@@ -2,6 +2,7 @@
 
 use super::config::{DatabaseConfig, HistoryConfig};
 use super::place::Place;
+use super::say::CANNOT_WRITE;
 use crate::audit::{Auditor, Happened};
 use crate::identity::{Field, ObservationId, Position, rfc_3339};
 use anyhow::{Context as _, ensure};
@@ -19,7 +20,8 @@ pub async fn history(database: DatabaseConfig, config: HistoryConfig) -> anyhow:
         let page = auditor.history(id, after, PAGE_LEN).await?;
         ensure!(!auditor.is_erased(&[id]).await?, "the customer of observation {id} was erased");
         let page = page.with_context(|| format!("no observation has the number {id} yet"))?;
-        page.iter().try_for_each(|happened| print(&mut stdout().lock(), happened))?;
+        let printed = page.iter().try_for_each(|happened| print(&mut stdout().lock(), happened));
+        printed.context(CANNOT_WRITE)?;
         match page.last() {
             Some(last) if page.len() as i64 == PAGE_LEN => after = last.row.position,
             _ => break,

@@ -1,5 +1,6 @@
 //! What a rule change would do, for people to read.
 
+use super::say::counted;
 use crate::rebuild::{Changed, GainedAndLost, Growth, Impact};
 use std::fmt::{self, Display, Formatter};
 
@@ -32,7 +33,8 @@ impl Display for Text<'_> {
             return write!(f, "\nThese are the rules in force: there is nothing to activate.");
         }
         let Impact { events, pause_ms, .. } = impact;
-        write!(f, "\nActivating this appends {events} events; callers wait about {pause_ms} ms.")
+        let events = counted(events, "event");
+        write!(f, "\nActivating this appends {events}; callers wait about {pause_ms} ms.")
     }
 }
 
@@ -80,8 +82,11 @@ fn write_sizes(f: &mut Formatter<'_>, impact: &Impact) -> fmt::Result {
     let (before, after) = (&impact.largest_before, &impact.largest_after);
     writeln!(
         f,
-        "largest: {} contacts (primary {}) before, {} (primary {}) after",
-        before.contacts, before.primary_contact_id, after.contacts, after.primary_contact_id
+        "largest: {} (primary {}) before, {} (primary {}) after",
+        counted(before.contacts, "contact"),
+        before.primary_contact_id,
+        after.contacts,
+        after.primary_contact_id
     )?;
     Ok(())
 }
@@ -101,8 +106,10 @@ fn write_growing(f: &mut Formatter<'_>, growing: &[Growth]) -> fmt::Result {
         });
         writeln!(
             f,
-            "  primary {}: {} to {} contacts{identities}{bridge}",
-            growth.primary_contact_id, growth.contacts_before, growth.contacts_after
+            "  primary {}: {} to {}{identities}{bridge}",
+            growth.primary_contact_id,
+            growth.contacts_before,
+            counted(growth.contacts_after, "contact")
         )?;
     }
     Ok(())

@@ -26,7 +26,7 @@ use crate::seal::key;
 use crate::threads::without_panic;
 use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig, TokenCommand};
 use place::Place;
-use say::say;
+use say::{counted, say};
 use signals::Signal;
 use std::io;
 use std::path::Path;
@@ -104,8 +104,8 @@ async fn rebuild(database: DatabaseConfig) -> anyhow::Result<()> {
     let since = Instant::now();
     let rebuilt = crate::rebuild::rebuild(&place.database).await?;
     say!(
-        "rebuilt {} contacts at position {} in {:.1} s",
-        rebuilt.contacts_len,
+        "rebuilt {} at position {} in {:.1} s",
+        counted(rebuilt.contacts_len, "contact"),
         rebuilt.position,
         since.elapsed().as_secs_f64()
     );

@@ -76,8 +76,8 @@ impl Place {
         let is_sealed = is_sealed.await?;
         ensure!(
             !is_sealed || ledger::exists(&self.database).await?,
-            "there is no ledger {} in this database, and {} was signed of one: bring it back with \
-             identity-ledger restore, or give another --checkpoint-dir to a new ledger",
+            "there is no ledger named {} in this database, and {} was signed of one: bring it back \
+             with identity-ledger restore, or give another --checkpoint-dir to a new ledger",
             self.database.ledger().as_str(),
             outside.file().display()
         );
@@ -104,7 +104,7 @@ impl Place {
             let (data_dir, chosen) = config.data_dir();
             ensure!(
                 PrivatePostgres::is_made(&data_dir, chosen)?,
-                "there is no ledger {} in {}; serve creates one",
+                "there is no ledger named {} in {}; serve creates one",
                 config.ledger.as_str(),
                 data_dir.display()
             );

@@ -4,7 +4,7 @@ use super::asking;
 use super::config::{DatabaseConfig, Output, RulesActivation, RulesCommand, RulesDiff};
 use super::impact;
 use super::place::Place;
-use super::say::say;
+use super::say::{counted, say};
 use crate::files;
 use crate::identity::{Rules, rfc_3339};
 use crate::ledger::{self, Activation};
@@ -12,7 +12,6 @@ use crate::rebuild::{self, Activated, Impact, Limits, Order, Remap};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;
-use std::io;
 use std::path::Path;
 
 pub async fn run(database: DatabaseConfig, command: RulesCommand) -> anyhow::Result<()> {
@@ -52,12 +51,14 @@ async fn show(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
     if output.json {
         say!("{:#}", described(in_force));
     } else {
-        say!("{}", line(in_force));
-        say!("digest {}", in_force.rules.digest.as_str());
+        // Not on stdout: that is the rules file.
+        eprintln!("{}", line(in_force));
+        eprintln!("digest {}", in_force.rules.digest.as_str());
         if !in_force.normaliser.is_empty() {
-            say!("keys made with {}", in_force.normaliser);
+            eprintln!("keys made with {}", in_force.normaliser);
         }
-        say!("\n{}", in_force.document.trim_end());
+        eprintln!();
+        say!("{}", in_force.document.trim_end());
     }
     place.close().await
 }
@@ -195,7 +196,7 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
     place.close().await
 }
 
-fn nothing_changed(output: &Output) -> io::Result<()> {
+fn nothing_changed(output: &Output) -> anyhow::Result<()> {
     if output.json {
         say!("{:#}", json!({"activated": false}));
     } else {
@@ -204,7 +205,7 @@ fn nothing_changed(output: &Output) -> io::Result<()> {
     Ok(())
 }
 
-fn print_activated(activated: &Activated, output: &Output) -> io::Result<()> {
+fn print_activated(activated: &Activated, output: &Output) -> anyhow::Result<()> {
     let pause_ms = activated.pause.as_millis();
     if output.json {
         let described = json!({
@@ -217,10 +218,10 @@ fn print_activated(activated: &Activated, output: &Output) -> io::Result<()> {
         say!("{described:#}");
     } else {
         say!(
-            "activated at position {}: {} events, {} contacts; callers waited {pause_ms} ms",
+            "activated at position {}: {}, {}; callers waited {pause_ms} ms",
             activated.position,
-            activated.events_len,
-            activated.contacts_len
+            counted(activated.events_len, "event"),
+            counted(activated.contacts_len, "contact")
         );
     }
     Ok(())

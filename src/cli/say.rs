@@ -1,7 +1,11 @@
 //! What commands print.
 
-use std::fmt::Arguments;
+use anyhow::Context as _;
+use std::fmt::{Arguments, Display};
 use std::io::{self, Write as _};
+
+/// What is wrong where stdout takes nothing. The work may be done all the same.
+pub const CANNOT_WRITE: &str = "cannot write to stdout";
 
 /// Prints a line on stdout. Whoever reads no more, as `head` does, has read enough: the work goes on.
 macro_rules! say {
@@ -12,9 +16,23 @@ macro_rules! say {
 
 pub(crate) use say;
 
-pub fn line(text: Arguments<'_>) -> io::Result<()> {
+/// `1 contact`, `2 contacts`.
+pub fn counted(len: impl Display, one: &str) -> String {
+    let len = len.to_string();
+    if len == "1" { format!("1 {one}") } else { format!("{len} {one}s") }
+}
+
+/// `1 contact has`, `2 contacts have`.
+pub fn counted_with(len: impl Display, one: &str, verb: [&str; 2]) -> String {
+    let counted = counted(len, one);
+    let [of_one, of_several] = verb;
+    let verb = if counted.starts_with("1 ") { of_one } else { of_several };
+    format!("{counted} {verb}")
+}
+
+pub fn line(text: Arguments<'_>) -> anyhow::Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        written => written.context(CANNOT_WRITE),
     }
 }

@@ -3,7 +3,7 @@
 use super::config::{DatabaseConfig, VerifyConfig};
 use super::in_one_line;
 use super::place::Place;
-use super::say::say;
+use super::say::{counted, counted_with, say};
 use crate::audit::{self, Difference, Trust};
 use crate::ledger::gaps;
 use crate::seal::{CheckpointDir, VerifierKeys};
@@ -65,28 +65,32 @@ async fn ledger(
     let signatures = if has_keys { "checked" } else { "not checked, for want of a key" };
     let mut words = vec![
         format!(
-            "verified: {} contacts are what the events up to position {} say",
-            verified.contacts_len, verified.position
+            "verified: {} what the events up to position {} say",
+            counted_with(verified.contacts_len, "contact", ["is", "are"]),
+            verified.position
         ),
         format!(
-            "verified: {} events with {} observations; {} of them under {} checkpoints \
-             (signatures {signatures})",
-            walked.events_len, walked.observations_len, walked.sealed, walked.checkpoints_len,
+            "verified: {} with {}; {} of them under {} (signatures {signatures})",
+            counted(walked.events_len, "event"),
+            counted(walked.observations_len, "observation"),
+            walked.sealed,
+            counted(walked.checkpoints_len, "checkpoint"),
         ),
     ];
     let after_outside = walked.outside.map(|size| walked.events_len - size);
     words.extend(after_outside.map(continued));
     if walked.erased_len > 0 {
         words.push(format!(
-            "erased: {} observations; the decisions on them and beside them, {}, are believed where \
-             only they could bear witness",
-            walked.erased_len, walked.believed_len
+            "erased: {}; the decisions on what is gone and beside it, {}, are believed where only that \
+             could bear witness",
+            counted(walked.erased_len, "observation"),
+            walked.believed_len
         ));
     }
     if walked.not_remade_len > 0 {
         words.push(format!(
-            "not decided again: {} observations, for want of the normaliser of their rules",
-            walked.not_remade_len
+            "not decided again: {}, for want of the normaliser of the rules",
+            counted(walked.not_remade_len, "observation")
         ));
     }
     let facts = json!({
@@ -107,7 +111,8 @@ async fn ledger(
 }
 
 fn continued(events_len: i64) -> String {
-    format!("verified: {events_len} events continue the checkpoint outside")
+    let continuing = counted_with(events_len, "event", ["continues", "continue"]);
+    format!("verified: {continuing} the checkpoint outside")
 }
 
 async fn folder(
@@ -123,28 +128,27 @@ async fn folder(
         on_a_thread(move || audit::verify_folder(&dir, &keys, since.as_deref(), outside.as_ref()))
             .await?;
     let observations = match verified.observations_len {
-        Some(len) => format!("{len} observations"),
+        Some(len) => counted(len, "observation"),
         None => "no observations in the folder".to_owned(),
     };
     let erased = match verified.erased_len {
         0 => String::new(),
-        len => format!("; {len} were erased"),
+        len => format!("; erased: {len}"),
     };
     let not_remade = match verified.not_remade_len {
         0 => String::new(),
         len => format!("; {len} not decided again, for want of the normaliser of their rules"),
     };
     let words = format!(
-        "verified: the {} events are those of the checkpoint signed by {}; \
-         {observations}{erased}{not_remade}",
-        verified.events_len, origin,
+        "verified: the {} of the checkpoint signed by {origin}; {observations}{erased}{not_remade}",
+        counted_with(verified.events_len, "event", ["is that", "are those"]),
     );
     let words = match verified.after_outside {
         None => words,
         Some(len @ 0..) => format!("{words}\n{}", continued(len)),
         Some(len) => format!(
-            "{words}\nnot compared: the checkpoint outside covers {} more events",
-            len.unsigned_abs()
+            "{words}\nnot compared: the checkpoint outside covers {} more",
+            counted(len.unsigned_abs(), "event")
         ),
     };
     let facts = json!({

@@ -2,11 +2,13 @@
 
 use super::config::{DatabaseConfig, WhyConfig};
 use super::place::Place;
+use super::say::{CANNOT_WRITE, counted_with};
 use crate::audit::{Auditor, LinkingRules, Relation, Why};
 use crate::identity::{
     Chain, Chained, Email, ObservationId, PhoneNumber, Rules, SharedIdentifier, Unlinked, rfc_3339,
 };
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use std::collections::BTreeSet;
 use std::io::{self, Write, stdout};
 
 /// Prints whether the two are linked, and the chain between them or what stands there.
@@ -29,10 +31,17 @@ pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<
     let [one, other] = ids;
     let is_erased = auditor.is_erased(&ids).await?;
     ensure!(!is_erased, "the customer of observation {one} or {other} was erased");
-    let told = told.with_context(|| {
-        format!("no observation has the number {one} or {other} at position {position}")
-    })?;
-    stdout().write_all(&told?)?;
+    let Some(told) = told else {
+        let mut missing = BTreeSet::new();
+        for id in ids {
+            if auditor.identity_at(id, position).await?.is_none() {
+                missing.insert(id);
+            }
+        }
+        let missing: Vec<_> = missing.iter().map(ObservationId::to_string).collect();
+        bail!("no observation has the number {} at position {position}", missing.join(" or "));
+    };
+    stdout().write_all(&told?).context(CANNOT_WRITE)?;
     auditor.close().await;
     place.close().await
 }
@@ -77,9 +86,10 @@ fn print_chain(out: &mut impl Write, why: &Why, chain: &Chain) -> anyhow::Result
         if let Some(SharedIdentifier { field, key, contacts_len, is_bridge }) = shared.next() {
             writeln!(
                 out,
-                "    shares the {} {}, which {contacts_len} contacts have{}, with",
+                "    shares the {} {}, which {}{}, with",
                 field.name(),
                 key.as_str(),
+                counted_with(contacts_len, "contact", ["has", "have"]),
                 if *is_bridge { " (without it they fall apart)" } else { "" }
             )?;
         }
@@ -118,10 +128,10 @@ fn print_unlinked(
 ) -> io::Result<()> {
     writeln!(
         out,
-        "Observations {one} and {other} have the {} {}, which links nobody; {contacts_len} \
-         contacts have it.",
+        "Observations {one} and {other} have the {} {}, which links nobody; {} it.",
         field.name(),
-        key.as_str()
+        key.as_str(),
+        counted_with(contacts_len, "contact", ["has", "have"])
     )
 }
 

@@ -104,7 +104,17 @@ impl Database {
         let is_postgres = ["postgres://", "postgresql://"].iter().any(|it| url.starts_with(it));
         ensure!(is_postgres, URL_EXPECTED);
         // The error of the parser could quote the URL, which may hold a password.
-        let owner: PgConnectOptions = url.parse().ok().context(URL_EXPECTED)?;
+        let owner = url.parse().ok();
+        let owner: PgConnectOptions = owner.with_context(|| match wrong_option(url) {
+            Some(option) => format!(
+                "DATABASE_URL has an option {option} with a value that it cannot have; correct it, or \
+                 leave it out"
+            ),
+            None => URL_EXPECTED.to_owned(),
+        })?;
+        // Of an IPv6 address sqlx would look up the brackets, too.
+        let host = owner.get_host().trim_matches(['[', ']']).to_owned();
+        let owner = owner.host(&host);
         Ok(Self::new(owner.clone(), owner.clone(), owner, ledger))
     }
 
@@ -149,15 +159,16 @@ impl Database {
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let owner = &self.owner;
         let host = owner.get_socket().map(|dir| dir.display().to_string());
-        let host = host.unwrap_or_else(|| owner.get_host().trim_matches(['[', ']']).to_owned());
+        let host = host.unwrap_or_else(|| owner.get_host().to_owned());
         let mut variables = vec![
             ("PGHOST", host),
             ("PGPORT", owner.get_port().to_string()),
             ("PGUSER", owner.get_username().to_owned()),
             ("PGDATABASE", owner.get_database().unwrap_or(owner.get_username()).to_owned()),
         ];
-        // What has no getter is in the URL, which a name with strange characters would break.
-        let url = owner.clone().username("owner").to_url_lossy();
+        // What has no getter is in the URL, which a name with strange characters would break, and a host
+        // with colons.
+        let url = owner.clone().username("owner").host("host").to_url_lossy();
         if let Some(password) = url.password() {
             let password = percent_decode_str(password).decode_utf8_lossy().into_owned();
             variables.push(("PGPASSWORD", password));
@@ -249,6 +260,16 @@ impl Database {
     }
 }
 
+/// The name of the first option that a URL is refused for, if it is for that.
+fn wrong_option(url: &str) -> Option<&str> {
+    let (server, options) = url.split_once('?')?;
+    let is_read = |url: &str| url.parse::<PgConnectOptions>().is_ok();
+    let mut options = options.split('&').filter(|_| is_read(server));
+    // Sqlx takes what it does not know: a name that it refuses is one of its own.
+    let wrong = options.find(|option| !is_read(&format!("{server}?{option}")))?;
+    wrong.split('=').next()
+}
+
 async fn connect(
     options: &PgConnectOptions,
     settings: Option<String>,
@@ -286,5 +307,19 @@ mod tests {
             ("PGSSLMODE", "require"),
         ];
         assert_eq!(environment, expected.map(|(name, value)| (name, value.to_owned())));
+    }
+
+    #[test]
+    fn of_a_url_no_more_is_named_than_the_option_that_is_wrong() {
+        for (url, says) in [
+            ("postgres://shop:hidden@host/db?port=5433&sslmode=hidden", "an option sslmode with"),
+            ("postgres://shop:hidden@host/db?port=hidden", "an option port with"),
+            ("postgres://shop:hidden@host:port/db?sslmode=hidden", "is not a Postgres URL"),
+            ("postgres://shop:hid?port=den@host/db", "is not a Postgres URL"),
+        ] {
+            let ledger = "ledger".parse().unwrap();
+            let said = Database::at_url(url, ledger).err().unwrap().to_string();
+            assert!(said.contains(says) && !said.contains("hid"), "{said}");
+        }
     }
 }

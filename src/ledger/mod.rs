@@ -35,7 +35,7 @@ pub use in_time::in_time;
 pub use name::LedgerName;
 pub use open::{
     ERASER_ROLE, SERVICE_ROLE, check, check_exists, check_head, connect, create_schema, exists,
-    grant_to_service, open,
+    grant_to_service, is_there, open,
 };
 pub use pages::{
     EventLine, ObservationRow, Paged, Pages, is_served, last_observation, observations,

@@ -26,11 +26,13 @@ const RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 pub async fn open(database: &Database) -> anyhow::Result<()> {
     let mut owner = connect(database).await?;
     end_of_recovery(&mut owner, database).await?;
+    check_writable(&mut owner).await?;
     // Two services may start at once on a new database.
     query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
+    let applied = schema::applied(&mut owner, database.ledger()).await?;
     create_schema(&mut owner, database).await?;
     check_whole(&mut owner, database).await?;
-    schema::migrate(&mut owner).await?;
+    schema::migrate(&mut owner, &applied.unwrap_or_default()).await?;
     write_first_event(&mut owner).await?;
     check_is_whole(&mut owner).await?;
     check_ends(&mut owner).await?;
@@ -48,11 +50,12 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
 pub async fn check(database: &Database) -> anyhow::Result<()> {
     let mut owner = connect(database).await?;
     let name = database.ledger().as_str();
-    let applied = schema::applied(&mut owner).await?.with_context(|| missing(database))?;
+    let applied = schema::applied(&mut owner, database.ledger()).await?;
+    let applied = applied.with_context(|| missing(database))?;
     schema::check_known(&applied)?;
     ensure!(
         MIGRATOR.iter().all(|migration| applied.contains(&migration.version)),
-        "the ledger {name} is older than this binary; run identity-ledger serve or rebuild of \
+        "the ledger named {name} is older than this binary; run identity-ledger serve or rebuild of \
          this version, which migrate it"
     );
     ensure!(is_begun(&mut owner).await?, missing(database));
@@ -78,15 +81,21 @@ pub async fn check_exists(database: &Database) -> anyhow::Result<()> {
 /// Whether the ledger is there, whatever its version.
 pub async fn exists(database: &Database) -> anyhow::Result<bool> {
     let mut owner = connect(database).await?;
-    let applied = schema::applied(&mut owner).await?;
+    let exists = is_there(&mut owner, database).await?;
     owner.close().await?;
-    Ok(applied.is_some())
+    Ok(exists)
+}
+
+/// As `exists`, for whoever has a session.
+pub async fn is_there(owner: &mut PgConnection, database: &Database) -> anyhow::Result<bool> {
+    Ok(schema::applied(owner, database.ledger()).await?.is_some())
 }
 
 fn missing(database: &Database) -> String {
     let name = database.ledger().as_str();
     format!(
-        "there is no ledger {name} in this database; serve creates one, and restore brings one back"
+        "there is no ledger named {name} in this database; serve creates one, and restore brings one \
+         back"
     )
 }
 
@@ -142,6 +151,17 @@ async fn end_of_recovery(owner: &mut PgConnection, database: &Database) -> anyho
         }
         tokio::time::sleep(RECOVERY_PAUSE).await;
     }
+}
+
+async fn check_writable(owner: &mut PgConnection) -> anyhow::Result<()> {
+    let read_only =
+        query_scalar!(r#"select current_setting('transaction_read_only')::boolean as "is!""#);
+    ensure!(
+        !read_only.fetch_one(owner).await?,
+        "Postgres takes no writes here: default_transaction_read_only is on for this database, this \
+         role or the server; turn it off and try again"
+    );
+    Ok(())
 }
 
 async fn check_version(session: &mut PgConnection) -> anyhow::Result<()> {

@@ -1,11 +1,12 @@
 //! The version of the tables, and what brings them to that of this binary.
 
 use super::fault::is_lock_timeout;
-use anyhow::{Context as _, bail};
+use super::name::LedgerName;
+use anyhow::{Context as _, bail, ensure};
 use sqlx::error::BoxDynError;
 use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::postgres::{PgTypeInfo, PgValueRef};
-use sqlx::{Connection as _, Decode, PgConnection, Postgres, Type, query, query_scalar};
+use sqlx::{Connection as _, Decode, PgConnection, Postgres, Type, query};
 use std::time::Duration;
 
 pub const MIGRATOR: Migrator = sqlx::migrate!();
@@ -50,9 +51,8 @@ impl<'r> Decode<'r, Postgres> for ThisVersion {
 
 /// Brings the tables to the version of this binary, all of it in one transaction. Nobody appends or
 /// reads meanwhile.
-pub(super) async fn migrate(owner: &mut PgConnection) -> anyhow::Result<()> {
-    let applied = applied(owner).await?.unwrap_or_default();
-    check_known(&applied)?;
+pub(super) async fn migrate(owner: &mut PgConnection, applied: &[i64]) -> anyhow::Result<()> {
+    check_known(applied)?;
     // Where nothing is missing nobody has to wait.
     if applied == versions() {
         return Ok(());
@@ -69,15 +69,48 @@ pub(super) async fn migrate(owner: &mut PgConnection) -> anyhow::Result<()> {
     bail!("the tables are being read without a pause; end the long query and try again")
 }
 
-/// The migrations that were applied, in order; none where there is no ledger.
-pub(super) async fn applied(owner: &mut PgConnection) -> anyhow::Result<Option<Vec<i64>>> {
-    let exists =
-        query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#);
-    if !exists.fetch_one(&mut *owner).await? {
-        return Ok(None);
-    }
-    let applied = owner.list_applied_migrations(MIGRATIONS).await?;
-    Ok(Some(applied.iter().map(|migration| migration.version).collect()))
+/// The migrations that were applied, in order; none where there is no ledger. Fails where this role may
+/// not look, and where the schema has tables of somebody else's: ours would stand beside them, and a
+/// rebuild replaces what is called `contact`.
+pub(super) async fn applied(
+    owner: &mut PgConnection,
+    ledger: &LedgerName,
+) -> anyhow::Result<Option<Vec<i64>>> {
+    let name = ledger.as_str();
+    let schema = query!(
+        r#"
+        select current_user::text as "role!", pg_get_userbyid(n.nspowner)::text as "owner!",
+            has_schema_privilege(n.oid, 'usage') as "may_use!",
+            to_regclass('_sqlx_migrations') is not null as "is_migrated!",
+            exists (
+                select
+                from pg_class as c
+                where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'f', 'v', 'm')
+            ) as "has_tables!"
+        from pg_namespace as n
+        where n.nspname = $1
+        "#,
+        name
+    );
+    let Some(schema) = schema.fetch_optional(&mut *owner).await? else { return Ok(None) };
+    ensure!(
+        schema.may_use,
+        "the role {} may not use the schema {name}; log in as its owner, {}",
+        schema.role,
+        schema.owner
+    );
+    let applied = match schema.is_migrated {
+        true => owner.list_applied_migrations(MIGRATIONS).await?,
+        false => Vec::new(),
+    };
+    let applied: Vec<_> = applied.iter().map(|migration| migration.version).collect();
+    // Another program may keep its migrations under the same name.
+    let is_ours = versions().first().is_some_and(|first| applied.contains(first));
+    ensure!(
+        is_ours || !schema.has_tables,
+        "the schema {name} has tables that are no ledger's; choose another name with --ledger"
+    );
+    Ok(is_ours.then_some(applied))
 }
 
 /// In the order that an append and a swap of the contact table do. Gives up sooner than Postgres

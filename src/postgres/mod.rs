@@ -43,23 +43,36 @@ pub struct PrivatePostgres {
 pub struct Keeper {
     server: Server,
     has_left: Arc<AtomicBool>,
+    /// A server that could not be started leaves no trace of the one that had died.
+    has_failed: AtomicBool,
 }
 
 impl Keeper {
     /// Looks whether it has. Blocks until the server takes connections again.
     pub fn look(&self) -> anyhow::Result<()> {
-        if !self.server.has_died() {
+        if !self.is_wanted() {
             return Ok(());
         }
         let gate = hold_gate(&self.server.user, &self.server.data_dir)?;
         // By now it may have been stopped for good, or started by another one.
-        if self.has_left.load(Ordering::Relaxed) || !self.server.has_died() {
+        if self.has_left.load(Ordering::Relaxed) || !self.is_wanted() {
             return Ok(());
         }
         tracing::error!("Postgres has died: starting it again");
+        self.has_failed.store(true, Ordering::Relaxed);
         self.server.bring_up(&gate, &[])?;
+        self.has_failed.store(false, Ordering::Relaxed);
         tracing::info!("Postgres is there again");
         Ok(())
+    }
+
+    /// Whether the server has died, or was not there when it was to be started again.
+    fn is_wanted(&self) -> bool {
+        let is_gone = self.server.is_gone();
+        if !is_gone {
+            self.has_failed.store(false, Ordering::Relaxed);
+        }
+        is_gone && (self.has_failed.load(Ordering::Relaxed) || !self.server.was_stopped())
     }
 }
 
@@ -98,7 +111,11 @@ impl PrivatePostgres {
     }
 
     pub fn keeper(&self) -> Keeper {
-        Keeper { server: self.server.clone(), has_left: self.has_left.clone() }
+        Keeper {
+            server: self.server.clone(),
+            has_left: self.has_left.clone(),
+            has_failed: AtomicBool::default(),
+        }
     }
 
     /// The directory of the unix socket. The port is 5432.

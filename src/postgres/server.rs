@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -45,8 +45,8 @@ impl Server {
         self.write_configuration(extra)?;
         let _ = fs::rename(self.log(), self.log().with_extension("log.1"));
         let begun = Instant::now();
-        while !self.start(gate)? {
-            let reason = self.last_words();
+        while let Some(said) = self.start(gate)? {
+            let reason = self.last_words(&said);
             // The children of a server that was killed take a moment to leave, and a server whose
             // starter was killed takes one to come up.
             let is_passing =
@@ -62,13 +62,17 @@ impl Server {
         Ok(())
     }
 
-    /// Whether nobody takes connections, though nobody has stopped it, which takes the file away.
-    pub fn has_died(&self) -> bool {
+    /// Whether nobody takes connections.
+    pub fn is_gone(&self) -> bool {
         use ErrorKind::{ConnectionRefused, NotFound};
         let connected = UnixStream::connect(directory::socket(&self.socket_dir));
-        let is_gone =
-            connected.is_err_and(|error| matches!(error.kind(), ConnectionRefused | NotFound));
-        is_gone && self.database.join("postmaster.pid").exists()
+        connected.is_err_and(|error| matches!(error.kind(), ConnectionRefused | NotFound))
+    }
+
+    /// Whether one that is gone has not died: somebody has stopped it, which takes the file away, or
+    /// could not start it.
+    pub fn was_stopped(&self) -> bool {
+        !self.database.join("postmaster.pid").exists()
     }
 
     /// Returns once the server is down. One that has died already is no error.
@@ -79,8 +83,13 @@ impl Server {
             // In a group of its own, or an impatient second Ctrl-C would end the wait. The start is
             // not: there Ctrl-C makes pg_ctl call it off.
             stop.process_group(0);
-            let status = run(stop, "Postgres is stopping")?;
-            ensure!(status.success(), "cannot stop Postgres, see {}", self.log().display());
+            let (status, said) = run(stop, "Postgres is stopping")?;
+            ensure!(
+                status.success(),
+                "cannot stop Postgres: {} (see {})",
+                telling_line(&said),
+                self.log().display()
+            );
         }
         if !self.socket_dir.starts_with(&self.data_dir) {
             fs::remove_dir_all(&self.socket_dir)
@@ -106,11 +115,13 @@ impl Server {
             .with_context(|| format!("cannot make {}", self.database.display()))
     }
 
-    fn start(&self, gate: &File) -> anyhow::Result<bool> {
+    /// What pg_ctl says where the server does not start.
+    fn start(&self, gate: &File) -> anyhow::Result<Option<String>> {
         let mut start = self.command("pg_ctl", gate)?;
         start.args(["start", "-s", "-w", "-t", "600", "-l", LOG]);
         start.arg("-o").arg(format!("-c config_file={CONFIGURATION}"));
-        Ok(run(start, "Postgres is starting, maybe after a crash")?.success())
+        let (status, said) = run(start, "Postgres is starting, maybe after a crash")?;
+        Ok((!status.success()).then_some(said))
     }
 
     fn write_configuration(&self, extra: &[(&str, &str)]) -> anyhow::Result<()> {
@@ -152,17 +163,26 @@ impl Server {
         self.data_dir.join(LOG)
     }
 
-    fn last_words(&self) -> String {
+    /// Of the server, or of pg_ctl where there was none to say anything.
+    fn last_words(&self, said: &str) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
-        telling_line(&String::from_utf8_lossy(&log)).to_owned()
+        let log = String::from_utf8_lossy(&log);
+        telling_line(if log.trim().is_empty() { said } else { &log }).to_owned()
     }
 }
 
-fn run(mut command: Command, what: &str) -> anyhow::Result<ExitStatus> {
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+/// Waits until a command has ended, and returns what it said on stderr. Few words: it has ended before
+/// they are read. The server that it leaves behind says what it says in its log.
+fn run(mut command: Command, what: &str) -> anyhow::Result<(ExitStatus, String)> {
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child =
         child.with_context(|| format!("cannot run {}", command.get_program().display()))?;
-    wait_for(what, || Ok(child.try_wait()?))
+    let status = wait_for(what, || Ok(child.try_wait()?))?;
+    let mut said = Vec::new();
+    if let Some(mut stderr) = child.stderr.take().filter(|_| !status.success()) {
+        stderr.read_to_end(&mut said)?;
+    }
+    Ok((status, String::from_utf8_lossy(&said).into_owned()))
 }
 
 /// Asks until there is an answer, and tells in the log when that takes long.

@@ -7,6 +7,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 
 const TABLE: &str = include_str!("../../projections/contact/table.sql");
 const INDEXES: &str = include_str!("../../projections/contact/indexes.sql");
+/// What the comment of each of our tables begins with.
+const SIGNATURE: &str = "identity-ledger definition ";
 
 /// Makes the contact table of a ledger that has observed nothing yet. Of any other one an empty table
 /// would be wrong: where that has none, a rebuild makes it.
@@ -27,18 +29,33 @@ pub async fn exists(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     exists.fetch_one(owner).await
 }
 
-/// Fails where the contact table is missing, or was made by a version that defined it otherwise.
+/// Fails where the contact table is missing, or is not as this version defines it.
 pub async fn check_definition(owner: &mut PgConnection) -> anyhow::Result<()> {
+    ensure!(exists(owner).await?, "the contact table is missing; run identity-ledger rebuild");
+    check_ours(owner).await?;
+    ensure!(
+        signature(owner).await?.as_deref() == Some(&definition()),
+        "the contact table was made by another version; run identity-ledger rebuild"
+    );
+    Ok(())
+}
+
+/// Fails where somebody else made what is called `contact`, which is not ours to replace.
+async fn check_ours(owner: &mut PgConnection) -> anyhow::Result<()> {
+    let signature = signature(owner).await?;
+    ensure!(
+        signature.is_some_and(|it| it.starts_with(SIGNATURE)) || !exists(owner).await?,
+        "the table contact in the ledger's schema was not made by identity-ledger, as its comment would \
+         say: give it another name, and run identity-ledger rebuild"
+    );
+    Ok(())
+}
+
+async fn signature(owner: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
     let signature = query_scalar!(
         r#"select obj_description(to_regclass('contact'), 'pg_class') as "signature""#
     );
-    let found = signature.fetch_one(owner).await?;
-    ensure!(
-        found.as_deref() == Some(&definition()),
-        "the contact table {}; run identity-ledger rebuild",
-        if found.is_some() { "was made by another version" } else { "is missing" }
-    );
-    Ok(())
+    signature.fetch_one(owner).await
 }
 
 /// Says in a table's comment by which definition it was made.
@@ -51,11 +68,12 @@ async fn sign(owner: &mut PgConnection, table: &str) -> Result<(), sqlx::Error> 
 fn definition() -> String {
     let digest = Sha256::new().chain_update(TABLE).chain_update(INDEXES).finalize();
     let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("identity-ledger definition {hex}")
+    format!("{SIGNATURE}{hex}")
 }
 
 /// Fails where something that others made would be in the way of a swap, or gone with it.
 pub async fn check_replaceable(owner: &mut PgConnection) -> anyhow::Result<()> {
+    check_ours(owner).await?;
     let dependents = dependents(owner).await?;
     ensure!(
         dependents.is_empty(),

@@ -63,7 +63,7 @@ async fn make_anew(turn: &mut Turn, database: &Database) -> anyhow::Result<Rebui
     let missing_len = fold.replay.links.rows_len() - rows_len;
     ensure!(
         missing_len == 0,
-        "the observations of {missing_len} contacts are missing or have lost their values; \
+        "contacts whose observations are missing or have lost their values: {missing_len}; \
          identity-ledger verify names the first"
     );
     swap_in(turn, database, &mut fold).await?;

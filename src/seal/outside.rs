@@ -50,13 +50,17 @@ impl CheckpointDir {
         on_a_thread(move || Ok(dir.read(Some(&keys))?)).await
     }
 
+    /// Makes the directory where it is missing. Not for later than a start: one that has vanished since,
+    /// as a disk does that is not mounted any more, has to be missed.
+    pub async fn make_aside(&self) -> anyhow::Result<()> {
+        let dir = self.file.parent().map(Path::to_owned);
+        on_a_thread(move || Ok(dir.map_or(Ok(()), std::fs::create_dir_all)?)).await
+    }
+
     /// Fails where a checkpoint could not be written now.
     pub fn check_writable(&self) -> Result<(), OutsideError> {
-        let check = || {
-            self.make_dir()?;
-            files::check_writable(&self.file)
-        };
-        check().map_err(|error| OutsideError::Io(self.file.clone(), error))
+        let check = files::check_writable(&self.file);
+        check.map_err(|error| OutsideError::Io(self.file.clone(), error))
     }
 
     /// Gives the file a second name, durably, and returns that. It may have been given before.
@@ -82,14 +86,7 @@ impl CheckpointDir {
 
     /// Writes this checkpoint, whatever is there. Durable when it returns.
     pub fn replace(&self, note: &str) -> Result<(), OutsideError> {
-        let replace = || {
-            self.make_dir()?;
-            files::replace(&self.file, note.as_bytes(), files::PUBLIC)
-        };
-        replace().map_err(|error| OutsideError::Io(self.file.clone(), error))
-    }
-
-    fn make_dir(&self) -> io::Result<()> {
-        self.file.parent().map_or(Ok(()), std::fs::create_dir_all)
+        let replaced = files::replace(&self.file, note.as_bytes(), files::PUBLIC);
+        replaced.map_err(|error| OutsideError::Io(self.file.clone(), error))
     }
 }

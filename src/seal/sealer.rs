@@ -77,6 +77,7 @@ fn turn(status: &Status, metrics: &Metrics, sealing: Sealing) {
 pub async fn seal_once(seal: Seal) -> anyhow::Result<()> {
     let mut session = seal.database.sealer().await?;
     if store::try_lock(&mut session).await? {
+        make_outside(&seal).await;
         Growing::new(seal).seal(&mut session, |_, _| {}).await?;
     }
     Ok(())
@@ -95,10 +96,19 @@ pub async fn seal_anew(seal: Seal, outside: &CheckpointDir) -> anyhow::Result<()
     Ok(outside.replace(&signed.note)?)
 }
 
+/// Makes the directory of the checkpoint outside. Where that fails, so does what is to be written there,
+/// and says why.
+async fn make_outside(seal: &Seal) {
+    if let Some(outside) = &seal.outside {
+        let _ = outside.make_aside().await;
+    }
+}
+
 /// Fails where the ledger contradicts the checkpoint that is kept outside: whoever served it would
 /// give out numbers and positions again that others know already. So it does where that checkpoint
 /// cannot be read, is of another key, or is missing though the ledger is sealed, unless the
-/// directory is new. All else that is wrong stops the sealing alone.
+/// directory is new. All else that is wrong stops the sealing alone. Makes the directory where it is
+/// missing.
 pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
     let Some(outside) = seal.outside.clone() else { return Ok(()) };
     let file = outside.file().display();
@@ -114,6 +124,7 @@ pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
         "there is no {file}, and the ledger is sealed already: give the directory that has it, or \
          --new-checkpoint-dir once where nothing was kept there yet"
     );
+    make_outside(&seal).await;
     match Growing::new(seal).check(&mut session).await {
         Err(Trouble::Fault(fault)) => Err(fault.into()),
         Err(trouble @ Trouble::NotFinished(_)) => Err(trouble.into()),
