@@ -56,30 +56,20 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     if suffix.eq_ignore_ascii_case("json") { Ok(()) } else { Err(not_announced_as_json()) }
 }
 
-/// A body that is too long is read to its end, as long as it comes in time: a client that is
-/// still sending when the connection closes does not see the answer.
 async fn receive(mut body: Body) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
-    let mut fits = true;
     let arrival = async {
+        let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else { continue };
-            fits = fits && bytes.len() + data.len() <= BODY_LEN_MAX;
-            if fits {
-                bytes.extend_from_slice(&data);
+            let frame = frame.map_err(|_| broke_off())?;
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > BODY_LEN_MAX {
+                return Err(too_large());
             }
+            bytes.extend_from_slice(&data);
         }
-        Ok::<(), axum::Error>(())
+        Ok(bytes)
     };
-    let arrived = timeout(BODY_WAIT_MAX, arrival).await;
-    if !fits {
-        return Err(too_large());
-    }
-    match arrived {
-        Ok(Ok(())) => Ok(bytes),
-        Ok(Err(_)) => Err(Problem::bad_request("The body broke off. Send it whole.")),
-        Err(_) => Err(too_slow()),
-    }
+    timeout(BODY_WAIT_MAX, arrival).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
 /// At least one identifier. Unknown members are ignored.
@@ -201,6 +191,10 @@ fn neither_given() -> Problem {
 
 pub fn not_json(line: usize, column: usize) -> Problem {
     Problem::bad_request(format!("The body is not JSON: see line {line}, column {column}."))
+}
+
+fn broke_off() -> Problem {
+    Problem::bad_request("The body broke off. Send it whole.")
 }
 
 fn not_an_object() -> Problem {

@@ -39,6 +39,7 @@ mod serve;
 mod shared;
 mod stream;
 mod tls;
+mod unread;
 mod why;
 
 #[cfg(test)]

@@ -362,7 +362,88 @@ async fn a_slow_body_is_waited_for_10_seconds() {
     let started = Instant::now();
     let received = read_to_end(&mut stream).await;
     assert_eq!((received.status, started.elapsed().as_secs()), (408, 10));
+    assert_eq!(received.header("connection"), Some("close"));
     assert!(received.problem()["detail"].as_str().unwrap().contains("within 10 seconds"));
+}
+
+/// Requests that are answered before anybody has read their body: what the head says but for its length.
+const ANSWERED_BY_THE_HEAD: [(&str, &str, u16); 5] = [
+    ("POST /nowhere", "", 404),
+    ("PUT /identify", "", 405),
+    ("POST /identify", "", 415),
+    ("POST /identify", "content-type: application/json\r\nidempotency-key: \r\n", 400),
+    ("POST /contacts/canary/erase", "content-type: application/json\r\n", 400),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_good_after_a_body_that_nobody_wanted() {
+    let address = start(without_postgres()).await;
+    for (request, headers, status) in ANSWERED_BY_THE_HEAD {
+        let chunked = ("transfer-encoding: chunked", "2\r\n{}\r\n0\r\n\r\n");
+        for (length, body) in [("content-length: 2", "{}"), chunked] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("{request} HTTP/1.1\r\nhost: x\r\n{headers}{length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            sleep(Duration::from_millis(500)).await;
+            stream.write_all(body.as_bytes()).await.unwrap();
+            let received = read_answer(&mut stream).await;
+            assert_eq!((received.status, received.header("connection")), (status, None));
+            stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            assert_eq!(read_answer(&mut stream).await.status, 200, "{request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_sends_much_that_nobody_wants_sees_the_answer_and_that_it_is_the_last() {
+    let address = start(without_postgres()).await;
+    let body = "[".repeat(5_000_000);
+    for (request, headers, status) in ANSWERED_BY_THE_HEAD {
+        let sized = format!("content-length: {}\r\n\r\n{body}", body.len());
+        let chunked = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}", body.len());
+        for rest in [sized, chunked + "\r\n0\r\n\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("{request} HTTP/1.1\r\nhost: x\r\n{headers}");
+            stream.write_all((head + &rest).as_bytes()).await.unwrap();
+            let received = read_to_end(&mut stream).await;
+            assert_eq!((received.status, received.header("connection")), (status, Some("close")));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_wants_is_waited_for_a_second_and_its_end_10_more() {
+    let address = start_for(1, without_postgres()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").await.unwrap();
+    let started = Instant::now();
+    let received = read_to_end(&mut stream).await;
+    assert_eq!((received.status, received.header("connection")), (404, Some("close")));
+    assert_eq!(started.elapsed().as_secs(), 1);
+    let mut next = TcpStream::connect(address).await.unwrap();
+    next.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert_eq!(read_answer(&mut next).await.status, 200);
+    assert_eq!(started.elapsed().as_secs(), 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_to_be_told_to_send_a_body_is_not_told_to_send_what_nobody_wants() {
+    let mut stream = TcpStream::connect(start(without_postgres()).await).await.unwrap();
+    let head = "POST /x HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let started = Instant::now();
+    let received = read_to_end(&mut stream).await;
+    assert_eq!((received.status, received.header("connection")), (404, Some("close")));
+    assert_eq!(started.elapsed().as_secs(), 0);
+}
+
+#[tokio::test]
+async fn whoever_sends_a_body_that_is_none_is_told_that_the_connection_closes() {
+    let head = "POST /identify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let broken = format!("{head}transfer-encoding: chunked\r\n\r\ncanary\r\n");
+    let received = exchange(broken.as_bytes()).await;
+    assert_eq!((received.status, received.header("connection")), (400, Some("close")));
+    assert_eq!(received.problem()["detail"], "The body broke off. Send it whole.");
 }
 
 #[tokio::test(start_paused = true)]
