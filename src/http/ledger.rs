@@ -89,9 +89,9 @@ pub async fn ledger(
     State(app): State<Arc<App>>,
     _: Parameters<NoParameters>,
 ) -> Result<Response, Problem> {
-    let summary = ask(WAIT_MAX, seal::summary(app.auditor.sessions())).await?;
+    let summary = ask(seal::summary(app.auditor.sessions())).await?;
     // Of a position, they never change.
-    let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
+    let gaps = ask(seal::gaps(app.auditor.sessions())).await?;
     Ok(json(&told(summary, &gaps, app.status.sealing())))
 }
 
@@ -167,7 +167,7 @@ pub async fn key(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Probl
 }
 
 pub async fn last_checkpoint(app: &App) -> Result<StoredCheckpoint, Problem> {
-    let checkpoint = ask(WAIT_MAX, seal::checkpoint(app.auditor.sessions())).await?;
+    let checkpoint = ask(seal::checkpoint(app.auditor.sessions())).await?;
     checkpoint.ok_or_else(not_sealed)
 }
 

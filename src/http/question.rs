@@ -15,8 +15,15 @@ static OTHER_VERSION_TOLD: Once = Once::new();
 /// Whether Postgres was out of reach of the last question: it is told when it begins and when it ends.
 static IS_AWAY: AtomicBool = AtomicBool::new(false);
 
-/// The answer, or the problem to send when there is none within `wait_max`. Logs the latter.
+/// The answer, or the problem to send when there is none in time. Logs the latter.
 pub async fn ask<T, E: Into<Unanswered>>(
+    question: impl Future<Output = Result<T, E>>,
+) -> Result<T, Problem> {
+    ask_within(WAIT_MAX, question).await
+}
+
+/// As `ask`, with a time of its own.
+pub async fn ask_within<T, E: Into<Unanswered>>(
     wait_max: Duration,
     question: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Problem> {
@@ -126,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_may_be_answered_later_is_to_be_asked_again() {
         let answered = async |fault: Fault| {
-            let problem = ask(WAIT_MAX, async { Err::<(), _>(fault) }).await.unwrap_err();
+            let problem = ask(async { Err::<(), _>(fault) }).await.unwrap_err();
             let problem = serde_json::to_value(problem).unwrap();
             (problem["status"].as_u64().unwrap(), problem["detail"].as_str().unwrap().to_owned())
         };
