@@ -6,6 +6,7 @@ use super::parameters::{NoParameters, Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::identity::{Gaps, rfc_3339};
+use crate::ledger;
 use crate::seal::{self, Sealing, StoredCheckpoint, Summary};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -91,7 +92,7 @@ pub async fn ledger(
 ) -> Result<Response, Problem> {
     let summary = ask(seal::summary(app.auditor.sessions())).await?;
     // Of a position, they never change.
-    let gaps = ask(seal::gaps(app.auditor.sessions())).await?;
+    let gaps = ask(ledger::gaps(app.auditor.sessions())).await?;
     Ok(json(&told(summary, &gaps, app.status.sealing())))
 }
 
@@ -161,7 +162,7 @@ pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse
 )]
 pub async fn key(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
     let keys = app.status.verifier_keys().ok_or_else(no_key)?;
-    let question = seal::gaps(app.auditor.sessions());
+    let question = ledger::gaps(app.auditor.sessions());
     let gaps = app.shared.gaps.ask(Duration::ZERO, WAIT_MAX, question).await?;
     Ok(([(CONTENT_TYPE, TEXT)], keys.of(&gaps).text().to_owned()))
 }
