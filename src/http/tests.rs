@@ -47,10 +47,13 @@ impl Received {
 
 /// The service without Postgres: nobody listens at port 1.
 fn without_postgres() -> Answering {
+    recording_by(Recorder::without_task())
+}
+
+fn recording_by(recorder: Recorder) -> Answering {
     let nowhere = Database::at_url("postgres://x@127.0.0.1:1/x", "ledger".parse().unwrap());
     let nowhere = nowhere.unwrap();
     let (reader, auditor) = (Reader::new(&nowhere), Auditor::new(&nowhere));
-    let recorder = Recorder::without_task();
     let status = Arc::new(Status::off());
     let eraser = Eraser::start(nowhere);
     answering(App {
@@ -328,6 +331,25 @@ async fn metrics_count_by_route_and_keep_no_path_or_method_of_a_caller() {
         assert!(last.contains(line), "{line} is not in\n{last}");
     }
     assert!(!last.to_lowercase().contains(CANARY) && !last.contains("/77"), "{last}");
+}
+
+#[tokio::test]
+async fn metrics_show_what_waits_while_the_recorder_takes_nothing() {
+    let (recorder, _queue) = Recorder::stalled();
+    let address = start(recording_by(recorder)).await;
+    let mut waiting = TcpStream::connect(address).await.unwrap();
+    let head = "POST /identify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let request = format!("{head}content-length: 16\r\n\r\n{{\"email\": \"a@x\"}}");
+    waiting.write_all(request.as_bytes()).await.unwrap();
+    let scrape = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    for _ in 0..1000 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(scrape).await.unwrap();
+        if read_to_end(&mut stream).await.body.contains("identity_ledger_queue_requests 1\n") {
+            return;
+        }
+    }
+    panic!("what waits is not shown");
 }
 
 #[tokio::test]
