@@ -16,6 +16,7 @@ mod entry;
 mod erase;
 mod events;
 mod guard;
+mod head;
 mod health;
 mod history;
 mod idempotency;
@@ -60,6 +61,7 @@ use crate::seal::Status;
 use answering::{Answering, Straight};
 use around::AroundLayer;
 use guard::Guard;
+use head::HeadCheck;
 use measure::Measure;
 use std::sync::Arc;
 
@@ -94,6 +96,7 @@ pub fn answering(app: App) -> Answering {
     let router = routes::pages(router, &openapi)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(AroundLayer(HeadCheck))
         .layer(AroundLayer(measure.clone()))
         .with_state(app.clone());
     Answering::new(router, Straight { app, measure, guard })

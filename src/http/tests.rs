@@ -239,6 +239,30 @@ async fn an_observation_that_is_not_recorded_says_whether_it_may_be_all_the_same
 }
 
 #[tokio::test]
+async fn a_head_that_may_be_read_in_two_ways_is_refused_whatever_it_asks() {
+    for (headers, status, says) in [
+        ("", 400, "host once"),
+        ("host: x\r\nhost: x\r\n", 400, "host once"),
+        ("host: x\r\ntransfer-encoding: gzip, chunked\r\n", 501, "no transfer-encoding but"),
+        ("host: x\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n", 501, "chunked"),
+    ] {
+        for line in ["POST /identify", "GET /health/live", "GET /nowhere"] {
+            let head = format!("{line} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
+            let body = if status == 501 { "0\r\n\r\n" } else { "" };
+            let received = exchange((head + body).as_bytes()).await;
+            assert_eq!(received.status, status, "{line} {headers}");
+            let detail = received.problem()["detail"].to_string();
+            assert!(detail.contains(says), "{line} {headers}: {detail}");
+        }
+    }
+    for good in ["1.1\r\nhost: \r\ntransfer-encoding: Chunked", "1.0\r\nhost: x", "1.0"] {
+        let body = if good.contains("Chunked") { "0\r\n\r\n" } else { "" };
+        let head = format!("GET /health/live HTTP/{good}\r\nconnection: close\r\n\r\n{body}");
+        assert_eq!(exchange(head.as_bytes()).await.status, 200, "{good}");
+    }
+}
+
+#[tokio::test]
 async fn paths_and_queries_that_cannot_be_read_get_a_problem() {
     for (path, status, says) in [
         ("/", 404, "/docs"),
