@@ -131,7 +131,8 @@ async fn bad_input_gets_a_problem_that_says_what_to_change_and_repeats_nothing()
         (json, br#"{}"#, 400, "at least one of"),
         (json, br#"{"email": null, "phoneNumber": null, "canary": 1}"#, 400, "at least one of"),
         (json, br#"{"email": " ", "phoneNumber": ""}"#, 400, "at least one of"),
-        (json, b"", 400, "not JSON: see line 1, column 0"),
+        (json, b"", 400, "There is no body."),
+        (json, b" ", 400, "not JSON: see line 1, column 1"),
         (json, b"canary@x.org", 400, "not JSON: see line 1, column 1"),
         (json, b"{\"email\": \"canary@x\",\n}", 400, "not JSON: see line 2, column 1"),
         (json, br#"{"email": "canary@x"} canary"#, 400, "not JSON: see line 1, column 23"),
@@ -183,6 +184,7 @@ async fn bad_input_gets_a_problem_that_says_what_to_change_and_repeats_nothing()
         ("content-type: text/json\r\n", b"{}", 415, "content-type: application/json"),
         ("content-type: application/jsonl\r\n", b"{}", 415, "content-type: application/json"),
         ("content-type: application/x-www-form-urlencoded\r\n", b"a=canary", 415, "content-type"),
+        ("content-type: application/json\r\ncontent-encoding: gzip\r\n", b"\x1f\x8b", 415, "content-encoding"),
     ];
     for (content_type, body, status, says) in table {
         let received = identify(content_type, body).await;
@@ -212,6 +214,7 @@ async fn every_content_type_that_means_json_is_let_in() {
         "application/json ;charset=\"utf-8\"; x=y",
         "application/vnd.api+json",
         "application/problem+json;charset=iso-8859-1",
+        "application/json\r\ncontent-encoding: identity",
     ] {
         let received = identify(&format!("content-type: {good}\r\n"), body).await;
         assert_eq!(received.status, 503, "{good}: {}", received.body);
@@ -260,6 +263,18 @@ async fn a_head_that_may_be_read_in_two_ways_is_refused_whatever_it_asks() {
         let head = format!("GET /health/live HTTP/{good}\r\nconnection: close\r\n\r\n{body}");
         assert_eq!(exchange(head.as_bytes()).await.status, 200, "{good}");
     }
+}
+
+#[tokio::test]
+async fn problems_have_the_titles_of_their_statuses() {
+    let titles = |status: u16| {
+        let status = axum::http::StatusCode::from_u16(status).unwrap();
+        serde_json::to_value(problem::Problem::new(status, "")).unwrap()["title"].clone()
+    };
+    assert_eq!(
+        [400, 413, 422].map(titles),
+        ["Bad Request", "Content Too Large", "Unprocessable Content"]
+    );
 }
 
 #[tokio::test]
