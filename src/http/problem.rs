@@ -72,6 +72,10 @@ impl Problem {
         Self { expected: Some(expected), ..problem.field(field) }
     }
 
+    pub fn status(self, status: StatusCode) -> Self {
+        Self { title: title(status), status: status.as_u16(), ..self }
+    }
+
     pub fn field(self, field: &'static str) -> Self {
         Self { field: Some(field), ..self }
     }

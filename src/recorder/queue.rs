@@ -42,6 +42,8 @@ pub enum NotRecorded {
     QueueFull,
     #[error("Postgres is out of reach")]
     Unreachable,
+    #[error("the disk of Postgres is full")]
+    DiskFull,
     #[error("no answer in time; it was still waiting")]
     TimedOut,
     /// It may be in the ledger.
