@@ -70,7 +70,7 @@ struct HistoryEntry<'a> {
                     "rules": {
                         "name": "default",
                         "version": 1,
-                        "digest": "c4a1…",
+                        "digest": "a8c477753941a1b4460e17faf14a14bed3daa1312e45e2ad544e737d7e933336",
                     },
                     "reading": "Contact 2 belongs to contact 1.",
                 }],

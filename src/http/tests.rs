@@ -2,8 +2,10 @@
 //! it jumps to the next timer when nothing else can happen.
 
 use super::*;
+use crate::identity::{DEFAULT_RULES, Rules};
 use crate::ledger::Database;
 use crate::recorder::NotRecorded;
+use crate::seal::{Checkpoint, VerifierKeys};
 use axum::Router;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -413,6 +415,26 @@ async fn the_served_openapi_document_is_the_one_in_the_snapshot() {
     }
     let refresh = "UPDATE_SNAPSHOT=1 cargo test --lib openapi";
     assert!(std::fs::read_to_string(snapshot).unwrap() == served, "run `{refresh}`, see the diff");
+}
+
+#[tokio::test]
+async fn the_examples_of_the_document_fit_each_other() {
+    let document: serde_json::Value =
+        serde_json::from_str(&get("/openapi.json").await.body).unwrap();
+    let example = |path: &str, content_type: &str| {
+        let answer = &document["paths"][path]["get"]["responses"]["200"];
+        answer["content"][content_type]["example"].clone()
+    };
+    let text = |path: &str| example(path, "text/plain").as_str().unwrap().to_owned();
+    let keys = VerifierKeys::parse(&text("/ledger/key")).unwrap();
+    let checkpoint = Checkpoint::read(&text("/ledger/checkpoint"), &keys).unwrap();
+    let ledger = example("/ledger", "application/json");
+    assert_eq!(ledger["checkpoint"]["size"], checkpoint.head.size);
+
+    let default = Rules::parse(DEFAULT_RULES).unwrap();
+    assert_eq!(ledger["rules"]["digest"], default.digest().as_str());
+    let history = example("/contacts/{id}/history", "application/json");
+    assert_eq!(history["events"][0]["rules"], ledger["rules"]);
 }
 
 #[tokio::test(start_paused = true)]
