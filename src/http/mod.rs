@@ -1,7 +1,8 @@
 //! The door for callers and auditors: requests in, answers out.
 //!
-//! Promises: what is refused gets a problem document (RFC 9457) that says what to change; every
-//! request ends within a limit of size and time; the served OpenAPI document is the contract.
+//! Promises: what is refused gets a problem document (RFC 9457) that says what to change, but for a
+//! head that hyper cannot read; every request ends within a limit of size and time; the served OpenAPI
+//! document is the contract.
 //! Never: SQL, a decision about identities, a caller's value in a log, an error or a metric.
 
 mod access;

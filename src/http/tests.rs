@@ -267,6 +267,20 @@ async fn a_head_that_may_be_read_in_two_ways_is_refused_whatever_it_asks() {
     }
 }
 
+/// Hyper answers by itself then.
+#[tokio::test]
+async fn a_head_that_cannot_be_read_gets_a_status_alone() {
+    for head in [
+        "canary\r\n",
+        "GET / HTTP/1.1\r\nhost\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n",
+    ] {
+        let received = exchange(format!("{head}\r\n").as_bytes()).await;
+        assert_eq!((received.status, &*received.body), (400, ""), "{head}");
+        assert_eq!(received.header("connection"), Some("close"), "{head}");
+    }
+}
+
 #[tokio::test]
 async fn problems_have_the_titles_of_their_statuses() {
     let titles = |status: u16| {
@@ -310,6 +324,8 @@ async fn paths_and_queries_that_cannot_be_read_get_a_problem() {
         ("/ledger", 503, "out of reach"),
         ("/ledger/checkpoint", 503, "out of reach"),
         ("/ledger/key", 404, "--signing-key"),
+        ("/ledger/checkpoint?canary=1", 503, "out of reach"),
+        ("/ledger/key?canary=1", 404, "--signing-key"),
         ("/ledger/proof/inclusion?position=canary", 503, "out of reach"),
         ("/ledger/proof/inclusion?size=1&size=2", 400, "each parameter once"),
         ("/ledger/proof/consistency?from=1&from=2", 400, "each parameter once"),
