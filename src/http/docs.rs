@@ -32,14 +32,18 @@ use utoipa_swagger_ui::Config;
 )]
 pub struct Api;
 
-/// Disabling the validator keeps the page from sending the document to a public one.
-static PAGE: LazyLock<Arc<Config<'static>>> =
-    LazyLock::new(|| Arc::new(Config::from("/openapi.json").validator_url("none")));
+/// Disabling the validator keeps the page from sending the document to a public one. The base layout has no
+/// bar that asks for other documents: the browser would load none.
+static PAGE: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+    Arc::new(Config::from("/openapi.json").validator_url("none").use_base_layout())
+});
 
 /// The browser holds the page to it: nothing is loaded from elsewhere.
 const FROM_HERE_ONLY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
 );
+
+const INDEX: &str = "index.html";
 
 /// The answer with the OpenAPI document. Written once, then shared.
 pub fn document(openapi: &openapi::OpenApi) -> impl IntoResponse + Clone + use<> {
@@ -53,7 +57,7 @@ pub async fn to_index() -> Redirect {
 }
 
 pub async fn index() -> Response {
-    page_file("index.html").await
+    page_file(INDEX).await
 }
 
 pub async fn file(path: Result<Path<String>, PathRejection>) -> Response {
@@ -67,12 +71,20 @@ async fn page_file(path: &str) -> Response {
     let Ok(Some(file)) = utoipa_swagger_ui::serve(path, PAGE.clone()) else {
         return not_found().await.into_response();
     };
-    // Not copied: whoever takes long to read would hold what is large.
-    let mut response = ([(CONTENT_TYPE, file.content_type)], file.bytes).into_response();
+    let bytes = match path {
+        INDEX => titled(&file.bytes).into(),
+        // Not copied: whoever takes long to read would hold what is large.
+        _ => file.bytes,
+    };
+    let mut response = ([(CONTENT_TYPE, file.content_type)], bytes).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, FROM_HERE_ONLY);
     if file.gzpipped {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     response
+}
+
+fn titled(index: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(index).replace("Swagger UI", "identity-ledger API").into_bytes()
 }

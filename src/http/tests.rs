@@ -416,9 +416,11 @@ async fn the_docs_page_loads_nothing_from_elsewhere() {
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html")));
     assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'self';"));
     assert!(!page.body.contains("://"), "{}", page.body);
+    assert!(page.body.contains("<title>identity-ledger API</title>"), "{}", page.body);
     let script = get("/docs/swagger-initializer.js").await.body;
     assert!(script.contains(r#""url": "/openapi.json""#), "{script}");
     assert!(script.contains(r#""validatorUrl": "none""#), "{script}");
+    assert!(script.contains(r#""layout": "BaseLayout""#), "{script}");
 }
 
 /// Clients are generated from this document, so each change to it is seen in a diff.
