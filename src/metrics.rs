@@ -19,8 +19,8 @@ const DURATION_BUCKETS_S: [f64; 15] =
 pub struct Metrics {
     /// Requests that were recorded in one transaction.
     batch_len: Histogram,
-    /// Requests that wait for the recorder.
-    pub queue_len: Gauge,
+    /// Requests that wait for the recorder, as it was when somebody looked last.
+    queue_len: Gauge,
     /// Of the last event that this service has recorded.
     position: Gauge,
     identity_len_max: Gauge,
@@ -104,8 +104,9 @@ impl Metrics {
         self.seal_lag.set(position.saturating_sub(size).cast_signed());
     }
 
-    /// All metrics in the OpenMetrics text format.
-    pub fn text(&self) -> String {
+    /// All metrics in the OpenMetrics text format, while so many requests wait for the recorder.
+    pub fn text(&self, queue_len: usize) -> String {
+        self.queue_len.set(i64::try_from(queue_len).unwrap_or(i64::MAX));
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes whatever is written");
         text

@@ -35,6 +35,38 @@ async fn a_request_that_postgres_refuses_fails_alone() {
     identity_ledger::audit::verify(&ledger.database).await.unwrap();
 }
 
+/// A trigger stands for a disk that is full, and a table that is gone for whatever else Postgres says
+/// where it cannot read.
+#[tokio::test]
+async fn what_keeps_postgres_from_answering_is_told_and_no_traffic_is_asked_for() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let mut owner = ledger.owner().await;
+    let fill = "create function full_disk() returns trigger language plpgsql as
+        $$ begin raise exception using errcode = 'disk_full'; end $$;
+        create trigger full_disk before insert on observation execute function full_disk()";
+    sqlx::raw_sql(fill).execute(&mut owner).await.unwrap();
+    let response = service.try_identify(&Seen::new("full@x.org", "")).await.unwrap();
+    assert_eq!(response.status(), 503);
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(problem["detail"], "The disk of Postgres is full. Make room there, then ask again.");
+    assert_eq!(problem["recorded"], "no");
+
+    let rename = async |owner: &mut PgConnection, from: &str, to: &str| {
+        let rename = format!("alter table {from} rename to {to}");
+        query(AssertSqlSafe(rename)).execute(owner).await.unwrap();
+    };
+    rename(&mut owner, "head", "head_away").await;
+    until_async("it is not ready", async || service.get("/health/ready").await.status() != 200)
+        .await;
+    let response = service.get("/health/ready").await;
+    assert_eq!(response.status(), 503);
+    let problem: Value = response.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("SQLSTATE"), "{problem}");
+    rename(&mut owner, "head_away", "head").await;
+    assert_eq!(service.get("/health/ready").await.status(), 200);
+}
+
 /// Kicks everybody out of a database and keeps them out, as a restart does.
 async fn set_reachable(ledger: &TestLedger, reachable: bool) {
     let (server, name) = ledger.url.rsplit_once('/').unwrap();
@@ -76,7 +108,7 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
     service.identify(&Seen::new("after@x.org", "")).await;
     assert_eq!(service.get("/health/ready").await.status(), 200);
     until("it is told", || service.log().contains("Postgres answers questions again"));
-    for told in ["Postgres is out of reach of questions", "Postgres answers questions again"] {
+    for told in ["Postgres answers no questions", "Postgres answers questions again"] {
         assert_eq!(service.log().matches(told).count(), 1, "{told}");
     }
     identity_ledger::audit::verify(&ledger.database).await.unwrap();

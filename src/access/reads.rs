@@ -231,6 +231,6 @@ mod tests {
             });
         }
         assert_eq!(metrics.reads_lost.get(), 3);
-        assert!(metrics.text().contains("identity_ledger_access_reads_lost_total 3\n"));
+        assert!(metrics.text(0).contains("identity_ledger_access_reads_lost_total 3\n"));
     }
 }

@@ -82,7 +82,7 @@ pub async fn serve(
     let answering = http::answering(app);
     tracing::info!(
         ledger = place.database.ledger().as_str(),
-        "listening on {}://{}",
+        "listening on {}://{} (its API: /docs)",
         if tls.is_some() { "https" } else { "http" },
         listener.local_addr()?
     );

@@ -5,7 +5,7 @@ use super::json::json;
 use super::paging::{Paging, paging_problems};
 use super::parameters::Parameters;
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, unanswered};
+use super::question::{ask, unanswered};
 use crate::access::{ReadRow, reads};
 use crate::identity::rfc_3339;
 use crate::ledger::Fault;
@@ -92,7 +92,7 @@ pub async fn access(
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Response, Problem> {
     let (after, limit) = paging.read()?;
-    let found = ask(WAIT_MAX, async {
+    let found = ask(async {
         // Only a node of the database's own version knows what it has there.
         app.auditor.position().await?;
         Ok::<_, Fault>(reads(app.auditor.sessions(), after.get(), limit).await?)

@@ -4,6 +4,7 @@
 use super::App;
 use super::around::Around as _;
 use super::guard::Guard;
+use super::head::HeadCheck;
 use super::identify::{PATH, identify};
 use super::measure::Measure;
 use super::question::panicked;
@@ -75,7 +76,8 @@ impl Straight {
             Ok(asked) => asked,
             Err(refused) => return *refused,
         };
-        let answered = match self.guard.before(&mut request) {
+        let checked = HeadCheck.before(&mut request);
+        let answered = match checked.and_then(|()| self.guard.before(&mut request)) {
             Ok(admitted) => self.guard.after(admitted, self.identify(request).await),
             Err(refused) => *refused,
         };

@@ -4,7 +4,7 @@ use super::problem::Problem;
 use crate::identity::{Email, Identifiers, Invalid, PhoneNumber};
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use serde::de::{MapAccess, Visitor};
@@ -26,10 +26,11 @@ pub async fn identifiers(request: Request) -> Result<Identifiers, Problem> {
     parse(&json(request).await?)
 }
 
-/// The body of a request that says it is JSON.
+/// The body of a request that says it is JSON. It is not empty.
 pub async fn json(request: Request) -> Result<Vec<u8>, Problem> {
     expect_json(request.headers())?;
-    receive(request.into_body()).await
+    let body = receive(request.into_body()).await?;
+    if body.is_empty() { Err(no_body()) } else { Ok(body) }
 }
 
 /// All that can be wrong with a body, as the documentation shows it.
@@ -40,11 +41,15 @@ pub fn problems() -> Vec<Problem> {
 }
 
 /// All that can be wrong with a body before anybody looks at its members.
-pub fn json_problems() -> [Problem; 4] {
-    [not_json(1, 1), too_slow(), too_large(), not_announced_as_json()]
+pub fn json_problems() -> [Problem; 6] {
+    [no_body(), not_json(1, 1), too_slow(), too_large(), not_announced_as_json(), encoded()]
 }
 
 fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    if !encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(encoded());
+    }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
     let subtype = match essence.split_once('/') {
@@ -56,30 +61,20 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     if suffix.eq_ignore_ascii_case("json") { Ok(()) } else { Err(not_announced_as_json()) }
 }
 
-/// A body that is too long is read to its end, as long as it comes in time: a client that is
-/// still sending when the connection closes does not see the answer.
 async fn receive(mut body: Body) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
-    let mut fits = true;
     let arrival = async {
+        let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else { continue };
-            fits = fits && bytes.len() + data.len() <= BODY_LEN_MAX;
-            if fits {
-                bytes.extend_from_slice(&data);
+            let frame = frame.map_err(|_| broke_off())?;
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > BODY_LEN_MAX {
+                return Err(too_large());
             }
+            bytes.extend_from_slice(&data);
         }
-        Ok::<(), axum::Error>(())
+        Ok(bytes)
     };
-    let arrived = timeout(BODY_WAIT_MAX, arrival).await;
-    if !fits {
-        return Err(too_large());
-    }
-    match arrived {
-        Ok(Ok(())) => Ok(bytes),
-        Ok(Err(_)) => Err(Problem::bad_request("The body broke off. Send it whole.")),
-        Err(_) => Err(too_slow()),
-    }
+    timeout(BODY_WAIT_MAX, arrival).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
 /// At least one identifier. Unknown members are ignored.
@@ -199,8 +194,16 @@ fn neither_given() -> Problem {
     Problem::bad_request("Send at least one of email and phoneNumber.")
 }
 
+fn no_body() -> Problem {
+    Problem::bad_request("There is no body. Send a JSON object.")
+}
+
 pub fn not_json(line: usize, column: usize) -> Problem {
     Problem::bad_request(format!("The body is not JSON: see line {line}, column {column}."))
+}
+
+fn broke_off() -> Problem {
+    Problem::bad_request("The body broke off. Send it whole.")
 }
 
 fn not_an_object() -> Problem {
@@ -209,6 +212,11 @@ fn not_an_object() -> Problem {
 
 fn not_announced_as_json() -> Problem {
     let detail = "Send JSON with the header content-type: application/json.";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+}
+
+fn encoded() -> Problem {
+    let detail = "Send the body as it is, without the header content-encoding.";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
 }
 

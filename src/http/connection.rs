@@ -10,18 +10,21 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
 /// From the first byte of a head to its last; for the first head, from the start.
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
 /// From one request to the next. A client may take as long to read an answer.
 const REST_MAX: Duration = Duration::from_secs(75);
+/// From the last answer to the end of what the client is still sending, as for a body that is read.
+const HANG_UP_MAX: Duration = Duration::from_secs(10);
 
 /// In bytes.
 const SHORT_LEN_MAX: usize = 1024;
+const DISCARDED_LEN: usize = 8 * 1024;
 
 /// What a connection waits for. The connection and whoever handles its requests share it.
 #[derive(Clone)]
@@ -41,6 +44,10 @@ enum Waits {
     Streaming {
         until: Instant,
     },
+    /// For the client to take its last answer, and to end what it is still sending.
+    HangingUp {
+        until: Instant,
+    },
 }
 
 impl Patience {
@@ -58,6 +65,15 @@ impl Patience {
 
     pub fn streaming(&self) {
         *self.waits() = Waits::Streaming { until: Instant::now() + REST_MAX };
+    }
+
+    /// The next answer is the last one, and the client may be sending yet.
+    pub fn hanging_up(&self) {
+        *self.waits() = Waits::HangingUp { until: Instant::now() + HANG_UP_MAX };
+    }
+
+    fn is_hanging_up(&self) -> bool {
+        matches!(*self.waits(), Waits::HangingUp { .. })
     }
 
     fn bytes_sent(&self) {
@@ -95,7 +111,8 @@ impl Patience {
                 Waits::Streaming { .. } if is_stopping => return Poll::Ready(()),
                 Waits::ForHead { until }
                 | Waits::Resting { until }
-                | Waits::Streaming { until } => until,
+                | Waits::Streaming { until }
+                | Waits::HangingUp { until } => until,
             };
             if hang_up.deadline() != until {
                 hang_up.as_mut().reset(until);
@@ -149,7 +166,7 @@ impl<S: AsyncRead + Unpin> Read for Connection<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Write for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -163,8 +180,19 @@ impl<S: AsyncWrite + Unpin> Write for Connection<S> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
+    /// Where the client may be sending yet, it is read from until it ends: it would be told otherwise that
+    /// the connection broke, and might not see the answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        while self.patience.is_hanging_up() {
+            let mut discarded = [0; DISCARDED_LEN];
+            let mut buffer = ReadBuf::new(&mut discarded);
+            ready!(Pin::new(self.stream.inner_mut()).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -198,7 +226,7 @@ mod tests {
     use super::*;
     use tokio::io::AsyncReadExt as _;
 
-    async fn send(stream: impl AsyncWrite + Unpin, parts: &[&[u8]]) {
+    async fn send(stream: impl AsyncRead + AsyncWrite + Unpin, parts: &[&[u8]]) {
         let mut connection = Connection::new(stream, Patience::new());
         let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = &mut slices[..];

@@ -7,7 +7,7 @@ use super::noted::Shown;
 use super::number::not_a_number;
 use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, unanswered};
+use super::question::{ask, unanswered};
 use crate::identity::{ContactId, ObservationId};
 use crate::ledger::Fault;
 use crate::projection::{Found, identity};
@@ -62,7 +62,7 @@ pub async fn contact(
     let Some(position) = moment::position(asked.as_of, &app).await? else {
         return now(id, identity(app.auditor.sessions(), id)).await;
     };
-    let answer = ask(WAIT_MAX, app.auditor.identity_at(id.into(), position)).await?;
+    let answer = ask(app.auditor.identity_at(id.into(), position)).await?;
     not_erased(&app, &[id.into()]).await?;
     let response = answered(&answer.ok_or_else(not_observed)?, position);
     Ok(Shown::of(id, position).by(response))
@@ -73,7 +73,7 @@ pub async fn now(
     id: ContactId,
     found: impl Future<Output = Result<Found, Fault>>,
 ) -> Result<Response, Problem> {
-    match ask(WAIT_MAX, found).await? {
+    match ask(found).await? {
         Found::Identity(answer, position) => {
             Ok(Shown::of(id, position).by(answered(&answer, position)))
         }
@@ -101,7 +101,7 @@ pub fn not_an_id() -> Problem {
 
 /// Fails where one of the numbers was erased. Asked last: what was read before it is whole then.
 pub async fn not_erased(app: &App, ids: &[ObservationId]) -> Result<(), Problem> {
-    match ask(WAIT_MAX, app.auditor.is_erased(ids)).await? {
+    match ask(app.auditor.is_erased(ids)).await? {
         true => Err(erased()),
         false => Ok(()),
     }

@@ -16,9 +16,11 @@ use utoipa_swagger_ui::Config;
     info(
         title = "Identity ledger",
         description = "Which customer do an email and a phone number belong to, since when, and \
-            why?\n\nEvery error answer is a problem document (RFC 9457) that says what to change. \
-            Beside those listed, any path may answer 404 (nothing is there) and 405 (the header \
-            `allow` names the methods).",
+            why?\n\nEvery error answer is a problem document (RFC 9457) that says what to change, but \
+            for a head that cannot be read (400) or is too long (414, 431), of which the status says all. \
+            Beside those listed, any path may answer 404 (nothing is there), 405 (the header \
+            `allow` names the methods), 400 (the header `host` is missing, or there twice) and 501 \
+            (a `transfer-encoding` other than `chunked`).",
         license(name = "MIT"),
     ),
     tags(
@@ -30,14 +32,18 @@ use utoipa_swagger_ui::Config;
 )]
 pub struct Api;
 
-/// Disabling the validator keeps the page from sending the document to a public one.
-static PAGE: LazyLock<Arc<Config<'static>>> =
-    LazyLock::new(|| Arc::new(Config::from("/openapi.json").validator_url("none")));
+/// Disabling the validator keeps the page from sending the document to a public one. The base layout has no
+/// bar that asks for other documents: the browser would load none.
+static PAGE: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+    Arc::new(Config::from("/openapi.json").validator_url("none").use_base_layout())
+});
 
 /// The browser holds the page to it: nothing is loaded from elsewhere.
 const FROM_HERE_ONLY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
 );
+
+const INDEX: &str = "index.html";
 
 /// The answer with the OpenAPI document. Written once, then shared.
 pub fn document(openapi: &openapi::OpenApi) -> impl IntoResponse + Clone + use<> {
@@ -51,7 +57,7 @@ pub async fn to_index() -> Redirect {
 }
 
 pub async fn index() -> Response {
-    page_file("index.html").await
+    page_file(INDEX).await
 }
 
 pub async fn file(path: Result<Path<String>, PathRejection>) -> Response {
@@ -65,12 +71,20 @@ async fn page_file(path: &str) -> Response {
     let Ok(Some(file)) = utoipa_swagger_ui::serve(path, PAGE.clone()) else {
         return not_found().await.into_response();
     };
-    // Not copied: whoever takes long to read would hold what is large.
-    let mut response = ([(CONTENT_TYPE, file.content_type)], file.bytes).into_response();
+    let bytes = match path {
+        INDEX => titled(&file.bytes).into(),
+        // Not copied: whoever takes long to read would hold what is large.
+        _ => file.bytes,
+    };
+    let mut response = ([(CONTENT_TYPE, file.content_type)], bytes).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, FROM_HERE_ONLY);
     if file.gzpipped {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     response
+}
+
+fn titled(index: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(index).replace("Swagger UI", "identity-ledger API").into_bytes()
 }

@@ -8,7 +8,7 @@ use super::number::number;
 use super::paging;
 use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, unanswered};
+use super::question::{ask, unanswered};
 use super::stream;
 use crate::audit::EventPage;
 use crate::identity::{ContactId, Fact, Position};
@@ -125,7 +125,7 @@ pub async fn events(
             let limit = paging::limit(asked.limit.as_deref())?;
             let head = head_from(&app, "after", after).await?;
             let page = app.auditor.events(after, head, &wanted, limit);
-            (paged(&ask(WAIT_MAX, page).await?, head, &wanted, limit)?, after)
+            (paged(&ask(page).await?, head, &wanted, limit)?, after)
         }
         Form::Lines => {
             let head = head_from(&app, "after", after).await?;
@@ -147,7 +147,7 @@ pub async fn events(
 /// The head, for events after none later: any others would be waited for in silence, perhaps such as were
 /// lost with a part of the ledger.
 async fn head_from(app: &App, name: &'static str, after: Position) -> Result<Position, Problem> {
-    let head = ask(WAIT_MAX, app.auditor.position()).await?;
+    let head = ask(app.auditor.position()).await?;
     if after > head { Err(beyond_the_head(name)) } else { Ok(head) }
 }
 

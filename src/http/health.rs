@@ -4,6 +4,7 @@ use super::App;
 use super::problem::{Problem, documented};
 use super::question::unanswered;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use std::collections::BTreeMap;
@@ -39,7 +40,8 @@ pub async fn live() -> impl IntoResponse {
 )]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
     let position = async { app.reader.position().await.map(|_| ()) };
-    app.shared.ready.ask(READY_AGE_MAX, READY_WAIT_MAX, position).await?;
+    let answer = app.shared.ready.ask(READY_AGE_MAX, READY_WAIT_MAX, position).await;
+    answer.map_err(not_ready)?;
     Ok(([(CONTENT_TYPE, "application/json")], r#"{"status":"ready"}"#))
 }
 
@@ -47,6 +49,11 @@ struct NotReady;
 
 impl IntoResponses for NotReady {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented(unanswered())
+        documented(unanswered().map(not_ready))
     }
+}
+
+/// Whatever it is that keeps it from answering, others had better be asked.
+fn not_ready(problem: Problem) -> Problem {
+    problem.status(StatusCode::SERVICE_UNAVAILABLE)
 }

@@ -8,7 +8,7 @@ use super::noted::Shown;
 use super::paging::{Paging, paging_problems};
 use super::parameters::Parameters;
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, unanswered};
+use super::question::{ask, unanswered};
 use super::rule_set::RuleSet;
 use crate::audit::Happened;
 use crate::identity::ContactId;
@@ -70,7 +70,7 @@ struct HistoryEntry<'a> {
                     "rules": {
                         "name": "default",
                         "version": 1,
-                        "digest": "c4a1…",
+                        "digest": "a8c477753941a1b4460e17faf14a14bed3daa1312e45e2ad544e737d7e933336",
                     },
                     "reading": "Contact 2 belongs to contact 1.",
                 }],
@@ -87,7 +87,7 @@ pub async fn history(
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
     let (after, limit) = paging.read()?;
-    let found = ask(WAIT_MAX, app.auditor.history(id.into(), after, limit)).await?;
+    let found = ask(app.auditor.history(id.into(), after, limit)).await?;
     not_erased(&app, &[id.into()]).await?;
     let history = paged(id, &found.ok_or_else(not_observed)?, limit)?;
     Ok(Shown::of(id, after).by(history))

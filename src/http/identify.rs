@@ -6,7 +6,7 @@ use super::body::{self, Observed};
 use super::contacts::{erased, now};
 use super::idempotency::{self, REPLAY};
 use super::problem::{InLedger, Problem, documented};
-use super::question::{other_rules, other_version};
+use super::question::{disk_full, other_rules, other_version};
 use crate::identity::Asker;
 use crate::recorder::{NotRecorded, Outcome};
 use axum::extract::{Request, State};
@@ -99,6 +99,7 @@ impl IntoResponses for NotIdentified {
         let not_recorded = [
             NotRecorded::Refused.into(),
             NotRecorded::QueueFull.into(),
+            NotRecorded::DiskFull.into(),
             NotRecorded::OutcomeUnknown.into(),
             NotRecorded::OtherRules.into(),
             NotRecorded::OtherVersion.into(),
@@ -120,6 +121,7 @@ impl From<NotRecorded> for Problem {
             NotRecorded::Unreachable => {
                 unavailable("Postgres is out of reach. Send it again.").recorded(InLedger::No)
             }
+            NotRecorded::DiskFull => disk_full().recorded(InLedger::No),
             NotRecorded::TimedOut => unavailable("It waited too long for its turn. Send it again.")
                 .recorded(InLedger::No),
             NotRecorded::OtherRules => other_rules().recorded(InLedger::No),

@@ -6,6 +6,7 @@ use super::parameters::{NoParameters, Parameters, not_these};
 use super::problem::{Problem, documented};
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::identity::{Gaps, rfc_3339};
+use crate::ledger;
 use crate::seal::{self, Sealing, StoredCheckpoint, Summary};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -74,7 +75,7 @@ struct LastCheckpoint {
                 "rules": {
                     "name": "default",
                     "version": 1,
-                    "digest": "a30d8ab5b2b1a5e5cf2f5ab1ac7ee5bd9b7d1e26e9f9bc9c8ee2f0a1f4ee2c4d",
+                    "digest": "a8c477753941a1b4460e17faf14a14bed3daa1312e45e2ad544e737d7e933336",
                 },
                 "checkpoint": {"size": 1040, "signedAt": "2026-11-01T12:00:00.000000Z"},
                 "lag": 2,
@@ -89,9 +90,9 @@ pub async fn ledger(
     State(app): State<Arc<App>>,
     _: Parameters<NoParameters>,
 ) -> Result<Response, Problem> {
-    let summary = ask(WAIT_MAX, seal::summary(app.auditor.sessions())).await?;
+    let summary = ask(seal::summary(app.auditor.sessions())).await?;
     // Of a position, they never change.
-    let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?;
+    let gaps = ask(ledger::gaps(app.auditor.sessions())).await?;
     Ok(json(&told(summary, &gaps, app.status.sealing())))
 }
 
@@ -131,7 +132,7 @@ fn told(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
             description = "A signed note",
             body = String,
             content_type = "text/plain",
-            example = "identity-ledger/ledger\n1040\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n— identity-ledger/ledger Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n",
+            example = "identity-ledger/ledger\n1040\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n— identity-ledger/ledger 8o0lBza5Hhh32waN6C0cUZaWBN5W8ri0CDX7DKYSPoMJ+qk4rKhHH6Dofb9RA+x/q40D0rXrfF0cEZYqbsr/0nG3swI=\n",
         ),
         NotSealed,
     ),
@@ -154,20 +155,20 @@ pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse
             description = "Verifier keys",
             body = String,
             content_type = "text/plain",
-            example = "identity-ledger/ledger+8d1c0d1e+AYjlbCpMkOdnXm1hh5hDXVXYYAlKBYYDWqYBTEDsnq5U\n",
+            example = "identity-ledger/ledger+f28d2507+AQPt8BJrTqUplSo9X23DRFbdAuPhBogE7DeSNR9e3dD2\n",
         ),
         NoKey,
     ),
 )]
 pub async fn key(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
     let keys = app.status.verifier_keys().ok_or_else(no_key)?;
-    let question = seal::gaps(app.auditor.sessions());
+    let question = ledger::gaps(app.auditor.sessions());
     let gaps = app.shared.gaps.ask(Duration::ZERO, WAIT_MAX, question).await?;
     Ok(([(CONTENT_TYPE, TEXT)], keys.of(&gaps).text().to_owned()))
 }
 
 pub async fn last_checkpoint(app: &App) -> Result<StoredCheckpoint, Problem> {
-    let checkpoint = ask(WAIT_MAX, seal::checkpoint(app.auditor.sessions())).await?;
+    let checkpoint = ask(seal::checkpoint(app.auditor.sessions())).await?;
     checkpoint.ok_or_else(not_sealed)
 }
 

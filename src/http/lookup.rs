@@ -5,7 +5,7 @@ use super::answer::{Identified, answered};
 use super::body::{self, Observed};
 use super::noted::Shown;
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, other_rules, unanswered};
+use super::question::{ask, other_rules, unanswered};
 use crate::projection::LookedUp;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -47,7 +47,7 @@ use utoipa::openapi::{RefOr, response};
 )]
 pub async fn lookup(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
     let identifiers = body::identifiers(request).await?;
-    let found = ask(WAIT_MAX, app.reader.lookup(&identifiers)).await?;
+    let found = ask(app.reader.lookup(&identifiers)).await?;
     let LookedUp { answer, other_primary_id, position } = found.ok_or_else(not_known)?;
     let shown = Shown::of(answer.primary_contact_id, position);
     let shown = Shown { other_contact_id: other_primary_id, ..shown };

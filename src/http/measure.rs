@@ -26,7 +26,7 @@ use std::time::Instant;
 )]
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, openmetrics)], app.metrics.text())
+    ([(CONTENT_TYPE, openmetrics)], app.metrics.text(app.recorder.queue_len()))
 }
 
 /// Stands around all routes.

@@ -1,7 +1,8 @@
 //! The door for callers and auditors: requests in, answers out.
 //!
-//! Promises: what is refused gets a problem document (RFC 9457) that says what to change; every
-//! request ends within a limit of size and time; the served OpenAPI document is the contract.
+//! Promises: what is refused gets a problem document (RFC 9457) that says what to change, but for a
+//! head that hyper cannot read; every request ends within a limit of size and time; the served OpenAPI
+//! document is the contract.
 //! Never: SQL, a decision about identities, a caller's value in a log, an error or a metric.
 
 mod access;
@@ -16,6 +17,7 @@ mod entry;
 mod erase;
 mod events;
 mod guard;
+mod head;
 mod health;
 mod history;
 mod idempotency;
@@ -39,6 +41,7 @@ mod serve;
 mod shared;
 mod stream;
 mod tls;
+mod unread;
 mod why;
 
 #[cfg(test)]
@@ -59,6 +62,7 @@ use crate::seal::Status;
 use answering::{Answering, Straight};
 use around::AroundLayer;
 use guard::Guard;
+use head::HeadCheck;
 use measure::Measure;
 use std::sync::Arc;
 
@@ -93,6 +97,7 @@ pub fn answering(app: App) -> Answering {
     let router = routes::pages(router, &openapi)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(AroundLayer(HeadCheck))
         .layer(AroundLayer(measure.clone()))
         .with_state(app.clone());
     Answering::new(router, Straight { app, measure, guard })

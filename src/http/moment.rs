@@ -2,7 +2,7 @@
 
 use super::App;
 use super::problem::Problem;
-use super::question::{WAIT_MAX, ask};
+use super::question::ask;
 use crate::audit::Moment;
 use crate::identity::Position;
 use serde::Deserialize;
@@ -25,7 +25,7 @@ pub struct AsOf {
 pub async fn position(as_of: Option<String>, app: &App) -> Result<Option<Position>, Problem> {
     let Some(text) = as_of else { return Ok(None) };
     let moment = parse(&text).ok_or_else(not_a_moment)?;
-    let position = ask(WAIT_MAX, app.auditor.position_at(moment)).await?;
+    let position = ask(app.auditor.position_at(moment)).await?;
     position.map(Some).ok_or_else(beyond_the_head)
 }
 

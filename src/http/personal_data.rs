@@ -7,7 +7,7 @@ use super::json::json;
 use super::noted::Shown;
 use super::parameters::{NoParameters, Parameters, not_these};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, unanswered};
+use super::question::{ask, unanswered};
 use crate::erasure::{Held, HeldContact, HeldObservation, held};
 use crate::identity::{ContactId, ObservationId, Position, rfc_3339};
 use axum::extract::rejection::PathRejection;
@@ -114,7 +114,7 @@ pub async fn personal_data(
     _: Parameters<NoParameters>,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
-    let found = ask(WAIT_MAX, held(app.auditor.sessions(), id.into())).await?;
+    let found = ask(held(app.auditor.sessions(), id.into())).await?;
     match found {
         Some(held) if held.is_erased() => Err(erased()),
         Some(held) => {

@@ -53,7 +53,7 @@ impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             r#type: "about:blank",
-            title: status.canonical_reason().unwrap_or_default(),
+            title: title(status),
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
@@ -72,12 +72,25 @@ impl Problem {
         Self { expected: Some(expected), ..problem.field(field) }
     }
 
+    pub fn status(self, status: StatusCode) -> Self {
+        Self { title: title(status), status: status.as_u16(), ..self }
+    }
+
     pub fn field(self, field: &'static str) -> Self {
         Self { field: Some(field), ..self }
     }
 
     pub fn recorded(self, recorded: InLedger) -> Self {
         Self { recorded: Some(recorded), ..self }
+    }
+}
+
+/// As RFC 9110 names it: crate http has older names of two.
+fn title(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "Content Too Large",
+        StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
+        _ => status.canonical_reason().unwrap_or_default(),
     }
 }
 

@@ -6,8 +6,8 @@ use super::ledger::{last_checkpoint, not_sealed};
 use super::number::{not_a_number, number};
 use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, unanswered};
-use crate::ledger::Unanswered;
+use super::question::{ask, unanswered};
+use crate::ledger::{self, Unanswered};
 use crate::seal::{self, NoProof, Question, StoredCheckpoint};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -98,7 +98,7 @@ pub async fn inclusion(
     let last = last_checkpoint(&app).await?;
     let size = number("size", which.size.as_deref(), Some(last.size), 1..=last.size)?;
     // Nothing is proven by what was not signed.
-    let gaps = ask(WAIT_MAX, seal::gaps(app.auditor.sessions())).await?.within(last.size);
+    let gaps = ask(ledger::gaps(app.auditor.sessions())).await?.within(last.size);
     let last_position = gaps.position_at(size);
     let position = number("position", which.position.as_deref(), None, 1..=last_position)?;
     let leaf_index = gaps.size_at(position) - 1;
@@ -148,7 +148,7 @@ async fn prove(
     last: &StoredCheckpoint,
     question: Question,
 ) -> Result<Vec<String>, Problem> {
-    let hashes = ask(WAIT_MAX, seal::prove(app.auditor.sessions(), last, question)).await?;
+    let hashes = ask(seal::prove(app.auditor.sessions(), last, question)).await?;
     Ok(hashes.iter().map(ToString::to_string).collect())
 }
 

@@ -12,11 +12,18 @@ pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// It lasts until the node is restarted, and every question meets it.
 static OTHER_VERSION_TOLD: Once = Once::new();
-/// Whether Postgres was out of reach of the last question: it is told when it begins and when it ends.
+/// Whether Postgres did not answer the last question: it is told when it begins and when it ends.
 static IS_AWAY: AtomicBool = AtomicBool::new(false);
 
-/// The answer, or the problem to send when there is none within `wait_max`. Logs the latter.
+/// The answer, or the problem to send when there is none in time. Logs the latter.
 pub async fn ask<T, E: Into<Unanswered>>(
+    question: impl Future<Output = Result<T, E>>,
+) -> Result<T, Problem> {
+    ask_within(WAIT_MAX, question).await
+}
+
+/// As `ask`, with a time of its own.
+pub async fn ask_within<T, E: Into<Unanswered>>(
     wait_max: Duration,
     question: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Problem> {
@@ -35,7 +42,7 @@ pub async fn ask<T, E: Into<Unanswered>>(
     match &why {
         Unanswered::Fault(fault) if is_away(fault) => {
             if !IS_AWAY.swap(true, Ordering::Relaxed) {
-                tracing::warn!("Postgres is out of reach of questions: {fault}");
+                tracing::warn!("Postgres answers no questions: {fault}");
             }
         }
         Unanswered::Fault(Fault::OtherVersion(other)) => {
@@ -51,13 +58,14 @@ pub async fn ask<T, E: Into<Unanswered>>(
 }
 
 /// What every question may be answered with.
-pub fn unanswered() -> [Problem; 6] {
-    [out_of_reach(), too_slow(), other_version(), refused(), damaged(), corrupt()]
+pub fn unanswered() -> [Problem; 7] {
+    [out_of_reach(), too_slow(), disk_full(), other_version(), refused(), damaged(), corrupt()]
 }
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         match fault {
+            fault if fault.is_disk_full() => disk_full(),
             fault if is_away(&fault) => out_of_reach(),
             Fault::OtherVersion(_) => other_version(),
             Fault::Damaged(_) => damaged(),
@@ -86,6 +94,11 @@ fn out_of_reach() -> Problem {
 
 fn too_slow() -> Problem {
     let detail = "Postgres took too long to answer. Ask for less, or again later.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+}
+
+pub fn disk_full() -> Problem {
+    let detail = "The disk of Postgres is full. Make room there, then ask again.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
@@ -132,7 +145,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_may_be_answered_later_is_to_be_asked_again() {
         let answered = async |fault: Fault| {
-            let problem = ask(WAIT_MAX, async { Err::<(), _>(fault) }).await.unwrap_err();
+            let problem = ask(async { Err::<(), _>(fault) }).await.unwrap_err();
             let problem = serde_json::to_value(problem).unwrap();
             (problem["status"].as_u64().unwrap(), problem["detail"].as_str().unwrap().to_owned())
         };
@@ -140,6 +153,7 @@ mod tests {
         for (fault, status, says) in [
             (Fault::Lost("input/output"), 503, "out of reach"),
             (refused("53300"), 503, "out of reach"),
+            (refused("53100"), 503, "disk of Postgres is full"),
             (refused("57014"), 503, "took too long"),
             (refused("42501"), 500, "SQLSTATE"),
             (Fault::Data("22008".to_owned()), 500, "SQLSTATE"),

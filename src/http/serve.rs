@@ -4,7 +4,9 @@ use super::answering::Answering;
 use super::connection::{Connection, Patience};
 use super::guard::Peer;
 use super::tls::Tls;
-use axum::body::Body;
+use super::unread::Unread;
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -118,14 +120,22 @@ impl Client {
     async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
         let Self { peer, answering, watcher, mut stopping } = self;
         let patience = Patience::new();
+        let unread = Unread::default();
         let service = service_fn(async |mut request: hyper::Request<Incoming>| {
             patience.head_received();
             request.extensions_mut().insert(Peer(peer.ip()));
-            let answer = answering.answer(request.map(Body::new)).await;
-            if is_stream(&answer) {
-                patience.streaming();
-            } else {
-                patience.answered();
+            // Whoever read such a body now would ask for it.
+            let sends_when_told = request.headers().contains_key(EXPECT);
+            let mut answer = answering.answer(request.map(|body| unread.watch(body))).await;
+            let may_wait = !sends_when_told && answer.status() != StatusCode::REQUEST_TIMEOUT;
+            let is_read = unread.is_read(may_wait).await;
+            if !is_read {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            match is_stream(&answer) {
+                true => patience.streaming(),
+                false if is_read => patience.answered(),
+                false => patience.hanging_up(),
             }
             Ok::<_, Infallible>(answer)
         });

@@ -2,7 +2,7 @@
 //! takes one session of Postgres at most.
 
 use super::problem::Problem;
-use super::question::ask;
+use super::question::ask_within;
 use crate::identity::Gaps;
 use crate::ledger::Unanswered;
 use crate::seal::StoredCheckpoint;
@@ -31,7 +31,7 @@ struct Answer<T> {
 }
 
 impl<T: Clone> Shared<T> {
-    /// As `ask`. The answer was read at most `age_max` before it was asked for. A failure is shared
+    /// As `ask_within`. The answer was read at most `age_max` before it was asked for. A failure is shared
     /// with those alone who waited for it.
     pub async fn ask<E: Into<Unanswered>>(
         &self,
@@ -45,7 +45,7 @@ impl<T: Clone> Shared<T> {
             return last.answer.clone();
         }
         let begun = Instant::now();
-        let answer = ask(wait_max, question).await;
+        let answer = ask_within(wait_max, question).await;
         let good_until = if answer.is_ok() { begun + age_max } else { Instant::now() };
         *last = Some(Answer { good_until, answer: answer.clone() });
         answer

@@ -2,8 +2,10 @@
 //! it jumps to the next timer when nothing else can happen.
 
 use super::*;
+use crate::identity::{DEFAULT_RULES, Rules};
 use crate::ledger::Database;
 use crate::recorder::NotRecorded;
+use crate::seal::{Checkpoint, VerifierKeys};
 use axum::Router;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,10 +49,13 @@ impl Received {
 
 /// The service without Postgres: nobody listens at port 1.
 fn without_postgres() -> Answering {
+    recording_by(Recorder::without_task())
+}
+
+fn recording_by(recorder: Recorder) -> Answering {
     let nowhere = Database::at_url("postgres://x@127.0.0.1:1/x", "ledger".parse().unwrap());
     let nowhere = nowhere.unwrap();
     let (reader, auditor) = (Reader::new(&nowhere), Auditor::new(&nowhere));
-    let recorder = Recorder::without_task();
     let status = Arc::new(Status::off());
     let eraser = Eraser::start(nowhere);
     answering(App {
@@ -128,7 +133,8 @@ async fn bad_input_gets_a_problem_that_says_what_to_change_and_repeats_nothing()
         (json, br#"{}"#, 400, "at least one of"),
         (json, br#"{"email": null, "phoneNumber": null, "canary": 1}"#, 400, "at least one of"),
         (json, br#"{"email": " ", "phoneNumber": ""}"#, 400, "at least one of"),
-        (json, b"", 400, "not JSON: see line 1, column 0"),
+        (json, b"", 400, "There is no body."),
+        (json, b" ", 400, "not JSON: see line 1, column 1"),
         (json, b"canary@x.org", 400, "not JSON: see line 1, column 1"),
         (json, b"{\"email\": \"canary@x\",\n}", 400, "not JSON: see line 2, column 1"),
         (json, br#"{"email": "canary@x"} canary"#, 400, "not JSON: see line 1, column 23"),
@@ -180,6 +186,7 @@ async fn bad_input_gets_a_problem_that_says_what_to_change_and_repeats_nothing()
         ("content-type: text/json\r\n", b"{}", 415, "content-type: application/json"),
         ("content-type: application/jsonl\r\n", b"{}", 415, "content-type: application/json"),
         ("content-type: application/x-www-form-urlencoded\r\n", b"a=canary", 415, "content-type"),
+        ("content-type: application/json\r\ncontent-encoding: gzip\r\n", b"\x1f\x8b", 415, "content-encoding"),
     ];
     for (content_type, body, status, says) in table {
         let received = identify(content_type, body).await;
@@ -209,6 +216,7 @@ async fn every_content_type_that_means_json_is_let_in() {
         "application/json ;charset=\"utf-8\"; x=y",
         "application/vnd.api+json",
         "application/problem+json;charset=iso-8859-1",
+        "application/json\r\ncontent-encoding: identity",
     ] {
         let received = identify(&format!("content-type: {good}\r\n"), body).await;
         assert_eq!(received.status, 503, "{good}: {}", received.body);
@@ -233,6 +241,56 @@ async fn an_observation_that_is_not_recorded_says_whether_it_may_be_all_the_same
     assert_eq!(told(NotRecorded::TimedOut), (503, "no".into()));
     assert_eq!(told(NotRecorded::OutcomeUnknown), (503, "unknown".into()));
     assert_eq!(told(NotRecorded::Refused), (500, "no".into()));
+}
+
+#[tokio::test]
+async fn a_head_that_may_be_read_in_two_ways_is_refused_whatever_it_asks() {
+    for (headers, status, says) in [
+        ("", 400, "host once"),
+        ("host: x\r\nhost: x\r\n", 400, "host once"),
+        ("host: x\r\ntransfer-encoding: gzip, chunked\r\n", 501, "no transfer-encoding but"),
+        ("host: x\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n", 501, "chunked"),
+    ] {
+        for line in ["POST /identify", "GET /health/live", "GET /nowhere"] {
+            let head = format!("{line} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
+            let body = if status == 501 { "0\r\n\r\n" } else { "" };
+            let received = exchange((head + body).as_bytes()).await;
+            assert_eq!(received.status, status, "{line} {headers}");
+            let detail = received.problem()["detail"].to_string();
+            assert!(detail.contains(says), "{line} {headers}: {detail}");
+        }
+    }
+    for good in ["1.1\r\nhost: \r\ntransfer-encoding: Chunked", "1.0\r\nhost: x", "1.0"] {
+        let body = if good.contains("Chunked") { "0\r\n\r\n" } else { "" };
+        let head = format!("GET /health/live HTTP/{good}\r\nconnection: close\r\n\r\n{body}");
+        assert_eq!(exchange(head.as_bytes()).await.status, 200, "{good}");
+    }
+}
+
+/// Hyper answers by itself then.
+#[tokio::test]
+async fn a_head_that_cannot_be_read_gets_a_status_alone() {
+    for head in [
+        "canary\r\n",
+        "GET / HTTP/1.1\r\nhost\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n",
+    ] {
+        let received = exchange(format!("{head}\r\n").as_bytes()).await;
+        assert_eq!((received.status, &*received.body), (400, ""), "{head}");
+        assert_eq!(received.header("connection"), Some("close"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn problems_have_the_titles_of_their_statuses() {
+    let titles = |status: u16| {
+        let status = axum::http::StatusCode::from_u16(status).unwrap();
+        serde_json::to_value(problem::Problem::new(status, "")).unwrap()["title"].clone()
+    };
+    assert_eq!(
+        [400, 413, 422].map(titles),
+        ["Bad Request", "Content Too Large", "Unprocessable Content"]
+    );
 }
 
 #[tokio::test]
@@ -266,6 +324,8 @@ async fn paths_and_queries_that_cannot_be_read_get_a_problem() {
         ("/ledger", 503, "out of reach"),
         ("/ledger/checkpoint", 503, "out of reach"),
         ("/ledger/key", 404, "--signing-key"),
+        ("/ledger/checkpoint?canary=1", 503, "out of reach"),
+        ("/ledger/key?canary=1", 404, "--signing-key"),
         ("/ledger/proof/inclusion?position=canary", 503, "out of reach"),
         ("/ledger/proof/inclusion?size=1&size=2", 400, "each parameter once"),
         ("/ledger/proof/consistency?from=1&from=2", 400, "each parameter once"),
@@ -331,15 +391,36 @@ async fn metrics_count_by_route_and_keep_no_path_or_method_of_a_caller() {
 }
 
 #[tokio::test]
+async fn metrics_show_what_waits_while_the_recorder_takes_nothing() {
+    let (recorder, _queue) = Recorder::stalled();
+    let address = start(recording_by(recorder)).await;
+    let mut waiting = TcpStream::connect(address).await.unwrap();
+    let head = "POST /identify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let request = format!("{head}content-length: 16\r\n\r\n{{\"email\": \"a@x\"}}");
+    waiting.write_all(request.as_bytes()).await.unwrap();
+    let scrape = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    for _ in 0..1000 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(scrape).await.unwrap();
+        if read_to_end(&mut stream).await.body.contains("identity_ledger_queue_requests 1\n") {
+            return;
+        }
+    }
+    panic!("what waits is not shown");
+}
+
+#[tokio::test]
 async fn the_docs_page_loads_nothing_from_elsewhere() {
     assert_eq!(get("/docs").await.header("location"), Some("/docs/"));
     let page = get("/docs/").await;
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html")));
     assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'self';"));
     assert!(!page.body.contains("://"), "{}", page.body);
+    assert!(page.body.contains("<title>identity-ledger API</title>"), "{}", page.body);
     let script = get("/docs/swagger-initializer.js").await.body;
     assert!(script.contains(r#""url": "/openapi.json""#), "{script}");
     assert!(script.contains(r#""validatorUrl": "none""#), "{script}");
+    assert!(script.contains(r#""layout": "BaseLayout""#), "{script}");
 }
 
 /// Clients are generated from this document, so each change to it is seen in a diff.
@@ -354,6 +435,26 @@ async fn the_served_openapi_document_is_the_one_in_the_snapshot() {
     assert!(std::fs::read_to_string(snapshot).unwrap() == served, "run `{refresh}`, see the diff");
 }
 
+#[tokio::test]
+async fn the_examples_of_the_document_fit_each_other() {
+    let document: serde_json::Value =
+        serde_json::from_str(&get("/openapi.json").await.body).unwrap();
+    let example = |path: &str, content_type: &str| {
+        let answer = &document["paths"][path]["get"]["responses"]["200"];
+        answer["content"][content_type]["example"].clone()
+    };
+    let text = |path: &str| example(path, "text/plain").as_str().unwrap().to_owned();
+    let keys = VerifierKeys::parse(&text("/ledger/key")).unwrap();
+    let checkpoint = Checkpoint::read(&text("/ledger/checkpoint"), &keys).unwrap();
+    let ledger = example("/ledger", "application/json");
+    assert_eq!(ledger["checkpoint"]["size"], checkpoint.head.size);
+
+    let default = Rules::parse(DEFAULT_RULES).unwrap();
+    assert_eq!(ledger["rules"]["digest"], default.digest().as_str());
+    let history = example("/contacts/{id}/history", "application/json");
+    assert_eq!(history["events"][0]["rules"], ledger["rules"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_body_is_waited_for_10_seconds() {
     let mut stream = TcpStream::connect(start(without_postgres()).await).await.unwrap();
@@ -362,7 +463,88 @@ async fn a_slow_body_is_waited_for_10_seconds() {
     let started = Instant::now();
     let received = read_to_end(&mut stream).await;
     assert_eq!((received.status, started.elapsed().as_secs()), (408, 10));
+    assert_eq!(received.header("connection"), Some("close"));
     assert!(received.problem()["detail"].as_str().unwrap().contains("within 10 seconds"));
+}
+
+/// Requests that are answered before anybody has read their body: what the head says but for its length.
+const ANSWERED_BY_THE_HEAD: [(&str, &str, u16); 5] = [
+    ("POST /nowhere", "", 404),
+    ("PUT /identify", "", 405),
+    ("POST /identify", "", 415),
+    ("POST /identify", "content-type: application/json\r\nidempotency-key: \r\n", 400),
+    ("POST /contacts/canary/erase", "content-type: application/json\r\n", 400),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_good_after_a_body_that_nobody_wanted() {
+    let address = start(without_postgres()).await;
+    for (request, headers, status) in ANSWERED_BY_THE_HEAD {
+        let chunked = ("transfer-encoding: chunked", "2\r\n{}\r\n0\r\n\r\n");
+        for (length, body) in [("content-length: 2", "{}"), chunked] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("{request} HTTP/1.1\r\nhost: x\r\n{headers}{length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            sleep(Duration::from_millis(500)).await;
+            stream.write_all(body.as_bytes()).await.unwrap();
+            let received = read_answer(&mut stream).await;
+            assert_eq!((received.status, received.header("connection")), (status, None));
+            stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            assert_eq!(read_answer(&mut stream).await.status, 200, "{request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_sends_much_that_nobody_wants_sees_the_answer_and_that_it_is_the_last() {
+    let address = start(without_postgres()).await;
+    let body = "[".repeat(5_000_000);
+    for (request, headers, status) in ANSWERED_BY_THE_HEAD {
+        let sized = format!("content-length: {}\r\n\r\n{body}", body.len());
+        let chunked = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}", body.len());
+        for rest in [sized, chunked + "\r\n0\r\n\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("{request} HTTP/1.1\r\nhost: x\r\n{headers}");
+            stream.write_all((head + &rest).as_bytes()).await.unwrap();
+            let received = read_to_end(&mut stream).await;
+            assert_eq!((received.status, received.header("connection")), (status, Some("close")));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_wants_is_waited_for_a_second_and_its_end_10_more() {
+    let address = start_for(1, without_postgres()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").await.unwrap();
+    let started = Instant::now();
+    let received = read_to_end(&mut stream).await;
+    assert_eq!((received.status, received.header("connection")), (404, Some("close")));
+    assert_eq!(started.elapsed().as_secs(), 1);
+    let mut next = TcpStream::connect(address).await.unwrap();
+    next.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert_eq!(read_answer(&mut next).await.status, 200);
+    assert_eq!(started.elapsed().as_secs(), 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_to_be_told_to_send_a_body_is_not_told_to_send_what_nobody_wants() {
+    let mut stream = TcpStream::connect(start(without_postgres()).await).await.unwrap();
+    let head = "POST /x HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let started = Instant::now();
+    let received = read_to_end(&mut stream).await;
+    assert_eq!((received.status, received.header("connection")), (404, Some("close")));
+    assert_eq!(started.elapsed().as_secs(), 0);
+}
+
+#[tokio::test]
+async fn whoever_sends_a_body_that_is_none_is_told_that_the_connection_closes() {
+    let head = "POST /identify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let broken = format!("{head}transfer-encoding: chunked\r\n\r\ncanary\r\n");
+    let received = exchange(broken.as_bytes()).await;
+    assert_eq!((received.status, received.header("connection")), (400, Some("close")));
+    assert_eq!(received.problem()["detail"], "The body broke off. Send it whole.");
 }
 
 #[tokio::test(start_paused = true)]
@@ -506,17 +688,12 @@ async fn a_stream_is_broken_off_when_the_service_stops() {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_is_answered_and_concerns_nobody_else() {
+async fn a_handler_that_panics_is_answered_all_the_same() {
     let router = Router::new()
-        .route("/", axum::routing::get(async || "fine"))
         .route("/panic", axum::routing::get(async || -> () { panic!("as the test wants it") }));
-    let address = start(router).await;
-    let mut panics = TcpStream::connect(address).await.unwrap();
-    panics.write_all(b"GET /panic HTTP/1.0\r\n\r\n").await.unwrap();
-    let received = read_to_end(&mut panics).await;
+    let mut stream = TcpStream::connect(start(router).await).await.unwrap();
+    stream.write_all(b"GET /panic HTTP/1.0\r\n\r\n").await.unwrap();
+    let received = read_to_end(&mut stream).await;
     assert_eq!(received.status, 500);
-    assert!(received.body.contains("Run identity-ledger verify"), "{}", received.body);
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-    assert_eq!(read_to_end(&mut stream).await.body, "fine");
+    assert!(received.problem()["detail"].as_str().unwrap().contains("identity-ledger verify"));
 }

@@ -8,7 +8,7 @@ use super::noted::Shown;
 use super::number::not_a_number;
 use super::parameters::{Parameters, not_these};
 use super::problem::{Problem, documented};
-use super::question::{WAIT_MAX, ask, corrupt, unanswered};
+use super::question::{ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
 use crate::audit::{LinkingRules, Relation, Why};
 use crate::identity::{
@@ -161,10 +161,10 @@ pub async fn why(
     let other = asked.with.as_deref().and_then(parse).ok_or_else(not_another)?;
     let position = match moment::position(asked.as_of, &app).await? {
         Some(position) => position,
-        None => ask(WAIT_MAX, app.auditor.position()).await?,
+        None => ask(app.auditor.position()).await?,
     };
     let ids = [id, other].map(ObservationId::from);
-    let found = ask(WAIT_MAX, app.auditor.why(ids, position, explained)).await?;
+    let found = ask(app.auditor.why(ids, position, explained)).await?;
     not_erased(&app, &ids).await?;
     let response = found.ok_or_else(not_observed)?.map_err(|_| corrupt())?;
     Ok(Shown { other_contact_id: Some(other), ..Shown::of(id, position) }.by(response))

@@ -9,6 +9,8 @@ use std::error::Error;
 const OUT_OF_RANGE: &str = "22008";
 /// The SQLSTATE of a statement that was cancelled (query_canceled).
 const CANCELLED: &str = "57014";
+/// The SQLSTATE of a statement that wanted more room than there is (disk_full).
+const DISK_FULL: &str = "53100";
 
 /// A database error, by what is known of its effect. Its text is safe to log.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,11 @@ impl Fault {
     /// Whether the statement was ended while it ran, as where it took longer than its session allows.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Refused(code) if code == CANCELLED)
+    }
+
+    /// Whether Postgres has no room to write.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Refused(code) if code == DISK_FULL)
     }
 
     /// Whether others that were sent along may do better without the one that it is about.

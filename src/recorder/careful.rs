@@ -258,6 +258,7 @@ impl Failure {
             Self::Fault(fault) if fault.is_of_one() => NotRecorded::Refused,
             Self::Fault(Fault::Corrupt) => NotRecorded::Refused,
             Self::Fault(Fault::OtherVersion(_)) => NotRecorded::OtherVersion,
+            Self::Fault(fault) if fault.is_disk_full() => NotRecorded::DiskFull,
             Self::Fault(_) => NotRecorded::Unreachable,
             Self::Rules(_) => NotRecorded::OtherRules,
             Self::OutcomeUnknown => NotRecorded::OutcomeUnknown,

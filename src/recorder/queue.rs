@@ -42,6 +42,8 @@ pub enum NotRecorded {
     QueueFull,
     #[error("Postgres is out of reach")]
     Unreachable,
+    #[error("the disk of Postgres is full")]
+    DiskFull,
     #[error("no answer in time; it was still waiting")]
     TimedOut,
     /// It may be in the ledger.
@@ -87,8 +89,20 @@ impl Recorder {
     /// A recorder whose task has ended.
     #[cfg(test)]
     pub fn without_task() -> Self {
+        Self::stalled().0
+    }
+
+    /// A recorder whose task takes nothing while the other value is there.
+    #[cfg(test)]
+    pub fn stalled() -> (Self, impl Sized) {
         let rules = Arc::new(Rules::parse(crate::identity::DEFAULT_RULES).unwrap());
-        Self::new(mpsc::channel(1).0, watch::channel(rules).1)
+        let (sender, queue) = mpsc::channel(1);
+        (Self::new(sender, watch::channel(rules).1), queue)
+    }
+
+    /// How many requests the task has not taken yet.
+    pub fn queue_len(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
     }
 
     /// Records an observation and answers it, within 30 seconds. A retry, which has a key that was

@@ -127,7 +127,6 @@ impl Task {
                 }
                 len = queue.recv_many(&mut waiting, room), if is_open && room > 0 => {
                     is_open = len > 0;
-                    self.shared.metrics.queue_len.set(queue.len() as i64);
                     waiting.len() - len
                 }
             };

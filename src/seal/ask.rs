@@ -2,7 +2,7 @@
 
 use super::proof::{Question, TilesDiffer};
 use super::store::{StoredCheckpoint, last_checkpoint, tiles};
-use crate::identity::{Gaps, Timestamp};
+use crate::identity::Timestamp;
 use crate::ledger::{self, Fault, ThisVersion};
 use sqlx::{PgPool, query_as};
 use tlog_tiles::Hash;
@@ -53,11 +53,6 @@ pub async fn checkpoint(sessions: &PgPool) -> Result<Option<StoredCheckpoint>, F
     // Only a node of the database's own version knows what it has there.
     ledger::position(sessions).await?;
     Ok(last_checkpoint(sessions).await?)
-}
-
-/// Where positions and the leaves of the tree part.
-pub async fn gaps(sessions: &PgPool) -> Result<Gaps, Fault> {
-    Ok(ledger::gaps(sessions).await?)
 }
 
 /// The hashes that answer a question about the tree of this checkpoint, in the order of RFC 6962.

@@ -21,7 +21,7 @@ mod trouble;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{NoProof, Summary, checkpoint, gaps, prove, summary};
+pub use ask::{NoProof, Summary, checkpoint, prove, summary};
 pub use checkpoint::{Checkpoint, NotACheckpoint};
 pub use key::{SigningKey, VerifierKeys};
 pub use loss::{Found, Loss, loss};
