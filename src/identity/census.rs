@@ -5,6 +5,7 @@ use super::fact::Matched;
 use super::fold::Change;
 use super::holders::{HashedKey, Holders, KeyHash};
 use super::id::{ContactId, ObservationId};
+use super::identifier::Field;
 use super::links::Links;
 use super::observation::Keys;
 use super::resolve::{Decision, Known, resolve};
@@ -102,12 +103,9 @@ impl Census {
         }
         values.extend(fewer);
     }
-
-    fn shows(&self, primary: ContactId, key: &HashedKey) -> bool {
-        self.unlinked.get(&primary).is_some_and(|values| values.contains(&key.hash))
-    }
 }
 
+/// The hash of a key is of its field, too.
 impl Known for Census {
     type Key = HashedKey;
 
@@ -115,11 +113,7 @@ impl Known for Census {
         key.is_link
     }
 
-    fn email_holder(&self, key: &HashedKey) -> Option<ContactId> {
-        self.holders.holder(key)
-    }
-
-    fn phone_holder(&self, key: &HashedKey) -> Option<ContactId> {
+    fn holder(&self, _: Field, key: &HashedKey) -> Option<ContactId> {
         self.holders.holder(key)
     }
 
@@ -127,11 +121,7 @@ impl Known for Census {
         self.links.find(contact).expect("a holder is a contact")
     }
 
-    fn shows_email(&self, primary: ContactId, key: &HashedKey) -> bool {
-        self.shows(primary, key)
-    }
-
-    fn shows_phone(&self, primary: ContactId, key: &HashedKey) -> bool {
-        self.shows(primary, key)
+    fn shows(&self, primary: ContactId, _: Field, key: &HashedKey) -> bool {
+        self.unlinked.get(&primary).is_some_and(|values| values.contains(&key.hash))
     }
 }

@@ -5,6 +5,23 @@ use std::sync::Arc;
 const EMAIL_LEN_MAX: usize = 254;
 const PHONE_NUMBER_LEN_MAX: usize = 32;
 
+/// Which identifier it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Field {
+    Email,
+    PhoneNumber,
+}
+
+impl Field {
+    /// As callers know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Email => Email::FIELD,
+            Self::PhoneNumber => PhoneNumber::FIELD,
+        }
+    }
+}
+
 /// An email address as received, outer blanks trimmed.
 ///
 /// At most 254 characters (RFC 5321, section 4.5.3.1.3), with a local part and a domain.

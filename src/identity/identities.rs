@@ -5,7 +5,7 @@ use super::event::{Event, Timestamp};
 use super::fold::{Change, fold};
 use super::holders::Holds;
 use super::id::ContactId;
-use super::identifier::{Email, PhoneNumber};
+use super::identifier::{Email, Field, PhoneNumber};
 use super::key::Key;
 use super::links::Standing;
 use super::observation::{Identifiers, Keys};
@@ -55,8 +55,8 @@ const LONG_ANSWER_LEN_MIN: usize = 100;
 pub struct Identities {
     by_primary: HashMap<ContactId, Identity, RandomState>,
     primary_of: HashMap<ContactId, ContactId, RandomState>,
-    email_holder: HashMap<Key, ContactId, RandomState>,
-    phone_holder: HashMap<Key, ContactId, RandomState>,
+    /// By field.
+    holders: [HashMap<Key, ContactId, RandomState>; 2],
 }
 
 impl Contact {
@@ -95,6 +95,19 @@ impl Contact {
             updated_at: standing.updated_at,
             deleted_at: Some(standing.updated_at),
         }
+    }
+
+    pub fn key(&self, field: Field) -> Option<&Key> {
+        match field {
+            Field::Email => self.email_key.as_ref(),
+            Field::PhoneNumber => self.phone_key.as_ref(),
+        }
+    }
+
+    /// Those that are there, the email's first.
+    pub fn keys(&self) -> impl Iterator<Item = (Field, &Key)> {
+        let fields = [Field::Email, Field::PhoneNumber];
+        fields.into_iter().filter_map(|field| Some((field, self.key(field)?)))
     }
 
     pub fn primary(&self) -> ContactId {
@@ -146,33 +159,22 @@ impl Known for Identities {
         key.is_link()
     }
 
-    fn email_holder(&self, key: &Key) -> Option<ContactId> {
-        self.email_holder.get(key).copied()
-    }
-
-    fn phone_holder(&self, key: &Key) -> Option<ContactId> {
-        self.phone_holder.get(key).copied()
+    fn holder(&self, field: Field, key: &Key) -> Option<ContactId> {
+        self.holders[field as usize].get(key).copied()
     }
 
     fn primary_of(&mut self, contact: ContactId) -> ContactId {
         self.primary(contact)
     }
 
-    fn shows_email(&self, primary: ContactId, key: &Key) -> bool {
-        self.has(primary, |contact| contact.email_key.as_ref() == Some(key))
-    }
-
-    fn shows_phone(&self, primary: ContactId, key: &Key) -> bool {
-        self.has(primary, |contact| contact.phone_key.as_ref() == Some(key))
+    fn shows(&self, primary: ContactId, field: Field, key: &Key) -> bool {
+        let identity = self.by_primary.get(&primary);
+        let mut contacts = identity.into_iter().flat_map(|identity| &identity.contacts);
+        contacts.any(|contact| contact.key(field) == Some(key))
     }
 }
 
 impl Identities {
-    fn has(&self, primary: ContactId, wanted: impl Fn(&Contact) -> bool) -> bool {
-        let identity = self.by_primary.get(&primary);
-        identity.is_some_and(|identity| identity.contacts.iter().any(wanted))
-    }
-
     /// Panics for a contact that is not here.
     pub fn primary(&self, contact: ContactId) -> ContactId {
         self.primary_of[&contact]
@@ -192,11 +194,8 @@ impl Identities {
     fn insert(&mut self, contact: Contact) {
         let primary = contact.primary();
         self.primary_of.insert(contact.id, primary);
-        if let Some(key) = contact.email_key.as_ref().filter(|key| key.is_link()) {
-            self.email_holder.insert(key.clone(), contact.id);
-        }
-        if let Some(key) = contact.phone_key.as_ref().filter(|key| key.is_link()) {
-            self.phone_holder.insert(key.clone(), contact.id);
+        for (field, key) in contact.keys().filter(|(_, key)| key.is_link()) {
+            self.holders[field as usize].insert(key.clone(), contact.id);
         }
         self.by_primary.entry(primary).or_default().insert(contact);
     }
@@ -227,8 +226,9 @@ impl Identities {
         let Some(identity) = self.by_primary.remove(&primary) else { return };
         for contact in identity.contacts {
             self.primary_of.remove(&contact.id);
-            contact.email_key.map(|key| self.email_holder.remove(&key));
-            contact.phone_key.map(|key| self.phone_holder.remove(&key));
+            for (field, key) in contact.keys() {
+                self.holders[field as usize].remove(key);
+            }
         }
     }
 
@@ -254,9 +254,12 @@ impl Identities {
 
     /// What a new contact holds: the keys that no older one has.
     fn unheld(&self, keys: &Keys) -> Holds {
+        let is_unheld = |field, key: &Option<Key>| {
+            key.as_ref().is_some_and(|key| self.holder(field, key).is_none())
+        };
         Holds {
-            email: keys.email.as_ref().is_some_and(|key| self.email_holder(key).is_none()),
-            phone: keys.phone_number.as_ref().is_some_and(|key| self.phone_holder(key).is_none()),
+            email: is_unheld(Field::Email, &keys.email),
+            phone: is_unheld(Field::PhoneNumber, &keys.phone_number),
         }
     }
 

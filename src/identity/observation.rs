@@ -1,6 +1,6 @@
 //! What a request brought, and the commitment that ties an event to it.
 
-use super::identifier::{Email, PhoneNumber};
+use super::identifier::{Email, Field, PhoneNumber};
 use super::key::Key;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -49,6 +49,14 @@ impl Identifiers {
 
     pub fn phone_number(&self) -> Option<&PhoneNumber> {
         self.phone_number.as_ref()
+    }
+}
+
+impl<K> Keys<K> {
+    /// Those that are there, the email's first.
+    pub fn each(&self) -> impl Iterator<Item = (Field, &K)> {
+        let email = self.email.iter().map(|key| (Field::Email, key));
+        email.chain(self.phone_number.iter().map(|key| (Field::PhoneNumber, key)))
     }
 }
 

@@ -4,6 +4,7 @@ use super::asker::Asker;
 use super::fact::{ContactLinked, ContactObserved, Fact, Matched, PrimaryDemoted};
 use super::fold::{Change, filed};
 use super::id::{ContactId, ObservationId};
+use super::identifier::Field;
 use super::observation::{Commitment, Keys};
 
 /// What the resolver asks of the contacts so far. Identities are known as wholes or not at all.
@@ -12,16 +13,12 @@ pub trait Known {
     type Key;
     /// Whether a key links the contacts that have it.
     fn is_link(key: &Self::Key) -> bool;
-    /// The oldest contact that has an email with this key.
-    fn email_holder(&self, key: &Self::Key) -> Option<ContactId>;
-    /// The oldest contact that has a phone number with this key.
-    fn phone_holder(&self, key: &Self::Key) -> Option<ContactId>;
+    /// The oldest contact that has an identifier with this key.
+    fn holder(&self, field: Field, key: &Self::Key) -> Option<ContactId>;
     /// The primary of a contact that is known. May put its own books in order.
     fn primary_of(&mut self, contact: ContactId) -> ContactId;
-    /// Whether an identity has an email with this key, which never links.
-    fn shows_email(&self, primary: ContactId, key: &Self::Key) -> bool;
-    /// Whether an identity has a phone number with this key, which never links.
-    fn shows_phone(&self, primary: ContactId, key: &Self::Key) -> bool;
+    /// Whether an identity has an identifier with this key, which never links.
+    fn shows(&self, primary: ContactId, field: Field, key: &Self::Key) -> bool;
 }
 
 /// What an observation means: where it is filed, and what follows from it.
@@ -50,18 +47,16 @@ enum Consequence {
 /// A value that never links is news unless the identity shows it already. An observation of
 /// which nothing links is a new primary each time.
 pub fn resolve<K: Known>(known: &mut K, id: ObservationId, keys: &Keys<K::Key>) -> Decision {
-    let matched_email = |key| matched::<K>(key, known.email_holder(key));
-    let email = keys.email.as_ref().map(matched_email);
-    let matched_phone = |key| matched::<K>(key, known.phone_holder(key));
-    let phone_number = keys.phone_number.as_ref().map(matched_phone);
-    let holders = [email, phone_number].map(holder);
+    let given = [(Field::Email, &keys.email), (Field::PhoneNumber, &keys.phone_number)];
+    let matched = given.map(|(field, key)| Some(matched(known, field, key.as_ref()?)));
+    let holders = matched.map(holder);
     let primaries = holders.map(|holder| holder.map(|holder| known.primary_of(holder)));
     let primary_id = led_by(id, primaries);
-    let shows_email = |key: &K::Key| known.shows_email(primary_id, key);
-    let shows_phone = |key: &K::Key| known.shows_phone(primary_id, key);
-    let brings_news = is_news(email, keys.email.as_ref(), shows_email)
-        || is_news(phone_number, keys.phone_number.as_ref(), shows_phone);
-    conclude(id, [email, phone_number], primaries, brings_news)
+    let is_new = |((field, key), matched): ((Field, &Option<K::Key>), _)| {
+        is_news(matched, key.as_ref(), |key| known.shows(primary_id, field, key))
+    };
+    let brings_news = given.into_iter().zip(matched).any(is_new);
+    conclude(id, matched, primaries, brings_news)
 }
 
 /// What follows where an event is believed who holds the keys, and whether what never links was
@@ -116,8 +111,8 @@ fn led_by(id: ObservationId, primaries: [Option<ContactId>; 2]) -> ContactId {
     primaries.into_iter().flatten().min().unwrap_or(id.into())
 }
 
-fn matched<K: Known>(key: &K::Key, holder: Option<ContactId>) -> Matched {
-    match holder {
+fn matched<K: Known>(known: &K, field: Field, key: &K::Key) -> Matched {
+    match known.holder(field, key) {
         _ if !K::is_link(key) => Matched::NeverLinks,
         Some(holder) => Matched::HeldBy(holder),
         None => Matched::New,

@@ -69,10 +69,9 @@ proptest! {
             let Some(Filing::Under { contact }) = ledger.folded.filing(id) else { continue };
             let keys = ledger.ruling.keys(identifiers);
             let keys = HashedKey::of_all(&keys);
-            let by_email = keys.email.and_then(|key| ledger.census.email_holder(&key));
-            let by_phone = keys.phone_number.and_then(|key| ledger.census.phone_holder(&key));
             let primary = ledger.folded.find(contact);
-            for holder in [by_email, by_phone].into_iter().flatten() {
+            for (field, key) in keys.each() {
+                let Some(holder) = ledger.census.holder(field, key) else { continue };
                 prop_assert_eq!(ledger.folded.find(holder), primary);
             }
         }

@@ -2,27 +2,10 @@
 //! other, and what it hangs on.
 
 use super::id::ObservationId;
-use super::identifier::{Email, PhoneNumber};
+use super::identifier::Field;
 use super::key::Key;
 use super::observation::Keys;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-
-/// Which identifier it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Field {
-    Email,
-    PhoneNumber,
-}
-
-impl Field {
-    /// As callers know it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Email => Email::FIELD,
-            Self::PhoneNumber => PhoneNumber::FIELD,
-        }
-    }
-}
 
 /// Observations, each of which shares an identifier with the next: one identifier fewer than
 /// observations.
@@ -104,7 +87,7 @@ pub fn unlinked(
     let other = oldest_unlinked(other_side);
     let mut contacts_len = HashMap::new();
     for (_, keys) in all.iter().filter(|(id, _)| is_contact(**id)) {
-        identifiers(keys).for_each(|identifier| *contacts_len.entry(identifier).or_default() += 1);
+        keys.each().for_each(|identifier| *contacts_len.entry(identifier).or_default() += 1);
     }
     let shared = oldest_unlinked(one_side).into_iter().filter_map(|((field, key), one)| {
         let other = *other.get(&(field, key))?;
@@ -117,16 +100,11 @@ pub fn unlinked(
 fn oldest_unlinked(keyed: &Keyed) -> BTreeMap<(Field, &Key), ObservationId> {
     let mut oldest = BTreeMap::new();
     for (id, keys) in keyed {
-        for (field, key) in identifiers(keys).filter(|(_, key)| !key.is_link()) {
+        for (field, key) in keys.each().filter(|(_, key)| !key.is_link()) {
             oldest.entry((field, key)).or_insert(*id);
         }
     }
     oldest
-}
-
-fn identifiers(keys: &Keys) -> impl Iterator<Item = (Field, &Key)> {
-    let email = keys.email.iter().map(|key| (Field::Email, key));
-    email.chain(keys.phone_number.iter().map(|key| (Field::PhoneNumber, key)))
 }
 
 /// Observations and the identifiers that link, as the nodes of one graph: an observation is a
@@ -144,7 +122,7 @@ impl<'a> Graph<'a> {
             Self { neighbours: vec![Vec::new(); ids.len()], ids, identifiers: Vec::new() };
         let mut places = HashMap::new();
         for (node, keys) in keyed.values().enumerate() {
-            for identifier in identifiers(keys).filter(|(_, key)| key.is_link()) {
+            for identifier in keys.each().filter(|(_, key)| key.is_link()) {
                 let place = *places.entry(identifier).or_insert_with(|| {
                     graph.identifiers.push(identifier);
                     graph.neighbours.push(Vec::new());

@@ -189,12 +189,8 @@ impl KeyFilter {
         self.rules_digest == *rules_digest && self.contact_table == contact_table
     }
 
-    pub fn may_have_email(&self, key: &Key) -> bool {
-        self.bits.contains(&(Field::Email, key.as_str()))
-    }
-
-    pub fn may_have_phone(&self, key: &Key) -> bool {
-        self.bits.contains(&(Field::PhoneNumber, key.as_str()))
+    pub fn may_have(&self, field: Field, key: &Key) -> bool {
+        self.bits.contains(&(field, key.as_str()))
     }
 
     fn insert(&self, email_key: Option<&str>, phone_key: Option<&str>) {
@@ -322,7 +318,7 @@ mod tests {
         // What is appended meanwhile is in both.
         append(&mut books, FILTER_LEN_MIN * 2 + 1..FILTER_LEN_MIN * 2 + 2);
         let last = Key::links(&(FILTER_LEN_MIN * 2 + 1).to_string());
-        assert!(full.may_have_email(&last) && larger.may_have_email(&last));
+        assert!(full.may_have(Field::Email, &last) && larger.may_have(Field::Email, &last));
 
         fill(books.next.as_ref().unwrap(), books.own_to);
         append(&mut books, 0..0);

@@ -83,16 +83,8 @@ impl IdentityCache {
 
     /// Of the keys that it can be found by.
     fn hashes(&self, contacts: &[Contact]) -> Vec<u32> {
-        let of = |field, key: Option<&Key>| {
-            key.filter(|key| key.is_link()).map(|key| self.hash(field, key))
-        };
-        let each = |contact: &Contact| {
-            [
-                of(Field::Email, contact.email_key.as_ref()),
-                of(Field::PhoneNumber, contact.phone_key.as_ref()),
-            ]
-        };
-        contacts.iter().flat_map(each).flatten().collect()
+        let keys = contacts.iter().flat_map(Contact::keys).filter(|(_, key)| key.is_link());
+        keys.map(|(field, key)| self.hash(field, key)).collect()
     }
 
     /// None where it is larger than a segment.
@@ -127,27 +119,13 @@ impl IdentityCache {
         self.filled = 0;
     }
 
-    /// The identity that holds an email.
-    pub fn by_email(&self, key: &Key) -> Option<Vec<Contact>> {
-        self.find(Field::Email, key, |contact| contact.email_key.as_ref())
-    }
-
-    /// The identity that holds a phone number.
-    pub fn by_phone(&self, key: &Key) -> Option<Vec<Contact>> {
-        self.find(Field::PhoneNumber, key, |contact| contact.phone_key.as_ref())
-    }
-
-    fn find(
-        &self,
-        field: Field,
-        key: &Key,
-        key_of: impl Fn(&Contact) -> Option<&Key>,
-    ) -> Option<Vec<Contact>> {
+    /// The identity that holds a key.
+    pub fn find(&self, field: Field, key: &Key) -> Option<Vec<Contact>> {
         let place = self.places.get(&self.hash(field, key))?;
         let bytes = self.segments.get(place.segment())?.get(place.offset()..)?;
         let (packed, _) = postcard::take_from_bytes::<Vec<Packed<'_>>>(bytes).ok()?;
         let contacts: Vec<_> = packed.iter().map(Contact::from).collect();
-        contacts.iter().any(|contact| key_of(contact) == Some(key)).then_some(contacts)
+        contacts.iter().any(|contact| contact.key(field) == Some(key)).then_some(contacts)
     }
 
     fn hash(&self, field: Field, key: &Key) -> u32 {
@@ -261,10 +239,10 @@ mod tests {
         let mut cache = IdentityCache::default();
         let contacts = vec![contact(1, "A@x.org", Key::links("a@x.org")), other("030 1")];
         cache.put(&contacts);
-        assert_eq!(cache.by_email(&Key::links("a@x.org")), Some(contacts.clone()));
-        assert_eq!(cache.by_phone(&Key::links("+49301")), Some(contacts));
-        assert_eq!(cache.by_phone(&Key::links("a@x.org")), None);
-        assert_eq!(cache.by_email(&Key::links("A@x.org")), None);
+        assert_eq!(cache.find(Field::Email, &Key::links("a@x.org")), Some(contacts.clone()));
+        assert_eq!(cache.find(Field::PhoneNumber, &Key::links("+49301")), Some(contacts));
+        assert_eq!(cache.find(Field::PhoneNumber, &Key::links("a@x.org")), None);
+        assert_eq!(cache.find(Field::Email, &Key::links("A@x.org")), None);
     }
 
     #[test]
@@ -274,7 +252,7 @@ mod tests {
         cache.put(std::slice::from_ref(&first));
         let grown = vec![first, other("030 1")];
         cache.put(&grown);
-        assert_eq!(cache.by_email(&Key::links("a@x.org")), Some(grown));
+        assert_eq!(cache.find(Field::Email, &Key::links("a@x.org")), Some(grown));
     }
 
     #[test]
@@ -284,9 +262,9 @@ mod tests {
         let grown: Vec<_> =
             (1..=5).map(|id| contact(id, &long, Key::links(&format!("{id}")))).collect();
         cache.put(&grown[..1]);
-        assert!(cache.by_email(&Key::links("1")).is_some());
+        assert!(cache.find(Field::Email, &Key::links("1")).is_some());
         cache.put(&grown);
-        assert!(cache.by_email(&Key::links("1")).is_none());
+        assert!(cache.find(Field::Email, &Key::links("1")).is_none());
     }
 
     #[test]
@@ -296,7 +274,7 @@ mod tests {
         let place = *cache.places.values().next().unwrap();
         let other = Key::links("b@x.org");
         cache.places.insert(cache.hash(Field::Email, &other), place);
-        assert_eq!(cache.by_email(&other), None);
+        assert_eq!(cache.find(Field::Email, &other), None);
     }
 
     #[test]
@@ -315,7 +293,7 @@ mod tests {
         for id in 0..len {
             cache.put(&[contact(id, &"y".repeat(240), key(id))]);
         }
-        let found = |id| cache.by_email(&key(id)).is_some();
+        let found = |id| cache.find(Field::Email, &key(id)).is_some();
         assert!(!found(0) && !found(len / 3) && found(2 * len / 3) && found(len - 1));
         assert_eq!(cache.segments.len(), SEGMENTS_MAX);
         assert!(cache.places.len() < len as usize * 2 / 3);

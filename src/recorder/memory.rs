@@ -4,7 +4,7 @@ use super::absent::{AbsentKeys, KeyFilter};
 use super::cache::IdentityCache;
 use super::decide::Batch;
 use super::queue::Request;
-use crate::identity::{Contact, ContactId, Identities, Key, Keys, Known as _, Position};
+use crate::identity::{Contact, ContactId, Identities, Keys, Known as _, Position};
 use crate::projection::Head;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -38,16 +38,10 @@ pub struct Memory {
 impl Memory {
     /// Unpacks the identities that hold any of these keys.
     pub fn recall<'a>(&mut self, touched: impl Iterator<Item = &'a Keys>) {
-        for keys in touched {
-            let is_link = |key: &&Key| key.is_link();
-            let email = keys.email.as_ref().filter(is_link);
-            let email = email.filter(|key| self.identities.email_holder(key).is_none());
-            if let Some(contacts) = email.and_then(|key| self.packed.by_email(key)) {
-                self.take_in(contacts);
-            }
-            let phone = keys.phone_number.as_ref().filter(is_link);
-            let phone = phone.filter(|key| self.identities.phone_holder(key).is_none());
-            if let Some(contacts) = phone.and_then(|key| self.packed.by_phone(key)) {
+        for (field, key) in touched.flat_map(Keys::each).filter(|(_, key)| key.is_link()) {
+            if self.identities.holder(field, key).is_none()
+                && let Some(contacts) = self.packed.find(field, key)
+            {
                 self.take_in(contacts);
             }
         }
@@ -157,7 +151,7 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::identity::{
-        Answer, Commitment, Event, Identifiers, ObservationId, Salt, Timestamp, resolve,
+        Answer, Commitment, Event, Identifiers, Key, ObservationId, Salt, Timestamp, resolve,
     };
     use proptest::prelude::*;
 
@@ -168,10 +162,15 @@ mod tests {
     }
 
     fn observation(id: i64, email: Option<i64>, phone: Option<i64>) -> Option<Observation> {
+        // Some never link, and are shown all the same.
+        let email_key = |email: &String| match email.ends_with("0@example.com") {
+            true => Key::never_links(&email.to_lowercase()),
+            false => Key::links(&email.to_lowercase()),
+        };
         let email = email.map(|user| format!("User{user}@example.com"));
         let phone = phone.map(|line| format!("030 {line}"));
         let keys = Keys {
-            email: email.as_ref().map(|email| Key::links(&email.to_lowercase())),
+            email: email.as_ref().map(email_key),
             phone_number: phone.as_ref().map(|number| Key::links(number)),
         };
         let identifiers = Identifiers::recorded(email.as_deref(), phone.as_deref())?;
@@ -191,24 +190,18 @@ mod tests {
 
     /// What is read for these keys: the identities that hold them and are not known, as the table has them.
     fn read(table: &Identities, known: &Identities, keys: &Keys) -> Vec<Contact> {
-        let email = keys.email.as_ref().filter(|key| known.email_holder(key).is_none());
-        let email = email.and_then(|key| table.email_holder(key));
-        let phone = keys.phone_number.as_ref().filter(|key| known.phone_holder(key).is_none());
-        let phone = phone.and_then(|key| table.phone_holder(key));
-        let mut primaries: Vec<_> =
-            email.into_iter().chain(phone).map(|it| table.primary(it)).collect();
+        let unknown = keys.each().filter(|(field, key)| known.holder(*field, key).is_none());
+        let holders = unknown.filter_map(|(field, key)| table.holder(field, key));
+        let mut primaries: Vec<_> = holders.map(|it| table.primary(it)).collect();
         primaries.dedup();
         primaries.iter().flat_map(|it| table.identity_of(*it).contacts().to_vec()).collect()
     }
 
     /// Whether nothing need be read for these keys: each has a holder that is known, or none at all.
     fn is_known(whole: &Identities, known: &Identities, keys: &Keys) -> bool {
-        let is_email_known =
-            |key| known.email_holder(key).is_some() || whole.email_holder(key).is_none();
-        let is_phone_known =
-            |key| known.phone_holder(key).is_some() || whole.phone_holder(key).is_none();
-        keys.email.as_ref().is_none_or(is_email_known)
-            && keys.phone_number.as_ref().is_none_or(is_phone_known)
+        let is_known =
+            |(field, key)| known.holder(field, key).is_some() || whole.holder(field, key).is_none();
+        keys.each().all(is_known)
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use super::absent::{AbsentKeys, KeyFilter};
 use super::decide::Batch;
 use super::queue::Request;
-use crate::identity::{Identities, Key, Keys, Known as _, Rules};
+use crate::identity::{Field, Identities, Key, Keys, Known as _, Rules};
 use crate::ledger::{Database, Fault, in_time};
 use crate::metrics::Metrics;
 use crate::projection::{self, Snapshot};
@@ -57,13 +57,14 @@ pub struct WantedKeys {
 impl WantedKeys {
     /// All keys that link, but for those whose holder is known, or that nobody has.
     pub fn by(requests: &[Request], known: &Identities, filter: Option<&KeyFilter>) -> Self {
-        let (mut email_keys, mut phone_keys) = (Vec::new(), Vec::new());
-        for request in requests {
-            let [email, phone] = wanted(&request.keys, known, filter);
-            email_keys.extend(email.cloned());
-            phone_keys.extend(phone.cloned());
+        let mut all = Self::default();
+        for (field, key) in requests.iter().flat_map(|it| wanted(&it.keys, known, filter)) {
+            match field {
+                Field::Email => all.email_keys.push(key.clone()),
+                Field::PhoneNumber => all.phone_keys.push(key.clone()),
+            }
         }
-        Self { email_keys, phone_keys }
+        all
     }
 
     pub fn is_nothing(&self) -> bool {
@@ -84,25 +85,19 @@ impl WantedKeys {
 
 /// Whether a request can be decided without reading anything.
 pub fn is_known(request: &Request, known: &Identities, filter: Option<&KeyFilter>) -> bool {
-    wanted(&request.keys, known, filter) == [None, None]
+    wanted(&request.keys, known, filter).next().is_none()
 }
 
 fn wanted<'a>(
     keys: &'a Keys,
     known: &Identities,
     filter: Option<&KeyFilter>,
-) -> [Option<&'a Key>; 2] {
-    let email = keys.email.as_ref().filter(|key| {
+) -> impl Iterator<Item = (Field, &'a Key)> {
+    keys.each().filter(move |(field, key)| {
         key.is_link()
-            && known.email_holder(key).is_none()
-            && filter.is_none_or(|filter| filter.may_have_email(key))
-    });
-    let phone = keys.phone_number.as_ref().filter(|key| {
-        key.is_link()
-            && known.phone_holder(key).is_none()
-            && filter.is_none_or(|filter| filter.may_have_phone(key))
-    });
-    [email, phone]
+            && known.holder(*field, key).is_none()
+            && filter.is_none_or(|filter| filter.may_have(*field, key))
+    })
 }
 
 fn distinct(keys: &[Key]) -> Vec<&str> {

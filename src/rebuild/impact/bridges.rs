@@ -66,12 +66,8 @@ async fn bridge(
             let Some(former) = before.resolve(seen.id) else { continue };
             let Some(identifiers) = &seen.identifiers else { continue };
             let keys = rules.keys(identifiers);
-            let email = keys.email.map(|key| (Field::Email, key));
-            let phone_number = keys.phone_number.map(|key| (Field::PhoneNumber, key));
-            for key in [email, phone_number].into_iter().flatten() {
-                if key.1.is_link() {
-                    had.entry(key).or_default().insert(former);
-                }
+            for (field, key) in keys.each().filter(|(_, key)| key.is_link()) {
+                had.entry((field, key.clone())).or_default().insert(former);
             }
         }
     }
