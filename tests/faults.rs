@@ -114,6 +114,20 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
     identity_ledger::audit::verify(&ledger.database).await.unwrap();
 }
 
+/// Waits for an append that waits for the lock, and does this to its session.
+async fn an_append_waits(ledger: &TestLedger, select: &str) {
+    let mut superuser = ledger.superuser().await;
+    let waiting = format!(
+        "{select} from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'"
+    );
+    until_async("the append waits", async || {
+        let waiting = query(AssertSqlSafe(waiting.clone())).fetch_optional(&mut superuser);
+        waiting.await.unwrap().is_some()
+    })
+    .await;
+}
+
 /// It was sent, and whoever could say what became of it stays away.
 #[tokio::test]
 async fn whoever_is_not_told_what_became_of_an_append_is_told_so() {
@@ -124,13 +138,7 @@ async fn whoever_is_not_told_what_became_of_an_append_is_told_so() {
     sqlx::raw_sql("begin; select position from head for update").execute(&mut owner).await.unwrap();
     let seen = Seen::new("during@x.org", "");
     let cut = async {
-        let mut superuser = ledger.superuser().await;
-        let waiting = "select from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock'";
-        until_async("the append waits", async || {
-            query(waiting).fetch_optional(&mut superuser).await.unwrap().is_some()
-        })
-        .await;
+        an_append_waits(&ledger, "select").await;
         set_reachable(&ledger, false).await;
     };
     let (response, ()) = tokio::join!(service.try_identify(&seen), cut);
@@ -155,13 +163,7 @@ async fn a_connection_lost_during_an_append_is_settled() {
     sqlx::raw_sql("begin; select position from head for update").execute(&mut owner).await.unwrap();
     let seen = Seen::new("during@x.org", "");
     let cut = async {
-        let mut superuser = ledger.superuser().await;
-        let waiting = "select pg_terminate_backend(pid) from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock'";
-        until_async("the append waits", async || {
-            query(waiting).fetch_optional(&mut superuser).await.unwrap().is_some()
-        })
-        .await;
+        an_append_waits(&ledger, "select pg_terminate_backend(pid)").await;
         sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
     };
     let (answer, ()) = tokio::join!(service.identify(&seen), cut);

@@ -86,6 +86,12 @@ pub(super) async fn applied(
                 select
                 from pg_class as c
                 where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'f', 'v', 'm')
+                    -- Those of extensions, such as pg_stat_statements in public, are nobody's.
+                    and not exists (
+                        select from pg_depend as d
+                        where d.classid = 'pg_class'::regclass and d.objid = c.oid
+                            and d.deptype = 'e'
+                    )
             ) as "has_tables!"
         from pg_namespace as n
         where n.nspname = $1
