@@ -67,13 +67,20 @@ async fn what_keeps_postgres_from_answering_is_told_and_no_traffic_is_asked_for(
     assert_eq!(service.get("/health/ready").await.status(), 200);
 }
 
-/// Kicks everybody out of a database and keeps them out, as a restart does.
-async fn set_reachable(ledger: &TestLedger, reachable: bool) {
+/// Lets nobody else in, or everybody again. Returns a session of the superuser beside the database.
+async fn set_open(ledger: &TestLedger, open: bool) -> PgConnection {
     let (server, name) = ledger.url.rsplit_once('/').unwrap();
     let server = server.replace("//shop@", "//postgres@");
     let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
-    let allow = format!("alter database {name} allow_connections {reachable}");
+    let allow = format!("alter database {name} allow_connections {open}");
     query(AssertSqlSafe(allow)).execute(&mut admin).await.unwrap();
+    admin
+}
+
+/// Kicks everybody out of a database and keeps them out, as a restart does.
+async fn set_reachable(ledger: &TestLedger, reachable: bool) {
+    let mut admin = set_open(ledger, reachable).await;
+    let (_, name) = ledger.url.rsplit_once('/').unwrap();
     if !reachable {
         query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
             .bind(name)
@@ -114,16 +121,12 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
     identity_ledger::audit::verify(&ledger.database).await.unwrap();
 }
 
-/// Waits for an append that waits for the lock, and does this to its session.
-async fn an_append_waits(ledger: &TestLedger, select: &str) {
-    let mut superuser = ledger.superuser().await;
-    let waiting = format!(
-        "{select} from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock'"
-    );
-    until_async("the append waits", async || {
-        let waiting = query(AssertSqlSafe(waiting.clone())).fetch_optional(&mut superuser);
-        waiting.await.unwrap().is_some()
+/// Ends the session of an append that waits for the lock, as soon as there is one.
+async fn cut_a_waiting_append(superuser: &mut PgConnection) {
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    until_async("an append waits", async || {
+        query(cut).fetch_optional(&mut *superuser).await.unwrap().is_some()
     })
     .await;
 }
@@ -138,14 +141,17 @@ async fn whoever_is_not_told_what_became_of_an_append_is_told_so() {
     sqlx::raw_sql("begin; select position from head for update").execute(&mut owner).await.unwrap();
     let seen = Seen::new("during@x.org", "");
     let cut = async {
-        an_append_waits(&ledger, "select").await;
-        set_reachable(&ledger, false).await;
+        let mut superuser = ledger.superuser().await;
+        set_open(&ledger, false).await;
+        cut_a_waiting_append(&mut superuser).await;
     };
     let (response, ()) = tokio::join!(service.try_identify(&seen), cut);
     let response = response.unwrap();
     assert_eq!(response.status(), 503);
     assert_eq!(response.json::<Value>().await.unwrap()["recorded"], "unknown");
-    set_reachable(&ledger, true).await;
+    // Only now: an append that is sent again would get the lock.
+    owner.close().await.unwrap();
+    set_open(&ledger, true).await;
     service.identify(&seen).await;
     let introduced = query_scalar::<_, i64>("select count(*) from contact");
     assert_eq!(introduced.fetch_one(&mut ledger.owner().await).await.unwrap(), 2);
@@ -163,7 +169,8 @@ async fn a_connection_lost_during_an_append_is_settled() {
     sqlx::raw_sql("begin; select position from head for update").execute(&mut owner).await.unwrap();
     let seen = Seen::new("during@x.org", "");
     let cut = async {
-        an_append_waits(&ledger, "select pg_terminate_backend(pid)").await;
+        let mut superuser = ledger.superuser().await;
+        cut_a_waiting_append(&mut superuser).await;
         sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
     };
     let (answer, ()) = tokio::join!(service.identify(&seen), cut);
