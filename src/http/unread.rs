@@ -52,7 +52,8 @@ impl Unread {
         let rest = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         match rest {
             Rest::Nothing => true,
-            Rest::Left(body) if may_wait => comes_soon(body).await,
+            // Boxed: every request has room for what is awaited here.
+            Rest::Left(body) if may_wait => Box::pin(comes_soon(body)).await,
             Rest::Left(_) | Rest::Broken => false,
         }
     }
