@@ -70,6 +70,29 @@ async fn with_rules_from_the_start(document: &str, all: &[Seen]) -> Vec<Contact>
     service.contacts(all.len() as i64).await
 }
 
+/// What is recorded meanwhile is no part of it, and is not missed.
+#[tokio::test]
+async fn an_impact_is_shown_while_requests_run() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let all = observations(13, 2_000);
+    let showing = async {
+        for _ in 0..20 {
+            let rules = Rules::parse(EXACT_RULES).unwrap();
+            impact(&ledger.database, rules).await.unwrap();
+        }
+    };
+    let recording = async {
+        loop {
+            observe(&service, &all).await;
+        }
+    };
+    tokio::select! {
+        () = showing => {}
+        () = recording => unreachable!("it goes on"),
+    }
+}
+
 #[tokio::test]
 async fn after_an_activation_every_answer_is_as_if_the_rules_had_always_been() {
     let ledger = TestLedger::new().await;

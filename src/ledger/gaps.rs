@@ -1,6 +1,6 @@
 //! The positions, and the numbers of observations, that a ledger has skipped.
 
-use crate::identity::{Event, Fact, Gaps};
+use crate::identity::{Event, Fact, Gaps, ObservationId};
 use anyhow::Context as _;
 use sqlx::{PgConnection, PgExecutor, query, query_scalar};
 
@@ -15,8 +15,12 @@ pub async fn gaps(executor: impl PgExecutor<'_>) -> Result<Gaps, sqlx::Error> {
     Ok(gaps)
 }
 
-/// How many observations there are, by the head and by what was skipped.
-pub async fn observations_len(connection: &mut PgConnection) -> anyhow::Result<i64> {
+/// How many observations there are up to a number: beside a service there are more by the time they are
+/// read.
+pub async fn observations_len(
+    connection: &mut PgConnection,
+    last: ObservationId,
+) -> anyhow::Result<i64> {
     let restored = query!(
         r#"select e.position, e.line, coalesce((
                 select o.observation_id
@@ -30,17 +34,16 @@ pub async fn observations_len(connection: &mut PgConnection) -> anyhow::Result<i
         order by e.position
         limit 10000"#
     );
-    let restored = restored.fetch_all(&mut *connection).await?;
+    let restored = restored.fetch_all(connection).await?;
     let (mut skipped_len, mut last_skipped) = (0, 0);
     for row in restored {
         let fact = Event::parse(&row.line).map(|event| event.fact);
         let Ok(Fact::LedgerRestored(restored)) = fact else {
             anyhow::bail!("event {} is no LedgerRestored; run identity-ledger verify", row.position)
         };
-        let last = restored.next_observation_id.get() - 1;
-        skipped_len += last - row.last_observation.max(last_skipped);
-        last_skipped = last;
+        let skipped_to = restored.next_observation_id.get() - 1;
+        skipped_len += skipped_to - row.last_observation.max(last_skipped);
+        last_skipped = skipped_to;
     }
-    let head = query_scalar!("select observation_id from head").fetch_one(connection).await?;
-    head.checked_sub(skipped_len).context("numbers were skipped that do not exist")
+    last.get().checked_sub(skipped_len).context("numbers were skipped that do not exist")
 }

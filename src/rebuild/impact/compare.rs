@@ -32,7 +32,7 @@ pub async fn compare(
     // Both at once, and the counting of the page before: unless a service needs the machine.
     let one_by_one = ledger::is_served(&mut database.owner().await?).await?;
     let mut counting = tokio::spawn(ready(Tally::default()));
-    let mut missing_len = ledger::observations_len(&mut database.owner().await?).await?;
+    let mut missing_len = ledger::observations_len(&mut database.owner().await?, last).await?;
     let mut pages = Pages::<ObservationRow>::between(database, 0, last.get());
     progress.begin("resolving observations", last.get());
     while let Some(page) = pages.next().await? {
