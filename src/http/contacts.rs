@@ -4,21 +4,17 @@ use super::App;
 use super::answer::{Identified, answered};
 use super::moment::{self, AsOf};
 use super::noted::Shown;
-use super::number::not_a_number;
+use super::number::{PathId, not_an_id};
 use super::parameters::{Parameters, not_these};
-use super::problem::{Problem, documented};
+use super::problem::Problem;
 use super::question::{ask, unanswered};
 use crate::identity::{ContactId, ObservationId};
 use crate::ledger::Fault;
 use crate::projection::{Found, identity};
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::IntoResponses;
-use utoipa::openapi::{RefOr, response};
 
 /// Everything known of the customer that an observation belongs to.
 ///
@@ -50,15 +46,13 @@ use utoipa::openapi::{RefOr, response};
                 "secondaryContactIds": [2],
             }}),
         ),
-        NoContact,
     ),
 )]
 pub async fn contact(
     State(app): State<Arc<App>>,
-    id: Result<Path<String>, PathRejection>,
+    PathId(id): PathId,
     Parameters(asked): Parameters<AsOf>,
 ) -> Result<Response, Problem> {
-    let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
     let Some(position) = moment::position(asked.as_of, &app).await? else {
         return now(id, identity(app.auditor.sessions(), id)).await;
     };
@@ -82,21 +76,9 @@ pub async fn now(
     }
 }
 
-struct NoContact;
-
-impl IntoResponses for NoContact {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_these::<AsOf>(), not_observed(), erased()];
-        documented(others.into_iter().chain(unanswered()).chain(moment::problems()))
-    }
-}
-
-pub fn parse(id: &str) -> Option<ContactId> {
-    id.parse().ok().filter(|&id| id > 0).map(ContactId::new)
-}
-
-pub fn not_an_id() -> Problem {
-    not_a_number("id", 1..=i64::MAX)
+pub fn problems() -> Vec<Problem> {
+    let others = [not_an_id("id"), not_these::<AsOf>(), not_observed(), erased()];
+    others.into_iter().chain(unanswered()).chain(moment::problems()).collect()
 }
 
 /// Fails where one of the numbers was erased. Asked last: what was read before it is whole then.

@@ -2,23 +2,21 @@
 
 use super::App;
 use super::body::{self, json_problems, not_json};
-use super::contacts::{erased, not_an_id, not_observed, parse};
+use super::contacts::{erased, not_observed};
 use super::json::json;
+use super::number::{PathId, not_an_id};
 use super::parameters::{NoParameters, Parameters, not_these};
-use super::problem::{Problem, documented};
+use super::problem::Problem;
 use super::question::unanswered;
 use crate::erasure::{Erased, NotErased};
 use crate::identity::{Asker, ContactId, Position, ReasonCode};
 use crate::ledger::Fault;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::openapi::{RefOr, response};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 
 /// Why a customer is to be forgotten.
 #[derive(Deserialize, ToSchema)]
@@ -68,16 +66,14 @@ struct Forgotten {
                 "position": 7,
             }),
         ),
-        StillThere,
     ),
 )]
 pub async fn erase(
     State(app): State<Arc<App>>,
-    id: Result<Path<String>, PathRejection>,
+    PathId(id): PathId,
     _: Parameters<NoParameters>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
     let by = request.extensions().get::<Asker>().map(Asker::to_string);
     let reason = reason(&body::json(request).await?)?;
     match app.eraser.erase(id.into(), reason, by).await {
@@ -86,23 +82,19 @@ pub async fn erase(
     }
 }
 
-struct StillThere;
-
-impl IntoResponses for StillThere {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let work = "rebuild".to_owned();
-        let others = [
-            not_an_id(),
-            not_these::<NoParameters>(),
-            no_reason(),
-            not_a_reason_alone(),
-            not_observed(),
-            erased(),
-            in_the_way(&work),
-            lost(),
-        ];
-        documented(others.into_iter().chain(json_problems()).chain(unanswered()))
-    }
+pub fn problems() -> Vec<Problem> {
+    let work = "rebuild".to_owned();
+    let others = [
+        not_an_id("id"),
+        not_these::<NoParameters>(),
+        no_reason(),
+        not_a_reason_alone(),
+        not_observed(),
+        erased(),
+        in_the_way(&work),
+        lost(),
+    ];
+    others.into_iter().chain(json_problems()).chain(unanswered()).collect()
 }
 
 /// The parser's own text may repeat what the caller sent, so it goes no further than this.

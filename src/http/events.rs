@@ -7,7 +7,7 @@ use super::noted::Shown;
 use super::number::number;
 use super::paging;
 use super::parameters::{Parameters, not_these};
-use super::problem::{Problem, documented};
+use super::problem::Problem;
 use super::question::{ask, unanswered};
 use super::stream;
 use crate::audit::EventPage;
@@ -18,11 +18,9 @@ use axum::http::header::{ACCEPT, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use utoipa::openapi::{RefOr, response};
-use utoipa::{IntoParams, IntoResponses, ToSchema};
+use utoipa::{IntoParams, ToSchema};
 
 const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -109,7 +107,6 @@ struct Events<'a> {
                 (String = "text/event-stream", example = "id: 4\nevent: ContactLinked\ndata: {\"event\":{\"data\":{\"contactId\":2,\"primaryId\":1},\"kind\":\"ContactLinked\",\"position\":4,\"recordedAt\":\"2026-11-01T12:00:00.000000Z\"},\"observation\":null}\n\n"),
             ),
         ),
-        NoEvents,
     ),
 )]
 pub async fn events(
@@ -207,19 +204,15 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
         .map(|id| Some(Position::new(id)))
 }
 
-struct NoEvents;
-
-impl IntoResponses for NoEvents {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [
-            paging::not_a_limit(),
-            beyond_the_head("after"),
-            not_a_kind(),
-            not_these::<Asked>(),
-            too_many(),
-        ];
-        documented(others.into_iter().chain(unanswered()))
-    }
+pub fn problems() -> Vec<Problem> {
+    let others = [
+        paging::not_a_limit(),
+        beyond_the_head("after"),
+        not_a_kind(),
+        not_these::<Asked>(),
+        too_many(),
+    ];
+    others.into_iter().chain(unanswered()).collect()
 }
 
 fn paged(

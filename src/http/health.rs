@@ -1,17 +1,14 @@
 //! `GET /health/live` and `/health/ready`: for whoever restarts the service or sends it traffic.
 
 use super::App;
-use super::problem::{Problem, documented};
+use super::problem::Problem;
 use super::question::unanswered;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use utoipa::IntoResponses;
-use utoipa::openapi::{RefOr, response};
 
 const READY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Five statements a second, for however many who ask.
@@ -35,7 +32,6 @@ pub async fn live() -> impl IntoResponse {
     tag = "operators",
     responses(
         (status = 200, description = "It can answer", body = Object, example = json!({"status": "ready"})),
-        NotReady,
     ),
 )]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
@@ -45,12 +41,8 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Pro
     Ok(([(CONTENT_TYPE, "application/json")], r#"{"status":"ready"}"#))
 }
 
-struct NotReady;
-
-impl IntoResponses for NotReady {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented(unanswered().map(not_ready))
-    }
+pub fn problems() -> Vec<Problem> {
+    unanswered().map(not_ready).into()
 }
 
 /// Whatever it is that keeps it from answering, others had better be asked.

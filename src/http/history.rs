@@ -1,25 +1,23 @@
 //! `GET /contacts/{id}/history`: every event that made a customer what it is.
 
 use super::App;
-use super::contacts::{erased, not_an_id, not_erased, not_observed, parse};
+use super::contacts::{erased, not_erased, not_observed};
 use super::entry::{Entry, entry};
 use super::json::json;
 use super::noted::Shown;
+use super::number::{PathId, not_an_id};
 use super::paging::{Paging, paging_problems};
 use super::parameters::Parameters;
-use super::problem::{Problem, documented};
+use super::problem::Problem;
 use super::question::{ask, unanswered};
 use super::rule_set::RuleSet;
 use crate::audit::Happened;
 use crate::identity::ContactId;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::openapi::{RefOr, response};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 
 #[derive(Serialize, ToSchema)]
 struct History<'a> {
@@ -77,15 +75,13 @@ struct HistoryEntry<'a> {
                 "next": "/contacts/2/history?after=4&limit=1",
             }),
         ),
-        NoHistory,
     ),
 )]
 pub async fn history(
     State(app): State<Arc<App>>,
-    id: Result<Path<String>, PathRejection>,
+    PathId(id): PathId,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Response, Problem> {
-    let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
     let (after, limit) = paging.read()?;
     let found = ask(app.auditor.history(id.into(), after, limit)).await?;
     not_erased(&app, &[id.into()]).await?;
@@ -93,13 +89,9 @@ pub async fn history(
     Ok(Shown::of(id, after).by(history))
 }
 
-struct NoHistory;
-
-impl IntoResponses for NoHistory {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_observed(), erased()];
-        documented(others.into_iter().chain(unanswered()).chain(paging_problems()))
-    }
+pub fn problems() -> Vec<Problem> {
+    let others = [not_an_id("id"), not_observed(), erased()];
+    others.into_iter().chain(unanswered()).chain(paging_problems()).collect()
 }
 
 fn paged(id: ContactId, happened: &[Happened], limit: i64) -> Result<Response, Problem> {

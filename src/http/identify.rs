@@ -5,17 +5,14 @@ use super::answer::Identified;
 use super::body::{self, Observed};
 use super::contacts::{erased, now};
 use super::idempotency::{self, REPLAY};
-use super::problem::{InLedger, Problem, documented};
+use super::problem::{InLedger, Problem};
 use super::question::{disk_full, other_rules, other_version};
 use crate::identity::Asker;
 use crate::recorder::{NotRecorded, Outcome};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::IntoResponses;
-use utoipa::openapi::{RefOr, response};
 
 pub const PATH: &str = "/identify";
 
@@ -60,7 +57,6 @@ pub const PATH: &str = "/identify";
                 "secondaryContactIds": [2],
             }}),
         ),
-        NotIdentified,
     ),
 )]
 pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
@@ -92,23 +88,19 @@ fn told(not_recorded: NotRecorded, has_key: bool) -> Problem {
     }
 }
 
-struct NotIdentified;
-
-impl IntoResponses for NotIdentified {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let not_recorded = [
-            NotRecorded::Refused.into(),
-            NotRecorded::QueueFull.into(),
-            NotRecorded::DiskFull.into(),
-            NotRecorded::OutcomeUnknown.into(),
-            NotRecorded::OtherRules.into(),
-            NotRecorded::OtherVersion.into(),
-            NotRecorded::KeyReused.into(),
-            idempotency::not_a_key(),
-            erased(),
-        ];
-        documented(body::problems().into_iter().chain(not_recorded))
-    }
+pub fn problems() -> Vec<Problem> {
+    let not_recorded = [
+        NotRecorded::Refused.into(),
+        NotRecorded::QueueFull.into(),
+        NotRecorded::DiskFull.into(),
+        NotRecorded::OutcomeUnknown.into(),
+        NotRecorded::OtherRules.into(),
+        NotRecorded::OtherVersion.into(),
+        NotRecorded::KeyReused.into(),
+        idempotency::not_a_key(),
+        erased(),
+    ];
+    body::problems().into_iter().chain(not_recorded).collect()
 }
 
 impl From<NotRecorded> for Problem {

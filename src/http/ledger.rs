@@ -3,7 +3,7 @@
 use super::App;
 use super::json::json;
 use super::parameters::{NoParameters, Parameters, not_these};
-use super::problem::{Problem, documented};
+use super::problem::Problem;
 use super::question::{WAIT_MAX, ask, unanswered};
 use crate::identity::{Gaps, rfc_3339};
 use crate::ledger;
@@ -13,11 +13,9 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use utoipa::openapi::{RefOr, response};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -83,7 +81,6 @@ struct LastCheckpoint {
                 "refusal": null,
             }),
         ),
-        NotTold,
     ),
 )]
 pub async fn ledger(
@@ -134,7 +131,6 @@ fn told(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
             content_type = "text/plain",
             example = "identity-ledger/ledger\n1040\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n— identity-ledger/ledger 8o0lBza5Hhh32waN6C0cUZaWBN5W8ri0CDX7DKYSPoMJ+qk4rKhHH6Dofb9RA+x/q40D0rXrfF0cEZYqbsr/0nG3swI=\n",
         ),
-        NotSealed,
     ),
 )]
 pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
@@ -157,7 +153,6 @@ pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse
             content_type = "text/plain",
             example = "identity-ledger/ledger+f28d2507+AQPt8BJrTqUplSo9X23DRFbdAuPhBogE7DeSNR9e3dD2\n",
         ),
-        NoKey,
     ),
 )]
 pub async fn key(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
@@ -172,28 +167,16 @@ pub async fn last_checkpoint(app: &App) -> Result<StoredCheckpoint, Problem> {
     checkpoint.ok_or_else(not_sealed)
 }
 
-struct NotTold;
-
-impl IntoResponses for NotTold {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented([not_these::<NoParameters>()].into_iter().chain(unanswered()))
-    }
+pub fn ledger_problems() -> Vec<Problem> {
+    [not_these::<NoParameters>()].into_iter().chain(unanswered()).collect()
 }
 
-struct NotSealed;
-
-impl IntoResponses for NotSealed {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented([not_sealed()].into_iter().chain(unanswered()))
-    }
+pub fn checkpoint_problems() -> Vec<Problem> {
+    [not_sealed()].into_iter().chain(unanswered()).collect()
 }
 
-struct NoKey;
-
-impl IntoResponses for NoKey {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        documented([no_key()].into_iter().chain(unanswered()))
-    }
+pub fn key_problems() -> Vec<Problem> {
+    [no_key()].into_iter().chain(unanswered()).collect()
 }
 
 pub fn not_sealed() -> Problem {

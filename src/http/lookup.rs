@@ -4,16 +4,13 @@ use super::App;
 use super::answer::{Identified, answered};
 use super::body::{self, Observed};
 use super::noted::Shown;
-use super::problem::{Problem, documented};
+use super::problem::Problem;
 use super::question::{ask, other_rules, unanswered};
 use crate::projection::LookedUp;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::IntoResponses;
-use utoipa::openapi::{RefOr, response};
 
 /// Everything known of a customer, found by an email, a phone number or both. Records nothing.
 ///
@@ -42,7 +39,6 @@ use utoipa::openapi::{RefOr, response};
                 "secondaryContactIds": [2],
             }}),
         ),
-        NotFound,
     ),
 )]
 pub async fn lookup(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
@@ -54,13 +50,9 @@ pub async fn lookup(State(app): State<Arc<App>>, request: Request) -> Result<Res
     Ok(shown.by(answered(&answer, position)))
 }
 
-struct NotFound;
-
-impl IntoResponses for NotFound {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_known(), other_rules()];
-        documented(body::problems().into_iter().chain(others).chain(unanswered()))
-    }
+pub fn problems() -> Vec<Problem> {
+    let others = [not_known(), other_rules()];
+    body::problems().into_iter().chain(others).chain(unanswered()).collect()
 }
 
 fn not_known() -> Problem {

@@ -1,7 +1,34 @@
-//! A whole number among the parameters of a query.
+//! Whole numbers in the path and the query of a request.
 
 use super::problem::Problem;
+use crate::identity::ContactId;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
 use std::ops::RangeInclusive;
+
+const IDS: RangeInclusive<i64> = 1..=i64::MAX;
+
+/// The number in a path such as `/contacts/{id}`.
+pub struct PathId(pub ContactId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let Path(text) = path.map_err(|_| not_an_id("id"))?;
+        id("id", Some(&text)).map(Self)
+    }
+}
+
+/// The number of an observation, which must be given.
+pub fn id(name: &'static str, text: Option<&str>) -> Result<ContactId, Problem> {
+    number(name, text, None, IDS).map(ContactId::new)
+}
+
+pub fn not_an_id(name: &'static str) -> Problem {
+    not_a_number(name, IDS)
+}
 
 /// The number, or the default where none is given; without a default it must be.
 pub fn number(

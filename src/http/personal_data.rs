@@ -2,22 +2,20 @@
 
 use super::App;
 use super::answer::LEDGER_POSITION;
-use super::contacts::{erased, not_an_id, not_observed, parse};
+use super::contacts::{erased, not_observed};
 use super::json::json;
 use super::noted::Shown;
+use super::number::{PathId, not_an_id};
 use super::parameters::{NoParameters, Parameters, not_these};
-use super::problem::{Problem, documented};
+use super::problem::Problem;
 use super::question::{ask, unanswered};
 use crate::erasure::{Held, HeldContact, HeldObservation, held};
 use crate::identity::{ContactId, ObservationId, Position, rfc_3339};
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::openapi::{RefOr, response};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 
 /// All that is held on a customer.
 #[derive(Serialize, ToSchema)]
@@ -105,15 +103,13 @@ struct ObservationTold<'a> {
                 }],
             }),
         ),
-        NothingHeld,
     ),
 )]
 pub async fn personal_data(
     State(app): State<Arc<App>>,
-    id: Result<Path<String>, PathRejection>,
+    PathId(id): PathId,
     _: Parameters<NoParameters>,
 ) -> Result<Response, Problem> {
-    let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
     let found = ask(held(app.auditor.sessions(), id.into())).await?;
     match found {
         Some(held) if held.is_erased() => Err(erased()),
@@ -126,13 +122,9 @@ pub async fn personal_data(
     }
 }
 
-struct NothingHeld;
-
-impl IntoResponses for NothingHeld {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_these::<NoParameters>(), not_observed(), erased()];
-        documented(others.into_iter().chain(unanswered()))
-    }
+pub fn problems() -> Vec<Problem> {
+    let others = [not_an_id("id"), not_these::<NoParameters>(), not_observed(), erased()];
+    others.into_iter().chain(unanswered()).collect()
 }
 
 fn told(held: &Held) -> PersonalData<'_> {

@@ -4,6 +4,7 @@
 use super::around::AroundLayer;
 use super::guard::{Guard, Note, Who, refusals};
 use super::noted::purpose_parameter;
+use super::problem::{Problem, documented};
 use super::{
     Access, App, access, contacts, docs, erase, events, health, history, identify, ledger, lookup,
     measure, personal_data, proof, why,
@@ -31,30 +32,31 @@ const CALLERS_AND_AUDITORS: Who = Who::Holders(&[Role::Caller, Role::Auditor]);
 const AUDITORS: Who = Who::Holders(&[Role::Auditor]);
 const OPERATORS: Who = Who::Holders(&[]);
 
-type Row = (Who, Note, UtoipaMethodRouter<Arc<App>>);
+/// Who may ask, what is noted of that, and what may keep it from being answered.
+type Row = (Who, Note, fn() -> Vec<Problem>, UtoipaMethodRouter<Arc<App>>);
 
 /// Operators may ask all of it.
 fn table() -> Vec<Row> {
     vec![
-        (IDENTIFY.0, IDENTIFY.1, routes!(identify::identify)),
-        (CALLERS_AND_AUDITORS, Note::Reads, routes!(lookup::lookup)),
-        (AUDITORS, Note::Reads, routes!(contacts::contact)),
-        (AUDITORS, Note::Reads, routes!(history::history)),
-        (AUDITORS, Note::Reads, routes!(why::why)),
-        (AUDITORS, Note::Reads, routes!(personal_data::personal_data)),
+        (IDENTIFY.0, IDENTIFY.1, identify::problems, routes!(identify::identify)),
+        (CALLERS_AND_AUDITORS, Note::Reads, lookup::problems, routes!(lookup::lookup)),
+        (AUDITORS, Note::Reads, contacts::problems, routes!(contacts::contact)),
+        (AUDITORS, Note::Reads, history::problems, routes!(history::history)),
+        (AUDITORS, Note::Reads, why::problems, routes!(why::why)),
+        (AUDITORS, Note::Reads, personal_data::problems, routes!(personal_data::personal_data)),
         // The event says who.
-        (OPERATORS, Note::Nothing, routes!(erase::erase)),
-        (AUDITORS, Note::Reads, routes!(events::events)),
-        (AUDITORS, Note::Nothing, routes!(ledger::ledger)),
+        (OPERATORS, Note::Nothing, erase::problems, routes!(erase::erase)),
+        (AUDITORS, Note::Reads, events::problems, routes!(events::events)),
+        (AUDITORS, Note::Nothing, ledger::ledger_problems, routes!(ledger::ledger)),
         // What holds us to the ledger is for everybody: a signature and hashes, and nobody's data.
-        (Who::Anybody, Note::Nothing, routes!(ledger::checkpoint)),
-        (Who::Anybody, Note::Nothing, routes!(ledger::key)),
-        (AUDITORS, Note::Nothing, routes!(proof::inclusion)),
-        (AUDITORS, Note::Nothing, routes!(proof::consistency)),
-        (OPERATORS, Note::Nothing, routes!(access::access)),
-        (Who::Anybody, Note::Nothing, routes!(health::live)),
-        (Who::Anybody, Note::Nothing, routes!(health::ready)),
-        (Who::ThisMachine, Note::Nothing, routes!(measure::metrics)),
+        (Who::Anybody, Note::Nothing, ledger::checkpoint_problems, routes!(ledger::checkpoint)),
+        (Who::Anybody, Note::Nothing, ledger::key_problems, routes!(ledger::key)),
+        (AUDITORS, Note::Nothing, proof::inclusion_problems, routes!(proof::inclusion)),
+        (AUDITORS, Note::Nothing, proof::consistency_problems, routes!(proof::consistency)),
+        (OPERATORS, Note::Nothing, access::problems, routes!(access::access)),
+        (Who::Anybody, Note::Nothing, Vec::new, routes!(health::live)),
+        (Who::Anybody, Note::Nothing, health::problems, routes!(health::ready)),
+        (Who::ThisMachine, Note::Nothing, Vec::new, routes!(measure::metrics)),
     ]
 }
 
@@ -70,8 +72,8 @@ pub fn routes(access: Option<&Access>) -> (Router<Arc<App>>, OpenApi) {
     components.responses.extend(refusals());
 
     let mut router = OpenApiRouter::with_openapi(api);
-    for (who, note, mut route) in table() {
-        describe(&mut route.1, who, note);
+    for (who, note, problems, mut route) in table() {
+        describe(&mut route.1, who, note, problems());
         router = router.routes(match access {
             Some(access) => {
                 let guard = Arc::new(Guard { who, note, access: access.clone() });
@@ -94,9 +96,11 @@ pub fn pages(router: Router<Arc<App>>, openapi: &OpenApi) -> Router<Arc<App>> {
         .route("/docs/{*file}", get(docs::file))
 }
 
-/// Says in the document who may ask.
-fn describe(paths: &mut Paths, who: Who, note: Note) {
+/// Says in the document who may ask, and what else may be answered than what was asked for.
+fn describe(paths: &mut Paths, who: Who, note: Note, problems: Vec<Problem>) {
+    let problems = documented(problems);
     for operation in paths.paths.values_mut().flat_map(operations) {
+        operation.responses.responses.extend(problems.clone());
         operation.security = Some(requirements(who));
         if note != Note::Nothing {
             operation.parameters.get_or_insert_default().push(purpose_parameter().into());

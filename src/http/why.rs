@@ -1,13 +1,13 @@
 //! `GET /contacts/{id}/why`: why are two observations one customer, or why are they not?
 
 use super::App;
-use super::contacts::{erased, not_an_id, not_erased, not_observed, parse};
+use super::contacts::{erased, not_erased, not_observed};
 use super::json::json;
 use super::moment;
 use super::noted::Shown;
-use super::number::not_a_number;
+use super::number::{self, PathId, not_an_id};
 use super::parameters::{Parameters, not_these};
-use super::problem::{Problem, documented};
+use super::problem::Problem;
 use super::question::{ask, corrupt, unanswered};
 use super::rule_set::RuleSet;
 use crate::audit::{LinkingRules, Relation, Why};
@@ -16,14 +16,11 @@ use crate::identity::{
     SharedIdentifier, Unlinked, rfc_3339,
 };
 use crate::ledger::Unanswered;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::openapi::{RefOr, response};
-use utoipa::{IntoParams, IntoResponses, ToSchema};
+use utoipa::{IntoParams, ToSchema};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -149,16 +146,14 @@ struct UnderOtherRules<'a> {
     ),
     responses(
         (status = 200, description = "The chain between them, or what is missing", body = Explanation),
-        NotExplained,
     ),
 )]
 pub async fn why(
     State(app): State<Arc<App>>,
-    id: Result<Path<String>, PathRejection>,
+    PathId(id): PathId,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Response, Problem> {
-    let id = id.ok().and_then(|Path(id)| parse(&id)).ok_or_else(not_an_id)?;
-    let other = asked.with.as_deref().and_then(parse).ok_or_else(not_another)?;
+    let other = number::id("with", asked.with.as_deref())?;
     let position = match moment::position(asked.as_of, &app).await? {
         Some(position) => position,
         None => ask(app.auditor.position()).await?,
@@ -170,17 +165,10 @@ pub async fn why(
     Ok(Shown { other_contact_id: Some(other), ..Shown::of(id, position) }.by(response))
 }
 
-struct NotExplained;
-
-impl IntoResponses for NotExplained {
-    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
-        let others = [not_an_id(), not_another(), not_these::<Asked>(), not_observed(), erased()];
-        documented(others.into_iter().chain(unanswered()).chain(moment::problems()))
-    }
-}
-
-fn not_another() -> Problem {
-    not_a_number("with", 1..=i64::MAX)
+pub fn problems() -> Vec<Problem> {
+    let others =
+        [not_an_id("id"), not_an_id("with"), not_these::<Asked>(), not_observed(), erased()];
+    others.into_iter().chain(unanswered()).chain(moment::problems()).collect()
 }
 
 fn explained(why: &Why) -> Result<Response, Unanswered> {
