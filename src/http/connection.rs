@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// From the first byte of a head to its last; for the first head, from the start.
+/// From the first byte of a head to its last, and from the start to the first byte.
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
 /// From one request to the next. A client may take as long to read an answer.
 const REST_MAX: Duration = Duration::from_secs(75);
@@ -40,9 +41,10 @@ enum Waits {
     Resting {
         until: Instant,
     },
-    /// For the client to take more of an answer whose end nobody waits for.
+    /// For the client to take more of an answer that goes on for as long as it takes it. None while it has
+    /// taken all there is.
     Streaming {
-        until: Instant,
+        until: Option<Instant>,
     },
     /// For the client to take its last answer, and to end what it is still sending.
     HangingUp {
@@ -52,7 +54,8 @@ enum Waits {
 
 impl Patience {
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(Waits::for_head())))
+        // Until the first byte of a head has come.
+        Self(Arc::new(Mutex::new(Waits::Resting { until: Instant::now() + HEAD_WAIT_MAX })))
     }
 
     pub fn head_received(&self) {
@@ -64,7 +67,7 @@ impl Patience {
     }
 
     pub fn streaming(&self) {
-        *self.waits() = Waits::Streaming { until: Instant::now() + REST_MAX };
+        *self.waits() = Waits::Streaming { until: None };
     }
 
     /// The next answer is the last one, and the client may be sending yet.
@@ -72,14 +75,18 @@ impl Patience {
         *self.waits() = Waits::HangingUp { until: Instant::now() + HANG_UP_MAX };
     }
 
-    fn is_hanging_up(&self) -> bool {
-        matches!(*self.waits(), Waits::HangingUp { .. })
+    /// Whether the client may be sending yet what nobody will read: a body, or a head that is refused.
+    fn is_sent_to(&self) -> bool {
+        matches!(*self.waits(), Waits::HangingUp { .. } | Waits::ForHead { .. })
     }
 
-    fn bytes_sent(&self) {
-        let mut waits = self.waits();
-        if let Waits::Streaming { until } = &mut *waits {
-            *until = Instant::now() + REST_MAX;
+    /// The client was to take more, and has or has not.
+    fn offered(&self, is_taken: bool) {
+        if let Waits::Streaming { until } = &mut *self.waits() {
+            match is_taken {
+                true => *until = None,
+                false => _ = until.get_or_insert_with(|| Instant::now() + REST_MAX),
+            }
         }
     }
 
@@ -90,34 +97,51 @@ impl Patience {
         }
     }
 
-    /// Returns when the connection has ended, or when its client has kept it waiting too long, or
-    /// at `stopping` where it streams.
-    pub async fn limit<T>(
+    /// Serves a connection until it has ended, or until its client has kept it waiting too long. When
+    /// `stopping` has no sender any more, the connection is told to end, and a stream is broken off.
+    pub async fn limit<C: Future>(
         &self,
-        connection: impl Future<Output = T>,
-        stopping: impl Future<Output = ()>,
+        connection: C,
+        end_soon: impl Fn(Pin<&mut C>),
+        stopping: watch::Receiver<()>,
     ) {
         let mut connection = pin!(connection);
-        let mut stopping = pin!(stopping);
+        let mut stops = stopping.clone();
+        let mut stop = pin!(async move { while stops.changed().await.is_ok() {} });
         let mut is_stopping = false;
         let mut hang_up = pin!(sleep_until(Instant::now() + HEAD_WAIT_MAX));
         poll_fn(|context| {
-            if connection.as_mut().poll(context).is_ready() {
-                return Poll::Ready(());
-            }
-            is_stopping = is_stopping || stopping.as_mut().poll(context).is_ready();
-            let until = match *self.waits() {
-                Waits::ForHandler => return Poll::Pending,
-                Waits::Streaming { .. } if is_stopping => return Poll::Ready(()),
-                Waits::ForHead { until }
-                | Waits::Resting { until }
-                | Waits::Streaming { until }
-                | Waits::HangingUp { until } => until,
-            };
-            if hang_up.deadline() != until {
+            loop {
+                if !is_stopping && stopping.has_changed().is_err() {
+                    is_stopping = true;
+                    end_soon(connection.as_mut());
+                }
+                if connection.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(());
+                }
+                let until = match *self.waits() {
+                    // Once it has answered, this is polled again.
+                    Waits::ForHandler => return Poll::Pending,
+                    Waits::Streaming { .. } if is_stopping => return Poll::Ready(()),
+                    Waits::Streaming { until } => until,
+                    Waits::ForHead { until }
+                    | Waits::Resting { until }
+                    | Waits::HangingUp { until } => Some(until),
+                };
+                if !is_stopping && stop.as_mut().poll(context).is_ready() {
+                    continue;
+                }
+                let Some(until) = until else { return Poll::Pending };
+                // To put it off with each request would cost more than to wake up once too early.
+                if until < hang_up.deadline() {
+                    hang_up.as_mut().reset(until);
+                }
+                ready!(hang_up.as_mut().poll(context));
+                if until <= hang_up.deadline() {
+                    return Poll::Ready(());
+                }
                 hang_up.as_mut().reset(until);
             }
-            hang_up.as_mut().poll(context)
         })
         .await;
     }
@@ -145,9 +169,7 @@ impl<S> Connection<S> {
     }
 
     fn told_when_sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.patience.bytes_sent();
-        }
+        self.patience.offered(written.is_ready());
         written
     }
 }
@@ -184,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for Connection<S> {
     /// the connection broke, and might not see the answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-        while self.patience.is_hanging_up() {
+        while self.patience.is_sent_to() {
             let mut discarded = [0; DISCARDED_LEN];
             let mut buffer = ReadBuf::new(&mut discarded);
             ready!(Pin::new(self.stream.inner_mut()).poll_read(context, &mut buffer))?;

@@ -11,8 +11,8 @@ use axum::response::Response;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::convert::Infallible;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -27,8 +27,8 @@ use tokio::time::{sleep, timeout};
 const LAST_ANSWERS_WAIT_MAX: Duration = Duration::from_secs(50);
 /// For a client to shake hands.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
-/// In bytes. Hyper's own is six times that, for each connection.
-const HEAD_LEN_MAX: usize = 64 * 1024;
+/// In bytes: whoever connects may have so much kept, without any token. Hyper's own is 25 times that.
+const HEAD_LEN_MAX: usize = 16 * 1024;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` is ready; then accepts nothing more and returns when the requests
@@ -41,7 +41,6 @@ pub async fn serve(
     answering: Answering,
     shutdown: impl Future<Output = ()>,
 ) {
-    let connections = GracefulShutdown::new();
     let (stop, stopping) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     let mut clients = JoinSet::new();
@@ -67,14 +66,12 @@ pub async fn serve(
                 }
                 // Without it, an answer may wait for the client to acknowledge the one before.
                 let _ = stream.set_nodelay(true);
-                let client = Client {
-                    peer,
-                    answering: answering.clone(),
-                    watcher: connections.watcher(),
-                    stopping: stopping.clone(),
-                };
+                let client =
+                    Client { peer, answering: answering.clone(), stopping: stopping.clone() };
                 clients.spawn(client.welcome(stream, tls.clone()));
             }
+            // The one who connected has gone already.
+            Err(error) if is_of_client(&error) => {}
             Err(error) => {
                 // Such as too many open files: connections that end give theirs back.
                 if !std::mem::replace(&mut is_failing, true) {
@@ -86,7 +83,8 @@ pub async fn serve(
     }
     drop(listener);
     drop(stop);
-    if timeout(LAST_ANSWERS_WAIT_MAX, connections.shutdown()).await.is_err() {
+    let last_answers = async { while clients.join_next().await.is_some() {} };
+    if timeout(LAST_ANSWERS_WAIT_MAX, last_answers).await.is_err() {
         tracing::warn!("some requests were not answered before the service stopped");
     }
     // Whoever is left has a hold of the recorder, and nothing ends before that is let go.
@@ -97,7 +95,7 @@ pub async fn serve(
 struct Client {
     peer: SocketAddr,
     answering: Answering,
-    watcher: Watcher,
+    /// Nothing is ever sent: that the sender is gone says that the service stops.
     stopping: watch::Receiver<()>,
 }
 
@@ -118,7 +116,7 @@ impl Client {
 
     /// Answers the requests of one connection.
     async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let Self { peer, answering, watcher, mut stopping } = self;
+        let Self { peer, answering, stopping } = self;
         let patience = Patience::new();
         let unread = Unread::default();
         let service = service_fn(async |mut request: hyper::Request<Incoming>| {
@@ -143,11 +141,15 @@ impl Client {
             .header_read_timeout(None)
             .max_buf_size(HEAD_LEN_MAX)
             .serve_connection(Connection::new(stream, patience.clone()), service);
-        // The sender says nothing: that it is gone says that the service stops.
-        let stopping = async move { while stopping.changed().await.is_ok() {} };
         // However it ends, there is nobody left to tell.
-        patience.limit(watcher.watch(connection), stopping).await;
+        patience.limit(connection, http1::Connection::graceful_shutdown, stopping).await;
     }
+}
+
+fn is_of_client(error: &io::Error) -> bool {
+    let kinds =
+        [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset, ErrorKind::ConnectionRefused];
+    kinds.contains(&error.kind())
 }
 
 /// Its length is not known: it goes on for as long as its client takes it.

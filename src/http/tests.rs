@@ -281,6 +281,16 @@ async fn a_head_that_cannot_be_read_gets_a_status_alone() {
     }
 }
 
+/// The client sees the answer though it is still sending.
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused_after_16_kib() {
+    let head = |len| format!("GET /health/live HTTP/1.1\r\nhost: x\r\nx: {}\r\n", "x".repeat(len));
+    let fits = head(15 * 1024) + "connection: close\r\n\r\n";
+    assert_eq!(exchange(fits.as_bytes()).await.status, 200);
+    let received = exchange((head(1 << 20) + "\r\n").as_bytes()).await;
+    assert_eq!((received.status, &*received.body), (431, ""));
+}
+
 #[tokio::test]
 async fn problems_have_the_titles_of_their_statuses() {
     let titles = |status: u16| {
@@ -649,12 +659,12 @@ async fn a_request_that_never_ends_does_not_keep_the_service_from_stopping() {
     assert_eq!(started.elapsed().as_secs(), 51);
 }
 
-/// A byte a minute, for ever.
+/// A byte every 100 seconds, for ever.
 async fn tick() -> axum::body::Body {
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<&str, std::io::Error>>(1);
     tokio::spawn(async move {
         while sender.send(Ok("!")).await.is_ok() {
-            sleep(Duration::from_secs(60)).await;
+            sleep(Duration::from_secs(100)).await;
         }
     });
     axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver))
@@ -670,7 +680,23 @@ async fn a_stream_lives_for_as_long_as_its_client_takes_it() {
     while bytes.iter().filter(|byte| **byte == b'!').count() < 10 {
         assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
     }
-    assert_eq!(started.elapsed().as_secs(), 540);
+    assert_eq!(started.elapsed().as_secs(), 900);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_client_takes_nothing_is_broken_off_after_75_seconds() {
+    let endless = async || {
+        let megabyte = || Ok::<_, std::io::Error>(vec![b'!'; 1 << 20]);
+        axum::body::Body::from_stream(futures_util::stream::repeat_with(megabyte))
+    };
+    let router = Router::new().route("/", axum::routing::get(endless));
+    let mut stream = TcpStream::connect(start(router).await).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    sleep(Duration::from_secs(76)).await;
+    let mut bytes = Vec::new();
+    // Some of it was on its way, and what was not is told by a reset.
+    let _ = stream.read_to_end(&mut bytes).await;
+    assert!(!bytes.ends_with(b"0\r\n\r\n"), "the client can tell that it is not whole");
 }
 
 #[tokio::test(start_paused = true)]
@@ -680,8 +706,8 @@ async fn a_stream_is_broken_off_when_the_service_stops() {
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
-    serve(listener, MANY, None, router.into(), sleep(Duration::from_secs(100))).await;
-    assert_eq!(started.elapsed().as_secs(), 100);
+    serve(listener, MANY, None, router.into(), sleep(Duration::from_secs(80))).await;
+    assert_eq!(started.elapsed().as_secs(), 80);
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     assert!(!bytes.ends_with(b"0\r\n\r\n"), "the client can tell that it is not whole");
