@@ -7,15 +7,12 @@ use super::guard::Guard;
 use super::head::HeadCheck;
 use super::identify::{PATH, identify};
 use super::measure::Measure;
-use super::question::panicked;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::FutureExt as _;
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tower_service::Service as _;
 
@@ -47,17 +44,10 @@ impl Answering {
         let is_identify = request.method() == Method::POST && request.uri().path() == PATH;
         match self.straight.as_ref().filter(|_| is_identify) {
             Some(straight) => straight.answer(request).await,
-            None => self.route(request).await,
-        }
-    }
-
-    /// A panic is answered, too: sqlx panics where a time is later than chrono can say, which only
-    /// somebody who has tampered with a table can have written. (The recorder sees to its own.)
-    async fn route(&self, request: Request) -> Response {
-        let answered = AssertUnwindSafe(self.router.clone().call(request)).catch_unwind().await;
-        match answered {
-            Ok(answered) => answered.unwrap_or_else(|never: Infallible| match never {}),
-            Err(_) => panicked().into_response(),
+            None => {
+                let answered = self.router.clone().call(request).await;
+                answered.unwrap_or_else(|never: Infallible| match never {})
+            }
         }
     }
 }

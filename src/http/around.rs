@@ -1,10 +1,13 @@
 //! What is done around each request of a route. axum's `from_fn` does the same, and clones and boxes
 //! the route and the request for it, for which every request would pay.
 
+use super::question::panicked;
 use axum::extract::Request;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 use std::convert::Infallible;
 use std::future::ready;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tower_layer::Layer;
@@ -34,7 +37,8 @@ impl<A: Around> Around for Option<A> {
     }
 }
 
-/// Puts it around a route, or all of them.
+/// Puts it around a route, or all of them. A panic inside is answered, too: sqlx panics if a
+/// time is later than chrono can say, which only somebody who has tampered with a table can have written.
 #[derive(Clone)]
 pub struct AroundLayer<A>(pub A);
 
@@ -73,6 +77,10 @@ where
         };
         let answering = self.inner.call(request);
         let around = self.around.clone();
-        Box::pin(async move { Ok(around.after(kept, answering.await?)) })
+        Box::pin(async move {
+            let answered = AssertUnwindSafe(answering).catch_unwind().await;
+            let response = answered.unwrap_or_else(|_| Ok(panicked().into_response()))?;
+            Ok(around.after(kept, response))
+        })
     }
 }

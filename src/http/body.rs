@@ -2,11 +2,11 @@
 
 use super::problem::Problem;
 use crate::identity::{Email, Identifiers, Invalid, PhoneNumber};
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
@@ -27,7 +27,7 @@ pub async fn identifiers(request: Request) -> Result<Identifiers, Problem> {
 }
 
 /// The body of a request that says it is JSON. It is not empty.
-pub async fn json(request: Request) -> Result<Vec<u8>, Problem> {
+pub async fn json(request: Request) -> Result<Bytes, Problem> {
     expect_json(request.headers())?;
     let body = receive(request.into_body()).await?;
     if body.is_empty() { Err(no_body()) } else { Ok(body) }
@@ -61,20 +61,14 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     if suffix.eq_ignore_ascii_case("json") { Ok(()) } else { Err(not_announced_as_json()) }
 }
 
-async fn receive(mut body: Body) -> Result<Vec<u8>, Problem> {
-    let arrival = async {
-        let mut bytes = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| broke_off())?;
-            let Ok(data) = frame.into_data() else { continue };
-            if bytes.len() + data.len() > BODY_LEN_MAX {
-                return Err(too_large());
-            }
-            bytes.extend_from_slice(&data);
-        }
-        Ok(bytes)
-    };
-    timeout(BODY_WAIT_MAX, arrival).await.unwrap_or_else(|_| Err(too_slow()))
+async fn receive(body: Body) -> Result<Bytes, Problem> {
+    let arrival = Limited::new(body, BODY_LEN_MAX).collect();
+    let body = timeout(BODY_WAIT_MAX, arrival).await.map_err(|_| too_slow())?;
+    let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+        true => too_large(),
+        false => broke_off(),
+    })?;
+    Ok(body.to_bytes())
 }
 
 /// At least one identifier. Unknown members are ignored.

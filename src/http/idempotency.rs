@@ -4,7 +4,8 @@ use super::problem::{InLedger, Problem};
 use crate::recorder::RetryKey;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-const NAME: &str = "idempotency-key";
+const FIELD: &str = "idempotency-key";
+const NAME: HeaderName = HeaderName::from_static(FIELD);
 const KEY_LEN_MAX: usize = 255;
 /// Says that the observation was recorded by an earlier request with the same key.
 pub const REPLAY: (HeaderName, HeaderValue) =
@@ -24,5 +25,5 @@ pub fn key(headers: &HeaderMap, caller: &str) -> Result<Option<RetryKey>, Proble
 
 pub fn not_a_key() -> Problem {
     let expected = "one value of 1 to 255 characters of ASCII, such as a UUID";
-    Problem::bad_field(NAME, expected).recorded(InLedger::No)
+    Problem::bad_field(FIELD, expected).recorded(InLedger::No)
 }

@@ -71,7 +71,8 @@ pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<R
         }
         Outcome::RecordedBefore(id) => {
             let id = id.into();
-            let answer = now(id, app.reader.identity(id)).await;
+            // Boxed: few are retries, and every request has room for what is awaited here.
+            let answer = Box::pin(now(id, app.reader.identity(id))).await;
             let answer = answer.map_err(|problem| problem.recorded(InLedger::Yes))?;
             Ok(([REPLAY], answer).into_response())
         }

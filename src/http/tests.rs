@@ -714,12 +714,16 @@ async fn a_stream_is_broken_off_when_the_service_stops() {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_is_answered_all_the_same() {
+async fn a_handler_that_panics_is_answered_and_counted_all_the_same() {
+    let metrics = Arc::<Metrics>::default();
     let router = Router::new()
-        .route("/panic", axum::routing::get(async || -> () { panic!("as the test wants it") }));
+        .route("/panic", axum::routing::get(async || -> () { panic!("as the test wants it") }))
+        .layer(AroundLayer(Measure(metrics.clone())));
     let mut stream = TcpStream::connect(start(router).await).await.unwrap();
     stream.write_all(b"GET /panic HTTP/1.0\r\n\r\n").await.unwrap();
     let received = read_to_end(&mut stream).await;
     assert_eq!(received.status, 500);
     assert!(received.problem()["detail"].as_str().unwrap().contains("identity-ledger verify"));
+    let counted = r#"http_requests_total{route="/panic",method="GET",status="500"} 1"#;
+    assert!(metrics.text(0).contains(counted), "{}", metrics.text(0));
 }
