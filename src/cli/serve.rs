@@ -140,7 +140,11 @@ async fn open(
 /// not count further, and let it ask for more. Returns how many there may be.
 fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+    // No more than are needed: macOS refuses a limit without a bound, which its maximum is.
+    let wanted = (CONNECTIONS_MAX + FILES_KEPT).min(limit.maximum.unwrap_or(u64::MAX));
+    if limit.current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit })
+    {
         tracing::debug!("there are no more open files than {:?}: {error}", limit.current);
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
