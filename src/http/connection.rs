@@ -66,8 +66,10 @@ impl Patience {
         *self.waits() = Waits::Resting { until: Instant::now() + REST_MAX };
     }
 
-    pub fn streaming(&self) {
+    /// An answer whose end nobody waits for begins; it ends when what is returned is dropped.
+    pub fn streaming(&self) -> Streaming {
         *self.waits() = Waits::Streaming { until: None };
+        Streaming(self.clone())
     }
 
     /// The next answer is the last one, and the client may be sending yet.
@@ -148,6 +150,15 @@ impl Patience {
 
     fn waits(&self) -> impl std::ops::DerefMut<Target = Waits> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lives for as long as a stream.
+pub struct Streaming(Patience);
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.answered();
     }
 }
 

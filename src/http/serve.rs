@@ -1,13 +1,15 @@
 //! Accepts connections until it is told to stop.
 
 use super::answering::Answering;
-use super::connection::{Connection, Patience};
+use super::connection::{Connection, Patience, Streaming};
 use super::guard::Peer;
 use super::tls::Tls;
 use super::unread::Unread;
+use axum::body::Body;
 use axum::http::header::{CONNECTION, EXPECT};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -130,9 +132,12 @@ impl Client {
             if !is_read {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            match is_stream(&answer) {
-                true => patience.streaming(),
-                false if is_read => patience.answered(),
+            if is_stream(&answer) {
+                let streaming = patience.streaming();
+                return Ok(answer.map(|body| until_dropped(streaming, body)));
+            }
+            match is_read {
+                true => patience.answered(),
                 false => patience.hanging_up(),
             }
             Ok::<_, Infallible>(answer)
@@ -150,6 +155,11 @@ fn is_of_client(error: &io::Error) -> bool {
     let kinds =
         [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset, ErrorKind::ConnectionRefused];
     kinds.contains(&error.kind())
+}
+
+fn until_dropped(streaming: Streaming, body: Body) -> Body {
+    let held = move |_: &_| _ = &streaming;
+    Body::from_stream(body.into_data_stream().inspect(held))
 }
 
 /// Its length is not known: it goes on for as long as its client takes it.

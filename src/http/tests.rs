@@ -684,6 +684,22 @@ async fn a_stream_lives_for_as_long_as_its_client_takes_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_rests_after_a_stream_as_after_any_answer() {
+    let short = async || {
+        let chunks = ["!"; 3].map(Ok::<_, std::io::Error>);
+        axum::body::Body::from_stream(futures_util::stream::iter(chunks))
+    };
+    let router = Router::new().route("/", axum::routing::get(short));
+    let mut stream = TcpStream::connect(start(router).await).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let started = Instant::now();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    assert!(bytes.ends_with(b"0\r\n\r\n"), "it is whole");
+    assert_eq!(started.elapsed().as_secs(), 75);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_whose_client_takes_nothing_is_broken_off_after_75_seconds() {
     let endless = async || {
         let megabyte = || Ok::<_, std::io::Error>(vec![b'!'; 1 << 20]);
