@@ -282,6 +282,31 @@ async fn a_backup_of_a_newer_version_is_refused() {
     assert!(said.contains("was made by a newer version"), "{said}");
 }
 
+/// From 17 on, pg_restore sets what older servers do not know.
+#[tokio::test]
+async fn a_dump_that_the_server_is_too_old_for_is_refused_before_anything_is_made() {
+    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let server = query_scalar("select current_setting('server_version_num')::integer / 10000");
+    let server: i32 = server.fetch_one(&mut other.owner().await).await.unwrap();
+    if server >= 17 {
+        eprintln!("this server takes what any pg_dump writes: that one does not is not tried");
+        return;
+    }
+    let dir = scratch_dir();
+    let one = dir.path().join("one");
+    succeeds(&mut backup(&ledger, &one));
+    let manifest = fs::read_to_string(one.join("manifest.json")).unwrap();
+    let (before, rest) = manifest.split_once("\"pgDump\": ").unwrap();
+    let (_, after) = rest.split_once(',').unwrap();
+    fs::write(one.join("manifest.json"), format!("{before}\"pgDump\": 17,{after}")).unwrap();
+    let said = refuses(&mut restore(&other, &one));
+    assert!(said.contains("was written by pg_dump 17"), "{said}");
+    assert!(said.contains("restore it into Postgres 17 or newer"), "{said}");
+    let schema = query("select from pg_namespace where nspname = 'ledger'");
+    let schema = schema.fetch_optional(&mut other.owner().await).await.unwrap();
+    assert!(schema.is_none(), "nothing was made");
+}
+
 /// So many events that a backup takes a while.
 async fn fill(ledger: &TestLedger, events_len: i64) {
     let fill = "

@@ -6,7 +6,7 @@ use super::program::{program, run};
 use super::watch::watched;
 use crate::files;
 use crate::ledger::{Database, ThisVersion};
-use crate::postgres::find_client;
+use crate::postgres::{clients_of, find_client};
 use anyhow::{Context as _, ensure};
 use sqlx::{Connection as _, PgConnection, query};
 use std::fs::{self, DirBuilder};
@@ -33,7 +33,8 @@ pub async fn back_up(database: &Database, dir: &Path) -> anyhow::Result<Manifest
     );
     let mut owner = database.owner().await?;
     let mut holding = database.owner().await?;
-    let (pg_dump, major) = find_client("pg_dump", server_major(&mut owner).await?)?;
+    let clients = clients_of(server_major(&mut owner).await?);
+    let (pg_dump, major) = find_client("pg_dump", clients)?;
     let unfinished = Unfinished::make(dir)?;
     let Snapshot { id, manifest } = snapshot(&mut holding, database, major).await?;
     let mut dump = program(&pg_dump, database);
