@@ -1,8 +1,8 @@
 //! A backup is the ledger as it was at one position, and restoring it gives that back.
 
 use crate::support::{
-    Seen, Service, TestLedger, command, random_observations, refuses, scratch_dir, succeeds, until,
-    until_async,
+    Seen, Service, TestLedger, command, ended, random_observations, refuses, scratch_dir, succeeds,
+    until, until_async,
 };
 use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
@@ -93,6 +93,46 @@ async fn a_backup_under_load_is_the_ledger_at_one_position() {
         assert!(said.contains(&format!("{position} events")), "{said}");
         drop_ledger(&other).await;
     }
+}
+
+/// pg_dump would look for the table of its snapshot under the name that the new one has by then.
+#[tokio::test]
+async fn a_swap_waits_for_a_backup_that_has_its_snapshot_and_no_tables_yet() {
+    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let dir = scratch_dir();
+    let one = dir.path().join("one");
+    let service = Service::start(&ledger.url);
+    for seen in &random_observations(6, 100, 30) {
+        service.identify(seen).await;
+    }
+    // The backup asks for this table after its snapshot, and a rebuild never.
+    let mut holder = ledger.superuser().await;
+    let hold = "begin; lock table access in access exclusive mode";
+    sqlx::raw_sql(hold).execute(&mut holder).await.unwrap();
+    let mut owner = ledger.owner().await;
+    let mut waits_for = async |table| {
+        let waits = "select exists (
+            select from pg_locks where not granted and relation = $1::regclass
+        )";
+        query_scalar::<_, bool>(waits).bind(table).fetch_one(&mut owner).await.unwrap()
+    };
+    let backup = backup(&ledger, &one).stdout(Stdio::null()).spawn().unwrap();
+    until_async("the backup waits", async || waits_for("access").await).await;
+    let mut rebuild = command(&["rebuild", "--database-url", &ledger.url]);
+    let mut rebuild = rebuild.stdout(Stdio::null()).spawn().unwrap();
+    until_async("the swap is tried", async || {
+        rebuild.try_wait().unwrap().is_some() || waits_for("contact").await
+    })
+    .await;
+    sqlx::raw_sql("commit").execute(&mut holder).await.unwrap();
+    for child in [backup, rebuild] {
+        let output = tokio::task::spawn_blocking(|| ended(child)).await.unwrap();
+        assert!(output.status.success());
+    }
+    succeeds(&mut restore(&other, &one));
+    let said = verify(&other);
+    assert!(said.contains("verified: "), "{said}");
+    assert!(service.stop().success());
 }
 
 /// What was restored goes on, and is as well protected as it was.
@@ -280,6 +320,31 @@ async fn a_backup_of_a_newer_version_is_refused() {
     fs::write(one.join("manifest.json"), newer).unwrap();
     let said = refuses(&mut restore(&other, &one));
     assert!(said.contains("was made by a newer version"), "{said}");
+}
+
+/// From 17 on, pg_restore sets what older servers do not know.
+#[tokio::test]
+async fn a_dump_that_the_server_is_too_old_for_is_refused_before_anything_is_made() {
+    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let server = query_scalar("select current_setting('server_version_num')::integer / 10000");
+    let server: i32 = server.fetch_one(&mut other.owner().await).await.unwrap();
+    if server >= 17 {
+        eprintln!("this server takes what any pg_dump writes: that one does not is not tried");
+        return;
+    }
+    let dir = scratch_dir();
+    let one = dir.path().join("one");
+    succeeds(&mut backup(&ledger, &one));
+    let manifest = fs::read_to_string(one.join("manifest.json")).unwrap();
+    let (before, rest) = manifest.split_once("\"pgDump\": ").unwrap();
+    let (_, after) = rest.split_once(',').unwrap();
+    fs::write(one.join("manifest.json"), format!("{before}\"pgDump\": 17,{after}")).unwrap();
+    let said = refuses(&mut restore(&other, &one));
+    assert!(said.contains("was written by pg_dump 17"), "{said}");
+    assert!(said.contains("restore it into Postgres 17 or newer"), "{said}");
+    let schema = query("select from pg_namespace where nspname = 'ledger'");
+    let schema = schema.fetch_optional(&mut other.owner().await).await.unwrap();
+    assert!(schema.is_none(), "nothing was made");
 }
 
 /// So many events that a backup takes a while.

@@ -5,10 +5,11 @@ use crate::support::{
     until_async,
 };
 use futures_util::future::join_all;
+use identity_ledger::ledger::Database;
 use reqwest::Response;
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
-use sqlx::query_scalar;
+use sqlx::{PgConnection, query_scalar};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -177,13 +178,26 @@ async fn what_was_recorded_and_not_answered_before_a_kill_is_not_recorded_again(
 #[tokio::test]
 async fn a_key_is_let_go_when_its_time_is_over() {
     let ledger = TestLedger::new().await;
-    let start =
-        || Service::start_with(&["--database-url", &ledger.url, "--idempotency-hours", "1"]);
+    lets_go_of_keys(["--database-url", &ledger.url], async || ledger.owner().await).await;
+}
+
+/// There the service has a role of its own, which may not do all that the owner may.
+#[tokio::test]
+async fn a_key_is_let_go_on_the_private_server_too() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let database = Database::private(&data_dir.join("socket"), "ledger".parse().unwrap());
+    let owner = async || database.owner().await.unwrap();
+    lets_go_of_keys(["--data-dir", data_dir.to_str().unwrap()], owner).await;
+}
+
+async fn lets_go_of_keys(place: [&str; 2], owner: impl AsyncFn() -> PgConnection) {
+    let start = || Service::start_with(&[&place[..], &["--idempotency-hours", "1"]].concat());
     let service = start();
     let ann = Seen::new("ann@x.org", "1");
     once(&service, &ann, "old").await;
     once(&service, &ann, "new").await;
-    let mut owner = ledger.owner().await;
+    let mut owner = owner().await;
     let age = "alter table observation disable trigger erased_only;
         update observation set observed_at = observed_at - interval '61 minutes' where id = 1";
     sqlx::raw_sql(age).execute(&mut owner).await.unwrap();
@@ -195,7 +209,7 @@ async fn a_key_is_let_go_when_its_time_is_over() {
         where id = 2";
     sqlx::raw_sql(age).execute(&mut owner).await.unwrap();
     service.kill();
-    let _service = start();
+    let service = start();
     until_async("the key is let go", async || {
         let left = query_scalar("select observation_id from idempotency");
         let left: Vec<i64> = left.fetch_all(&mut owner).await.unwrap();
@@ -203,6 +217,7 @@ async fn a_key_is_let_go_when_its_time_is_over() {
         left == [3]
     })
     .await;
+    assert!(service.stop().success());
 }
 
 /// Each finds the old key in its way, and deletes it: none may delete what another has recorded since.

@@ -219,3 +219,59 @@ async fn a_sweep_does_not_wait_for_other_databases() {
     sweep_all(&ledger.database).await;
     sqlx::raw_sql("commit").execute(&mut older).await.unwrap();
 }
+
+/// Postgres would warn and skip it.
+#[tokio::test]
+async fn a_table_that_may_not_be_vacuumed_is_not_taken_for_swept() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for email in [EMAIL, OTHER_EMAIL] {
+        service.identify(&Seen::new(email, "")).await;
+    }
+    let mut superuser = ledger.superuser().await;
+    let take_away = "
+        do $$ begin
+            execute format('alter database %I owner to postgres', current_database());
+        end $$;
+        alter table observation owner to postgres;
+        grant select, insert, update on observation to shop;
+    ";
+    sqlx::raw_sql(take_away).execute(&mut superuser).await.unwrap();
+    assert_eq!(service.erase(1).await.status(), 200);
+    until_async("the service says so", async || service.log().contains("may not vacuum")).await;
+    let erase = ["erase", "2", "--reason", "customer-request", "--yes"];
+    let erased = command(&erase).args(["--database-url", &ledger.url]).output().unwrap();
+    let said = String::from_utf8(erased.stderr).unwrap();
+    assert_eq!(erased.status.code(), Some(1), "{said}");
+    assert!(said.contains("it is erased, but") && said.contains("may not vacuum"), "{said}");
+
+    sqlx::raw_sql("alter table observation owner to shop").execute(&mut superuser).await.unwrap();
+    until_async("the service vacuums it", async || {
+        !erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap()
+    })
+    .await;
+}
+
+/// As after a backup of a server before 17, or its upgrade, which list all that the owner may do.
+#[tokio::test]
+async fn an_owner_that_lacks_the_newer_right_to_vacuum_is_given_it() {
+    let ledger = TestLedger::new().await;
+    let mut superuser = ledger.superuser().await;
+    let server = query_scalar("select current_setting('server_version_num')::integer / 10000");
+    let server: i32 = server.fetch_one(&mut superuser).await.unwrap();
+    if server < 17 {
+        eprintln!("this server has no such right: that it is given is not tried");
+        return;
+    }
+    let take_away = "
+        do $$ begin
+            execute format('alter database %I owner to postgres', current_database());
+            execute format('grant create on database %I to shop', current_database());
+        end $$;
+        revoke maintain on observation, contact from shop;
+    ";
+    sqlx::raw_sql(take_away).execute(&mut superuser).await.unwrap();
+    assert_eq!(erasure::sweep(&ledger.database).await.unwrap(), Swept::NotAllowed);
+    identity_ledger::ledger::open(&ledger.database).await.unwrap();
+    assert_eq!(erasure::sweep(&ledger.database).await.unwrap(), Swept::All);
+}

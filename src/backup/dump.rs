@@ -6,7 +6,8 @@ use super::program::{program, run};
 use super::watch::watched;
 use crate::files;
 use crate::ledger::{Database, ThisVersion};
-use crate::postgres::find_client;
+use crate::postgres::{clients_of, find_client};
+use crate::projection;
 use anyhow::{Context as _, ensure};
 use sqlx::{Connection as _, PgConnection, query};
 use std::fs::{self, DirBuilder};
@@ -33,7 +34,8 @@ pub async fn back_up(database: &Database, dir: &Path) -> anyhow::Result<Manifest
     );
     let mut owner = database.owner().await?;
     let mut holding = database.owner().await?;
-    let (pg_dump, major) = find_client("pg_dump", server_major(&mut owner).await?)?;
+    let clients = clients_of(server_major(&mut owner).await?);
+    let (pg_dump, major) = find_client("pg_dump", clients)?;
     let unfinished = Unfinished::make(dir)?;
     let Snapshot { id, manifest } = snapshot(&mut holding, database, major).await?;
     let mut dump = program(&pg_dump, database);
@@ -63,11 +65,19 @@ async fn snapshot(
     database: &Database,
     pg_dump: u32,
 ) -> anyhow::Result<Snapshot> {
+    let has_contacts = projection::exists(&mut *holding).await?;
     let begin = "
         set idle_in_transaction_session_timeout = 0;
         begin isolation level repeatable read, read only;
     ";
     sqlx::raw_sql(begin).execute(&mut *holding).await?;
+    // A lock takes no snapshot. A swap of the contact table and a migration, which wait for these locks,
+    // are thus seen as a whole or come after the backup: pg_dump reads catalogs as of the snapshot, and
+    // tables by the names that they have when it comes to them.
+    if has_contacts {
+        sqlx::raw_sql("lock table contact in access share mode").execute(&mut *holding).await?;
+    }
+    sqlx::raw_sql("lock table head in access share mode").execute(&mut *holding).await?;
     let seen = query!(
         r#"
         select pg_export_snapshot() as "id!", clock_timestamp() as "made_at!", position,

@@ -6,7 +6,7 @@ use super::privileges;
 use super::program::{program, run, written};
 use super::watch::watched;
 use crate::ledger::{self, Database};
-use crate::postgres::find_client;
+use crate::postgres::{clients_of, find_client};
 use anyhow::{Context as _, ensure};
 use sqlx::Connection as _;
 use std::path::Path;
@@ -24,8 +24,18 @@ pub async fn restore(
         "there is a ledger named {schema} in this database already; restore into another database, or \
          drop that one first: drop schema \"{schema}\" cascade"
     );
-    let major = server_major(&mut owner).await?.max(manifest.pg_dump);
-    let (pg_restore, _) = find_client("pg_restore", major)?;
+    let server = server_major(&mut owner).await?;
+    let (first, last) = clients_of(server).into_inner();
+    ensure!(
+        manifest.pg_dump <= last,
+        "{} was written by pg_dump {}, and a pg_restore that reads it sets what Postgres {server} does \
+         not know: restore it into Postgres {} or newer, or back up the ledger with pg_dump {last} or \
+         older",
+        backup.display(),
+        manifest.pg_dump,
+        last + 1,
+    );
+    let (pg_restore, _) = find_client("pg_restore", manifest.pg_dump.max(first)..=last)?;
     check(&pg_restore, database, backup, manifest)
         .await
         .with_context(|| format!("{} cannot be restored", backup.display()))?;

@@ -33,12 +33,17 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
     let swept = erasure::sweep(&place.database).await.context(
         "it is erased, but the files of Postgres hold remains: vacuum observation and contact",
     )?;
-    if swept == Swept::TooEarly {
-        eprintln!(
+    match swept {
+        Swept::All => {}
+        Swept::TooEarly => eprintln!(
             "note: a transaction that is older than the erasure, such as a backup's, keeps remains \
              in the files of Postgres; a service vacuums them away when that has ended, at the latest \
              after its next start"
-        );
+        ),
+        Swept::NotAllowed => bail!(
+            "it is erased, but the files of Postgres hold remains, since this role may not vacuum \
+             observation and contact: start a service as their owner, or have a superuser vacuum them"
+        ),
     }
     place.close().await?;
     printed

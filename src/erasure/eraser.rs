@@ -69,13 +69,18 @@ async fn sweep_when_told(database: Database, sweep_wanted: Arc<Notify>) {
     loop {
         sweep_wanted.notified().await;
         let swept = sweep(&database).await;
-        let was_failing = std::mem::replace(&mut is_failing, swept.is_err());
+        let fails = matches!(swept, Err(_) | Ok(Swept::NotAllowed));
+        let was_failing = std::mem::replace(&mut is_failing, fails);
         match swept {
             Ok(Swept::All) => continue,
             Ok(Swept::TooEarly) => {
                 tracing::debug!("what was erased is vacuumed later: an older transaction sees it");
             }
-            Err(_) if was_failing => {}
+            Err(_) | Ok(Swept::NotAllowed) if was_failing => {}
+            Ok(Swept::NotAllowed) => tracing::warn!(
+                "what was erased is still in the files of Postgres: this role may not vacuum observation \
+                 and contact; let it own them, or have a superuser vacuum them"
+            ),
             Err(error) => {
                 let fault = Fault::from(error);
                 tracing::warn!("what was erased is vacuumed later: {fault}");

@@ -12,6 +12,8 @@ pub enum Swept {
     /// A transaction that began before the last erasure can still see what was erased, as that of a
     /// backup does: it is to be swept again when that has ended.
     TooEarly,
+    /// This role may not vacuum one of the tables, which Postgres would skip with no more than a warning.
+    NotAllowed,
 }
 
 /// Removes the old versions of rows that were erased, and what indexes say of them, from the tables
@@ -22,6 +24,10 @@ pub async fn sweep(database: &Database) -> Result<Swept, sqlx::Error> {
     if is_seen(&mut owner).await? {
         owner.close().await?;
         return Ok(Swept::TooEarly);
+    }
+    if !may_vacuum(&mut owner).await? {
+        owner.close().await?;
+        return Ok(Swept::NotAllowed);
     }
     // Indexes, too, however few rows they concern. No truncation: it would lock everybody out.
     // `observation` comes last: `is_due` looks there.
@@ -58,6 +64,29 @@ async fn is_seen(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
                 from pg_replication_slots as s
             ) as held (xid) on age(held.xid) >= age(last.xid)
         ) as "is_seen!""#
+    )
+    .fetch_one(owner)
+    .await
+}
+
+/// Whether Postgres lets this role vacuum the tables (`vacuum_is_permitted_for_relation`, before 17
+/// `vacuum_is_relation_owner`). A table that is missing is not in the way: vacuum fails without it.
+async fn may_vacuum(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    query_scalar!(
+        r#"select coalesce(
+            bool_and(
+                pg_has_role(d.datdba, 'usage')
+                or case
+                    when current_setting('server_version_num')::integer < 170000
+                        then pg_has_role(c.relowner, 'usage')
+                    else has_table_privilege(c.oid, 'maintain')
+                end
+            ),
+            true
+        ) as "may!"
+        from pg_class as c
+        join pg_database as d on d.datname = current_database()
+        where c.oid in (to_regclass('contact'), to_regclass('observation'))"#
     )
     .fetch_one(owner)
     .await

@@ -37,6 +37,7 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     check_is_whole(&mut owner).await?;
     check_ends(&mut owner).await?;
     projection::create_first(&mut owner).await?;
+    grant_maintain(&mut owner).await?;
     if database.has_service_role() {
         create_role(&mut owner, SERVICE_ROLE).await?;
         create_role(&mut owner, ERASER_ROLE).await?;
@@ -296,6 +297,31 @@ async fn create_role(owner: &mut PgConnection, role: &'static str) -> anyhow::Re
     if !exists.fetch_one(&mut *owner).await? {
         query(AssertSqlSafe(format!("create role {role} login"))).execute(owner).await?;
     }
+    Ok(())
+}
+
+/// Lets the owner vacuum what it erases from. From Postgres 17 on that is a privilege of its own. The
+/// owner lacks it where an older server has written down all that it may do, and a backup or an upgrade
+/// has brought that here.
+async fn grant_maintain(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let grant = "
+        do $$
+        begin
+            if current_setting('server_version_num')::integer < 170000 then
+                return;
+            end if;
+            if not has_table_privilege('observation', 'maintain') then
+                grant maintain on observation to current_user;
+            end if;
+            if not has_table_privilege(to_regclass('contact'), 'maintain') then
+                grant maintain on contact to current_user;
+            end if;
+        -- A role that is not the owner: a sweep says what follows from that.
+        exception when insufficient_privilege then null;
+        end
+        $$
+    ";
+    sqlx::raw_sql(grant).execute(owner).await?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 const MAJOR_MIN: u32 = 14;
+const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
 
 /// Where packages put a server: a directory, how the names in it begin, and what follows them.
 /// `scripts/install` looks at the same places.
@@ -53,21 +55,44 @@ pub fn find(database: &Path) -> anyhow::Result<PathBuf> {
     )
 }
 
-/// Finds one of Postgres' programs for clients, such as pg_dump: of this major version or, where
-/// there is none, of the next newer one. Returns its path and its own version.
-pub fn find_client(program: &str, major: u32) -> anyhow::Result<(PathBuf, u32)> {
+/// The major versions of Postgres' programs for clients that suit a server: its own and newer ones,
+/// except that pg_restore of 17 or newer sets `transaction_timeout`, which older servers refuse. Only
+/// such a pg_restore reads what a pg_dump of 17 or newer wrote.
+pub fn clients_of(server: u32) -> RangeInclusive<u32> {
+    match server < TRANSACTION_TIMEOUT_SINCE {
+        true => server..=TRANSACTION_TIMEOUT_SINCE - 1,
+        false => server..=u32::MAX,
+    }
+}
+
+/// Finds one of Postgres' programs for clients, such as pg_dump: the oldest of these major versions
+/// that is there. Returns its path and its own version.
+pub fn find_client(program: &str, majors: RangeInclusive<u32>) -> anyhow::Result<(PathBuf, u32)> {
     let programs = holding(program, &["pg_dump", "pg_restore"]).map(|dir| dir.join(program));
     let with_major = programs.filter_map(|path| Some((version_of(&path)?, path)));
-    let found: BTreeMap<_, _> = with_major.collect();
-    if let Some((major, path)) = found.range(major..).next() {
+    choose(program, majors, &with_major.collect())
+}
+
+fn choose(
+    program: &str,
+    majors: RangeInclusive<u32>,
+    found: &BTreeMap<u32, PathBuf>,
+) -> anyhow::Result<(PathBuf, u32)> {
+    if let Some((major, path)) = found.range(majors.clone()).next() {
         return Ok((path.clone(), *major));
     }
+    let (first, last) = majors.into_inner();
+    let wanted = match last {
+        u32::MAX => format!("{first} or newer"),
+        last if last == first => first.to_string(),
+        last => format!("{first} to {last}"),
+    };
     let found = found.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");
     let found = if found.is_empty() { "none" } else { &found };
     bail!(
-        "no {program} of version {major} or newer (found: {found}): install the package \
-         postgresql-client-{major} (apt), postgresql{major}-client (apk), postgresql{major} (dnf) \
-         or postgresql@{major} (brew)"
+        "no {program} of version {wanted} (found: {found}): install the package \
+         postgresql-client-{first} (apt), postgresql{first}-client (apk), postgresql{first} (dnf) \
+         or postgresql@{first} (brew)"
     )
 }
 
@@ -126,7 +151,8 @@ fn parse_major(version: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_major;
+    use super::{choose, clients_of, parse_major};
+    use std::path::PathBuf;
 
     #[test]
     fn the_major_version_is_the_first_number() {
@@ -134,5 +160,36 @@ mod tests {
         assert_eq!(parse_major("postgres (PostgreSQL) 19beta1"), Some(19));
         assert_eq!(parse_major("postgres (PostgreSQL) devel"), None);
         assert_eq!(parse_major(""), None);
+    }
+
+    #[test]
+    fn a_client_is_one_that_the_server_understands() {
+        let chosen = |server, installed: &[u32]| {
+            let path = |major: &u32| PathBuf::from(format!("/{major}/pg_dump"));
+            let found = installed.iter().map(|major| (*major, path(major))).collect();
+            let chosen = choose("pg_dump", clients_of(server), &found);
+            chosen.map(|(path, major)| {
+                assert_eq!(path, PathBuf::from(format!("/{major}/pg_dump")));
+                major
+            })
+        };
+        for (server, installed, expected) in [
+            (15, &[14, 15, 16, 17][..], 15),
+            (15, &[14, 16, 17, 18], 16),
+            (17, &[16, 18, 19], 18),
+            (18, &[18, 19], 18),
+        ] {
+            assert_eq!(chosen(server, installed).unwrap(), expected);
+        }
+        for (server, installed, says) in [
+            (14, &[17, 18][..], "no pg_dump of version 14 to 16 (found: 17, 18)"),
+            (16, &[15, 17], "no pg_dump of version 16 (found: 15, 17)"),
+            (18, &[17], "no pg_dump of version 18 or newer (found: 17)"),
+            (18, &[], "no pg_dump of version 18 or newer (found: none)"),
+        ] {
+            let refused = chosen(server, installed).unwrap_err().to_string();
+            let package = format!("postgresql-client-{server} (apt)");
+            assert!(refused.starts_with(says) && refused.contains(&package), "{refused}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
 
-pub use binaries::find_client;
+pub use binaries::{clients_of, find_client};
 pub use directory::Chosen;
 use server::Server;
 use user::ServerUser;

@@ -10,8 +10,8 @@ use std::time::Duration;
 const GAP_LEN_MAX: i64 = 500;
 pub const ATTEMPTS: usize = 100;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-pub const GIVEN_UP: &str = "the contact table is being read or vacuumed without a pause, so \
-    nothing was changed; end the long query and try again";
+pub const GIVEN_UP: &str = "the contact table is being read or vacuumed without a pause, as it is by a \
+    backup, so nothing was changed; end the long query, or wait for the backup, and try again";
 
 /// Postgres ends an autovacuum for whoever has waited a second, and this lock keeps the next one out. It
 /// is in the way of no reader and no append. Then looks whether a reader is in the way, before anything
