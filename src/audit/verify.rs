@@ -81,7 +81,7 @@ pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Ve
 /// As the events say: the head is compared with them.
 async fn rules_in_force(owner: &mut PgConnection, replay: &Replay) -> anyhow::Result<Rules> {
     let digest = replay.rules_digest.as_ref().context("no event puts rules in force")?;
-    Ok(ledger::rules_of(owner, digest).await?)
+    Ok(ledger::rules_to_decide_by(owner, digest).await?)
 }
 
 impl Verification {

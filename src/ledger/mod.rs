@@ -42,7 +42,7 @@ pub use pages::{
 };
 pub use read::{line_at, position};
 pub use rules::{
-    Activation, RulesFault, activations, can_keep, keep_rules, read_rules, recorded_rules,
-    rules_documents, rules_in_force, rules_of,
+    Activation, RulesFault, activations, can_keep, keep_rules, read_rules, rules_documents,
+    rules_in_force, rules_to_decide_by, rules_to_show,
 };
 pub use schema::{OtherVersion, ThisVersion, schema_version};

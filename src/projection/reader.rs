@@ -54,10 +54,7 @@ impl Reader {
                 return Ok((!snapshot.contacts.is_empty()).then(|| LookedUp::of(&snapshot)));
             }
             // The keys were made by other rules than those in force at the snapshot's position.
-            let rules = ledger::recorded_rules(&self.pool, digest).await?;
-            if rules.digest() != digest {
-                return Err(Unanswered::OtherRules);
-            }
+            let rules = ledger::rules_to_decide_by(&self.pool, digest).await?;
             *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules.into();
         }
     }

@@ -121,7 +121,7 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     let last = ObservationId::new(head.observation_id);
     let mut progress = Progress::new();
     let digest = RulesDigest::recorded(head.digest.clone());
-    let from = match ledger::rules_of(&mut owner, &digest).await {
+    let from = match ledger::rules_to_decide_by(&mut owner, &digest).await {
         Ok(in_force) => Some(in_force),
         Err(RulesFault::Database(error)) => return Err(error.into()),
         Err(fault @ RulesFault::Missing) => return Err(fault.into()),
