@@ -59,7 +59,7 @@ pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
 /// Checks everything. Fails with the first difference. Nothing is erased meanwhile.
 pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Verified> {
     let mut owner = database.pager().await?;
-    ledger::hold_erasures(&mut owner, "verify").await?;
+    ledger::block_erasures(&mut owner, "verify").await?;
     let (walked, mut decisions) = walk(database, trust).await?;
     let mut progress = Progress::new();
     let rules = rules_in_force(&mut owner, &decisions.replay).await?;

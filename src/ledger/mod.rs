@@ -13,8 +13,8 @@ mod events;
 mod fault;
 mod gaps;
 mod head;
-mod hold;
 mod in_time;
+mod locks;
 mod name;
 mod open;
 mod pages;
@@ -30,8 +30,11 @@ pub use erasures::erasures;
 pub use events::{EventFilter, EventRow, events_between};
 pub use fault::{Damaged, Fault, Unanswered, failed_statement, is_lock_timeout};
 pub use gaps::{gaps, observations_len};
-pub use hold::{give_back, hold_erasures, lock_erasures, try_turn, who_holds_erasures};
 pub use in_time::in_time;
+pub use locks::{
+    block_erasures, lock_catalog_in, lock_erasures, release_all, try_lock_rebuild, try_lock_sealer,
+    who_blocks_erasures,
+};
 pub use name::LedgerName;
 pub use open::{
     ERASER_ROLE, SERVICE_ROLE, check, check_exists, check_head, connect, create_schema, exists,

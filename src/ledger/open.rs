@@ -3,6 +3,7 @@
 use super::append::append_event;
 use super::database::{CONNECT_WAIT, Database};
 use super::head::{check_ends, check_is_whole};
+use super::locks::lock_catalog;
 use super::rules::keep_rules;
 use super::schema::{self, MIGRATOR};
 use crate::identity::{DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated};
@@ -28,7 +29,7 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     end_of_recovery(&mut owner, database).await?;
     check_writable(&mut owner).await?;
     // Two services may start at once on a new database.
-    query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
+    lock_catalog(&mut owner).await?;
     let applied = schema::applied(&mut owner, database.ledger()).await?;
     create_schema(&mut owner, database).await?;
     check_whole(&mut owner, database).await?;

@@ -53,10 +53,9 @@ pub async fn pause(attempt: Duration) {
 /// `contact` before `head`: an append locks them in this order, by being one statement. Readers go
 /// on. The locks are given up soon, since whoever waits for them would stop the line.
 pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    // Whoever opens the ledger grants under this lock, too: two at once fail in the catalog.
-    sqlx::raw_sql("begin; select pg_advisory_xact_lock(hashtext('identity-ledger'))")
-        .execute(&mut *owner)
-        .await?;
+    query("begin").execute(&mut *owner).await?;
+    // The swap grants on the new table, as what opens the ledger does.
+    ledger::lock_catalog_in(owner).await?;
     // A table that is missing is in nobody's way.
     if projection::exists(owner).await? && !got_lock(owner, LOCK_CONTACT).await? {
         return Ok(false);

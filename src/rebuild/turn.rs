@@ -1,6 +1,6 @@
 //! One rebuild or activation at a time, which says how far it is.
 
-use crate::ledger::{Database, give_back, hold_erasures, try_turn};
+use crate::ledger::{Database, block_erasures, release_all, try_lock_rebuild};
 use crate::progress::Progress;
 use crate::projection;
 use anyhow::bail;
@@ -33,7 +33,7 @@ impl Turn {
         }
         // Now, for what comes first can take minutes.
         projection::check_replaceable(&mut owner).await?;
-        hold_erasures(&mut owner, work).await?;
+        block_erasures(&mut owner, work).await?;
         let (progress, steps) = Progress::told();
         tokio::spawn(tell(database.clone(), steps));
         Ok(Self { owner, progress })
@@ -41,7 +41,7 @@ impl Turn {
 
     /// Gives it back. Where that fails, the session has ended, and what was done stands.
     pub async fn end(mut self) {
-        if let Err(error) = give_back(&mut self.owner).await {
+        if let Err(error) = release_all(&mut self.owner).await {
             tracing::debug!("the turn ends with its session: {error}");
         }
         let _ = self.owner.close().await;
@@ -52,7 +52,7 @@ impl Turn {
 /// without giving it back, until the server has seen that.
 async fn is_given_soon(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let begun = Instant::now();
-    while !try_turn(owner).await? {
+    while !try_lock_rebuild(owner).await? {
         if begun.elapsed() > TURN_WAIT {
             return Ok(false);
         }

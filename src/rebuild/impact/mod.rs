@@ -110,7 +110,7 @@ pub struct Limits {
 /// is erased meanwhile.
 pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact> {
     let mut owner = database.owner().await?;
-    ledger::hold_erasures(&mut owner, "rules diff").await?;
+    ledger::block_erasures(&mut owner, "rules diff").await?;
     let head = query!(
         "select h.position, h.observation_id, r.digest, r.name, r.version
         from head as h
@@ -143,7 +143,7 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     let differences = Differences::between(&before, &after);
     let sizes = Sizes::of(&before, &after);
     let growing = bridges::growing(&mut owner, &sizes, &before, &after, &rules).await?;
-    ledger::give_back(&mut owner).await?;
+    ledger::release_all(&mut owner).await?;
     let events = match head.digest == rules.digest().as_str() {
         true => 0,
         false => differences.facts_len() + 1,
