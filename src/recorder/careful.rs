@@ -10,6 +10,7 @@ use super::settle::settle;
 use super::steps::{Shared, WantedKeys};
 use crate::identity::Identities;
 use crate::ledger::{self, Fault, RulesFault, in_time};
+use crate::outage::Outage;
 use crate::projection::Snapshot;
 use sqlx::{Executor as _, PgConnection};
 use std::time::{Duration, Instant};
@@ -36,8 +37,8 @@ enum Failure {
 pub struct CarefulPath {
     /// None at first and after a failure, until it is needed.
     connection: Option<PgConnection>,
-    /// Whether the last batch failed: a trouble is told when it begins and when it ends.
-    is_failing: bool,
+    /// Begins with a batch that is not recorded, and ends with the next one that is.
+    outage: Outage,
     /// Since when a lock has been waited for.
     locked_since: Option<Instant>,
 }
@@ -57,7 +58,7 @@ impl CarefulPath {
         match attempted {
             Ok(connection) => {
                 self.connection = Some(connection);
-                if std::mem::take(&mut self.is_failing) {
+                if self.outage.ends() {
                     tracing::info!("recording again");
                 }
             }
@@ -99,17 +100,16 @@ impl CarefulPath {
 
     fn refuse(&mut self, requests: Vec<Request>, failure: &Failure) {
         self.locked_since = None;
-        if !std::mem::replace(&mut self.is_failing, true) {
+        if self.outage.begins() {
             tracing::error!(batch_len = requests.len(), "not recorded: {failure}");
         }
-        tell(requests, failure);
+        answer_all(requests, failure);
     }
 }
 
-fn tell(requests: Vec<Request>, failure: &Failure) {
+fn answer_all(requests: Vec<Request>, failure: &Failure) {
     for request in requests {
-        // A caller that has gone away has nobody to tell.
-        let _ = request.reply.send(Err(failure.told()));
+        request.answer(Err(failure.to_client()));
     }
 }
 
@@ -166,7 +166,7 @@ async fn append_parts(
             }
             // Of the others nothing was sent.
             Err(Failure::OutcomeUnknown) if !requests.is_empty() => {
-                tell(batch.requests, &Failure::OutcomeUnknown);
+                answer_all(batch.requests, &Failure::OutcomeUnknown);
                 return Err(Fault::Lost("during an append").into());
             }
             not_recorded => {
@@ -253,7 +253,7 @@ async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<
 }
 
 impl Failure {
-    fn told(&self) -> NotRecorded {
+    fn to_client(&self) -> NotRecorded {
         match self {
             Self::Fault(fault) if fault.is_of_one() => NotRecorded::Refused,
             Self::Fault(Fault::Corrupt) => NotRecorded::Refused,

@@ -154,9 +154,8 @@ impl Batch {
 
     /// Tells the callers what was recorded.
     pub fn answer(self) {
-        for (request, answer) in self.requests.into_iter().zip(self.answers) {
-            // A caller that has gone away has nobody to tell.
-            let _ = request.reply.send(Ok(Outcome::Recorded(answer)));
+        for (request, recorded) in self.requests.into_iter().zip(self.answers) {
+            request.answer(Ok(Outcome::Recorded(recorded)));
         }
     }
 }

@@ -73,7 +73,7 @@ pub(super) struct Request {
     pub salt: Salt,
     pub commitment: Commitment,
     pub retry_key: Option<RetryKey>,
-    pub reply: oneshot::Sender<Result<Outcome, NotRecorded>>,
+    reply: oneshot::Sender<Result<Outcome, NotRecorded>>,
     claim: Arc<AtomicU8>,
 }
 
@@ -172,9 +172,15 @@ fn new_salt() -> Salt {
 }
 
 impl Request {
-    /// Whether the recorder may have it. From here on only the recorder knows how it ends.
+    /// Takes it for the recorder, unless its handler has withdrawn it. From here on only the recorder
+    /// knows how it ends.
     pub fn take(&self) -> bool {
         change(&self.claim, TAKEN)
+    }
+
+    pub fn answer(self, outcome: Result<Outcome, NotRecorded>) {
+        // Sending fails if the client has gone away, and with it the handler that waited.
+        let _ = self.reply.send(outcome);
     }
 }
 
