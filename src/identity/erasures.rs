@@ -34,6 +34,6 @@ impl Erasures {
 
     /// The identities that have an observation among them which is to be erased, and is not yet.
     pub fn primaries(&self, links: &Links) -> HashSet<ContactId> {
-        self.0.range(..=links.last()).filter_map(|id| links.resolve(*id)).collect()
+        self.0.range(..=links.last()).filter_map(|id| links.primary_of(*id)).collect()
     }
 }

@@ -170,7 +170,7 @@ impl Links {
     }
 
     /// The primary that a number resolves to, be it a contact's or not.
-    pub fn resolve(&self, id: ObservationId) -> Option<ContactId> {
+    pub fn primary_of(&self, id: ObservationId) -> Option<ContactId> {
         match self.filing(id)? {
             Filing::Contact { primary } => Some(primary),
             Filing::Under { contact } => self.contact_primary(contact),

@@ -24,11 +24,11 @@ mod key;
 mod links;
 mod observation;
 mod past;
-mod reading;
 mod reason;
 mod resolve;
 mod root;
 mod rules;
+mod sentence;
 mod why;
 
 #[cfg(test)]
@@ -61,9 +61,9 @@ pub use key::Key;
 pub use links::{Filing, Links, Standing};
 pub use observation::{Commitment, Identifiers, Keys, Salt};
 pub use past::Past;
-pub use reading::reading;
 pub use reason::{NoReasonCode, ReasonCode};
 pub use resolve::{Decision, Known, believe, resolve};
 pub use root::Root;
 pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError};
+pub use sentence::sentence;
 pub use why::{Chain, Chained, Keyed, SharedIdentifier, Unlinked, chain, unlinked};

@@ -115,9 +115,9 @@ impl Ledger {
     /// Forgets the identity of an observation, as an erasure does. Nothing, if that is done already.
     pub fn erase(&mut self, id: ObservationId) {
         let at = self.now();
-        let Some(primary) = self.folded.resolve(id) else { return };
+        let Some(primary) = self.folded.primary_of(id) else { return };
         let all = (1..=self.observations.len() as i64).map(ObservationId::new);
-        let ids: Vec<_> = all.filter(|id| self.folded.resolve(*id) == Some(primary)).collect();
+        let ids: Vec<_> = all.filter(|id| self.folded.primary_of(*id) == Some(primary)).collect();
         let change = Change::Erased { primary, observations: &ids };
         self.folded.apply(change, at);
         self.past.apply(change);
@@ -148,7 +148,7 @@ impl Ledger {
         let contacts = self.contacts();
         self.living()
             .into_iter()
-            .map(|id| self.folded.resolve(id).unwrap())
+            .map(|id| self.folded.primary_of(id).unwrap())
             .map(|primary| {
                 let of_identity = contacts.iter().filter(|contact| contact.primary() == primary);
                 Answer::of(&of_identity.cloned().collect::<Vec<_>>())

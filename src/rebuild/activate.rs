@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const CHUNK_LEN: usize = 20_000;
 
 /// Rules that are to be put in force, by whom and why.
-pub struct Order {
+pub struct ActivationRequest {
     /// The digest of the rules that they are to follow: what was shown beforehand was of these.
     pub from: String,
     pub rules: Rules,
@@ -48,9 +48,12 @@ struct Shift {
 
 /// Puts rules in force, and returns `None` where they are already. One rebuild or activation runs
 /// at a time. Until the end everything is as it was.
-pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Option<Activated>> {
+pub async fn activate(
+    database: &Database,
+    request: ActivationRequest,
+) -> anyhow::Result<Option<Activated>> {
     let mut turn = Turn::take(database, "activation").await?;
-    let activated = put_in_force(&mut turn, database, &order)
+    let activated = put_in_force(&mut turn, database, &request)
         .await
         .map_err(|error| swap::in_vain(error, "the old rules are in force"))?;
     turn.end().await;
@@ -60,33 +63,33 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
 async fn put_in_force(
     turn: &mut Turn,
     database: &Database,
-    order: &Order,
+    request: &ActivationRequest,
 ) -> anyhow::Result<Option<Activated>> {
     let from = in_force(&mut turn.owner).await?;
-    if from == order.rules.digest().as_str() {
+    if from == request.rules.digest().as_str() {
         return Ok(None);
     }
     ensure!(
-        from == order.from,
+        from == request.from,
         "other rules have been put in force meanwhile; look at what the change would do now"
     );
-    check_kept(&mut turn.owner, &order.rules).await?;
+    check_kept(&mut turn.owner, &request.rules).await?;
     let before = Replay::whole(database, &mut turn.progress).await?;
     let last = before.links.last();
     turn.progress.begin("resolving observations", last.get());
     let tell = |id: ObservationId| turn.progress.at(id.get());
-    let after = resolved(database, &order.rules, last, tell).await?;
+    let after = resolved(database, &request.rules, last, tell).await?;
     if let Some(id) = before.links.first_unlike(&after.links) {
         bail!(
             "observation {id} is missing or has lost its values, or the event that erased it is \
              missing; run identity-ledger verify"
         );
     }
-    let mut shift = Shift { rules: order.rules.clone(), before, after, undated: Vec::new() };
+    let mut shift = Shift { rules: request.rules.clone(), before, after, undated: Vec::new() };
     shift.before.links.compress_all();
     shift.after.links.compress_all();
     next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| shift.row(seen)).await?;
-    Ok(Some(swap_in(turn, database, &mut shift, order).await?))
+    Ok(Some(swap_in(turn, database, &mut shift, request).await?))
 }
 
 async fn in_force(owner: &mut PgConnection) -> Result<String, sqlx::Error> {
@@ -108,7 +111,7 @@ async fn swap_in(
     turn: &mut Turn,
     database: &Database,
     shift: &mut Shift,
-    order: &Order,
+    request: &ActivationRequest,
 ) -> anyhow::Result<Activated> {
     turn.progress.begin("catching up", 1);
     let mut pause = Duration::ZERO;
@@ -119,7 +122,7 @@ async fn swap_in(
         let since = Instant::now();
         if swap::begin(&mut turn.owner).await? {
             let (changed, _) = shift.catch_up(turn).await?;
-            let (position, events_len) = shift.append(&mut turn.owner, order).await?;
+            let (position, events_len) = shift.append(&mut turn.owner, request).await?;
             let effect = "the new rules are in force";
             let swapped = swap::commit(&mut turn.owner, database, effect).await?;
             pause += since.elapsed();
@@ -191,7 +194,7 @@ impl Shift {
     async fn append(
         &mut self,
         owner: &mut PgConnection,
-        order: &Order,
+        request: &ActivationRequest,
     ) -> anyhow::Result<(Position, usize)> {
         // Never a scan of the large table that was made just now.
         let plain = "
@@ -200,16 +203,16 @@ impl Shift {
             set local enable_mergejoin = off;
         ";
         sqlx::raw_sql(plain).execute(&mut *owner).await?;
-        ledger::keep_rules(&mut *owner, &order.rules, &order.document).await?;
+        ledger::keep_rules(&mut *owner, &request.rules, &request.document).await?;
         // Again, for it was looked at long ago.
-        check_kept(&mut *owner, &order.rules).await?;
+        check_kept(&mut *owner, &request.rules).await?;
         let at = query!(r#"select greatest(clock_timestamp(), recorded_at) as "now!" from head"#)
             .fetch_one(&mut *owner)
             .await?
             .now;
         let differences = Differences::between(&self.before.links, &self.after.links);
         let first = self.before.position.next();
-        let facts = std::iter::once(order.fact())
+        let facts = std::iter::once(request.fact())
             .chain(differences.facts(&self.before.links, &self.after.links));
         let last = ledger::append_events(owner, first, at, facts).await?;
         self.date(owner, at, &differences).await?;
@@ -217,7 +220,7 @@ impl Shift {
             "update head set position = $1, recorded_at = $2, rules_digest = $3",
             last.get(),
             at,
-            order.rules.digest().as_str()
+            request.rules.digest().as_str()
         )
         .execute(owner)
         .await?;
@@ -256,7 +259,7 @@ impl Shift {
     }
 }
 
-impl Order {
+impl ActivationRequest {
     fn fact(&self) -> Fact {
         Fact::RulesActivated(RulesActivated {
             activated_by: self.activated_by.clone(),

@@ -11,7 +11,7 @@ mod next;
 mod swap;
 mod turn;
 
-pub use activate::{Activated, Order, activate};
+pub use activate::{Activated, ActivationRequest, activate};
 pub use impact::{Changed, GainedAndLost, Growth, Impact, Limits, Remap, impact};
 
 use crate::identity::{Contact, ContactId, Holders, Links, Position, Rules};

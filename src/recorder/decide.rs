@@ -26,7 +26,7 @@ pub struct Batch {
     /// The line of each.
     pub lines: Vec<String>,
     /// The position of the `ContactObserved` of each request.
-    pub observed_at: Vec<Position>,
+    pub observed_positions: Vec<Position>,
     /// The contacts that it introduces, as they are when it is closed.
     pub contacts: Vec<Contact>,
     /// Primaries from before the batch that it demotes, and the primary of each when it is closed.
@@ -56,7 +56,7 @@ impl Batch {
             retry_keys: HashSet::new(),
             events: Vec::new(),
             lines: Vec::new(),
-            observed_at: Vec::new(),
+            observed_positions: Vec::new(),
             contacts: Vec::new(),
             demoted: Vec::new(),
             answers: Vec::new(),
@@ -106,7 +106,7 @@ impl Batch {
     /// Decides one more request, knowing those before it, and folds it into what is known. Returns
     /// the primary of an identity that begins with it.
     pub fn decide(&mut self, known: &mut Identities, request: Request) -> Option<ContactId> {
-        self.observed_at.push(self.last_position().next());
+        self.observed_positions.push(self.last_position().next());
         let decision = resolve(known, self.last_observation_id().next(), &request.keys);
         self.introduced.extend(decision.introduces().then_some(decision.contact_id));
         if let Some(primary) = decision.demoted() {

@@ -30,11 +30,11 @@ pub struct Flight {
 pub struct Landing {
     pub writer: Option<PgConnection>,
     pub batch: Batch,
-    pub appended: Result<Clock, Trouble>,
+    pub appended: Result<Clock, AppendFailure>,
 }
 
 #[derive(Debug)]
-pub enum Trouble {
+pub enum AppendFailure {
     LostRace,
     LostConnection,
     Repeated,
@@ -75,16 +75,18 @@ async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) ->
         Some(writer) => writer,
         None => match shared.database.recorder().await {
             Ok(writer) => writer,
-            Err(_) => return Landing { writer: None, batch, appended: Err(Trouble::Refused) },
+            Err(_) => {
+                return Landing { writer: None, batch, appended: Err(AppendFailure::Refused) };
+            }
         },
     };
     let asked = SystemTime::now();
     let (is_usable, appended) = match in_time(append(&mut writer, &batch)).await {
         Ok(Some(now)) => (true, Ok(Clock::reads(now, asked))),
-        Ok(None) => (true, Err(Trouble::LostRace)),
-        Err(Fault::Lost(_)) => (false, Err(Trouble::LostConnection)),
-        Err(fault) if fault.is_duplicate() => (true, Err(Trouble::Repeated)),
-        Err(_) => (false, Err(Trouble::Refused)),
+        Ok(None) => (true, Err(AppendFailure::LostRace)),
+        Err(Fault::Lost(_)) => (false, Err(AppendFailure::LostConnection)),
+        Err(fault) if fault.is_duplicate() => (true, Err(AppendFailure::Repeated)),
+        Err(_) => (false, Err(AppendFailure::Refused)),
     };
     Landing { writer: Some(writer).filter(|_| is_usable), batch, appended }
 }

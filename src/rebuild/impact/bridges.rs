@@ -33,9 +33,9 @@ pub async fn growing(
     let primaries = sizes.growing(before, after);
     let mut all: HashMap<_, _> = primaries.iter().map(|id| (*id, Members::default())).collect();
     for id in (1..=after.last().get()).map(ObservationId::new) {
-        let members = after.resolve(id).and_then(|primary| all.get_mut(&primary));
+        let members = after.primary_of(id).and_then(|primary| all.get_mut(&primary));
         let Some(members) = members else { continue };
-        members.former.extend(before.resolve(id));
+        members.former.extend(before.primary_of(id));
         if members.observations.len() < OBSERVATIONS_LEN_MAX {
             members.observations.push(id.get());
         }
@@ -63,7 +63,7 @@ async fn bridge(
     let mut had: BTreeMap<KeyOfKind, HashSet<ContactId>> = BTreeMap::new();
     for chunk in observations.chunks(CHUNK_LEN) {
         for seen in ledger::observations(&mut *owner, chunk).await? {
-            let Some(former) = before.resolve(seen.id) else { continue };
+            let Some(former) = before.primary_of(seen.id) else { continue };
             let Some(identifiers) = &seen.identifiers else { continue };
             let keys = rules.keys(identifiers);
             for (field, key) in keys.each().filter(|(_, key)| key.is_link()) {

@@ -31,7 +31,7 @@ pub struct Impact {
     /// Where the ledger ended when this was found.
     pub position: i64,
     pub contacts: Contacts,
-    pub identities: Identities,
+    pub identities: IdentityCounts,
     pub primaries: Primaries,
     /// None where this binary cannot make the keys of the rules in force.
     pub links: Option<LinkChanges>,
@@ -74,7 +74,7 @@ pub struct Contacts {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Identities {
+pub struct IdentityCounts {
     pub before: usize,
     pub after: usize,
     /// Identities after that have observations of several ones before.
@@ -226,7 +226,7 @@ impl Remap {
         let ids = (1..=self.before.last().get()).map(ObservationId::new);
         ids.filter_map(|id| {
             let was = self.before.contact_primary(id.into())?;
-            let is = self.after.resolve(id)?;
+            let is = self.after.primary_of(id)?;
             (was != is).then_some([id.get(), was.get(), is.get()])
         })
     }

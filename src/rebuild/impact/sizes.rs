@@ -1,6 +1,6 @@
 //! How large identities are before and after.
 
-use super::Identities;
+use super::IdentityCounts;
 use crate::identity::{ContactId, Links, ObservationId};
 use serde::Serialize;
 use std::cmp::Reverse;
@@ -65,9 +65,9 @@ impl Sizes {
         }
     }
 
-    pub fn identities(&self) -> Identities {
+    pub fn identities(&self) -> IdentityCounts {
         let count = |sizes: &[u32]| sizes.iter().filter(|size| **size > 0).count();
-        Identities {
+        IdentityCounts {
             before: count(&self.before),
             after: count(&self.after),
             merged: self.merged,
@@ -158,10 +158,10 @@ struct Gathered {
 fn gathered(before: &Links, after: &Links) -> Vec<Gathered> {
     let mut gathered = vec![Gathered::default(); after.last().get() as usize + 1];
     for id in observations(after) {
-        let Some(primary) = after.resolve(id) else { continue };
+        let Some(primary) = after.primary_of(id) else { continue };
         let was = before.contact_primary(id.into());
         let is_contact = was.is_some() || after.contact_primary(id.into()).is_some();
-        let comes = was.is_some() && was != before.resolve(primary.into());
+        let comes = was.is_some() && was != before.primary_of(primary.into());
         let identity = &mut gathered[primary.get() as usize];
         identity.contacts += u32::from(is_contact);
         identity.come += u32::from(comes);
@@ -177,7 +177,9 @@ fn several(of: &Links, other: &Links) -> usize {
     let mut seen = vec![UNSEEN; of.last().get() as usize + 1];
     let mut count = 0;
     for id in observations(of) {
-        let (Some(primary), Some(there)) = (of.resolve(id), other.resolve(id)) else { continue };
+        let (Some(primary), Some(there)) = (of.primary_of(id), other.primary_of(id)) else {
+            continue;
+        };
         let place = &mut seen[primary.get() as usize];
         if *place == UNSEEN {
             *place = there.get();
@@ -195,7 +197,7 @@ fn observations(links: &Links) -> impl Iterator<Item = ObservationId> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Identities, Sizes};
+    use super::{IdentityCounts, Sizes};
     use crate::identity::{Change, ContactId, Links, ObservationId, Timestamp};
 
     /// Contacts 1, 2, 3, ... with the primary of each.
@@ -236,7 +238,7 @@ mod tests {
         }
         let check = |before, after, identities, growing: &[i64]| {
             let sizes = Sizes::of(before, after);
-            let Identities { merged, split, .. } = sizes.identities();
+            let IdentityCounts { merged, split, .. } = sizes.identities();
             assert_eq!((merged, split), identities);
             let growing: Vec<_> = growing.iter().map(|id| ContactId::new(*id)).collect();
             assert_eq!(sizes.growing(before, after), growing);

@@ -2,7 +2,7 @@
 
 use super::{RECENT_LEN_MAX, Task};
 use crate::recorder::decide::Batch;
-use crate::recorder::flight::{Flight, Landing, Trouble, land};
+use crate::recorder::flight::{AppendFailure, Flight, Landing, land};
 use std::time::Instant;
 
 impl Task {
@@ -41,9 +41,9 @@ impl Task {
                 self.clock = Some(clock);
                 self.answer(batch).await;
             }
-            Err(trouble) => {
+            Err(failure) => {
                 let next = self.next.take();
-                self.record_carefully(batch, trouble).await;
+                self.record_carefully(batch, failure).await;
                 self.redo(next).await;
             }
         }
@@ -59,19 +59,21 @@ impl Task {
         }
     }
 
-    async fn record_carefully(&mut self, batch: Batch, trouble: Trouble) {
-        tracing::debug!(batch_len = batch.len(), ?trouble, "a batch goes the careful way");
-        match trouble {
-            Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
-            Trouble::LostRace => {
+    async fn record_carefully(&mut self, batch: Batch, failure: AppendFailure) {
+        tracing::debug!(batch_len = batch.len(), ?failure, "a batch goes the careful way");
+        match failure {
+            AppendFailure::LostConnection => self.careful.settle(&self.shared, batch).await,
+            AppendFailure::LostRace => {
                 self.others_wrote_at = Some(Instant::now());
                 self.careful.record(&self.shared, batch.requests, true).await;
             }
-            Trouble::Repeated => {
+            AppendFailure::Repeated => {
                 self.retried_at = Some(Instant::now());
                 self.careful.record(&self.shared, batch.requests, false).await;
             }
-            Trouble::Refused => self.careful.record(&self.shared, batch.requests, false).await,
+            AppendFailure::Refused => {
+                self.careful.record(&self.shared, batch.requests, false).await
+            }
         }
     }
 
