@@ -43,11 +43,6 @@ impl Holders {
         Self { shards: (0..SHARDS_LEN).map(|_| HashMap::default()).collect() }
     }
 
-    /// How many keys have a holder.
-    pub fn keys_len(&self) -> usize {
-        self.shards.iter().map(HashMap::len).sum()
-    }
-
     /// Gives a contact the keys that nobody holds yet, and says what it holds then. Contacts come
     /// in order of id; one that comes again is told the same again.
     pub fn claim(&mut self, contact: ContactId, keys: &Keys) -> Holds {

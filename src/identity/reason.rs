@@ -1,7 +1,6 @@
 //! Why a person was forgotten, as a code that can hold no email and no phone number.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::str::FromStr;
 
 const LEN_MAX: usize = 40;
@@ -22,10 +21,6 @@ pub struct NoReasonCode;
 impl ReasonCode {
     pub const EXPECTED: &str = "a code such as customer-request: a small letter, then small \
         letters, hyphens and at most 4 digits, 40 characters in all";
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl FromStr for ReasonCode {
@@ -53,12 +48,6 @@ impl TryFrom<String> for ReasonCode {
 impl From<ReasonCode> for String {
     fn from(code: ReasonCode) -> Self {
         code.0
-    }
-}
-
-impl fmt::Display for ReasonCode {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
     }
 }
 

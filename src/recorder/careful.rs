@@ -6,7 +6,7 @@ use super::append::append;
 use super::decide::Batch;
 use super::queue::{NotRecorded, Request};
 use super::retry::{answer_repeated, originals, retry_keys};
-use super::settle::settle;
+use super::settle::{Settled, settle};
 use super::steps::{Shared, WantedKeys};
 use crate::identity::Identities;
 use crate::ledger::{self, Fault, RulesFault, in_time};
@@ -81,8 +81,8 @@ impl CarefulPath {
     /// Ends a batch whose append was sent and not answered.
     pub async fn settle(&mut self, shared: &Shared, batch: Batch) {
         match settle(shared, &batch).await {
-            Some((_, true)) => shared.appended(batch),
-            Some((_, false)) => self.record(shared, batch.requests, false).await,
+            Some(Settled { is_recorded: true, .. }) => shared.appended(batch),
+            Some(_) => self.record(shared, batch.requests, false).await,
             None => self.refuse(batch.requests, &Failure::OutcomeUnknown),
         }
     }
@@ -225,11 +225,10 @@ impl Session {
             appended => appended.map(|_| false),
         };
         if let Err(Fault::Lost(_)) = appended {
-            let (connection, recorded) =
-                settle(shared, batch).await.ok_or(Failure::OutcomeUnknown)?;
+            let settled = settle(shared, batch).await.ok_or(Failure::OutcomeUnknown)?;
             // The lock went with the connection that was lost.
-            *self = Self { connection, is_locked: false };
-            return Ok(recorded);
+            *self = Self { connection: settled.connection, is_locked: false };
+            return Ok(settled.is_recorded);
         }
         Ok(appended?)
     }

@@ -35,31 +35,25 @@ pub struct Recorded {
     pub position: Position,
 }
 
-/// Why an observation has no answer. All but one say that it is not in the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why an observation has no answer. It is not in the ledger, except perhaps for `OutcomeUnknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotRecorded {
-    #[error("the queue is full")]
     QueueFull,
-    #[error("Postgres is out of reach")]
+    /// Postgres is out of reach.
     Unreachable,
-    #[error("the disk of Postgres is full")]
+    /// The disk of Postgres is full.
     DiskFull,
-    #[error("no answer in time; it was still waiting")]
+    /// It was still waiting in the queue when its time was over.
     TimedOut,
-    /// It may be in the ledger.
-    #[error("the connection was lost while this was being recorded")]
+    /// The connection was lost while it was being recorded.
     OutcomeUnknown,
-    /// The rules in force are not what this binary would make of them.
-    #[error("this service cannot decide by the rules in force")]
+    /// This binary cannot decide by the rules in force.
     OtherRules,
     /// The tables are of another version than this binary.
-    #[error("this service is of another version than the database")]
     OtherVersion,
-    /// Other identifiers were recorded under its key.
-    #[error("the idempotency key was used for another observation")]
+    /// Other identifiers were recorded under its idempotency key.
     KeyReused,
-    /// Alone of its batch: Postgres refused what it carried, or what it touches is damaged.
-    #[error("the ledger refused this observation")]
+    /// Postgres refused what this observation carried, or what it touches is damaged.
     Refused,
 }
 
