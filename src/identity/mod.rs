@@ -1,11 +1,23 @@
-//! The pure core: what an identifier is, what a rule says, what an observation
-//! means (`resolve`) and what an event does to the contacts (`fold`).
+//! The pure core: what an identifier is, what a rule says, what an observation means (`resolve`) and
+//! what an event does to the contacts (`fold`).
 //!
-//! Promises: the same input gives the same output, on every machine, for ever, but for letters that
+//! Promises: the same input gives the same output, on every machine, for ever, except for letters that
 //! the compiler's Unicode does not know yet.
-//! Everything that decides or replays (recorder, rebuild, verify) calls these
-//! functions; none has a version of its own.
+//! Everything that decides or replays (recorder, rebuild, verify) calls these functions; none has a
+//! version of its own.
 //! Never: I/O, a clock, randomness, SQL, HTTP.
+//!
+//! `fold` says what an event changes. These states apply such changes, each for another purpose:
+//!
+//! - `Identities`: some whole identities with their values. The recorder decides on them, and applies
+//!   what it has decided.
+//! - `Links`: who belongs to whom, for a whole ledger, in a few bytes an observation. Rebuild and
+//!   verify fold all events into it.
+//! - `Census`: `Links`, and `Holders`, which says which contact holds a key. It is decided again from the
+//!   observations, by any rules: it is what the ledger would be had they been in force from the start.
+//!   A rule change goes there, and verify compares with it.
+//! - `Past`: some identities at a position, folded from the events that concern them. It answers what
+//!   was known then, and why.
 
 mod answer;
 mod asker;

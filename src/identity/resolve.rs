@@ -1,4 +1,4 @@
-//! What an observation means.
+//! What an observation means: the one place where anything is decided.
 
 use super::asker::Asker;
 use super::fact::{ContactLinked, ContactObserved, Fact, Matched, PrimaryDemoted};
@@ -106,7 +106,7 @@ fn conclude(
     }
 }
 
-/// The oldest of the primaries, or the observation itself.
+/// The oldest of the primaries, or the observation itself if there is none.
 fn led_by(id: ObservationId, primaries: [Option<ContactId>; 2]) -> ContactId {
     primaries.into_iter().flatten().min().unwrap_or(id.into())
 }
@@ -142,7 +142,7 @@ impl Decision {
         self.introduces() && self.primary_id == self.contact_id
     }
 
-    /// Whether the rules keep all that was observed from linking anybody.
+    /// Whether the rules keep all that was observed from linking.
     pub fn links_nothing(&self) -> bool {
         let mut matched = [self.email, self.phone_number].into_iter().flatten();
         matched.all(|matched| matched == Matched::NeverLinks)
@@ -156,8 +156,8 @@ impl Decision {
         }
     }
 
-    /// The facts to record: a `ContactObserved`, and at most one that follows from it. Who asked
-    /// has no part in the decision.
+    /// The facts to record: a `ContactObserved`, and at most one that follows from it. Who asked has no
+    /// part in the decision.
     pub fn facts(&self, commitment: Commitment, asked_by: Option<Asker>) -> Vec<Fact> {
         let Self { observation_id, contact_id, primary_id, email, phone_number, .. } = *self;
         let observed = Fact::ContactObserved(ContactObserved {
@@ -181,7 +181,7 @@ impl Decision {
         [Some(observed), follows].into_iter().flatten().collect()
     }
 
-    /// What `facts` fold into.
+    /// The changes that the facts fold into.
     pub fn changes(&self) -> [Option<Change<'static>>; 2] {
         let follows = self.consequence.map(|consequence| match consequence {
             Consequence::Linked => {

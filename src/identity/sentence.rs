@@ -1,4 +1,4 @@
-//! An event in one line that people read. It holds no identifier, as the event does not.
+//! An event as one English sentence. It has no identifier, since an event has none.
 
 use super::fact::{ContactObserved, Fact, Matched};
 use super::identifier::{Email, PhoneNumber};

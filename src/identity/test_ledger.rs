@@ -39,7 +39,7 @@ impl Ruling {
 pub struct Ledger {
     pub ruling: Ruling,
     pub census: Census,
-    /// `None` where they were erased.
+    /// `None` if they were erased.
     pub observations: Vec<Option<Identifiers>>,
     /// The fold of all facts, rule changes among them.
     pub folded: Links,
