@@ -1,4 +1,4 @@
-//! What operators watch. Labels hold routes and statuses, never what a caller sent.
+//! What operators watch. Labels are routes, methods and statuses, never what a caller sent.
 
 use crate::identity::Position;
 use prometheus_client::encoding::text::encode;

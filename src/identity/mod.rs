@@ -7,15 +7,16 @@
 //! version of its own.
 //! Never: I/O, a clock, randomness, SQL, HTTP.
 //!
-//! `fold` says what an event changes. These states apply such changes, each for another purpose:
+//! `fold` says what an event changes. What it says is kept in one of these, each for another purpose:
 //!
-//! - `Identities`: some whole identities with their values. The recorder decides on them, and applies
+//! - `Identities`: some whole identities with their values. The recorder decides on them, and folds in
 //!   what it has decided.
 //! - `Links`: who belongs to whom, for a whole ledger, in a few bytes an observation. Rebuild and
 //!   verify fold all events into it.
-//! - `Census`: `Links`, and `Holders`, which says which contact holds a key. It is decided again from the
-//!   observations, by any rules: it is what the ledger would be had they been in force from the start.
-//!   A rule change goes there, and verify compares with it.
+//! - `Holders`: which contact holds a key, in a few bytes a key. No event says so, so rebuild and verify
+//!   find it out from the keys of the contacts, in order.
+//! - `Census`: `Links` and `Holders` decided again from the observations, as if the rules had been in
+//!   force from the start. A rule change leads to it, and verify compares with it.
 //! - `Past`: some identities at a position, folded from the events that concern them. It answers what
 //!   was known then, and why.
 

@@ -1,8 +1,8 @@
 //! What is remembered: the append-only tables of one ledger, in one Postgres schema.
 //!
-//! Promises: positions are in commit order, without gaps but where a loss was accepted; what is
+//! Promises: positions are in commit order, without gaps except where a loss was accepted; what is
 //! written stays as it is.
-//! Never: decides anything, or updates or deletes an event.
+//! Never: decides anything; updates or deletes an event.
 
 mod append;
 mod copy_in;

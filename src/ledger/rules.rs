@@ -12,13 +12,13 @@ pub enum RulesFault {
     Database(#[from] sqlx::Error),
     #[error("the rules are not recorded: run identity-ledger verify")]
     Missing,
-    /// The document is not one of this digest, or has what only another version knows.
+    /// The document does not have this digest, or has members that only another version knows.
     #[error(
         "this binary cannot read the document of the rules {0}: \
          use the one that activated them, or run identity-ledger verify"
     )]
     Unreadable(String),
-    /// The document is the same and the keys would be others.
+    /// The document is the right one, but this binary would make other keys by it.
     #[error(
         "the rules in force make keys with {in_force}, and this binary has {here}: \
          run identity-ledger rules activate with them"
@@ -42,9 +42,9 @@ pub struct Activation {
     pub position: Position,
     pub recorded_at: Timestamp,
     pub rules: RulesActivated,
-    /// As the rules file said it.
+    /// The text of the rules file.
     pub document: String,
-    /// The versions of the libraries that make the keys; empty where the rules use none.
+    /// The versions of the libraries that make the keys. Empty if the rules use none.
     pub normaliser: String,
 }
 
@@ -184,7 +184,7 @@ pub async fn rules_documents(executor: impl PgExecutor<'_>) -> Result<Vec<String
     query_scalar!("select document from rules order by digest limit 1000").fetch_all(executor).await
 }
 
-/// Keeps a rules document under its digest, for good. What is there already stays: `can_keep` says
+/// Keeps a rules document under its digest, for ever. If one is there already, it stays: `can_keep` says
 /// whether it is the same.
 pub async fn keep_rules(
     executor: impl PgExecutor<'_>,

@@ -1,6 +1,6 @@
-//! The careful path: one step after another, for batches that had bad luck on the usual one.
-//! It settles what became of a lost append, takes the lock after a lost race, follows new
-//! rules, and halves a batch that cannot be recorded as a whole.
+//! The careful path, for batches that could not be recorded on the usual one. It takes one step after
+//! another: it settles what became of a lost append, takes the lock after a lost race, follows new rules,
+//! and halves a batch that cannot be recorded as a whole.
 
 use super::append::append;
 use super::decide::Batch;
@@ -15,14 +15,13 @@ use crate::projection::Snapshot;
 use sqlx::{Executor as _, PgConnection};
 use std::time::{Duration, Instant};
 
-/// For how long an append is tried again that has waited in vain because nobody can append, as at
-/// the end of an activation that changes much. With the tries themselves, which take ten seconds
-/// each, that is as long as callers wait.
+/// For how long an append is tried again that waited in vain for a lock, as at the end of an activation
+/// that changes much. Together with the tries, of ten seconds each, that is as long as callers wait.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// For how long parts of a batch are decided on what was read once: events have the time of the reading.
+/// For how long parts of a batch are decided on one reading: its time is the time of their events.
 const READ_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// Why requests are not recorded, or may be.
+/// Why requests are not recorded, or why it is not known whether they are.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
@@ -35,16 +34,16 @@ enum Failure {
 
 #[derive(Default)]
 pub struct CarefulPath {
-    /// None at first and after a failure, until it is needed.
+    /// `None` at first and after a failure, until it is needed.
     connection: Option<PgConnection>,
     /// Begins with a batch that is not recorded, and ends with the next one that is.
     outage: Outage,
-    /// Since when a lock has been waited for.
+    /// When the first of several tries in a row began to wait for a lock in vain.
     locked_since: Option<Instant>,
 }
 
 impl CarefulPath {
-    /// Records requests and answers them. Where one of them is in the way, the halves go alone.
+    /// Records requests and answers them. If one of them cannot be recorded, each half is tried alone.
     pub async fn record(&mut self, shared: &Shared, mut requests: Vec<Request>, lost_race: bool) {
         let was_connected = self.connection.is_some();
         let len = requests.len();
@@ -62,7 +61,7 @@ impl CarefulPath {
                     tracing::info!("recording again");
                 }
             }
-            // The connection may have died long ago. Nothing was sent, or it would be settled.
+            // The connection may have died long ago. No append was sent on it, or it would be settled.
             Err(Failure::Fault(Fault::Lost(_))) if was_connected => {
                 Box::pin(self.record(shared, requests, lost_race)).await;
             }
@@ -113,8 +112,8 @@ fn answer_all(requests: Vec<Request>, failure: &Failure) {
     }
 }
 
-/// Reads, decides and appends, and again for as long as other nodes get there first. Takes the requests
-/// that are answered, and leaves those that are not. Gives the connection back if it is still good.
+/// Reads, decides and appends, and begins again for as long as other nodes get there first. Takes out the
+/// requests that it has answered. Returns the connection if it is still good.
 async fn attempt(
     shared: &Shared,
     connection: PgConnection,
@@ -124,8 +123,8 @@ async fn attempt(
     let mut session = Session { connection, is_locked: false };
     while !requests.is_empty() {
         shared.make_keys(requests);
-        // Whoever lost a race takes the lock before it reads, or a busier node could keep
-        // it from ever getting its turn.
+        // Having lost a race, take the lock before reading: a busier node could otherwise keep this
+        // one from ever getting its turn.
         if lost_race {
             session.lock().await?;
         }
@@ -140,13 +139,13 @@ async fn attempt(
         answer_repeated(requests, &originals);
         lost_race |= !append_parts(shared, &mut session, snapshot, requests).await?;
     }
-    // Where all that was left were retries.
+    // It is still locked if the last requests were all retries.
     session.unlock().await?;
     Ok(session.connection)
 }
 
-/// Decides requests on one reading, for as long as that is new, and appends them: in parts where the
-/// answers are long. Returns `false` where another node got there first.
+/// Decides requests on one reading, while that is recent, and appends them, in parts if the answers are
+/// long. Returns `false` if another node got there first.
 async fn append_parts(
     shared: &Shared,
     session: &mut Session,
@@ -164,7 +163,7 @@ async fn append_parts(
                 head = batch.head();
                 shared.appended(batch);
             }
-            // Of the others nothing was sent.
+            // Nothing was sent of the requests that are left.
             Err(Failure::OutcomeUnknown) if !requests.is_empty() => {
                 answer_all(batch.requests, &Failure::OutcomeUnknown);
                 return Err(Fault::Lost("during an append").into());
@@ -172,7 +171,7 @@ async fn append_parts(
             not_recorded => {
                 requests.splice(..0, batch.requests);
                 not_recorded?;
-                // Nobody can have moved the head.
+                // Under the lock no one can have moved the head.
                 if session.is_locked {
                     return Err(Fault::Lost("an append was refused under the lock").into());
                 }
@@ -198,7 +197,7 @@ fn decide_part(mut batch: Batch, known: &mut Identities, requests: &mut Vec<Requ
 
 struct Session {
     connection: PgConnection,
-    /// Whether it has the lock on the head.
+    /// Whether it holds the lock on the head.
     is_locked: bool,
 }
 
@@ -218,7 +217,7 @@ impl Session {
         Ok(())
     }
 
-    /// Appends a batch, durably, and gives the lock back. Returns `false` where the head has moved.
+    /// Appends a batch, durably, and releases the lock. Returns `false` if the head has moved.
     async fn append(&mut self, shared: &Shared, batch: &Batch) -> Result<bool, Failure> {
         let appended = match in_time(append(&mut self.connection, batch)).await {
             Ok(Some(_)) => self.unlock().await.map(|()| true),

@@ -24,14 +24,14 @@ pub struct Recorder {
 /// What became of an observation.
 pub enum Outcome {
     Recorded(Recorded),
-    /// It is a retry of this one, and was not recorded again.
+    /// It is a retry of this observation, and was not recorded again.
     RecordedBefore(ObservationId),
 }
 
 /// What was recorded, and the answer at that position.
 pub struct Recorded {
     pub answer: Arc<Answer>,
-    /// Of the request's own last event.
+    /// The position of the request's own last event.
     pub position: Position,
 }
 
@@ -57,12 +57,12 @@ pub enum NotRecorded {
     Refused,
 }
 
-/// One observation on its way, prepared as far as can be without knowing any other.
+/// One observation on its way, prepared as far as possible without knowing any other.
 pub(super) struct Request {
     pub asked_by: Option<Asker>,
     pub identifiers: Identifiers,
     pub keys: Keys,
-    /// The rules that the keys were made by.
+    /// The rules by which the keys were made.
     pub rules: Arc<Rules>,
     pub salt: Salt,
     pub commitment: Commitment,
@@ -86,7 +86,7 @@ impl Recorder {
         Self::stalled().0
     }
 
-    /// A recorder whose task takes nothing while the other value is there.
+    /// A recorder whose task takes nothing for as long as the other value lives.
     #[cfg(test)]
     pub fn stalled() -> (Self, impl Sized) {
         let rules = Arc::new(Rules::parse(crate::identity::DEFAULT_RULES).unwrap());
@@ -94,13 +94,13 @@ impl Recorder {
         (Self::new(sender, watch::channel(rules).1), queue)
     }
 
-    /// How many requests the task has not taken yet.
+    /// Number of requests that the task has not received yet.
     pub fn queue_len(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// Records an observation and answers it, within 30 seconds. A retry, which has a key that was
-    /// recorded before, is not recorded again.
+    /// Records an observation and answers it, within 30 seconds. A request whose retry key was recorded
+    /// before is not recorded again.
     ///
     /// Dropping the future withdraws the observation, unless the recorder has taken it.
     pub async fn record(
@@ -148,7 +148,7 @@ impl Recorder {
 }
 
 thread_local! {
-    /// For the next requests: asking the operating system for each costs more than making one.
+    /// Salts for the next requests, since it would be expensive to ask the operating system for each.
     static SALTS: RefCell<Vec<[u8; SALT_LEN]>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -178,8 +178,8 @@ impl Request {
     }
 }
 
-/// Takes a request back when its handler stops waiting, be it for the time or for a client
-/// that went away.
+/// Withdraws a request when its handler stops waiting, because its time is over or its client has gone
+/// away.
 struct Withdrawal(Arc<AtomicU8>);
 
 impl Withdrawal {

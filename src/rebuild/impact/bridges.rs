@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Of an identity that is larger, only so many observations are looked at.
+/// Number of observations that are looked at in one identity.
 const OBSERVATIONS_LEN_MAX: usize = 100_000;
 const CHUNK_LEN: usize = 10_000;
 
@@ -16,9 +16,9 @@ type KeyOfKind = (Field, Key);
 /// What an identity that grows is made of.
 #[derive(Default)]
 struct Members {
-    /// As many as are looked at.
+    /// The observations that are looked at.
     observations: Vec<i64>,
-    /// The identities before that these and the others belonged to.
+    /// The identities that all of its observations belonged to before.
     former: HashSet<ContactId>,
 }
 

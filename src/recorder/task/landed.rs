@@ -1,4 +1,4 @@
-//! What is sent when, and what follows an append, be it good or bad.
+//! When batches are sent, and what follows an append, whether or not it succeeds.
 
 use super::{RECENT_LEN_MAX, Task};
 use crate::recorder::decide::Batch;
@@ -6,7 +6,7 @@ use crate::recorder::flight::{AppendFailure, Flight, Landing, land};
 use std::time::Instant;
 
 impl Task {
-    /// Sends what is decided, if nothing is in flight. Whether there was something to send.
+    /// Sends the next batch, if none is in flight. Returns whether one was sent.
     pub(super) async fn send_next(&mut self) -> bool {
         if self.flight.is_some() {
             return false;
@@ -19,8 +19,9 @@ impl Task {
         true
     }
 
-    /// Lets go of what is known beyond what fits, but for what is not in the table yet. Not while
-    /// something is read, which may lack more than that.
+    /// Packs identities that memory has no room for, except for those whose changes are not in the
+    /// table yet. Does nothing during a reading, which may lack batches that are in the table by
+    /// now.
     pub(super) fn release(&mut self) {
         if self.reading.is_some() {
             return;
@@ -31,8 +32,8 @@ impl Task {
         self.memory.release(RECENT_LEN_MAX, on_its_way.copied());
     }
 
-    /// Ends the flight that has landed. Where its batch was not appended, neither it nor what was
-    /// decided on top of it stands: both go the careful way.
+    /// Ends the flight that has landed. If its batch was not appended, neither it nor the one that
+    /// was decided on top of it is right: both take the careful path.
     pub(super) async fn conclude(&mut self, landing: Landing) {
         let Landing { writer, batch, appended } = landing;
         self.writer = writer;
@@ -49,8 +50,8 @@ impl Task {
         }
     }
 
-    /// Answers the callers of a batch that was appended. The next one goes first: Postgres has nothing
-    /// to do until it has that.
+    /// Answers the callers of a batch that was appended. The next one is sent first, since Postgres
+    /// has nothing to do until it comes.
     async fn answer(&mut self, batch: Batch) {
         let is_sent = self.send_next().await;
         self.shared.appended(batch);
@@ -77,7 +78,8 @@ impl Task {
         }
     }
 
-    /// Waits for what is in flight. What was decided on top of it does not stand.
+    /// Waits for the flight to land, and sends the batch that was decided on top of it to the
+    /// careful path.
     pub(super) async fn land_and_redo(&mut self) {
         let next = self.next.take();
         if self.flight.is_some() {
@@ -87,6 +89,7 @@ impl Task {
         self.redo(next).await;
     }
 
+    /// Forgets what is known, and sends a batch that was decided on it to the careful path.
     pub(super) async fn redo(&mut self, next: Option<Batch>) {
         self.forget();
         if let Some(batch) = next {
@@ -100,7 +103,7 @@ impl Task {
             reading.is_stale = true;
         }
         let forgotten = std::mem::take(&mut self.memory);
-        // Giving back the memory of many contacts takes long enough to be felt.
+        // To free the memory of many contacts takes long enough to be felt.
         tokio::task::spawn_blocking(move || drop(forgotten));
     }
 }
