@@ -161,7 +161,7 @@ impl Metrics {
         }
     }
 
-    /// A request was answered.
+    /// Counts a request that was answered.
     pub fn answered(&self, route: Route, method: &'static str, status: u16, took: Duration) {
         let asked = Asked { route };
         self.request_duration.get_or_create(&asked).observe(took.as_secs_f64());
@@ -169,8 +169,8 @@ impl Metrics {
         self.requests.get_or_create(&answered).inc();
     }
 
-    /// A batch was recorded, up to this position. `identity_len_max` is the number of contacts of the
-    /// largest identity that it touched.
+    /// Counts a batch that was recorded, up to this position. `identity_len_max` is the number of
+    /// contacts of the largest identity that it touched.
     pub fn recorded(&self, batch_len: usize, position: Position, identity_len_max: usize) {
         self.batch_len.observe(batch_len as f64);
         self.position.set(position.get());
@@ -178,7 +178,7 @@ impl Metrics {
         self.identity_len_max.inner().fetch_max(len, Ordering::Relaxed);
     }
 
-    /// A checkpoint covers `size` events of the `events_len` in the ledger.
+    /// Notes that a checkpoint covers `size` events of the `events_len` in the ledger.
     pub fn sealed(&self, size: u64, events_len: u64) {
         self.sealed.set(size.cast_signed());
         self.seal_lag.set(events_len.saturating_sub(size).cast_signed());

@@ -64,7 +64,8 @@ pub fn fold(fact: &Fact) -> Change<'_> {
     }
 }
 
-/// An observation that is filed under itself is a contact, a primary for now.
+/// The change of an observation that is filed. Under itself it is a contact, which leads an identity
+/// until another event links it.
 pub(super) fn filed(observation: ObservationId, under: ContactId) -> Change<'static> {
     if under == ContactId::from(observation) {
         return Change::Introduced { contact: under, primary: under };

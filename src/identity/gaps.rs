@@ -49,7 +49,7 @@ impl Gaps {
             None => position,
             Some(last) => self.0[last].size + (position - self.0[last].end) + 1,
         };
-        // Within a gap there are no more than before it.
+        // A position within a gap has no event, so the events before the gap are counted.
         self.0.get(before).map_or(size, |next| size.min(next.size))
     }
 

@@ -174,16 +174,17 @@ impl Known for Identities {
 }
 
 impl Identities {
-    /// Panics for a contact that is not here.
+    /// The primary of a contact. Panics for a contact that is not here.
     pub fn primary(&self, contact: ContactId) -> ContactId {
         self.primary_of[&contact]
     }
 
-    /// The identity of a contact that is here.
+    /// The identity of a contact. Panics for a contact that is not here.
     pub fn identity_of(&self, contact: ContactId) -> &Identity {
         &self.by_primary[&self.primary(contact)]
     }
 
+    /// Panics for a contact that is not here.
     pub fn contact(&self, id: ContactId) -> &Contact {
         let contacts = self.identity_of(id).contacts();
         let place = contacts.binary_search_by_key(&id, |contact| contact.id);
@@ -199,12 +200,12 @@ impl Identities {
         self.by_primary.entry(primary).or_default().insert(contact);
     }
 
-    /// How many contacts are here.
+    /// Number of contacts that are here.
     pub fn contacts_len(&self) -> usize {
         self.primary_of.len()
     }
 
-    /// The identity that a contact leads, if it is here and is led by it.
+    /// The identity that a contact leads. `None` if it leads none that is here.
     pub fn led_by(&self, primary: ContactId) -> Option<&Identity> {
         self.by_primary.get(&primary)
     }
@@ -220,7 +221,7 @@ impl Identities {
         primaries
     }
 
-    /// Takes an identity out, as if it had never been here.
+    /// Removes an identity, as if it had never been here.
     pub fn remove(&mut self, primary: ContactId) {
         let Some(identity) = self.by_primary.remove(&primary) else { return };
         for contact in identity.contacts {

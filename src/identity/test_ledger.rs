@@ -112,7 +112,7 @@ impl Ledger {
         facts
     }
 
-    /// Forgets the identity of an observation, as an erasure does. Nothing, if that is done already.
+    /// Forgets the identity of an observation, as an erasure does. Does nothing if it is forgotten.
     pub fn erase(&mut self, id: ObservationId) {
         let at = self.now();
         let Some(primary) = self.folded.primary_of(id) else { return };
@@ -127,7 +127,7 @@ impl Ledger {
         self.census = self.decided(self.ruling, at);
     }
 
-    /// What the observations that are left are by some rules.
+    /// The state of the observations that are left, decided by some rules.
     fn decided(&self, ruling: Ruling, at: Timestamp) -> Census {
         let keys = |seen: &Option<_>| seen.as_ref().map(|seen| ruling.keys(seen));
         let ids = (1..).map(ObservationId::new);

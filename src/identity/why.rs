@@ -1,5 +1,5 @@
-//! Why two observations are linked: the shortest chain of identifiers that leads from one to the
-//! other, and what it hangs on.
+//! Why two observations are linked: the shortest chain of identifiers that leads from one to the other,
+//! and which parts of it no other chain goes around.
 
 use super::id::ObservationId;
 use super::identifier::Field;

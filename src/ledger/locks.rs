@@ -1,11 +1,11 @@
-//! The advisory locks: all that keeps one kind of work out of another's way, beside the locks on tables.
+//! The advisory locks, which keep one kind of work out of another's way where no lock on a table does.
 //!
 //! | lock | is held by | until | beside it |
 //! | --- | --- | --- | --- |
 //! | rebuild | a rebuild, an activation, the sweep after an erasure | it is released | the next one gives up within seconds |
-//! | erasure, shared | a rebuild, an activation, a diff, `verify`, `export` | it is released | an erasure waits; the others do not |
-//! | erasure | an erasure | its transaction ends | all of these wait |
-//! | catalog | what opens a ledger; a swap of the contact table | it is closed; its transaction ends | each waits for the other |
+//! | erasure, shared | a rebuild, an activation, a diff, `verify`, `export` | it is released | an erasure waits for its lock timeout; the others go on |
+//! | erasure | an erasure | its transaction ends | all of these, and other erasures, wait |
+//! | catalog | a service or command that opens the ledger; the swap of a contact table | its session or transaction ends | the next one waits |
 //! | sealer | the one sealer | its session ends | other sealers stand by |
 //!
 //! Each is one of a ledger, except for the catalog's, which is one of the database: roles are shared by

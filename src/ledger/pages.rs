@@ -179,7 +179,7 @@ impl Paged for ObservationRow {
     }
 }
 
-/// These observations, in order.
+/// The observations with these numbers, in order.
 pub async fn observations(
     connection: &mut PgConnection,
     ids: &[i64],

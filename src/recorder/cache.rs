@@ -122,7 +122,7 @@ impl IdentityCache {
         self.filled = 0;
     }
 
-    /// The identity that holds a key.
+    /// Finds the identity that holds a key.
     pub fn find(&self, field: Field, key: &Key) -> Option<Vec<Contact>> {
         let place = self.places.get(&self.hash(field, key))?;
         let bytes = self.segments.get(place.segment())?.get(place.offset()..)?;

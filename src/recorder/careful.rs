@@ -77,7 +77,8 @@ impl CarefulPath {
         }
     }
 
-    /// Ends a batch whose append was sent and not answered.
+    /// Finds out what became of a batch whose append was sent and not answered. Answers its callers,
+    /// and records it again if it is not in the ledger.
     pub async fn settle(&mut self, shared: &Shared, batch: Batch) {
         match settle(shared, &batch).await {
             Some(Settled { is_recorded: true, .. }) => shared.appended(batch),
@@ -182,7 +183,7 @@ async fn append_parts(
     Ok(true)
 }
 
-/// Takes the requests that a batch has room for.
+/// Takes out and decides as many of the requests as the batch has room for.
 fn decide_part(mut batch: Batch, known: &mut Identities, requests: &mut Vec<Request>) -> Batch {
     let mut rest = std::mem::take(requests).into_iter();
     while !batch.is_full()

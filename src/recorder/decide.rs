@@ -45,7 +45,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty batch, to be decided at a head.
+    /// An empty batch, to be decided on top of what the ledger has up to `before`.
     pub fn at(before: Head, now: Timestamp) -> Self {
         // Time never runs backwards in a ledger, whatever the server's clock does.
         let recorded_at = now.max(before.recorded_at);

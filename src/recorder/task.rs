@@ -100,7 +100,7 @@ struct Task {
     clock: Option<Clock>,
     /// When it was last noticed that another node writes.
     others_wrote_at: Option<Instant>,
-    /// Decided on top of the batch in flight, to be sent when that has landed.
+    /// The batch that is decided on top of the one in flight, to be sent when that has landed.
     next: Option<Batch>,
     /// Requests whose retry key is busy, and those that the next batch had no room for.
     held_back: Vec<Request>,

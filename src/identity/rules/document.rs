@@ -8,7 +8,7 @@ use toml::Spanned;
 
 const NAME_LEN_MAX: usize = 64;
 
-/// A rules file. What it leaves out has its default.
+/// A rules file. Members that it leaves out have their defaults.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
