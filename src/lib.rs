@@ -11,6 +11,7 @@ pub mod http;
 pub mod identity;
 pub mod ledger;
 pub mod metrics;
+mod outage;
 pub mod postgres;
 mod progress;
 pub mod projection;

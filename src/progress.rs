@@ -1,4 +1,4 @@
-//! How far long work is: a bar on a terminal, a line now and then elsewhere. On stderr.
+//! Shows on stderr how far long work is: by a bar on a terminal, elsewhere by a line now and then.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal as _;
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const TOLD_EVERY: Duration = Duration::from_millis(500);
 
-/// One piece of long work after another.
+/// The progress of long work, which is done in one step after another.
 pub struct Progress {
     step: &'static str,
     bar: Option<ProgressBar>,
@@ -22,14 +22,14 @@ impl Progress {
         Self { step: "", bar: None, total: 0, last_line: Instant::now(), told: None }
     }
 
-    /// Begins the only step of `total` units.
+    /// The progress of work that is one step of `total` units, which begins.
     pub fn of(step: &'static str, total: i64) -> Self {
         let mut progress = Self::new();
         progress.begin(step, total);
         progress
     }
 
-    /// As `new`; tells the receiver, too.
+    /// As `new`, but each step is sent to the receiver, too.
     pub fn told() -> (Self, watch::Receiver<String>) {
         let (sender, receiver) = watch::channel("beginning".to_owned());
         let mut progress = Self::new();
@@ -66,7 +66,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar off the terminal, before something else is written there.
+    /// Removes the bar from the terminal, before something else is written there.
     pub fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

@@ -1,12 +1,12 @@
-//! Work that blocks, on a thread that nobody waits for at the end: Ctrl-C is heard meanwhile. And work that
-//! may panic.
+//! Work that blocks, on a thread that is not waited for at the end, so that Ctrl-C ends the process
+//! at once. And work that may panic.
 
 use anyhow::{Context as _, anyhow};
 use futures_util::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use tokio::sync::oneshot;
 
-/// Does work that may be cut off at any point.
+/// Does work on a thread. It may be cut off at any point.
 pub async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
@@ -14,13 +14,13 @@ pub async fn on_a_thread<T: Send + 'static>(
     let work = move || {
         let _ = sender.send(work());
     };
-    // A blocking task of the runtime's would be waited for.
+    // The runtime would wait for a blocking task of its own.
     std::thread::Builder::new().spawn(work).context("cannot start a thread")?;
     done.await.context("a thread panicked")?
 }
 
-/// Does work whose panic is an error like any other. sqlx panics where a time is later than chrono can
-/// say, which only somebody who has tampered with a table can have written.
+/// Does work, and makes an error of its panic. sqlx panics if a time is later than chrono can tell,
+/// which can only be in a table that was tampered with.
 pub async fn without_panic<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let done = AssertUnwindSafe(work).catch_unwind().await;
     done.unwrap_or_else(|_| {

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use identity_ledger::audit;
 use identity_ledger::erasure;
 use identity_ledger::identity::{DEFAULT_RULES, ObservationId, ReasonCode, Rules};
-use identity_ledger::ledger::hold_erasures;
+use identity_ledger::ledger::block_erasures;
 use identity_ledger::rebuild::{impact, rebuild};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, query_scalar};
@@ -321,7 +321,7 @@ async fn what_moves_with_a_rule_change_is_held_and_erased_where_it_stands() {
 async fn nothing_is_erased_beside_what_reads_all_observations() {
     let (ledger, service) = with_canary().await;
     let mut reading = ledger.owner().await;
-    hold_erasures(&mut reading, "rebuild").await.unwrap();
+    block_erasures(&mut reading, "rebuild").await.unwrap();
     let response = service.erase(2).await;
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()["retry-after"], "1");
@@ -432,7 +432,7 @@ async fn what_a_broken_off_rebuild_left_goes_with_an_erasure() {
 async fn erasures_that_wait_do_not_use_up_the_connections() {
     let (ledger, service) = with_canary().await;
     let mut holder = ledger.owner().await;
-    hold_erasures(&mut holder, "a test").await.unwrap();
+    block_erasures(&mut holder, "a test").await.unwrap();
     let waiting = join_all((0..40).map(async |_| service.erase(2).await.status().as_u16()));
     let most = async {
         let mut sessions = async || {

@@ -103,11 +103,11 @@ impl Ledger {
     }
 
     fn erase(&mut self, place: usize) {
-        let Some(primary) = self.links.resolve(ObservationId::new(place as i64 + 1)) else {
+        let Some(primary) = self.links.primary_of(ObservationId::new(place as i64 + 1)) else {
             return;
         };
         let all = (1..=self.observations.len() as i64).map(ObservationId::new);
-        let ids: Vec<_> = all.filter(|id| self.links.resolve(*id) == Some(primary)).collect();
+        let ids: Vec<_> = all.filter(|id| self.links.primary_of(*id) == Some(primary)).collect();
         for id in &ids {
             self.observations[id.get() as usize - 1] = None;
         }

@@ -200,7 +200,7 @@ impl Decisions {
         if !ids.is_sorted_by(|one, next| one < next) || !ids.contains(&primary.into()) {
             return Err(differs(event, "numbers in order, the primary's among them"));
         }
-        if let Some(other) = ids.iter().find(|id| links.resolve(**id) != Some(primary)) {
+        if let Some(other) = ids.iter().find(|id| links.primary_of(**id) != Some(primary)) {
             let expected = format!("observations of {primary}, as {other} is none");
             return Err(differs(event, expected));
         }
@@ -219,7 +219,7 @@ impl Decisions {
         self.replay.apply(event);
         match &event.fact {
             Fact::ContactObserved(observed) if self.erasures.contains(observed.observation_id) => {
-                let primary = self.replay.links.resolve(observed.observation_id);
+                let primary = self.replay.links.primary_of(observed.observation_id);
                 self.to_be_erased.extend(primary);
             }
             Fact::ContactLinked(_) | Fact::PrimaryDemoted(_) => {

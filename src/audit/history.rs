@@ -1,7 +1,7 @@
 //! Every event that made an identity what it is.
 
 use super::auditor::Auditor;
-use crate::identity::{Event, Fact, ObservationId, Position, RulesActivated, reading};
+use crate::identity::{Event, Fact, ObservationId, Position, RulesActivated, sentence};
 use crate::ledger::{EventRow, Unanswered};
 use sqlx::{query, query_file, query_scalar};
 use std::sync::Arc;
@@ -86,7 +86,7 @@ fn happened(
     let before = activated.partition_point(|(position, _)| *position <= row.position);
     let last = before.checked_sub(1).and_then(|place| activated.get(place));
     let (_, rules) = last.ok_or_else(|| unreadable(row.position))?;
-    let reading = reading(&event.fact);
+    let reading = sentence(&event.fact);
     Ok(Happened { rules: rules.clone(), reading, event, row })
 }
 

@@ -127,7 +127,7 @@ impl Auditor {
         if let Some(rules) = self.rules().get(digest) {
             return Ok(rules.clone());
         }
-        let rules = Arc::new(ledger::recorded_rules(&self.pool, digest).await?);
+        let rules = Arc::new(ledger::rules_to_show(&self.pool, digest).await?);
         self.rules().insert(digest.clone(), rules.clone());
         Ok(rules)
     }

@@ -42,11 +42,12 @@ impl RuleChange {
         self.check_facts(after)?;
         let believed = erasures.primaries(after);
         for id in (1..=after.last().get()).map(ObservationId::new) {
-            let (Some(filing), Some(primary)) = (after.filing(id), after.resolve(id)) else {
+            let (Some(filing), Some(primary)) = (after.filing(id), after.primary_of(id)) else {
                 continue;
             };
             // What would have been filed together without the erased is together with them, too.
-            let together = decided.resolve(id).and_then(|primary| after.resolve(primary.into()));
+            let together =
+                decided.primary_of(id).and_then(|primary| after.primary_of(primary.into()));
             let is_right = match believed.contains(&primary) {
                 false => decided.filing(id) == Some(filing),
                 true => erasures.contains(id) || together == Some(primary),

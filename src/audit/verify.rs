@@ -59,7 +59,7 @@ pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
 /// Checks everything. Fails with the first difference. Nothing is erased meanwhile.
 pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Verified> {
     let mut owner = database.pager().await?;
-    ledger::hold_erasures(&mut owner, "verify").await?;
+    ledger::block_erasures(&mut owner, "verify").await?;
     let (walked, mut decisions) = walk(database, trust).await?;
     let mut progress = Progress::new();
     let rules = rules_in_force(&mut owner, &decisions.replay).await?;
@@ -81,7 +81,7 @@ pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Ve
 /// As the events say: the head is compared with them.
 async fn rules_in_force(owner: &mut PgConnection, replay: &Replay) -> anyhow::Result<Rules> {
     let digest = replay.rules_digest.as_ref().context("no event puts rules in force")?;
-    Ok(ledger::rules_of(owner, digest).await?)
+    Ok(ledger::rules_to_decide_by(owner, digest).await?)
 }
 
 impl Verification {

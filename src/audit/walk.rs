@@ -245,7 +245,8 @@ impl Walk {
         for event in &events {
             match &event.fact {
                 Fact::RulesActivated(activated) => {
-                    let found = ledger::rules_of(&self.pages.sessions, &activated.digest).await;
+                    let found =
+                        ledger::rules_to_decide_by(&self.pages.sessions, &activated.digest).await;
                     let decided = match check_activated(event.position, activated, found)? {
                         Some(rules) => {
                             let last = decisions.last_observation();

@@ -8,7 +8,7 @@ use super::say::{counted, say};
 use crate::files;
 use crate::identity::{Rules, rfc_3339};
 use crate::ledger::{self, Activation};
-use crate::rebuild::{self, Activated, Impact, Limits, Order, Remap};
+use crate::rebuild::{self, Activated, ActivationRequest, Impact, Limits, Remap};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;
@@ -188,8 +188,8 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
     }
     let RulesActivation { operator, reason, output, .. } = command;
     let activated_by = operator.by.to_string();
-    let order = Order { from, rules, document, activated_by, reason };
-    match rebuild::activate(&place.database, order).await? {
+    let request = ActivationRequest { from, rules, document, activated_by, reason };
+    match rebuild::activate(&place.database, request).await? {
         Some(activated) => print_activated(&activated, &output)?,
         None => nothing_changed(&output)?,
     }

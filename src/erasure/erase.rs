@@ -57,7 +57,7 @@ pub async fn erase(
         Ok(()) => {}
         Err(error) if ledger::is_lock_timeout(&error) => {
             tx.rollback().await?;
-            let work = ledger::who_holds_erasures(&mut session).await?;
+            let work = ledger::who_blocks_erasures(&mut session).await?;
             return Err(NotErased::InTheWay(work.unwrap_or_else(|| "another command".to_owned())));
         }
         Err(error) => return Err(error.into()),

@@ -95,9 +95,9 @@ async fn may_vacuum(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
 /// A rebuild that is running has begun after the erasure: nothing is erased beside one.
 async fn drop_leftover(database: &Database) -> Result<(), sqlx::Error> {
     let mut owner = database.owner().await?;
-    if ledger::try_turn(&mut owner).await? {
+    if ledger::try_lock_rebuild(&mut owner).await? {
         projection::drop_next(&mut owner).await?;
-        ledger::give_back(&mut owner).await?;
+        ledger::release_all(&mut owner).await?;
     }
     owner.close().await
 }

@@ -64,7 +64,7 @@ pub async fn export(
 ) -> anyhow::Result<Exported> {
     folder::check_goes_on(dir, with_observations)?;
     let mut owner = database.owner().await?;
-    ledger::hold_erasures(&mut owner, "export").await?;
+    ledger::block_erasures(&mut owner, "export").await?;
     let last = seal::last_checkpoint(&mut owner).await?;
     let head = ledger::position(&mut owner).await?.get();
     let gaps = ledger::gaps(&mut owner).await?;

@@ -1,4 +1,4 @@
-//! What a caller is told.
+//! The answer that a caller gets.
 
 use super::id::ContactId;
 use super::identifier::{Email, PhoneNumber};
@@ -18,8 +18,9 @@ pub struct Answer {
 impl Answer {
     /// Expects all contacts of one identity in order of id; the first is the primary.
     ///
-    /// The holder of a key is the oldest contact that has it, so showing what is held shows
-    /// each value once, in its first spelling. A value that never links has no holder.
+    /// A key stands with its holder alone, which is the oldest contact that has it. So each value is shown
+    /// once, in its first spelling. A value that never links stands with every contact that has it, and
+    /// the first of them is shown.
     pub fn of(contacts: &[Contact]) -> Self {
         let (primary, secondaries) = contacts.split_first().expect("an identity has a primary");
         Self {

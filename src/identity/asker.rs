@@ -9,9 +9,9 @@ const LEN_MAX: usize = 64;
 const EXPECTED: &str =
     "a name is 1 to 64 of a-z, 0-9, dot, dash and underscore, a letter first, and no token";
 
-/// The name of a token. It stays in the ledger for ever, so its form leaves no room for an email
-/// or a phone number: lower-case letters and digits, with `.`, `_` and `-` between them, a letter
-/// first. Nor does it begin as tokens do. Cheap to clone.
+/// The name of a token. It stays in the ledger for ever, so its form leaves no room for an email or a
+/// phone number: it has lower-case letters, digits, `.`, `_` and `-`, and begins with a letter. It does
+/// not begin as tokens do. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Asker(Arc<str>);

@@ -11,24 +11,24 @@ use super::observation::Keys;
 use super::resolve::{Decision, Known, resolve};
 use std::collections::{HashMap, HashSet};
 
-/// What a ledger would be that had these keys' rules from the start: every observation resolved
-/// in order, and folded.
+/// The state that a ledger would be in had the rules been in force from the start: every observation
+/// is resolved in order, and folded. It is told the keys alone, so the caller chooses the rules.
 #[derive(Default)]
 pub struct Census {
     pub links: Links,
     pub holders: Holders,
-    /// The values of each identity that never link, where it has any.
+    /// By primary, the values of an identity that never link.
     unlinked: HashMap<ContactId, HashSet<KeyHash>>,
 }
 
-/// In observations. What they need from memory is asked for together, as far as a processor can.
+/// Number of observations whose holders are fetched from memory at the same time.
 const GROUP_LEN: usize = 32;
 
-/// An observation, when it was made, and its keys, where it was not erased.
+/// An observation, when it was made, and its keys unless it was erased.
 pub type Dated = (ObservationId, Timestamp, Option<Keys>);
 
 impl Census {
-    /// As [`Links::with_capacity`].
+    /// Makes room for that many observations, as [`Links::with_capacity`] does.
     pub fn with_capacity(observations_len: usize) -> Self {
         Self { links: Links::with_capacity(observations_len), ..Self::default() }
     }
@@ -38,9 +38,9 @@ impl Census {
         self.observe_hashed(id, &HashedKey::of_all(keys), at)
     }
 
-    /// Resolves the next observations; the decisions are those of all that were not erased. Faster
-    /// than one by one where the holders are more than a cache has room for: group prefetching (Chen
-    /// et al., Improving hash join performance through prefetching, 2004).
+    /// Resolves the next observations, and returns a decision for each that was not erased. Faster than
+    /// one by one if the processor's cache has no room for all holders: group prefetching (Chen et al.,
+    /// Improving hash join performance through prefetching, 2004).
     pub fn observe_all(&mut self, seen: &[Dated]) -> Vec<Decision> {
         let mut decisions = Vec::with_capacity(seen.len());
         let mut hashed = Vec::with_capacity(GROUP_LEN);
@@ -80,7 +80,7 @@ impl Census {
         decision
     }
 
-    /// Leaves out an observation that was erased: the others are decided as if it had never been.
+    /// Skips an observation that was erased: the others are decided as if it had never been made.
     pub fn leave_out(&mut self, id: ObservationId) {
         self.links.leave_out(id);
     }
@@ -105,7 +105,7 @@ impl Census {
     }
 }
 
-/// The hash of a key is of its field, too.
+/// No method asks for the field, since the hash of a key covers it.
 impl Known for Census {
     type Key = HashedKey;
 

@@ -1,4 +1,4 @@
-//! What a rule change says: the differences between what is and what would be.
+//! The facts that a rule change records: the differences between two states of the same observations.
 
 use super::fact::{
     ContactIntroduced, ContactLinked, ContactPromoted, ContactRetired, Fact, ObservationMoved,
@@ -7,9 +7,9 @@ use super::fact::{
 use super::id::{ContactId, ObservationId};
 use super::links::{Filing, Links};
 
-/// The facts that make one state of a ledger's observations into another, in an order that can be
-/// folded: whoever something is linked to leads an identity by then, and nothing points to what
-/// retires.
+/// The facts that lead from one state of a ledger's observations to another, in an order that can be
+/// folded: a contact that others are linked to leads an identity by then, and no contact is linked to
+/// one that retires.
 #[derive(Default)]
 pub struct Differences {
     promoted: Vec<ObservationId>,
@@ -18,12 +18,12 @@ pub struct Differences {
     linked: Vec<ObservationId>,
     retired: Vec<ObservationId>,
     moved: Vec<ObservationId>,
-    /// Secondaries of a demoted primary that go where it goes: no fact says so of each.
+    /// Secondaries of a demoted primary that go where it goes. They have no facts of their own.
     moved_along: Vec<ObservationId>,
 }
 
 impl Differences {
-    /// Compares two states of the same observations. Quick where both are compressed.
+    /// Compares two states of the same observations. Quick if both are compressed.
     pub fn between(before: &Links, after: &Links) -> Self {
         let mut differences = Self::default();
         for id in (1..=after.last().get()).map(ObservationId::new) {
@@ -35,7 +35,7 @@ impl Differences {
         differences
     }
 
-    /// The facts to record, each with one reading of the two states.
+    /// The facts to record. Each is made when it is asked for, from the two states.
     pub fn facts<'a>(
         &'a self,
         before: &'a Links,
@@ -76,7 +76,7 @@ impl Differences {
         promoted.chain(introduced).chain(demoted).chain(linked).chain(retired).chain(moved)
     }
 
-    /// How many facts there are.
+    /// Number of facts.
     pub fn facts_len(&self) -> usize {
         let lists = [
             &self.promoted,
@@ -89,34 +89,34 @@ impl Differences {
         lists.into_iter().map(Vec::len).sum()
     }
 
-    /// The contacts that belong to another primary, or are contacts only now.
+    /// The contacts that get another primary, and the observations that become contacts.
     pub fn relinked(&self) -> impl Iterator<Item = ContactId> {
         let lists =
             [&self.promoted, &self.introduced, &self.demoted, &self.linked, &self.moved_along];
         lists.into_iter().flatten().map(|id| ContactId::from(*id))
     }
 
-    /// Observations that become contacts.
+    /// Number of observations that become contacts.
     pub fn introduced_len(&self) -> usize {
         self.introduced.len()
     }
 
-    /// Contacts that are none any more.
+    /// Number of contacts that are none any more.
     pub fn retired_len(&self) -> usize {
         self.retired.len()
     }
 
-    /// Primaries that become secondaries.
+    /// Number of primaries that become secondaries.
     pub fn demoted_len(&self) -> usize {
         self.demoted.len()
     }
 
-    /// Secondaries that become primaries.
+    /// Number of secondaries that become primaries.
     pub fn promoted_len(&self) -> usize {
         self.promoted.len()
     }
 
-    /// The list that an observation belongs in, where something is different for it.
+    /// The list that an observation belongs in, or `None` if nothing changes for it.
     fn list(
         &mut self,
         after: &Links,
@@ -144,7 +144,7 @@ impl Differences {
     }
 }
 
-/// Who leads the identity of a former primary once those that are to be are demoted.
+/// The contact that leads a former primary's identity after the demotions, which come before the links.
 fn led_by(after: &Links, former_primary: ContactId) -> ContactId {
     match after.filing(former_primary.into()) {
         Some(Filing::Contact { primary }) => primary,

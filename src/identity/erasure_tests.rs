@@ -71,7 +71,7 @@ proptest! {
         prop_assert_eq!(ledger.filings(), filings(&ledger.census.links, len));
         prop_assert_eq!(ledger.folded.left_over(), None);
         for id in (1..=len as i64).map(ObservationId::new) {
-            prop_assert_eq!(ledger.past.primary_of(id), ledger.folded.resolve(id));
+            prop_assert_eq!(ledger.past.primary_of(id), ledger.folded.primary_of(id));
         }
     }
 
@@ -85,7 +85,7 @@ proptest! {
         let mut ledger = walked(first, steps);
         prop_assume!(!ledger.living().is_empty());
         let id = *erased.get(&ledger.living());
-        let primary = ledger.folded.resolve(id).unwrap();
+        let primary = ledger.folded.primary_of(id).unwrap();
         let of_identity = |links: &Links, id: &ContactId| links.contact_primary(*id) == Some(primary);
         let ids: Vec<_> = ledger.folded.contacts().filter(|id| of_identity(&ledger.folded, id)).collect();
         ledger.erase(id);
@@ -112,9 +112,9 @@ proptest! {
         left in any::<Index>(),
     ) {
         let mut ledger = Ledger::with(first, &all);
-        let primary = ledger.folded.resolve(*erased.get(&ledger.living())).unwrap();
+        let primary = ledger.folded.primary_of(*erased.get(&ledger.living())).unwrap();
         let mut ids = ledger.living();
-        ids.retain(|id| ledger.folded.resolve(*id) == Some(primary));
+        ids.retain(|id| ledger.folded.primary_of(*id) == Some(primary));
         prop_assume!(ids.len() > 1);
         // The primary is named in the event, so it is another one that is forgotten there.
         let left = ids.remove(1 + left.index(ids.len() - 1));

@@ -1,4 +1,4 @@
-//! The observations that were erased by now: they bear no witness to what was decided of them.
+//! The observations that were erased by now. What was decided of them cannot be checked any more.
 
 use super::event::Event;
 use super::fact::Fact;
@@ -6,7 +6,7 @@ use super::id::{ContactId, ObservationId};
 use super::links::Links;
 use std::collections::{BTreeSet, HashSet};
 
-/// All that the events of a ledger or of an export name.
+/// The observations that the erasures in a ledger or in an export name.
 #[derive(Debug, Default)]
 pub struct Erasures(BTreeSet<ObservationId>);
 
@@ -32,8 +32,8 @@ impl Erasures {
         self.0.is_empty()
     }
 
-    /// The identities that have an observation among them which is to be erased, and is not yet.
+    /// The primaries of the identities that still have an observation that one of these erasures names.
     pub fn primaries(&self, links: &Links) -> HashSet<ContactId> {
-        self.0.range(..=links.last()).filter_map(|id| links.resolve(*id)).collect()
+        self.0.range(..=links.last()).filter_map(|id| links.primary_of(*id)).collect()
     }
 }

@@ -6,13 +6,13 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// In bytes, of nearly all.
+/// Number of bytes that nearly every line fits into.
 const LINE_LEN: usize = 384;
 
-/// To the microsecond, as Postgres keeps it.
+/// A time to the microsecond, as Postgres keeps it.
 pub type Timestamp = DateTime<Utc>;
 
-/// As events have it (RFC 3339), with microseconds: what Postgres keeps.
+/// A time as the lines of events have it (RFC 3339), always with microseconds.
 pub fn rfc_3339(at: Timestamp) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
@@ -25,19 +25,20 @@ pub struct Event {
     pub fact: Fact,
 }
 
-/// A line that is not an event, or not written as this ledger writes it. Repeats nothing of it.
+/// A line is not an event, or is not written as this ledger writes it. The text repeats nothing of it,
+/// since it could hold anything.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("not what an event looks like; run identity-ledger verify")]
 pub struct CorruptLine;
 
 impl From<serde_json::Error> for CorruptLine {
-    /// Its text would quote what stands in the line.
+    /// Drops the cause: its text would quote what stands in the line.
     fn from(_: serde_json::Error) -> Self {
         Self
     }
 }
 
-/// The line, member for member, in alphabetical order.
+/// The members of a line, in alphabetical order.
 #[derive(Serialize)]
 struct Written<'a> {
     data: &'a Fact,
@@ -64,7 +65,7 @@ impl Event {
         self.line_at(&rfc_3339(self.recorded_at))
     }
 
-    /// As `line`, of events that all have this time.
+    /// As `line`, for a caller that has written the same time before.
     pub fn line_at(&self, recorded_at: &str) -> String {
         let (kind, position) = (self.fact.kind(), self.position);
         let written = Written { data: &self.fact, kind, position, recorded_at };

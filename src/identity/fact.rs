@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// What happened. A fact never changes its meaning; a new meaning is a new fact.
 ///
-/// Members stand in alphabetical order in every fact, so that the line is canonical JSON
-/// (RFC 8785): whoever has the values can write the same bytes.
+/// Members stand in alphabetical order in every fact, so that the line is canonical JSON (RFC 8785):
+/// another program can write the same bytes from the same values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Fact {
@@ -39,9 +39,9 @@ pub struct RulesActivated {
     pub version: i32,
 }
 
-/// An observation was seen, and filed under `contact_id`: a contact of its own where it brought
-/// something new, else the oldest holder of its keys. `primary_id` leads the identity that it
-/// was answered with. Nobody is named where the service asked for no tokens.
+/// An observation was seen, and filed under `contact_id`: a contact of its own if it brought something
+/// new, else the oldest holder of its keys. `primary_id` leads the identity that it was answered with.
+/// `asked_by` is absent if the service asked for no tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ContactObserved {
@@ -63,7 +63,7 @@ pub struct ContactObserved {
 pub enum Matched {
     New,
     HeldBy(ContactId),
-    /// The rules say that it links nobody.
+    /// The rules say that it links no contacts.
     NeverLinks,
 }
 
@@ -75,8 +75,8 @@ pub struct ContactLinked {
     pub primary_id: ContactId,
 }
 
-/// A primary, with all its secondaries, belongs to an older one from here on. The observation
-/// bridged them by matching the two holders, email's first; a rule change has neither.
+/// A primary, with all its secondaries, belongs to an older one from here on. The observation bridged
+/// them by matching the two holders, the email's first. After a rule change both are absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PrimaryDemoted {
@@ -88,8 +88,8 @@ pub struct PrimaryDemoted {
     pub primary_id: ContactId,
 }
 
-/// By a rule change, an observation that was filed under a contact is one of its own, linked to
-/// the primary or leading an identity itself.
+/// By a rule change, an observation that was filed under a contact is now a contact itself. It is linked
+/// to the primary, or leads an identity if that is its own number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ContactIntroduced {
@@ -97,8 +97,8 @@ pub struct ContactIntroduced {
     pub primary_id: ContactId,
 }
 
-/// By a rule change, an observation is no contact of its own any more, and filed under
-/// `contact_id`, which belongs to the primary.
+/// By a rule change, an observation is no longer a contact. It is filed under `contact_id`, which belongs
+/// to the primary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ContactRetired {
@@ -125,8 +125,8 @@ pub struct ObservationMoved {
     pub primary_id: ContactId,
 }
 
-/// An identity was forgotten, by whoever is named: the personal data of these observations is gone.
-/// They are all that were filed under its contacts, these included, in order of their numbers.
+/// An identity was forgotten: the personal data of these observations is gone. They are its contacts and
+/// all observations that were filed under them, in order of their numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ContactErased {
@@ -138,19 +138,21 @@ pub struct ContactErased {
     pub reason: ReasonCode,
 }
 
-/// The database had gone back in time, and it was accepted that later events are lost. Positions go
-/// on with that of this event, and observations with `next_observation_id`: what comes before may
-/// have been given out.
+/// The database had gone back in time, and it was accepted that later events are lost. Positions go on
+/// with that of this event, and observations with `next_observation_id`, since the lost events may have
+/// had those in between.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LedgerRestored {
     pub accepted_by: String,
-    /// Of the tree over all events before this one.
+    /// The root of the tree over all events before this one.
     pub new_root: Root,
+    /// How many events that tree has.
     pub new_size: i64,
     pub next_observation_id: ObservationId,
-    /// Of the last checkpoint that was kept outside of the database.
+    /// The root that the last checkpoint outside of the database was signed with.
     pub old_root: Root,
+    /// The size that it was signed with.
     pub old_size: i64,
     pub reason: String,
 }
@@ -201,7 +203,7 @@ impl Fact {
         }
     }
 
-    /// The contact that it is about, or that an observation is filed under from here on.
+    /// The contact that the fact is about, or that an observation is filed under from here on.
     pub fn contact_id(&self) -> Option<ContactId> {
         match self {
             Self::RulesActivated(_) | Self::LedgerRestored(_) => None,
@@ -231,7 +233,7 @@ impl Fact {
         }
     }
 
-    /// The primary that leads the contact from here on, or that was forgotten with it.
+    /// The primary that leads the contact from here on, or that led the identity that was forgotten.
     pub fn primary_id(&self) -> Option<ContactId> {
         match self {
             Self::RulesActivated(_) | Self::LedgerRestored(_) => None,

@@ -6,28 +6,28 @@ use super::id::{ContactId, ObservationId};
 /// What an event changes. Everything that keeps contacts, in memory or in a table, applies these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// From here on keys are made by other rules. The changes that follow say all that this does
-    /// to links; which contact holds a key is to be found anew.
+    /// From here on keys are made by other rules. The changes that follow say what this does to links.
+    /// No change says which contact holds a key now: keys have to be made again to find out.
     Rules,
-    /// An observation is a contact, linked to `primary` or, where that is itself, leading.
+    /// An observation is a contact, linked to `primary`, or leading an identity if that is itself.
     Introduced { contact: ContactId, primary: ContactId },
-    /// An observation is no contact, or none any more, and filed under one.
+    /// An observation is no contact, or no longer one, and is filed under one.
     Filed { observation: ObservationId, under: ContactId },
-    /// A contact is a secondary of `primary`. It moves alone.
+    /// A contact is a secondary of `primary`. No other contact moves with it.
     Linked { contact: ContactId, primary: ContactId },
     /// A primary and all its secondaries are secondaries of `primary`.
     Demoted { contact: ContactId, primary: ContactId },
-    /// A secondary leads an identity. It moves alone.
+    /// A secondary leads an identity. No other contact moves with it.
     Promoted { contact: ContactId },
     /// The identity of a primary is forgotten: all observations that were filed under its contacts.
     Erased { primary: ContactId, observations: &'a [ObservationId] },
-    /// Numbers up to the next observation's are passed over: they may have been given out.
+    /// The numbers before `next` are left out, since lost observations may have had them.
     Skipped { next: ObservationId },
 }
 
 impl Change<'_> {
-    /// The contact whose row is another one for it; the secondaries of a primary that is demoted or
-    /// erased change, too.
+    /// The contact whose row this changes. If it is a primary that is demoted or erased, the rows of its
+    /// secondaries change with it.
     pub fn contact(&self) -> Option<ContactId> {
         match *self {
             Self::Rules | Self::Filed { .. } | Self::Skipped { .. } => None,
@@ -40,7 +40,7 @@ impl Change<'_> {
     }
 }
 
-/// Folds one fact. Decides nothing: the fact has decided.
+/// Says what a fact changes. Decides nothing, since the fact says what was decided.
 pub fn fold(fact: &Fact) -> Change<'_> {
     match fact {
         Fact::RulesActivated(_) => Change::Rules,
@@ -64,7 +64,8 @@ pub fn fold(fact: &Fact) -> Change<'_> {
     }
 }
 
-/// An observation that is filed under itself is a contact, a primary for now.
+/// The change of an observation that is filed. Under itself it is a contact, which leads an identity
+/// until another event links it.
 pub(super) fn filed(observation: ObservationId, under: ContactId) -> Change<'static> {
     if under == ContactId::from(observation) {
         return Change::Introduced { contact: under, primary: under };

@@ -4,26 +4,27 @@ use super::event::Event;
 use super::fact::{Fact, LedgerRestored};
 use super::root::Root;
 
-/// Where a ledger skipped positions: before each event that accepts a loss, since those after the
-/// last event that is left may have been given out already. Up to the first gap the event at
-/// position p is the p-th.
+/// Where a ledger skipped positions: before each event that accepts a loss, since the lost events may
+/// have had them. Up to the first gap the event at position p is the p-th.
+///
+/// A size is a number of events, counted from the first one; the tree over them has that size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gaps(Vec<Gap>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Gap {
-    /// How many events are before it.
+    /// How many events are before the gap.
     size: i64,
-    /// The root of the tree over them, as the event after it names it.
+    /// The root of the tree over them, as the `LedgerRestored` after the gap names it.
     root: Root,
-    /// Of the tree that was signed and lost.
+    /// Size and root of the tree that was signed and lost.
     lost: (i64, Root),
-    /// Of that event, the `LedgerRestored`.
+    /// The position of that `LedgerRestored`.
     end: i64,
 }
 
 impl Gaps {
-    /// Notes what a line says, if it accepts a loss. Lines come in order; whether one is right is
+    /// Notes what a line says, if it accepts a loss. Lines come in order. Whether a line is right is
     /// checked elsewhere.
     pub fn note(&mut self, line: &str) {
         if line.contains(r#""kind":"LedgerRestored""#)
@@ -36,23 +37,23 @@ impl Gaps {
         }
     }
 
-    /// Those that the first so many events tell of.
+    /// The gaps that the first `size` events tell of.
     pub fn within(&self, size: i64) -> Self {
         Self(self.0.iter().copied().filter(|gap| gap.size < size).collect())
     }
 
-    /// How many events there are up to a position.
+    /// How many events there are up to and including a position.
     pub fn size_at(&self, position: i64) -> i64 {
         let before = self.0.partition_point(|gap| gap.end <= position);
         let size = match before.checked_sub(1) {
             None => position,
             Some(last) => self.0[last].size + (position - self.0[last].end) + 1,
         };
-        // Within a gap there are no more than before it.
+        // A position within a gap has no event, so the events before the gap are counted.
         self.0.get(before).map_or(size, |next| size.min(next.size))
     }
 
-    /// The position of the last of so many events.
+    /// The position of the last of the first `size` events.
     pub fn position_at(&self, size: i64) -> i64 {
         match self.last_before(size) {
             None => size,
@@ -60,7 +61,7 @@ impl Gaps {
         }
     }
 
-    /// The position of the last event that accepts a loss, among so many events.
+    /// The position of the last event that accepts a loss, among the first `size` events.
     pub fn restored_at(&self, size: i64) -> Option<i64> {
         self.last_before(size).map(|gap| gap.end)
     }
@@ -70,7 +71,7 @@ impl Gaps {
         self.0.iter().map(|gap| gap.end)
     }
 
-    /// What these events say of the tree: how many events it had, and its root.
+    /// Size and root of the tree over the events before each gap.
     pub fn roots(&self) -> impl Iterator<Item = (i64, Root)> {
         self.0.iter().map(|gap| (gap.size, gap.root))
     }

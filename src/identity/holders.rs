@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::hint::black_box;
 
-/// Growing one of many small tables at a time needs less room than growing a large one.
+/// Many small tables, since each grows alone: a large one would be there twice while it grows.
 const SHARDS_LEN: usize = 256;
 
-/// Which contact holds which key: the oldest that has it. A key stands for itself by 88 bits of
-/// its SHA-256: that any two of ten million are mistaken for one has a chance of 10^-13.
+/// Which contact holds which key: the oldest that has it. 88 bits of its SHA-256 stand for a key: the
+/// chance that any two of ten million keys are mistaken for one another is 10^-13.
 pub struct Holders {
     shards: Vec<HashMap<KeyHash, Holder, BuildHasherDefault<AsItIs>>>,
 }
@@ -31,7 +31,7 @@ pub struct Holds {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyHash([u8; 11]);
 
-/// What stands for a key here.
+/// The hash that stands for a key, and whether the key links.
 #[derive(Clone, Copy)]
 pub struct HashedKey {
     pub(super) hash: KeyHash,
@@ -43,13 +43,8 @@ impl Holders {
         Self { shards: (0..SHARDS_LEN).map(|_| HashMap::default()).collect() }
     }
 
-    /// How many keys have a holder.
-    pub fn keys_len(&self) -> usize {
-        self.shards.iter().map(HashMap::len).sum()
-    }
-
-    /// Gives a contact the keys that nobody holds yet, and says what it holds then. Contacts come
-    /// in order of id; one that comes again is told the same again.
+    /// Gives a contact those of its keys that have no holder yet, and returns which of them it holds then.
+    /// Contacts come in order of id. A contact that comes again gets the same answer.
     pub fn claim(&mut self, contact: ContactId, keys: &Keys) -> Holds {
         self.claim_hashed(contact, &HashedKey::of_all(keys))
     }
@@ -87,7 +82,7 @@ impl Default for Holders {
 }
 
 impl HashedKey {
-    /// Emails and phone numbers never have the same hash.
+    /// Hashes the keys of an observation. An email and a phone number with the same text differ.
     pub fn of_all(keys: &Keys) -> Keys<Self> {
         Keys {
             email: keys.email.as_ref().map(|key| Self::of(b'e', key)),
@@ -132,7 +127,7 @@ impl From<Holder> for ContactId {
     }
 }
 
-/// A hash is its own hash.
+/// Takes a key's hash as it is, since it need not be hashed again.
 #[derive(Default)]
 struct AsItIs(u64);
 

@@ -1,4 +1,4 @@
-//! Numbers that must not be mistaken for one another. All count 1, 2, 3, ...
+//! Numbers that must not be mistaken for one another. Each counts 1, 2, 3, ...
 
 use serde::{Deserialize, Serialize};
 
@@ -32,17 +32,18 @@ macro_rules! number {
 }
 
 number! {
-    /// Where an event stands in the ledger: in commit order, without gaps but where a loss was accepted.
-    /// The default is before all.
+    /// Where an event stands in the ledger. Positions are in commit order, and have no gaps except where a
+    /// loss was accepted. The default is 0, before the first event.
     #[derive(Default)]
     Position
 }
 number! {
-    /// The number of an accepted `/identify` request: no gaps, but where a loss was accepted.
+    /// The number of an accepted `/identify` request. The numbers have no gaps except where a loss was
+    /// accepted.
     ObservationId
 }
 number! {
-    /// A contact is named after the observation that introduced it.
+    /// The number of a contact, which is that of the observation that introduced it.
     ContactId
 }
 

@@ -1,4 +1,4 @@
-//! Identifiers as they were received, checked at the door.
+//! Identifiers as they were received, checked before anything else happens to them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// As callers know it.
+    /// The name of the member that callers send it in.
     pub fn name(self) -> &'static str {
         match self {
             Self::Email => Email::FIELD,
@@ -32,7 +32,7 @@ pub struct Email(Arc<str>);
 #[derive(Clone, PartialEq, Eq)]
 pub struct PhoneNumber(Arc<str>);
 
-/// Which field was refused, and what is expected there. Never holds the value itself.
+/// Which field was refused, and what is expected there. The value itself is never in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: expected {expected}")]
 pub struct Invalid {
@@ -59,7 +59,7 @@ impl Email {
         Ok(Some(Self(email.into())))
     }
 
-    /// Takes a value back that was parsed when it was recorded.
+    /// Takes a value that was parsed when it was recorded.
     pub fn recorded(email: &str) -> Self {
         Self(email.into())
     }
@@ -90,7 +90,7 @@ impl PhoneNumber {
         Ok(Some(Self(number.into())))
     }
 
-    /// Takes a value back that was parsed when it was recorded.
+    /// Takes a value that was parsed when it was recorded.
     pub fn recorded(number: &str) -> Self {
         Self(number.into())
     }
@@ -100,8 +100,9 @@ impl PhoneNumber {
     }
 }
 
-/// Control characters are refused before trimming: a NUL cannot be stored, and a
-/// stray newline at the end of a value says that somebody split a file wrongly.
+/// The value without outer blanks, or `None` if nothing is left of it. Control characters are refused
+/// before trimming: a NUL cannot be stored, and a newline at the end of a value means that a file was
+/// split wrongly.
 fn trimmed(raw: &str) -> Result<Option<&str>, &'static str> {
     if raw.contains(char::is_control) {
         return Err("no control characters");
@@ -109,7 +110,7 @@ fn trimmed(raw: &str) -> Result<Option<&str>, &'static str> {
     Ok(Some(raw.trim()).filter(|value| !value.is_empty()))
 }
 
-/// A quoted local part may hold anything; a plain one neither blanks nor another `@`.
+/// A quoted local part may hold anything. A plain one holds neither blanks nor another `@`.
 fn is_local_part(local: &str) -> bool {
     let quoted = local.len() > 2 && local.starts_with('"') && local.ends_with('"');
     quoted || !(local.is_empty() || local.contains(|c: char| c == '@' || c.is_whitespace()))

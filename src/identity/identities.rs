@@ -21,15 +21,14 @@ pub struct Contact {
     pub id: ContactId,
     pub email: Option<Email>,
     pub phone_number: Option<PhoneNumber>,
-    /// The key of the email, where this is the oldest contact that has it, or it never links.
+    /// The key of the email, if this is the oldest contact that has it, or if it never links.
     pub email_key: Option<Key>,
-    /// The key of the phone number, where this is the oldest contact that has it, or it never
-    /// links.
+    /// The key of the phone number, if this is the oldest contact that has it, or if it never links.
     pub phone_key: Option<Key>,
     pub link: Link,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// Since when it is a tombstone, which has no values and no keys.
+    /// When it was erased, if it was: it is a tombstone since, without values and keys.
     pub deleted_at: Option<Timestamp>,
 }
 
@@ -43,25 +42,25 @@ pub enum Link {
 #[derive(Default)]
 pub struct Identity {
     contacts: Vec<Contact>,
-    /// What it was answered with last, while that is the answer and a long one.
+    /// The answer, if it is a long one and was made since the contacts changed last.
     answer: OnceCell<Arc<Answer>>,
 }
 
-/// In contacts. The answer of a smaller identity is made anew each time.
+/// Number of contacts from which on an identity's answer is kept. A smaller one is made each time.
 const LONG_ANSWER_LEN_MIN: usize = 100;
 
-/// Some whole identities: never a part of one.
+/// Some identities, each of them whole.
 #[derive(Default)]
 pub struct Identities {
     by_primary: HashMap<ContactId, Identity, RandomState>,
     primary_of: HashMap<ContactId, ContactId, RandomState>,
-    /// By field.
+    /// The holder of each key, by field.
     holders: [HashMap<Key, ContactId, RandomState>; 2],
 }
 
 impl Contact {
-    /// A contact from what was observed and where it stands. Of its keys it has those that it
-    /// holds, and those that never link.
+    /// A contact from what was observed and where it stands. It has those of its keys that it holds, and
+    /// those that never link.
     pub fn new(
         identifiers: &Identifiers,
         keys: Keys,
@@ -82,7 +81,7 @@ impl Contact {
         }
     }
 
-    /// What is left of a contact that was erased, which stands where it stood then.
+    /// What is left of a contact that was erased. It stands where it stood when that happened.
     pub fn tombstone(standing: Standing, created_at: Timestamp) -> Self {
         Self {
             id: standing.id,
@@ -104,7 +103,7 @@ impl Contact {
         }
     }
 
-    /// Those that are there, the email's first.
+    /// The keys that it has, the email's first.
     pub fn keys(&self) -> impl Iterator<Item = (Field, &Key)> {
         let fields = [Field::Email, Field::PhoneNumber];
         fields.into_iter().filter_map(|field| Some((field, self.key(field)?)))
@@ -151,7 +150,7 @@ impl Identity {
     }
 }
 
-/// Panics for a contact that is not here: identities are whole, so a holder's primary is.
+/// Panics for a contact that is not here. A holder's primary always is, since identities are whole.
 impl Known for Identities {
     type Key = Key;
 
@@ -175,16 +174,17 @@ impl Known for Identities {
 }
 
 impl Identities {
-    /// Panics for a contact that is not here.
+    /// The primary of a contact. Panics for a contact that is not here.
     pub fn primary(&self, contact: ContactId) -> ContactId {
         self.primary_of[&contact]
     }
 
-    /// The identity of a contact that is here.
+    /// The identity of a contact. Panics for a contact that is not here.
     pub fn identity_of(&self, contact: ContactId) -> &Identity {
         &self.by_primary[&self.primary(contact)]
     }
 
+    /// Panics for a contact that is not here.
     pub fn contact(&self, id: ContactId) -> &Contact {
         let contacts = self.identity_of(id).contacts();
         let place = contacts.binary_search_by_key(&id, |contact| contact.id);
@@ -200,18 +200,18 @@ impl Identities {
         self.by_primary.entry(primary).or_default().insert(contact);
     }
 
-    /// How many contacts are here.
+    /// Number of contacts that are here.
     pub fn contacts_len(&self) -> usize {
         self.primary_of.len()
     }
 
-    /// The identity that a contact leads, if it is here and is led by it.
+    /// The identity that a contact leads. `None` if it leads none that is here.
     pub fn led_by(&self, primary: ContactId) -> Option<&Identity> {
         self.by_primary.get(&primary)
     }
 
-    /// Takes in whole identities as the projection has them, each contact once, and returns the
-    /// primaries of those that were not here. What is here already is newer.
+    /// Takes in whole identities as the contact table has them, and returns the primaries of those that
+    /// were not here. Contacts that are here already stay as they are, since they are newer.
     pub fn take_in(&mut self, contacts: Vec<Contact>) -> Vec<ContactId> {
         let here = |contact: &Contact| self.primary_of.contains_key(&contact.id);
         let news: Vec<_> = contacts.into_iter().filter(|contact| !here(contact)).collect();
@@ -221,7 +221,7 @@ impl Identities {
         primaries
     }
 
-    /// Takes an identity out, as if it had never been here.
+    /// Removes an identity, as if it had never been here.
     pub fn remove(&mut self, primary: ContactId) {
         let Some(identity) = self.by_primary.remove(&primary) else { return };
         for contact in identity.contacts {
@@ -232,8 +232,8 @@ impl Identities {
         }
     }
 
-    /// Folds an event in, which is no rule change and no erasure: those move the head, and identities
-    /// are known anew. `identifiers` and `keys` are of the observation that the event concerns.
+    /// Folds an event of an observation in. `identifiers` and `keys` are the observation's. Panics for a
+    /// rule change or an erasure: after these, identities are read again.
     pub fn apply(&mut self, event: &Event, identifiers: &Identifiers, keys: &Keys) {
         let at = event.recorded_at;
         match fold(&event.fact) {
@@ -247,12 +247,12 @@ impl Identities {
                 self.relink(contact, primary, at);
             }
             Change::Rules | Change::Promoted { .. } | Change::Erased { .. } => {
-                unreachable!("a rule change or an erasure makes identities known anew")
+                unreachable!("after a rule change or an erasure identities are read again")
             }
         }
     }
 
-    /// What a new contact holds: the keys that no older one has.
+    /// Which of its keys a new contact holds: those that no older contact has.
     fn unheld(&self, keys: &Keys) -> Holds {
         let is_unheld = |field, key: &Option<Key>| {
             key.as_ref().is_some_and(|key| self.holder(field, key).is_none())
@@ -271,7 +271,7 @@ impl Identities {
             self.primary_of.insert(contact.id, primary);
             identity.contacts_mut().push(contact);
         }
-        // Two sorted runs: linear for a merge sort that looks for them, as Rust's does.
+        // Two sorted runs, which Rust's merge sort finds and joins in linear time.
         identity.contacts_mut().sort_by_key(|contact| contact.id);
     }
 }

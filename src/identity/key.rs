@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-/// The normal form of an identifier under the rules. Equal keys are one identifier; they link
-/// the contacts that have them, unless the rules say that this one never does.
+/// The normal form of an identifier under the rules. Identifiers with equal keys are the same, and link
+/// the contacts that have them, unless the rules say that this one never links.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     text: Arc<str>,
@@ -16,7 +16,7 @@ impl Key {
         Self { text: text.into(), links: true }
     }
 
-    /// A key that never links: what has it is still stored and shown.
+    /// A key that never links. Its value is still stored and shown.
     pub fn never_links(text: &str) -> Self {
         Self { text: text.into(), links: false }
     }
@@ -30,7 +30,7 @@ impl Key {
     }
 }
 
-// A key is as personal as the identifier it is made of.
+// A key is as personal as the identifier that it is made of, so it must not reach a log.
 impl std::fmt::Debug for Key {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Key(…)")

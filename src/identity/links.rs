@@ -1,4 +1,4 @@
-//! The fold of a whole ledger in a few bytes an observation: who belongs to whom, since when.
+//! The fold of a whole ledger in a few bytes an observation: who belongs to whom, and since when.
 
 use super::event::Timestamp;
 use super::fold::Change;
@@ -6,28 +6,28 @@ use super::id::{ContactId, ObservationId};
 use super::identities::Link;
 use chrono::DateTime;
 
-/// All observations of a ledger: a contact points to the primary that it was linked to, which
-/// may have been demoted since and then points on; what is no contact points to the one that it
-/// is filed under. A union-find forest (Galler and Fischer, 1964), compressed when it is asked.
+/// All observations of a ledger. A contact points to the primary that it was linked to, which points
+/// on if it has been demoted since. Any other observation points to the contact that it is filed under.
+/// A union-find forest (Galler and Fischer, 1964), with path compression.
 #[derive(Clone, Debug, Default)]
 pub struct Links {
-    /// Observation n stands at n - 1.
+    /// Observation n is at place n - 1.
     entries: Vec<Entry>,
     contacts_len: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Itself for a primary.
+    /// The contact that this one points to; for a primary, itself.
     above: ContactId,
-    /// When the entry got its place, or was erased. In microseconds.
+    /// When it was last moved, or when it was erased, in microseconds since the epoch.
     since_us: i64,
     kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// A gap in the numbers.
+    /// No observation: a gap in the numbers, or one that was left out.
     Nobody,
     Contact,
     /// Filed under a contact.
@@ -40,7 +40,7 @@ enum Kind {
 
 const NOBODY: Entry = Entry { above: ContactId::new(0), since_us: 0, kind: Kind::Nobody };
 
-/// Where an observation stands at the end of what was folded.
+/// Where an observation stands after what was folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filing {
     /// It is a contact of its own, led by `primary`, which may be itself.
@@ -49,7 +49,7 @@ pub enum Filing {
     Under { contact: ContactId },
 }
 
-/// Where a contact stands at the end of what was folded; an erased one, where it stood then.
+/// Where a contact stands after what was folded, or where it stood when it was erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub id: ContactId,
@@ -57,31 +57,31 @@ pub struct Standing {
     pub updated_at: Timestamp,
 }
 
-/// Nobody has lost as many numbers: it would be somebody who wants memory to run out.
+/// The largest gap that is believed. No real loss is as large, and memory would run out.
 const SKIPPED_LEN_MAX: i64 = 1 << 31;
-/// In observations: some 400 MB, none of it used before there are as many.
+/// Number of observations: some 400 MB of address space, which take no memory before they are written.
 const CAPACITY_MAX: usize = 1 << 24;
 
 impl Links {
-    /// Has room for that many observations, or grows as they come where they are very many: the number
-    /// may be one that was damaged.
+    /// Makes room for that many observations, up to a limit, since the number may be a damaged one. Beyond
+    /// that it grows as they come.
     pub fn with_capacity(observations_len: usize) -> Self {
         let entries = Vec::with_capacity(observations_len.min(CAPACITY_MAX));
         Self { entries, contacts_len: 0 }
     }
 
-    /// How many contacts there are, tombstones left out.
+    /// Number of contacts, without tombstones.
     pub fn contacts_len(&self) -> usize {
         self.contacts_len
     }
 
-    /// The last observation; 0 before the first.
+    /// The last observation, or 0 if there is none.
     pub fn last(&self) -> ObservationId {
         ObservationId::new(self.entries.len() as i64)
     }
 
-    /// Whether a change can follow those before it: it names numbers that were given, and nobody
-    /// is under a younger one. Panics may follow where such a change is folded in.
+    /// Whether `change` may be applied next: every number that it names has been given out, and nothing is
+    /// filed under or led by a younger one. `apply` may panic on a change for which this is false.
     pub fn can_take(&self, change: Change<'_>) -> bool {
         let last = ContactId::from(self.last());
         let is_given = |id| self.entry(id).is_some_and(|entry| entry.kind != Kind::Nobody);
@@ -106,12 +106,12 @@ impl Links {
         }
     }
 
-    /// Folds a change in, which `can_take` allows.
+    /// Applies a change that `can_take` allows.
     pub fn apply(&mut self, change: Change<'_>, at: Timestamp) {
         let since_us = at.timestamp_micros();
         let is_contact = |above| Entry { above, since_us, kind: Kind::Contact };
         match change {
-            // What is to move alone must not take along whoever still points to it.
+            // A contact that moves alone must not take along those that still point to it.
             Change::Rules => self.compress_all(),
             Change::Introduced { contact, primary }
             | Change::Linked { contact, primary }
@@ -125,34 +125,34 @@ impl Links {
         }
     }
 
-    /// Leaves out an observation that was erased before: its number was given, to nobody.
+    /// Leaves out an observation that was erased: its number was given out, and leads nowhere.
     pub fn leave_out(&mut self, observation: ObservationId) {
         self.put(observation.into(), NOBODY);
     }
 
-    /// Gives no number before the next observation's to anybody.
+    /// Leaves out all numbers up to that of the next observation.
     pub fn skip_to(&mut self, next: ObservationId) {
         self.entries.resize(self.entries.len().max(place(next.into())), NOBODY);
     }
 
-    /// Whether a number is nobody's, up to the last one.
+    /// Whether a number up to the last one was left out.
     pub fn is_skipped(&self, observation: ObservationId) -> bool {
         self.entry(observation.into()).is_some_and(|entry| entry.kind == Kind::Nobody)
     }
 
-    /// `None` for a number that is no contact.
+    /// Where a contact stands, and since when. `None` for any other number.
     pub fn standing(&mut self, id: ContactId) -> Option<Standing> {
         self.find(id)?;
         self.entry(id).map(|entry| entry.standing(id))
     }
 
-    /// Where a contact stood when it was erased, and when that was; `None` for any other number.
+    /// Where a contact stood when it was erased, and when that was. `None` for any other number.
     pub fn tombstone(&self, id: ContactId) -> Option<Standing> {
         let entry = self.entry(id).filter(|entry| entry.kind == Kind::Tombstone)?;
         Some(entry.standing(id))
     }
 
-    /// `None` for a number that was not given yet, or erased.
+    /// Where an observation stands. `None` for a number that was not given out yet, or was erased.
     pub fn filing(&self, observation: ObservationId) -> Option<Filing> {
         let id = ContactId::from(observation);
         let entry = self.entry(id)?;
@@ -163,21 +163,22 @@ impl Links {
         }
     }
 
-    /// The primary of a contact; `None` for a number that is no contact. Quick where compressed.
+    /// The primary of a contact. `None` for any other number. Quick if compressed.
     pub fn contact_primary(&self, id: ContactId) -> Option<ContactId> {
         self.entry(id).filter(|entry| entry.kind == Kind::Contact)?;
         Some(self.root(id).0)
     }
 
-    /// The primary that a number resolves to, be it a contact's or not.
-    pub fn resolve(&self, id: ObservationId) -> Option<ContactId> {
+    /// The primary of the identity that an observation belongs to, whether or not it is a contact. `None`
+    /// for a number that was not given out yet, or was erased.
+    pub fn primary_of(&self, id: ObservationId) -> Option<ContactId> {
         match self.filing(id)? {
             Filing::Contact { primary } => Some(primary),
             Filing::Under { contact } => self.contact_primary(contact),
         }
     }
 
-    /// As `contact_primary`, and makes the next question quicker.
+    /// Answers as `contact_primary`, and compresses the way to the primary for the next question.
     pub fn find(&mut self, id: ContactId) -> Option<ContactId> {
         self.entry(id).filter(|entry| entry.kind == Kind::Contact)?;
         let (root, since_us) = self.root(id);
@@ -191,20 +192,19 @@ impl Links {
         ids.filter(|id| self.entries[place(*id)].kind == Kind::Contact)
     }
 
-    /// The contacts and tombstones from a given one to another, in order of id.
+    /// The contacts and tombstones between two ids, both included, in order of id.
     pub fn rows_from(&self, from: ContactId, last: ContactId) -> impl Iterator<Item = ContactId> {
         let end = last.get().min(self.last().get());
         let ids = (from.get().max(1)..=end).map(ContactId::new);
         ids.filter(|id| matches!(self.entries[place(*id)].kind, Kind::Contact | Kind::Tombstone))
     }
 
-    /// How many contacts and tombstones there are.
+    /// Number of contacts and tombstones.
     pub fn rows_len(&self) -> usize {
         self.rows_from(ContactId::new(1), self.last().into()).count()
     }
 
-    /// The first observation that is here and not there, or the other way round; one that was erased
-    /// is in neither.
+    /// The first observation that only one of the two states has. An erased observation counts as absent.
     pub fn first_unlike(&self, other: &Self) -> Option<ObservationId> {
         let is_here = |links: &Self, id| {
             links.entry(id).is_some_and(|it| matches!(it.kind, Kind::Contact | Kind::Filed))
@@ -213,8 +213,8 @@ impl Links {
         ids.find(|id| is_here(self, *id) != is_here(other, *id)).map(ObservationId::from)
     }
 
-    /// The first observation that is left over where its identity was erased. There is none unless
-    /// an erasure was recorded wrongly.
+    /// The first observation that is still there though the primary of its identity was erased. There is
+    /// none unless an erasure was recorded wrongly.
     pub fn left_over(&self) -> Option<ObservationId> {
         let is_erased = |entry: &Entry| matches!(entry.kind, Kind::Tombstone | Kind::Erased);
         let is_left_over = |id: &ContactId| {
@@ -227,7 +227,7 @@ impl Links {
 
     /// Points every contact straight to its primary, so that the next questions are quick.
     pub fn compress_all(&mut self) {
-        // In order of id a contact's older primaries come first, but for rule changes.
+        // In order of id: what is on the way to a primary is mostly older, and so compressed already.
         for id in 1..=self.last().get() {
             self.find(ContactId::new(id));
         }
@@ -249,7 +249,7 @@ impl Links {
 
     fn erase(&mut self, observations: &[ObservationId], since_us: i64) {
         let ids = || observations.iter().map(|id| ContactId::from(*id));
-        // All of them point straight to their primary by then: it is gone for those who come later.
+        // First point all of them straight to their primary: once it is erased, no way leads there.
         ids().for_each(|id| _ = self.find(id));
         for id in ids() {
             let Some(entry) = self.entry(id) else { continue };
@@ -262,8 +262,8 @@ impl Links {
         }
     }
 
-    /// The primary above a contact, and since when: the last link on the way up is the youngest,
-    /// for only a primary gains secondaries.
+    /// The primary of a contact, and since when it is that: the last link on the way up is the youngest,
+    /// since only a primary gains secondaries.
     fn root(&self, mut id: ContactId) -> (ContactId, i64) {
         let mut entry = &self.entries[place(id)];
         let mut since_us = entry.since_us;
@@ -275,6 +275,7 @@ impl Links {
         (id, since_us)
     }
 
+    /// Points all contacts on the way to a primary straight to it.
     fn compress(&mut self, mut id: ContactId, root: ContactId, since_us: i64) {
         loop {
             let entry = &mut self.entries[place(id)];

@@ -1,11 +1,24 @@
-//! The pure core: what an identifier is, what a rule says, what an observation
-//! means (`resolve`) and what an event does to the contacts (`fold`).
+//! The pure core: what an identifier is, what a rule says, what an observation means (`resolve`) and
+//! what an event does to the contacts (`fold`).
 //!
-//! Promises: the same input gives the same output, on every machine, for ever, but for letters that
+//! Promises: the same input gives the same output, on every machine, for ever, except for letters that
 //! the compiler's Unicode does not know yet.
-//! Everything that decides or replays (recorder, rebuild, verify) calls these
-//! functions; none has a version of its own.
+//! Everything that decides or replays (recorder, rebuild, verify) calls these functions; none has a
+//! version of its own.
 //! Never: I/O, a clock, randomness, SQL, HTTP.
+//!
+//! `fold` says what an event changes. What it says is kept in one of these, each for another purpose:
+//!
+//! - `Identities`: some whole identities with their values. The recorder decides on them, and folds in
+//!   what it has decided.
+//! - `Links`: who belongs to whom, for a whole ledger, in a few bytes an observation. Rebuild and
+//!   verify fold all events into it.
+//! - `Holders`: which contact holds a key, in a few bytes a key. No event says so, so rebuild and verify
+//!   find it out from the keys of the contacts, in order.
+//! - `Census`: `Links` and `Holders` decided again from the observations, as if the rules had been in
+//!   force from the start. A rule change leads to it, and verify compares with it.
+//! - `Past`: some identities at a position, folded from the events that concern them. It answers what
+//!   was known then, and why.
 
 mod answer;
 mod asker;
@@ -24,11 +37,11 @@ mod key;
 mod links;
 mod observation;
 mod past;
-mod reading;
 mod reason;
 mod resolve;
 mod root;
 mod rules;
+mod sentence;
 mod why;
 
 #[cfg(test)]
@@ -61,9 +74,9 @@ pub use key::Key;
 pub use links::{Filing, Links, Standing};
 pub use observation::{Commitment, Identifiers, Keys, Salt};
 pub use past::Past;
-pub use reading::reading;
 pub use reason::{NoReasonCode, ReasonCode};
 pub use resolve::{Decision, Known, believe, resolve};
 pub use root::Root;
 pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError};
+pub use sentence::sentence;
 pub use why::{Chain, Chained, Keyed, SharedIdentifier, Unlinked, chain, unlinked};

@@ -14,8 +14,8 @@ pub struct Identifiers {
     phone_number: Option<PhoneNumber>,
 }
 
-/// The normal forms of the identifiers under the rules, or what stands for them; what is absent
-/// has none.
+/// The keys of an observation's identifiers, or what stands for them. An identifier that is absent has
+/// none.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys<K = Key> {
     pub email: Option<K>,
@@ -38,7 +38,7 @@ impl Identifiers {
         given.then_some(Self { email, phone_number })
     }
 
-    /// Takes back what was recorded. `None` where nothing is left of it.
+    /// Takes values that were parsed when they were recorded. `None` if they have been erased.
     pub fn recorded(email: Option<&str>, phone_number: Option<&str>) -> Option<Self> {
         Self::new(email.map(Email::recorded), phone_number.map(PhoneNumber::recorded))
     }
@@ -53,7 +53,7 @@ impl Identifiers {
 }
 
 impl<K> Keys<K> {
-    /// Those that are there, the email's first.
+    /// The keys that are present, the email's first.
     pub fn each(&self) -> impl Iterator<Item = (Field, &K)> {
         let email = self.email.iter().map(|key| (Field::Email, key));
         email.chain(self.phone_number.iter().map(|key| (Field::PhoneNumber, key)))

@@ -1,4 +1,4 @@
-//! Where some observations stood at a moment: the fold of what concerned them up to then.
+//! Where some observations stood at a position: the fold of what concerned them up to there.
 
 use super::answer::Answer;
 use super::event::Timestamp;
@@ -11,8 +11,8 @@ use super::observation::Identifiers;
 use super::rules::Rules;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Right for every identity of which it was told all that concerns its contacts, whatever else
-/// it was told or not.
+/// The state of some identities. It is right for an identity if all changes that concern its contacts
+/// were applied, whatever other changes were or were not.
 #[derive(Default)]
 pub struct Past {
     primary_of: BTreeMap<ContactId, ContactId>,
@@ -22,7 +22,7 @@ pub struct Past {
 }
 
 impl Past {
-    /// Folds a change in. Changes come in order.
+    /// Applies a change. Changes come in order.
     pub fn apply(&mut self, change: Change<'_>) {
         match change {
             Change::Rules | Change::Skipped { .. } => {}
@@ -51,8 +51,8 @@ impl Past {
         }
     }
 
-    /// The primary of the identity that an observation belonged to. `None` for a number that was
-    /// not given yet, or erased.
+    /// The primary of the identity that an observation belonged to. `None` for a number that was not
+    /// given out yet, or was erased.
     pub fn primary_of(&self, observation: ObservationId) -> Option<ContactId> {
         let contact = self.filed_under.get(&observation)?;
         self.primary_of.get(contact).copied()
@@ -73,8 +73,8 @@ impl Past {
         self.filed_under.keys().copied()
     }
 
-    /// The answer for a primary under rules, given what its contacts brought. One that was erased
-    /// since then shows its number alone.
+    /// The answer for a primary, by these rules. `observed` says what a contact brought, and `None` for
+    /// a contact that was erased since then, of which the number alone is shown.
     pub fn answer<'a>(
         &self,
         primary: ContactId,
@@ -83,7 +83,7 @@ impl Past {
     ) -> Answer {
         let mut holders = Holders::new();
         let contacts = self.contacts_of(primary).map(|id| {
-            // An answer tells no times.
+            // An answer has no times.
             let at = Timestamp::UNIX_EPOCH;
             let linked_id = Some(primary).filter(|primary| *primary != id);
             let standing = Standing { id, linked_id, updated_at: at };
@@ -101,7 +101,7 @@ impl Past {
         self.led_by.entry(primary).or_default().insert(contact);
     }
 
-    /// Takes a contact, alone, from whom it belonged to.
+    /// Takes a contact, and no other, from the identity that it belonged to.
     fn retire(&mut self, contact: ContactId) {
         let Some(former) = self.primary_of.remove(&contact) else { return };
         if let Some(contacts) = self.led_by.get_mut(&former) {

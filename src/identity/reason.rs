@@ -1,20 +1,19 @@
-//! Why a person was forgotten, as a code that can hold no email and no phone number.
+//! Why a person was forgotten, as a code that cannot be an email or a phone number.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::str::FromStr;
 
 const LEN_MAX: usize = 40;
-/// Enough for `gdpr-art-17` and a year, too few for a phone number.
+/// Enough for `gdpr-art-17`, and too few for a phone number.
 const DIGITS_MAX: usize = 4;
 
-/// A short code such as `customer-request`. An event keeps it for ever, so it has no room for an
-/// email or a phone number. A name fits: whoever makes up codes must not put one there.
+/// A short code such as `customer-request`. An event keeps it for ever, so it has no room for an email or
+/// a phone number. A person's name would fit, and must not be put there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ReasonCode(String);
 
-/// A text that is no reason code. Says what one looks like, and repeats nothing.
+/// A text is no reason code. The message says what one looks like, and repeats nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {}", ReasonCode::EXPECTED)]
 pub struct NoReasonCode;
@@ -22,10 +21,6 @@ pub struct NoReasonCode;
 impl ReasonCode {
     pub const EXPECTED: &str = "a code such as customer-request: a small letter, then small \
         letters, hyphens and at most 4 digits, 40 characters in all";
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl FromStr for ReasonCode {
@@ -53,12 +48,6 @@ impl TryFrom<String> for ReasonCode {
 impl From<ReasonCode> for String {
     fn from(code: ReasonCode) -> Self {
         code.0
-    }
-}
-
-impl fmt::Display for ReasonCode {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
     }
 }
 

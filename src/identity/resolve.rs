@@ -1,4 +1,4 @@
-//! What an observation means.
+//! What an observation means: the one place where anything is decided.
 
 use super::asker::Asker;
 use super::fact::{ContactLinked, ContactObserved, Fact, Matched, PrimaryDemoted};
@@ -7,15 +7,16 @@ use super::id::{ContactId, ObservationId};
 use super::identifier::Field;
 use super::observation::{Commitment, Keys};
 
-/// What the resolver asks of the contacts so far. Identities are known as wholes or not at all.
+/// What the resolver asks of the contacts so far. An identity is known as a whole or not at all.
 pub trait Known {
-    /// A key, or what stands for it here.
+    /// A key, or a hash that stands for it.
     type Key;
     /// Whether a key links the contacts that have it.
     fn is_link(key: &Self::Key) -> bool;
-    /// The oldest contact that has an identifier with this key.
+    /// The oldest contact that has an identifier with this key, which links.
     fn holder(&self, field: Field, key: &Self::Key) -> Option<ContactId>;
-    /// The primary of a contact that is known. May put its own books in order.
+    /// The primary of a contact that is known. `&mut`, so that the answer can be kept for the next
+    /// question.
     fn primary_of(&mut self, contact: ContactId) -> ContactId;
     /// Whether an identity has an identifier with this key, which never links.
     fn shows(&self, primary: ContactId, field: Field, key: &Self::Key) -> bool;
@@ -25,9 +26,9 @@ pub trait Known {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub observation_id: ObservationId,
-    /// The observation's own where it brings something new, else the oldest holder of its keys.
+    /// The observation's own number if it brings something new, else the oldest holder of its keys.
     pub contact_id: ContactId,
-    /// Leads the identity that it is answered with.
+    /// The primary of the identity that it is answered with.
     pub primary_id: ContactId,
     pub email: Option<Matched>,
     pub phone_number: Option<Matched>,
@@ -44,47 +45,46 @@ enum Consequence {
 
 /// Decides what an observation means, given the identities that hold its keys.
 ///
-/// A value that never links is news unless the identity shows it already. An observation of
-/// which nothing links is a new primary each time.
+/// A value that never links is news unless the identity shows it already. An observation with no
+/// value that links is a new primary each time.
 pub fn resolve<K: Known>(known: &mut K, id: ObservationId, keys: &Keys<K::Key>) -> Decision {
     let given = [(Field::Email, &keys.email), (Field::PhoneNumber, &keys.phone_number)];
-    let matched = given.map(|(field, key)| Some(matched(known, field, key.as_ref()?)));
-    let holders = matched.map(holder);
+    let matched = given.map(|(field, key)| Some(look_up(known, field, key.as_ref()?)));
+    let holders = matched.map(holder_of);
     let primaries = holders.map(|holder| holder.map(|holder| known.primary_of(holder)));
     let primary_id = led_by(id, primaries);
-    let is_new = |((field, key), matched): ((Field, &Option<K::Key>), _)| {
-        is_news(matched, key.as_ref(), |key| known.shows(primary_id, field, key))
-    };
-    let brings_news = given.into_iter().zip(matched).any(is_new);
+    let brings_news = given.into_iter().zip(matched).any(|((field, key), matched)| {
+        is_news(matched, || key.as_ref().is_some_and(|key| !known.shows(primary_id, field, key)))
+    });
     conclude(id, matched, primaries, brings_news)
 }
 
-/// What follows where an event is believed who holds the keys, and whether what never links was
-/// news: they may have been erased since. `None` where a holder is no contact.
+/// Decides again from what the event says, which may have been erased since: who holds the keys, and
+/// whether what never links was news. `None` if a holder is no contact.
 pub fn believe(
     observed: &ContactObserved,
     mut primary_of: impl FnMut(ContactId) -> Option<ContactId>,
 ) -> Option<Decision> {
     let matched = [observed.email, observed.phone_number];
     let mut primaries = [None, None];
-    for (holder, primary) in matched.map(holder).into_iter().zip(&mut primaries) {
+    for (holder, primary) in matched.map(holder_of).into_iter().zip(&mut primaries) {
         if let Some(holder) = holder {
             *primary = Some(primary_of(holder)?);
         }
     }
-    let is_news = |matched| is_news(matched, Some(&()), |()| !observed.introduced());
-    let brings_news = matched.into_iter().any(is_news);
+    let brings_news = matched.into_iter().any(|it| is_news(it, || observed.introduced()));
     Some(conclude(observed.observation_id, matched, primaries, brings_news))
 }
 
-/// From who holds the keys, the email's first, and what primaries lead them.
+/// What follows from what the keys matched, the email's first, and from the primaries of their
+/// holders.
 fn conclude(
     id: ObservationId,
     matched: [Option<Matched>; 2],
     primaries: [Option<ContactId>; 2],
     brings_news: bool,
 ) -> Decision {
-    let holders = matched.map(holder);
+    let holders = matched.map(holder_of);
     let own = ContactId::from(id);
     let oldest_holder = holders.into_iter().flatten().min();
     let primary_id = led_by(id, primaries);
@@ -106,27 +106,27 @@ fn conclude(
     }
 }
 
-/// The oldest of the primaries, or the observation itself.
+/// The oldest of the primaries, or the observation itself if there is none.
 fn led_by(id: ObservationId, primaries: [Option<ContactId>; 2]) -> ContactId {
     primaries.into_iter().flatten().min().unwrap_or(id.into())
 }
 
-fn matched<K: Known>(known: &K, field: Field, key: &K::Key) -> Matched {
-    match known.holder(field, key) {
-        _ if !K::is_link(key) => Matched::NeverLinks,
-        Some(holder) => Matched::HeldBy(holder),
-        None => Matched::New,
+fn look_up<K: Known>(known: &K, field: Field, key: &K::Key) -> Matched {
+    if !K::is_link(key) {
+        return Matched::NeverLinks;
     }
+    known.holder(field, key).map_or(Matched::New, Matched::HeldBy)
 }
 
-fn holder(matched: Option<Matched>) -> Option<ContactId> {
+fn holder_of(matched: Option<Matched>) -> Option<ContactId> {
     matched?.holder()
 }
 
-fn is_news<T>(matched: Option<Matched>, key: Option<&T>, shows: impl Fn(&T) -> bool) -> bool {
+/// Whether an identifier is news to the identity. `is_new_here` is asked of one that never links.
+fn is_news(matched: Option<Matched>, is_new_here: impl FnOnce() -> bool) -> bool {
     match matched {
         Some(Matched::New) => true,
-        Some(Matched::NeverLinks) => key.is_some_and(|key| !shows(key)),
+        Some(Matched::NeverLinks) => is_new_here(),
         Some(Matched::HeldBy(_)) | None => false,
     }
 }
@@ -142,7 +142,7 @@ impl Decision {
         self.introduces() && self.primary_id == self.contact_id
     }
 
-    /// Whether the rules keep all that was observed from linking anybody.
+    /// Whether the rules keep all that was observed from linking.
     pub fn links_nothing(&self) -> bool {
         let mut matched = [self.email, self.phone_number].into_iter().flatten();
         matched.all(|matched| matched == Matched::NeverLinks)
@@ -156,8 +156,8 @@ impl Decision {
         }
     }
 
-    /// The facts to record: a `ContactObserved`, and at most one that follows from it. Who asked
-    /// has no part in the decision.
+    /// The facts to record: a `ContactObserved`, and at most one that follows from it. Who asked has no
+    /// part in the decision.
     pub fn facts(&self, commitment: Commitment, asked_by: Option<Asker>) -> Vec<Fact> {
         let Self { observation_id, contact_id, primary_id, email, phone_number, .. } = *self;
         let observed = Fact::ContactObserved(ContactObserved {
@@ -181,7 +181,7 @@ impl Decision {
         [Some(observed), follows].into_iter().flatten().collect()
     }
 
-    /// What `facts` fold into.
+    /// The changes that the facts fold into.
     pub fn changes(&self) -> [Option<Change<'static>>; 2] {
         let follows = self.consequence.map(|consequence| match consequence {
             Consequence::Linked => {

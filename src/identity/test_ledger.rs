@@ -39,7 +39,7 @@ impl Ruling {
 pub struct Ledger {
     pub ruling: Ruling,
     pub census: Census,
-    /// `None` where they were erased.
+    /// `None` if they were erased.
     pub observations: Vec<Option<Identifiers>>,
     /// The fold of all facts, rule changes among them.
     pub folded: Links,
@@ -112,12 +112,12 @@ impl Ledger {
         facts
     }
 
-    /// Forgets the identity of an observation, as an erasure does. Nothing, if that is done already.
+    /// Forgets the identity of an observation, as an erasure does. Does nothing if it is forgotten.
     pub fn erase(&mut self, id: ObservationId) {
         let at = self.now();
-        let Some(primary) = self.folded.resolve(id) else { return };
+        let Some(primary) = self.folded.primary_of(id) else { return };
         let all = (1..=self.observations.len() as i64).map(ObservationId::new);
-        let ids: Vec<_> = all.filter(|id| self.folded.resolve(*id) == Some(primary)).collect();
+        let ids: Vec<_> = all.filter(|id| self.folded.primary_of(*id) == Some(primary)).collect();
         let change = Change::Erased { primary, observations: &ids };
         self.folded.apply(change, at);
         self.past.apply(change);
@@ -127,7 +127,7 @@ impl Ledger {
         self.census = self.decided(self.ruling, at);
     }
 
-    /// What the observations that are left are by some rules.
+    /// The state of the observations that are left, decided by some rules.
     fn decided(&self, ruling: Ruling, at: Timestamp) -> Census {
         let keys = |seen: &Option<_>| seen.as_ref().map(|seen| ruling.keys(seen));
         let ids = (1..).map(ObservationId::new);
@@ -148,7 +148,7 @@ impl Ledger {
         let contacts = self.contacts();
         self.living()
             .into_iter()
-            .map(|id| self.folded.resolve(id).unwrap())
+            .map(|id| self.folded.primary_of(id).unwrap())
             .map(|primary| {
                 let of_identity = contacts.iter().filter(|contact| contact.primary() == primary);
                 Answer::of(&of_identity.cloned().collect::<Vec<_>>())

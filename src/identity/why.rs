@@ -1,5 +1,5 @@
-//! Why two observations are linked: the shortest chain of identifiers that leads from one to the
-//! other, and what it hangs on.
+//! Why two observations are linked: the shortest chain of identifiers that leads from one to the other,
+//! and which parts of it no other chain goes around.
 
 use super::id::ObservationId;
 use super::identifier::Field;
@@ -18,7 +18,7 @@ pub struct Chain {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Chained {
     pub id: ObservationId,
-    /// Without it the two ends fall apart. Not said of the ends themselves.
+    /// Whether the two ends fall apart without it. `false` for the ends themselves.
     pub is_bridge: bool,
 }
 
@@ -27,9 +27,9 @@ pub struct Chained {
 pub struct SharedIdentifier {
     pub field: Field,
     pub key: Key,
-    /// How many contacts have it.
+    /// Number of contacts that have it.
     pub contacts_len: usize,
-    /// Were it to link nobody, the two ends would fall apart.
+    /// Whether the two ends would fall apart if it never linked.
     pub is_bridge: bool,
 }
 
@@ -38,17 +38,17 @@ pub struct SharedIdentifier {
 pub struct Unlinked {
     pub field: Field,
     pub key: Key,
-    /// How many contacts of all that are known have it.
+    /// Number of contacts that have it, of all that are known.
     pub contacts_len: usize,
-    /// The oldest on either side.
+    /// The oldest observation on either side that has it.
     pub observations: [ObservationId; 2],
 }
 
 /// Observations by their keys under the same rules.
 pub type Keyed = BTreeMap<ObservationId, Keys>;
 
-/// The shortest chain from one observation to another, of several the one through the oldest.
-/// `None` where none leads there. Who is a contact is counted.
+/// The shortest chain from one observation to another; of several, the one through the oldest. `None` if
+/// no chain leads there. `is_contact` says which observations count as contacts.
 pub fn chain(
     keyed: &Keyed,
     [from, to]: [ObservationId; 2],
@@ -77,8 +77,7 @@ pub fn chain(
     Some(chain)
 }
 
-/// The identifiers that never link and that observations on both sides have, with how many contacts
-/// of all have them.
+/// The identifiers that never link and that observations on both sides have.
 pub fn unlinked(
     [one_side, other_side]: [&Keyed; 2],
     all: &Keyed,
@@ -107,7 +106,7 @@ fn oldest_unlinked(keyed: &Keyed) -> BTreeMap<(Field, &Key), ObservationId> {
     oldest
 }
 
-/// Observations and the identifiers that link, as the nodes of one graph: an observation is a
+/// Observations and the identifiers that link them, as the nodes of one graph. An observation is a
 /// neighbour of its identifiers. Observations come first, in order of their numbers.
 struct Graph<'a> {
     ids: Vec<ObservationId>,
@@ -139,12 +138,12 @@ impl<'a> Graph<'a> {
         self.ids.binary_search(&id).ok()
     }
 
-    /// `None` for a node that is an observation.
+    /// The identifier of a node, or `None` if the node is an observation.
     fn identifier(&self, node: usize) -> Option<(Field, &Key)> {
         self.identifiers.get(node.checked_sub(self.ids.len())?).copied()
     }
 
-    /// Breadth first. An identifier's observations are tried from the oldest on.
+    /// Searches breadth first, and tries an identifier's observations from the oldest on.
     fn shortest_path(&self, from: usize, to: usize) -> Option<Vec<usize>> {
         let mut came_from = vec![None; self.neighbours.len()];
         came_from[from] = Some(from);
@@ -174,11 +173,11 @@ impl<'a> Graph<'a> {
         path
     }
 
-    /// Which nodes of a path every other path between its ends takes, too, the ends left out.
+    /// Which nodes of a path are on every path between its ends, the ends left out.
     ///
-    /// Walks the path, and from each of its nodes all that can be reached off it, and keeps how far
-    /// up the path that leads: a node that nothing before it leads beyond is one. Each node and
-    /// neighbour is looked at once.
+    /// Goes along the path, and from each of its nodes to all that can be reached off the path, and keeps
+    /// how far along the path that leads. A node is a bridge if nothing before it leads beyond it. Each
+    /// node and neighbour is looked at once.
     fn bridges(&self, path: &[usize]) -> Vec<bool> {
         let on_path: HashMap<_, _> = path.iter().copied().zip(0..).collect();
         let mut seen = vec![false; self.neighbours.len()];

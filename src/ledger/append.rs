@@ -1,14 +1,14 @@
-//! Appending events beside the recorder and its batches.
+//! Appending events outside of the recorder: rule changes, erasures, accepted losses.
 
 use super::copy_in::write_copied_row;
 use crate::identity::{ContactId, Event, Fact, Position, Timestamp};
 use sqlx::{PgConnection, query};
 
-/// In events.
+/// Number of events that are sent to Postgres at once.
 const CHUNK_LEN: i64 = 10_000;
 
-/// Keeps everybody from appending until the transaction ends. Locks in the order that a swap of the
-/// contact table does: `contact`, then `head`.
+/// Lets no one else append until the transaction ends. Locks `contact` before `head`, as a swap of the
+/// contact table does.
 pub async fn lock_to_append(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
     let lock = "
         lock table contact in row exclusive mode;
@@ -18,7 +18,7 @@ pub async fn lock_to_append(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Appends an event. Moving the head is left to whoever has locked it.
+/// Appends an event. The caller, who has locked the head, must move it.
 pub async fn append_event(tx: &mut PgConnection, event: &Event) -> Result<(), sqlx::Error> {
     query!(
         "insert into event (
@@ -38,7 +38,8 @@ pub async fn append_event(tx: &mut PgConnection, event: &Event) -> Result<(), sq
     Ok(())
 }
 
-/// Appends facts from a position on, however many; returns the position of the last. As `append_event`.
+/// Appends facts from a position on, however many, and returns the position of the last. The caller must
+/// move the head, as after `append_event`.
 pub async fn append_events(
     tx: &mut PgConnection,
     first: Position,

@@ -1,6 +1,6 @@
-//! Many rows at once, for whoever writes a whole table.
+//! Rows for Postgres' COPY, by which a whole table is written.
 
-/// Appends a row in Postgres' text format for COPY, be its values what they may: `None` is null.
+/// Appends a row in the text format of COPY. The values may hold anything. `None` is null.
 pub fn write_copied_row(text: &mut String, columns: &[Option<String>]) {
     for (n, column) in columns.iter().enumerate() {
         if n > 0 {
@@ -14,7 +14,7 @@ pub fn write_copied_row(text: &mut String, columns: &[Option<String>]) {
     text.push('\n');
 }
 
-/// What has a meaning of its own in that format would end a column or a row, or be another value.
+/// Escapes the characters that would end a column or a row in that format, or stand for another value.
 fn push_escaped(text: &mut String, value: &str) {
     if !value.bytes().any(|byte| matches!(byte, b'\\' | b'\t' | b'\n' | b'\r')) {
         return text.push_str(value);

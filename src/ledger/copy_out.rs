@@ -1,20 +1,20 @@
-//! Many rows at once, for whoever reads the whole ledger.
+//! Rows from Postgres' COPY, by which a whole table is read.
 
 use futures_util::StreamExt as _;
 use sqlx::PgConnection;
 
-/// Of Postgres' binary format for COPY, before the first row.
+/// Number of bytes before the first row in the binary format of COPY.
 const SIGNATURE_LEN: usize = 19;
 const KEEPS_FORMAT: &str = "Postgres keeps to its own format";
 
-/// Rows in Postgres' binary format: several times cheaper than rows that are decoded one by one,
-/// and parsed wherever there is time for it.
+/// Rows in the binary format of COPY. They cost a fraction of rows that sqlx decodes one by one,
+/// and can be parsed on another thread.
 pub struct CopiedRows(Vec<u8>);
 
 /// The columns of a row that are still to be read, in order.
 pub struct CopiedRow<'a>(&'a [u8]);
 
-/// Reads the rows of a query, which must be few enough for the memory.
+/// Reads the rows of a query. They must fit into memory.
 pub async fn copy_out(session: &mut PgConnection, query: &str) -> Result<CopiedRows, sqlx::Error> {
     let statement = format!("copy ({query}) to stdout (format binary)");
     let mut chunks = session.copy_out_raw(&statement).await?;
@@ -41,7 +41,7 @@ impl CopiedRows {
 }
 
 impl<'a> CopiedRow<'a> {
-    /// A `bytea`, or a `text` that is not looked into.
+    /// A `bytea`, or the bytes of a `text`.
     pub fn bytes(&mut self) -> Option<&'a [u8]> {
         column(&mut self.0)
     }
@@ -50,7 +50,7 @@ impl<'a> CopiedRow<'a> {
         self.bytes().map(|bytes| std::str::from_utf8(bytes).expect(KEEPS_FORMAT))
     }
 
-    /// A `bigint`; or a `timestamptz`, in microseconds since the year 2000.
+    /// A `bigint`, or a `timestamptz` in microseconds since the year 2000.
     pub fn number(&mut self) -> Option<i64> {
         self.bytes().map(|bytes| i64::from_be_bytes(bytes.try_into().expect(KEEPS_FORMAT)))
     }

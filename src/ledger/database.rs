@@ -15,11 +15,11 @@ const RELEASE_WAIT: Duration = Duration::from_secs(2);
 const URL_EXPECTED: &str = "DATABASE_URL is not a Postgres URL; it looks like \
     postgres://user:password@host/database";
 
-/// What recorder sessions are called, for operators and for `is_served`.
+/// The name of recorder sessions, for operators and for `is_served`.
 pub(super) const RECORDER: &str = "identity-ledger recorder";
 
-/// Beside the swap of the contact table nobody can append: a command that hangs in the middle of it
-/// must lose its session, too.
+/// While the contact table is swapped no one can append, so a command that hangs in the middle of it must
+/// lose its session.
 const OWNER_SETTINGS: [(&str, &str); 3] = [
     ("application_name", "identity-ledger owner"),
     // Rule changes append, too, and what is appended is durable.
@@ -27,7 +27,7 @@ const OWNER_SETTINGS: [(&str, &str); 3] = [
     ("idle_in_transaction_session_timeout", "5s"),
 ];
 
-/// The server notices within seconds that a client is out of reach.
+/// By these the server notices within seconds that a client is out of reach.
 const TCP_SETTINGS: [(&str, &str); 4] = [
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "2"),
@@ -35,8 +35,8 @@ const TCP_SETTINGS: [(&str, &str); 4] = [
     ("tcp_user_timeout", "10s"),
 ];
 
-/// A statement ends with whoever sent it, since it may hold the line, or its session's place in a pool is
-/// another's by then; where the server's system can tell.
+/// A statement ends when its client goes away, since it may hold locks, or its place in a pool may have
+/// been given to another session. Some systems cannot tell, and refuse the setting.
 const ENDS_WITH_ITS_SENDER: &str = "
     ; do $$
     begin
@@ -45,8 +45,8 @@ const ENDS_WITH_ITS_SENDER: &str = "
     end
     $$";
 
-/// Nested loops over indexes are right for every statement here, whatever the statistics say:
-/// without them a plan made on an empty table scans the same table when it has grown.
+/// Nested loops over indexes are right for every statement here, whatever the statistics say. Without
+/// these settings, a plan that was made on an empty table scans the table when it has grown.
 const PLAN_SETTINGS: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -57,7 +57,7 @@ const PLAN_SETTINGS: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
 ];
 
-/// A node that hangs must not hold the line for the others.
+/// A node that hangs must not keep the others waiting.
 const RECORDER_SETTINGS: [(&str, &str); 4] = [
     ("synchronous_commit", "on"),
     ("statement_timeout", "10s"),
@@ -73,9 +73,10 @@ const SEALER_SETTINGS: [(&str, &str); 4] = [
     ("application_name", "identity-ledger sealer"),
 ];
 
-/// Beside those of an owner: an erasure appends, too.
+/// On top of those of an owner, since an erasure appends, too.
 const ERASER_SETTINGS: [(&str, &str); 1] = [("application_name", "identity-ledger erasure")];
-/// As durable as what was answered, and in nobody's way.
+
+/// The record of reads is as durable as an answer.
 const ACCESS_SETTINGS: [(&str, &str); 3] = [
     ("synchronous_commit", "on"),
     ("statement_timeout", "10s"),
@@ -98,7 +99,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// A server that somebody else runs. One role owns the ledger, serves it and erases from it.
+    /// A server that is not the private one. One role owns the ledger, serves it and erases from it.
     pub fn at_url(url: &str, ledger: LedgerName) -> anyhow::Result<Self> {
         // sqlx takes `host:5432/database` for a scheme and would look elsewhere.
         let is_postgres = ["postgres://", "postgresql://"].iter().any(|it| url.starts_with(it));
@@ -112,14 +113,14 @@ impl Database {
             ),
             None => URL_EXPECTED.to_owned(),
         })?;
-        // Of an IPv6 address sqlx would look up the brackets, too.
+        // sqlx would look up an IPv6 address with its brackets.
         let host = owner.get_host().trim_matches(['[', ']']).to_owned();
         let owner = owner.host(&host);
         Ok(Self::new(owner.clone(), owner.clone(), owner, ledger))
     }
 
-    /// The private server behind a unix socket. The service has a role of its own there, and
-    /// erasing another one.
+    /// The private server behind a unix socket. There the service has a role of its own, and so has
+    /// erasing.
     pub fn private(socket_dir: &Path, ledger: LedgerName) -> Self {
         let server = PgConnectOptions::new_without_pgpass()
             .socket(socket_dir)
@@ -138,7 +139,7 @@ impl Database {
         eraser: PgConnectOptions,
         ledger: LedgerName,
     ) -> Self {
-        // Poolers refuse this one, and no statement here holds a float.
+        // Poolers refuse `extra_float_digits`, and no statement here has a float.
         let plain = |options: PgConnectOptions| {
             options.disable_statement_logging().extra_float_digits(None)
         };
@@ -149,13 +150,13 @@ impl Database {
         &self.ledger
     }
 
-    /// Whether the service logs in as another role than the owner of the tables.
+    /// Whether the service logs in as a role that does not own the tables.
     pub fn has_service_role(&self) -> bool {
         self.owner.get_username() != self.service.get_username()
     }
 
-    /// Where the owner logs in, as the environment of Postgres' own programs: anybody can read a
-    /// command line, and there may be a password.
+    /// How the owner logs in, as environment variables for Postgres' own programs: a command line
+    /// can be read by anyone, and there may be a password.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let owner = &self.owner;
         let host = owner.get_socket().map(|dir| dir.display().to_string());
@@ -166,8 +167,8 @@ impl Database {
             ("PGUSER", owner.get_username().to_owned()),
             ("PGDATABASE", owner.get_database().unwrap_or(owner.get_username()).to_owned()),
         ];
-        // What has no getter is in the URL, which a name with strange characters would break, and a host
-        // with colons.
+        // sqlx has no getters for the rest, but puts it into a URL. Names with strange characters
+        // and hosts with colons would break that.
         let url = owner.clone().username("owner").host("host").to_url_lossy();
         if let Some(password) = url.password() {
             let password = percent_decode_str(password).decode_utf8_lossy().into_owned();
@@ -192,7 +193,7 @@ impl Database {
         connect(&self.owner, Some(settings)).await
     }
 
-    /// As the owner's, for statements that each read a page of a large table.
+    /// A session of the owner for statements that each read a page of a large table.
     pub async fn pager(&self) -> Result<PgConnection, sqlx::Error> {
         let settings = self.settings(&[&PLAN_SETTINGS, &OWNER_SETTINGS]) + ENDS_WITH_ITS_SENDER;
         connect(&self.owner, Some(settings)).await
@@ -216,13 +217,13 @@ impl Database {
         connect(&self.eraser, Some(settings + ENDS_WITH_ITS_SENDER)).await
     }
 
-    /// A session that may put on record who read what.
+    /// A session that may write the record of reads.
     pub async fn access(&self) -> Result<PgConnection, sqlx::Error> {
         let settings = self.settings(&[&PLAN_SETTINGS, &ACCESS_SETTINGS]);
         connect(&self.service, Some(settings)).await
     }
 
-    /// Sessions that may read, at most so many at once.
+    /// Sessions that may read, at most `sessions_max` at once.
     pub fn readers(&self, sessions_max: u32) -> PgPool {
         let settings = self.settings(&[&PLAN_SETTINGS, &READER_SETTINGS]) + ENDS_WITH_ITS_SENDER;
         PgPoolOptions::new()
@@ -233,8 +234,8 @@ impl Database {
                 let settings = settings.clone();
                 Box::pin(async move { set(session, settings).await })
             })
-            // Sqlx would ask a server that is gone, and wait for as long as the kernel tries: with
-            // the session's place in the pool.
+            // sqlx would ping a server that is gone for as long as the kernel tries, and keep the
+            // session's place in the pool meanwhile.
             .after_release(|session, _| {
                 Box::pin(async move {
                     let answered = tokio::time::timeout(RELEASE_WAIT, session.ping()).await;
@@ -244,13 +245,13 @@ impl Database {
             .connect_lazy_with(self.service.clone())
     }
 
-    /// A session with no settings of ours: in transaction mode a pooler would hand them on to
-    /// others.
+    /// A session without settings: a pooler in transaction mode would hand them on to other clients.
     pub(super) async fn probe(&self) -> Result<PgConnection, sqlx::Error> {
         connect(&self.owner, None).await
     }
 
-    /// Statements, not startup options: those a pooler drops or refuses, in session mode too.
+    /// The settings as statements. Startup options would be dropped or refused by poolers, even in
+    /// session mode.
     fn settings(&self, groups: &[&[(&str, &str)]]) -> String {
         let mut settings = format!("set search_path = '{}'", self.ledger.as_str());
         for (name, value) in groups.iter().copied().flatten().chain(&TCP_SETTINGS) {
@@ -260,12 +261,13 @@ impl Database {
     }
 }
 
-/// The name of the first option that a URL is refused for, if it is for that.
+/// The name of the first option that makes a URL wrong, if it is an option.
 fn wrong_option(url: &str) -> Option<&str> {
     let (server, options) = url.split_once('?')?;
     let is_read = |url: &str| url.parse::<PgConnectOptions>().is_ok();
     let mut options = options.split('&').filter(|_| is_read(server));
-    // Sqlx takes what it does not know: a name that it refuses is one of its own.
+    // sqlx ignores options that it does not know, so one that it refuses has a name that it knows, which
+    // cannot be a secret.
     let wrong = options.find(|option| !is_read(&format!("{server}?{option}")))?;
     wrong.split('=').next()
 }

@@ -1,11 +1,11 @@
-//! The erasures that a ledger has seen.
+//! The erasures in a ledger.
 
 use crate::identity::Erasures;
 use sqlx::{PgConnection, query};
 
 const PAGE_LEN: i64 = 1_000;
 
-/// What was erased after a position and up to another one.
+/// The observations that were erased after a position and up to another one.
 pub async fn erasures(
     session: &mut PgConnection,
     mut after: i64,

@@ -1,4 +1,4 @@
-//! Reading events in order, all or those that somebody wants.
+//! Reading events in order: all of them, or those that a filter lets through.
 
 use crate::identity::{ContactId, ObservationId, Position};
 use sqlx::{PgExecutor, query_as, query_file_as};
@@ -13,11 +13,11 @@ pub struct EventRow {
     pub phone_number: Option<String>,
 }
 
-/// Which events somebody wants: those that meet both, or all.
+/// Which events are wanted: those that meet both conditions. `None` is no condition.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
     pub kind: Option<&'static str>,
-    /// Those that file an observation under this contact, link it, or link another one to it.
+    /// Events that file an observation under this contact, link it, or link another one to it.
     pub contact: Option<ContactId>,
 }
 
@@ -32,8 +32,8 @@ struct Row {
 
 /// Up to `limit` wanted events after a position and up to another one, in order.
 ///
-/// Positions are in commit order, so a reader that goes on from the last one it has seen
-/// misses none.
+/// Positions are in commit order, so a reader that goes on after the last one that it has seen misses
+/// none.
 pub async fn events_between(
     executor: impl PgExecutor<'_>,
     after: Position,

@@ -1,4 +1,4 @@
-//! What a failed statement means for whoever sent it.
+//! What a failed statement means for its caller.
 
 use super::schema::OtherVersion;
 use crate::identity::ContactId;
@@ -12,7 +12,7 @@ const CANCELLED: &str = "57014";
 /// The SQLSTATE of a statement that wanted more room than there is (disk_full).
 const DISK_FULL: &str = "53100";
 
-/// A database error, by what is known of its effect. Its text is safe to log.
+/// A database error, by what is known of the statement's effect. Its text is safe to log.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The statement was refused for the data it carried (SQLSTATE classes 22 and 23).
@@ -21,21 +21,21 @@ pub enum Fault {
     /// The statement has had no effect, and the same one may succeed later.
     #[error("Postgres refused the statement (SQLSTATE {0})")]
     Refused(String),
-    /// The connection is gone; what had been sent may have had its effect, or may yet have it.
+    /// The connection is gone. What was sent may have had its effect, or may yet have it.
     #[error("the connection to Postgres was lost ({0})")]
     Lost(&'static str),
-    /// The statement has had no effect, and will have none before the node is upgraded.
+    /// The statement has had no effect, and will have none until the node is upgraded.
     #[error("{0}")]
     OtherVersion(OtherVersion),
     #[error("{0}")]
     Damaged(Damaged),
-    /// A row is missing that is always there, or holds what it never does. The statement has had no
-    /// effect.
+    /// A row is missing that is always there, or holds what it never should. The statement has had
+    /// no effect.
     #[error("what is recorded was tampered with: run identity-ledger verify")]
     Corrupt,
 }
 
-/// What the contact table says is not what any events fold into.
+/// The contact table holds what no events fold into.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
     "the contact table is damaged: contact {0} is linked to none that leads; \
@@ -44,27 +44,28 @@ pub enum Fault {
 pub struct Damaged(pub ContactId);
 
 impl Fault {
-    /// A time was read that cannot be told here.
+    /// The fault of a time that Postgres can tell and chrono cannot.
     pub fn out_of_range() -> Self {
         Self::Data(OUT_OF_RANGE.to_owned())
     }
 
-    /// Whether something would have been there twice that may be there once (unique_violation).
+    /// Whether a key was there already that may be there once only (unique_violation).
     pub fn is_duplicate(&self) -> bool {
         matches!(self, Self::Data(code) if code == "23505")
     }
 
-    /// Whether the statement was ended while it ran, as where it took longer than its session allows.
+    /// Whether the statement was ended while it ran, for example because it took longer than its session
+    /// allows.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Refused(code) if code == CANCELLED)
     }
 
-    /// Whether Postgres has no room to write.
+    /// Whether Postgres has no room left to write.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Refused(code) if code == DISK_FULL)
     }
 
-    /// Whether others that were sent along may do better without the one that it is about.
+    /// Whether the fault is of one request, so that others in the same batch may succeed without it.
     pub fn is_of_one(&self) -> bool {
         matches!(self, Self::Data(_) | Self::Damaged(_))
     }
@@ -75,10 +76,10 @@ impl Fault {
 pub enum Unanswered {
     #[error("{0}")]
     Fault(#[from] Fault),
-    /// What is recorded is not as this binary would have written it.
+    /// What is recorded is not what this binary would have written.
     #[error("what is recorded cannot be read: {0}")]
     Unreadable(String),
-    /// The rules in force have keys that this binary would make otherwise.
+    /// By the rules in force, this binary would make other keys.
     #[error("the rules in force make other keys than this binary")]
     OtherRules,
 }
@@ -89,12 +90,12 @@ impl From<sqlx::Error> for Unanswered {
     }
 }
 
-/// Whether a lock was waited for in vain, for longer than the session's lock timeout.
+/// Whether a statement waited for a lock for longer than the session's lock timeout.
 pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
 }
 
-/// What is told of a cause that is a failed statement; `None` for any other. Its text is safe to log.
+/// The text of a cause that is a failed statement, safe to log. `None` for any other cause.
 pub fn failed_statement(cause: &(dyn Error + 'static)) -> Option<String> {
     let error = match cause.downcast_ref() {
         Some(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => error,
@@ -108,8 +109,8 @@ pub fn failed_statement(cause: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
-/// Whether a SQLSTATE tells of the server, a login or a right. Such messages help, and quote names and
-/// no values.
+/// Whether a SQLSTATE is about the server, a login or a right. Messages of that kind help, and
+/// quote names only, no values.
 fn is_of_the_server(code: &str) -> bool {
     code == "42501" || matches!(code.get(..2), Some("08" | "28" | "3D" | "53" | "57"))
 }
@@ -121,7 +122,7 @@ impl From<sqlx::Error> for Fault {
 }
 
 impl From<&sqlx::Error> for Fault {
-    /// Keeps the SQLSTATE alone: messages and details of Postgres can quote values.
+    /// Keeps the SQLSTATE alone, since messages and details of Postgres can quote values.
     fn from(error: &sqlx::Error) -> Self {
         let sqlx::Error::Database(error) = error else {
             if let Some(other) = other_version(error) {
@@ -143,9 +144,9 @@ impl From<&sqlx::Error> for Fault {
         let code = error.code().unwrap_or_default().into_owned();
         match code.get(..2) {
             Some("22" | "23") => Self::Data(code),
-            // The server shuts down or crashed. It may have committed before it said so.
+            // The server shuts down, or has crashed. It may have committed before it said so.
             Some("57") if code.starts_with("57P") => Self::Lost("the server is shutting down"),
-            // Its session has ended with it.
+            // The session has ended with the transaction.
             Some("25") if code == "25P03" => Self::Lost("idle in a transaction for too long"),
             Some("08") => Self::Lost("connection exception"),
             _ => Self::Refused(code),

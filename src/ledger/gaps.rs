@@ -1,11 +1,11 @@
-//! The positions, and the numbers of observations, that a ledger has skipped.
+//! The positions and the numbers of observations that a ledger has skipped.
 
 use crate::identity::{Event, Fact, Gaps, ObservationId};
 use anyhow::Context as _;
 use sqlx::{PgConnection, PgExecutor, query, query_scalar};
 
-/// Where positions were skipped. A line that is none, or was changed, is left out: whoever reads all
-/// lines finds it.
+/// Where positions were skipped. A line that is not right is left out here: what reads all lines
+/// finds it.
 pub async fn gaps(executor: impl PgExecutor<'_>) -> Result<Gaps, sqlx::Error> {
     let lines = query_scalar!(
         "select line from event where kind = 'LedgerRestored' order by position limit 10000"
@@ -15,7 +15,7 @@ pub async fn gaps(executor: impl PgExecutor<'_>) -> Result<Gaps, sqlx::Error> {
     Ok(gaps)
 }
 
-/// How many observations there are up to a number: beside a service there are more by the time they are
+/// Number of observations up to a given one: while a service runs, there may be more by the time they are
 /// read.
 pub async fn observations_len(
     connection: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! Whether the head says what the tables do: whoever appends relies on that.
+//! Whether the head agrees with the tables, on which everything that appends relies.
 
 use crate::identity::{Event, Fact};
 use anyhow::{Context as _, bail, ensure};
@@ -7,7 +7,7 @@ use sqlx::{PgConnection, query};
 const WHAT_TO_DO: &str = "somebody has tampered with the tables, or they were restored in part: \
     identity-ledger verify says more, and restore puts a backup back";
 
-/// Fails where the head is not one row that says where the ledger ends.
+/// Fails unless the head is one row that says where the ledger ends.
 pub(super) async fn check_is_whole(owner: &mut PgConnection) -> anyhow::Result<()> {
     let heads = query!(
         r#"select position is not null and observation_id is not null and recorded_at is not null
@@ -24,8 +24,8 @@ pub(super) async fn check_is_whole(owner: &mut PgConnection) -> anyhow::Result<(
     }
 }
 
-/// Fails where the head, which is whole, is not what the last events and observations make it. Sees all at
-/// one moment.
+/// Fails unless the head, which is whole, is what the last events and observations make it. Reads
+/// all in one statement, so that it is of one moment.
 pub(super) async fn check_ends(owner: &mut PgConnection) -> anyhow::Result<()> {
     let found = query!(
         r#"select h.position, h.observation_id, h.rules_digest,
@@ -59,7 +59,7 @@ pub(super) async fn check_ends(owner: &mut PgConnection) -> anyhow::Result<()> {
         head.position,
         head.last_position,
     );
-    // An accepted loss leaves numbers out.
+    // An accepted loss skips numbers.
     let skipped_to = match head.restored.as_deref().and_then(fact) {
         Some(Fact::LedgerRestored(restored)) => restored.next_observation_id.get() - 1,
         _ => 0,
@@ -84,7 +84,7 @@ pub(super) async fn check_ends(owner: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whoever folds a line that is none finds it, and says so.
+/// The fact of a line. `None` if the line is not right, which is found and told where lines are folded.
 fn fact(line: &str) -> Option<Fact> {
     Some(Event::parse(line).ok()?.fact)
 }

@@ -1,8 +1,8 @@
 //! What is remembered: the append-only tables of one ledger, in one Postgres schema.
 //!
-//! Promises: positions are in commit order, without gaps but where a loss was accepted; what is
+//! Promises: positions are in commit order, without gaps except where a loss was accepted; what is
 //! written stays as it is.
-//! Never: decides anything, or updates or deletes an event.
+//! Never: decides anything; updates or deletes an event.
 
 mod append;
 mod copy_in;
@@ -13,8 +13,8 @@ mod events;
 mod fault;
 mod gaps;
 mod head;
-mod hold;
 mod in_time;
+mod locks;
 mod name;
 mod open;
 mod pages;
@@ -30,8 +30,11 @@ pub use erasures::erasures;
 pub use events::{EventFilter, EventRow, events_between};
 pub use fault::{Damaged, Fault, Unanswered, failed_statement, is_lock_timeout};
 pub use gaps::{gaps, observations_len};
-pub use hold::{give_back, hold_erasures, lock_erasures, try_turn, who_holds_erasures};
 pub use in_time::in_time;
+pub use locks::{
+    block_erasures, lock_catalog_in, lock_erasures, release_all, try_lock_rebuild, try_lock_sealer,
+    who_blocks_erasures,
+};
 pub use name::LedgerName;
 pub use open::{
     ERASER_ROLE, SERVICE_ROLE, check, check_exists, check_head, connect, create_schema, exists,
@@ -42,7 +45,7 @@ pub use pages::{
 };
 pub use read::{line_at, position};
 pub use rules::{
-    Activation, RulesFault, activations, can_keep, keep_rules, read_rules, recorded_rules,
-    rules_documents, rules_in_force, rules_of,
+    Activation, RulesFault, activations, can_keep, keep_rules, read_rules, rules_documents,
+    rules_in_force, rules_to_decide_by, rules_to_show,
 };
 pub use schema::{OtherVersion, ThisVersion, schema_version};

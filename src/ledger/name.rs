@@ -6,7 +6,7 @@ const LEN_MAX: usize = 41;
 
 /// The Postgres schema that a ledger lives in: `[a-z][a-z0-9_]{0,40}`, and not `pg_*`.
 ///
-/// Nothing in it needs escaping inside quotes.
+/// It needs no escaping inside quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerName(String);
 

@@ -1,5 +1,5 @@
--- Up to $5 events of the contact $3 after position $1 and up to $2, of the kind $4 where it is
--- given. No `or` across columns: each arm is a range of one index.
+-- Up to $5 events of the contact $3 after position $1 and up to $2, of the kind $4 if that is
+-- given. There is no `or` across columns, so that each arm is a range of one index.
 with named as (
     select o.position
     from observation as o

@@ -1,8 +1,9 @@
-//! Makes a ledger ready: checks the server, migrates, and writes the first event.
+//! Makes a ledger ready: checks the server, migrates the tables, and writes the first event.
 
 use super::append::append_event;
 use super::database::{CONNECT_WAIT, Database};
 use super::head::{check_ends, check_is_whole};
+use super::locks::lock_catalog;
 use super::rules::keep_rules;
 use super::schema::{self, MIGRATOR};
 use crate::identity::{DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated};
@@ -14,21 +15,21 @@ use std::time::Duration;
 
 /// The role that the service logs in as on the private server.
 pub const SERVICE_ROLE: &str = "identity_ledger";
-/// The role that erases there.
+/// The role that erases, on the private server.
 pub const ERASER_ROLE: &str = "identity_ledger_eraser";
 
 const SERVER_VERSION_MIN: i32 = 14;
 const RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Makes the ledger ready for appending and reading; creates it where it is missing.
+/// Makes the ledger ready for appending and reading, and creates it if it is missing.
 ///
 /// Every error is one line that says what to do.
 pub async fn open(database: &Database) -> anyhow::Result<()> {
     let mut owner = connect(database).await?;
     end_of_recovery(&mut owner, database).await?;
     check_writable(&mut owner).await?;
-    // Two services may start at once on a new database.
-    query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(&mut owner).await?;
+    // Two services may start on a new database at the same time.
+    lock_catalog(&mut owner).await?;
     let applied = schema::applied(&mut owner, database.ledger()).await?;
     create_schema(&mut owner, database).await?;
     check_whole(&mut owner, database).await?;
@@ -47,7 +48,7 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails where the ledger is missing, or its tables are not of this version. Changes nothing.
+/// Fails if the ledger is missing, or if its tables are not of this version. Changes nothing.
 pub async fn check(database: &Database) -> anyhow::Result<()> {
     let mut owner = connect(database).await?;
     let name = database.ledger().as_str();
@@ -65,7 +66,7 @@ pub async fn check(database: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails where the head of a ledger that `check` allows does not end where the events do.
+/// Fails if the head does not end where the events do. The ledger must have passed `check`.
 pub async fn check_head(database: &Database) -> anyhow::Result<()> {
     let mut owner = database.owner().await?;
     check_ends(&mut owner).await?;
@@ -73,7 +74,7 @@ pub async fn check_head(database: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails where the ledger is missing, whatever its version. Changes nothing.
+/// Fails if the ledger is missing, whatever its version. Changes nothing.
 pub async fn check_exists(database: &Database) -> anyhow::Result<()> {
     ensure!(exists(database).await?, missing(database));
     Ok(())
@@ -87,7 +88,7 @@ pub async fn exists(database: &Database) -> anyhow::Result<bool> {
     Ok(exists)
 }
 
-/// As `exists`, for whoever has a session.
+/// As `exists`, on the caller's session.
 pub async fn is_there(owner: &mut PgConnection, database: &Database) -> anyhow::Result<bool> {
     Ok(schema::applied(owner, database.ledger()).await?.is_some())
 }
@@ -107,8 +108,8 @@ pub async fn connect(database: &Database) -> anyhow::Result<PgConnection> {
     database.owner().await.map_err(|error| not_reached(database, error))
 }
 
-/// Looks before anything is changed, by statements that are not prepared: behind a pooler
-/// those of others could be in the way.
+/// Checks the server before anything is changed. No statement is prepared: behind a pooler, prepared
+/// statements of other clients could be in the way.
 async fn check_server(database: &Database) -> anyhow::Result<()> {
     let mut one = database.probe().await.map_err(|error| not_reached(database, error))?;
     check_version(&mut one).await?;
@@ -134,7 +135,7 @@ fn not_reached(database: &Database, error: sqlx::Error) -> anyhow::Error {
     anyhow!("{what}; {hint}")
 }
 
-/// Waits for a private server that still restores an archive: were it stopped, it would begin again.
+/// Waits for a private server that still restores an archive: if it were stopped, it would begin again.
 async fn end_of_recovery(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
     let mut is_told = false;
     loop {
@@ -186,15 +187,15 @@ async fn check_encoding(session: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Behind a pooler in transaction mode two sessions share a backend, or one session wanders
-/// from backend to backend. More rounds than one, because others use the pool meanwhile, or it
-/// takes its backends in turn.
+/// Fails behind a pooler in transaction mode, where two sessions share a backend, or one session
+/// wanders from backend to backend. Tries several rounds, since other clients may use the pool
+/// meanwhile, or it may take its backends in turn.
 async fn check_pooler(one: &mut PgConnection, other: &mut PgConnection) -> anyhow::Result<()> {
     let home = backend(one).await?;
     for _ in 0..4 {
-        // Refused in statement mode.
+        // Poolers in statement mode refuse this.
         sqlx::raw_sql("begin").execute(&mut *other).await.ok().context(POOLER)?;
-        // Asked first: a pool of one backend would let the other session wait for it.
+        // The one in a transaction first: with a pool of one backend, the other would wait for it.
         ensure!(backend(other).await? != home, POOLER);
         ensure!(backend(one).await? == home, POOLER);
         sqlx::raw_sql("rollback").execute(&mut *other).await?;
@@ -213,7 +214,7 @@ async fn number(session: &mut PgConnection, sql: &'static str) -> Result<i32, sq
     sqlx::raw_sql(sql).fetch_one(session).await?.try_get(0)
 }
 
-/// Makes the schema that the ledger is to live in, where it is missing.
+/// Creates the schema that the ledger is to live in, if it is missing.
 pub async fn create_schema(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
     let name = database.ledger().as_str();
     let exists = query_scalar!(
@@ -221,7 +222,7 @@ pub async fn create_schema(owner: &mut PgConnection, database: &Database) -> any
         name
     );
     if !exists.fetch_one(&mut *owner).await? {
-        // Quoted, for it may be a word of SQL's: `user`, `order`.
+        // Quoted, since it may be a word of SQL's: `user`, `order`.
         let create = AssertSqlSafe(format!("create schema \"{name}\""));
         query(create).execute(owner).await.with_context(|| {
             format!("cannot create the schema {name}; grant this role create on the database")
@@ -230,8 +231,8 @@ pub async fn create_schema(owner: &mut PgConnection, database: &Database) -> any
     Ok(())
 }
 
-/// A restore gives the tables their privileges back after it has made them. Broken off between the
-/// two, it leaves events that their owner may change.
+/// Fails if a restore was broken off after it made the tables and before it took the privileges of their
+/// owner: the owner may change events then.
 async fn check_whole(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
     let broken_off = query_scalar!(
         r#"select exists (
@@ -248,12 +249,12 @@ async fn check_whole(owner: &mut PgConnection, database: &Database) -> anyhow::R
     Ok(())
 }
 
-/// Whether there is a first event.
+/// Whether the first event is there.
 async fn is_begun(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query_scalar!(r#"select exists (select from event) as "is!""#).fetch_one(owner).await
 }
 
-/// `RulesActivated` stands at position 1 of every ledger.
+/// Writes the `RulesActivated` at position 1 that every ledger begins with, unless it is there.
 async fn write_first_event(owner: &mut PgConnection) -> anyhow::Result<()> {
     if is_begun(owner).await? {
         return Ok(());
@@ -325,8 +326,7 @@ async fn grant_maintain(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Gives the roles of the service what they need and no more. To be repeated for a new contact
-/// table.
+/// Grants the service's roles what they need and no more. Must be done again for a new contact table.
 pub async fn grant_to_service(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(include_str!("grants.sql")).execute(owner).await?;
     Ok(())

@@ -1,5 +1,5 @@
-//! Long reads of a ledger: many short statements, read ahead of whoever works on the rows where
-//! nobody else needs the machine.
+//! Long reads of a ledger, by many short statements. They read ahead of the work on the rows, unless a
+//! service needs the machine.
 
 use super::database::{Database, RECORDER};
 use crate::identity::{Identifiers, ObservationId, Timestamp};
@@ -16,13 +16,13 @@ const PAGES_AHEAD: usize = 2;
 pub struct Pages<T> {
     pages: mpsc::Receiver<Result<Vec<T>, sqlx::Error>>,
     reading: Option<JoinHandle<()>>,
-    /// How many more may be read.
+    /// A permit for each page that may be read now.
     wanted: Arc<Semaphore>,
 }
 
-/// What can be read in pages, in the order of its numbers.
+/// Rows that can be read in pages, in the order of their numbers.
 pub trait Paged: Sized + Send + 'static {
-    /// The first rows after a number, up to and including another.
+    /// The first rows after the number `after`, up to and including `last`.
     fn page(
         connection: &mut PgConnection,
         after: i64,
@@ -32,7 +32,7 @@ pub trait Paged: Sized + Send + 'static {
     fn number(&self) -> i64;
 }
 
-/// An event's line, and the position it was found at.
+/// An event's line, and the position that it was found at.
 pub struct EventLine {
     pub position: i64,
     pub line: String,
@@ -42,7 +42,7 @@ pub struct EventLine {
 pub struct ObservationRow {
     pub id: ObservationId,
     pub observed_at: Timestamp,
-    /// `None` where it was erased.
+    /// `None` if it was erased.
     pub identifiers: Option<Identifiers>,
 }
 
@@ -54,7 +54,7 @@ struct Row {
 }
 
 impl<T: Paged> Pages<T> {
-    /// The rows after a number, up to and including another.
+    /// The rows after the number `after`, up to and including `last`.
     pub fn between(database: &Database, after: i64, last: i64) -> Self {
         let (sender, pages) = mpsc::channel(PAGES_AHEAD + 1);
         let wanted = Arc::new(Semaphore::new(0));
@@ -62,13 +62,14 @@ impl<T: Paged> Pages<T> {
         Self { pages, reading: Some(tokio::spawn(reading)), wanted }
     }
 
-    /// `None` after the last page.
+    /// The next page. `None` after the last one.
     pub async fn next(&mut self) -> anyhow::Result<Option<Vec<T>>> {
         self.wanted.add_permits(1);
         if let Some(page) = self.pages.recv().await {
             return Ok(Some(page?));
         }
-        // Else what cannot be decoded, such as a time that is infinite, would pass for the end.
+        // The task panics on a row that cannot be decoded, such as one with an infinite time. That
+        // must not pass for the end.
         if let Some(reading) = self.reading.take() {
             reading.await.context("a row cannot be read; run identity-ledger verify")?;
         }
@@ -96,7 +97,8 @@ async fn try_read<T: Paged>(
     wanted: &Semaphore,
 ) -> Result<(), sqlx::Error> {
     let mut owner = database.owner().await?;
-    // Beside a service, reading and working take turns, so that a core is left for its callers.
+    // Beside a service, the reading and the work on it take turns, so that a core is left for its
+    // callers.
     if !is_served(&mut owner).await? {
         wanted.add_permits(PAGES_AHEAD);
     }
@@ -107,14 +109,13 @@ async fn try_read<T: Paged>(
         let Some(end) = page.last() else { return Ok(()) };
         after = end.number();
         if pages.send(Ok(page)).await.is_err() {
-            // Whoever wanted them has given up.
+            // The pages are no longer wanted.
             return Ok(());
         }
     }
 }
 
-/// Whether a service records in this database. Long work then takes more time, and less of the
-/// machine.
+/// Whether a service records in this database. If so, long work takes its time, and less of the machine.
 pub async fn is_served(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query_scalar!(
         r#"select exists (
@@ -178,7 +179,7 @@ impl Paged for ObservationRow {
     }
 }
 
-/// These observations, in order.
+/// The observations with these numbers, in order.
 pub async fn observations(
     connection: &mut PgConnection,
     ids: &[i64],

@@ -4,7 +4,7 @@ use super::schema::ThisVersion;
 use crate::identity::Position;
 use sqlx::{PgExecutor, query, query_scalar};
 
-/// The position of the last event. Fails where the tables are of another version.
+/// The position of the last event. Fails if the tables are of another version.
 pub async fn position(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
     let head =
         query!(r#"select position, schema_version as "schema_version: ThisVersion" from head"#);

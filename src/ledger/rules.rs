@@ -3,7 +3,7 @@
 use super::fault::{Fault, Unanswered};
 use crate::identity::{Event, Fact, Position, Rules, RulesActivated, RulesDigest, Timestamp};
 use anyhow::{Context as _, anyhow};
-use sqlx::{PgConnection, PgExecutor, query, query_scalar};
+use sqlx::{PgConnection, PgExecutor, query, query_as, query_scalar};
 
 /// Why this binary cannot decide by the rules in force.
 #[derive(Debug, thiserror::Error)]
@@ -12,13 +12,13 @@ pub enum RulesFault {
     Database(#[from] sqlx::Error),
     #[error("the rules are not recorded: run identity-ledger verify")]
     Missing,
-    /// The document is not one of this digest, or has what only another version knows.
+    /// The document does not have this digest, or has members that only another version knows.
     #[error(
         "this binary cannot read the document of the rules {0}: \
          use the one that activated them, or run identity-ledger verify"
     )]
     Unreadable(String),
-    /// The document is the same and the keys would be others.
+    /// The document is the right one, but this binary would make other keys by it.
     #[error(
         "the rules in force make keys with {in_force}, and this binary has {here}: \
          run identity-ledger rules activate with them"
@@ -26,20 +26,39 @@ pub enum RulesFault {
     OtherNormaliser { in_force: String, here: String },
 }
 
+impl From<RulesFault> for Unanswered {
+    fn from(fault: RulesFault) -> Self {
+        match fault {
+            RulesFault::Database(error) => error.into(),
+            RulesFault::Missing => Self::Unreadable("rules that are not recorded".to_owned()),
+            RulesFault::Unreadable(digest) => Self::Unreadable(format!("the rules {digest}")),
+            RulesFault::OtherNormaliser { .. } => Self::OtherRules,
+        }
+    }
+}
+
 /// Rules that were put in force.
 pub struct Activation {
     pub position: Position,
     pub recorded_at: Timestamp,
     pub rules: RulesActivated,
-    /// As the rules file said it.
+    /// The text of the rules file.
     pub document: String,
-    /// The versions of the libraries that make the keys; empty where the rules use none.
+    /// The versions of the libraries that make the keys. Empty if the rules use none.
     pub normaliser: String,
 }
 
-/// The rules in force, as the ledger has them.
+/// A row of `rules`.
+struct Stored {
+    name: String,
+    version: i32,
+    document: String,
+    normaliser: String,
+}
+
+/// The rules in force, to decide by. Found by one statement, at one moment.
 pub async fn rules_in_force(executor: impl PgExecutor<'_>) -> Result<Rules, RulesFault> {
-    let recorded = query!(
+    let stored = query!(
         "select r.digest, r.document, r.normaliser
         from head as h
         join rules as r on r.digest = h.rules_digest"
@@ -47,44 +66,59 @@ pub async fn rules_in_force(executor: impl PgExecutor<'_>) -> Result<Rules, Rule
     .fetch_optional(executor)
     .await?
     .ok_or(RulesFault::Missing)?;
-    read_rules(&recorded.digest, &recorded.document, &recorded.normaliser)
+    read_rules(&stored.digest, &stored.document, &stored.normaliser)
 }
 
-/// The rules of a digest, if this binary decides by them as the one did that recorded them.
-pub async fn rules_of(
+/// The rules of a digest, to decide by: an error unless this binary makes the same keys as the one
+/// that recorded them.
+pub async fn rules_to_decide_by(
     executor: impl PgExecutor<'_>,
     digest: &RulesDigest,
 ) -> Result<Rules, RulesFault> {
-    let recorded = query!(
+    let stored = stored(executor, digest).await?.ok_or(RulesFault::Missing)?;
+    let rules = read_rules(digest.as_str(), &stored.document, &stored.normaliser)?;
+    let is_named = rules.name() == stored.name && rules.version() == stored.version;
+    if is_named { Ok(rules) } else { Err(RulesFault::Unreadable(digest.as_str().to_owned())) }
+}
+
+/// The rules of a digest, to show values by: this binary's normaliser may be of another version than
+/// the one that made the keys then.
+pub async fn rules_to_show(
+    executor: impl PgExecutor<'_>,
+    digest: &RulesDigest,
+) -> Result<Rules, Unanswered> {
+    let stored = stored(executor, digest).await?.ok_or(RulesFault::Missing)?;
+    let (_, now) = parse_both(digest.as_str(), &stored.document, &stored.normaliser)?;
+    Ok(now)
+}
+
+async fn stored(
+    executor: impl PgExecutor<'_>,
+    digest: &RulesDigest,
+) -> Result<Option<Stored>, sqlx::Error> {
+    query_as!(
+        Stored,
         "select name, version, document, normaliser from rules where digest = $1",
         digest.as_str()
     )
     .fetch_optional(executor)
-    .await?
-    .ok_or(RulesFault::Missing)?;
-    let rules = read_rules(digest.as_str(), &recorded.document, &recorded.normaliser)?;
-    let is_named = rules.name() == recorded.name && rules.version() == recorded.version;
-    if is_named { Ok(rules) } else { Err(RulesFault::Unreadable(digest.as_str().to_owned())) }
+    .await
 }
 
 /// Whether rules could be kept under their digest: nothing is there, or they are there already.
-/// Anything else was put there by somebody who tampered with the table.
+/// Anything else means that the table was tampered with.
 pub async fn can_keep(executor: impl PgExecutor<'_>, rules: &Rules) -> Result<bool, sqlx::Error> {
-    match rules_of(executor, rules.digest()).await {
+    match rules_to_decide_by(executor, rules.digest()).await {
         Ok(_) | Err(RulesFault::Missing) => Ok(true),
         Err(RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. }) => Ok(false),
         Err(RulesFault::Database(error)) => Err(error),
     }
 }
 
-/// The rules that were recorded under a digest, which they must have.
+/// Reads a document that was recorded under a digest. An error unless this binary makes the same keys
+/// by it as the one that recorded it.
 pub fn read_rules(digest: &str, document: &str, normaliser: &str) -> Result<Rules, RulesFault> {
-    let unreadable = || RulesFault::Unreadable(digest.to_owned());
-    let then = Rules::recorded(document, normaliser).map_err(|_| unreadable())?;
-    let now = Rules::parse(document).map_err(|_| unreadable())?;
-    if then.digest().as_str() != digest {
-        return Err(unreadable());
-    }
+    let (then, now) = parse_both(digest, document, normaliser)?;
     if now.normaliser() != then.normaliser() {
         return Err(RulesFault::OtherNormaliser {
             in_force: named(normaliser),
@@ -92,6 +126,18 @@ pub fn read_rules(digest: &str, document: &str, normaliser: &str) -> Result<Rule
         });
     }
     Ok(now)
+}
+
+/// The rules of a document with the normaliser of then, which have the digest, and with this binary's.
+fn parse_both(
+    digest: &str,
+    document: &str,
+    normaliser: &str,
+) -> Result<(Rules, Rules), RulesFault> {
+    let unreadable = || RulesFault::Unreadable(digest.to_owned());
+    let then = Rules::recorded(document, normaliser).map_err(|_| unreadable())?;
+    let now = Rules::parse(document).map_err(|_| unreadable())?;
+    if then.digest().as_str() == digest { Ok((then, now)) } else { Err(unreadable()) }
 }
 
 fn named(normaliser: &str) -> String {
@@ -116,13 +162,7 @@ pub async fn activations(
         let event = Event::parse(&line)
             .map_err(|error| anyhow!("an event that puts rules in force is {error}"))?;
         let Fact::RulesActivated(rules) = event.fact else { continue };
-        let recorded = query!(
-            "select document, normaliser from rules where digest = $1",
-            rules.digest.as_str()
-        )
-        .fetch_optional(&mut *connection)
-        .await?
-        .with_context(|| {
+        let stored = stored(&mut *connection, &rules.digest).await?.with_context(|| {
             format!(
                 "the document of the rules {} is missing; run identity-ledger verify",
                 rules.digest.as_str()
@@ -132,28 +172,11 @@ pub async fn activations(
             position: event.position,
             recorded_at: event.recorded_at,
             rules,
-            document: recorded.document,
-            normaliser: recorded.normaliser,
+            document: stored.document,
+            normaliser: stored.normaliser,
         });
     }
     Ok(activations)
-}
-
-/// The rules that were recorded under a digest, as this binary makes keys by them: its normaliser
-/// may be of another version than the one then.
-pub async fn recorded_rules(
-    executor: impl PgExecutor<'_>,
-    digest: &RulesDigest,
-) -> Result<Rules, Unanswered> {
-    let recorded =
-        query!("select document, normaliser from rules where digest = $1", digest.as_str())
-            .fetch_optional(executor)
-            .await?;
-    let unreadable = || Unanswered::Unreadable(format!("the rules {}", digest.as_str()));
-    let recorded = recorded.ok_or_else(unreadable)?;
-    let then = Rules::recorded(&recorded.document, &recorded.normaliser);
-    let is_right = then.is_ok_and(|then| then.digest() == digest);
-    Rules::parse(&recorded.document).ok().filter(|_| is_right).ok_or_else(unreadable)
 }
 
 /// The documents of all rules that the ledger ever had, up to a thousand.
@@ -161,7 +184,7 @@ pub async fn rules_documents(executor: impl PgExecutor<'_>) -> Result<Vec<String
     query_scalar!("select document from rules order by digest limit 1000").fetch_all(executor).await
 }
 
-/// Keeps a rules document under its digest, for good. What is there already stays: `can_keep` says
+/// Keeps a rules document under its digest, for ever. If one is there already, it stays: `can_keep` says
 /// whether it is the same.
 pub async fn keep_rules(
     executor: impl PgExecutor<'_>,

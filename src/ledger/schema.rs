@@ -1,4 +1,4 @@
-//! The version of the tables, and what brings them to that of this binary.
+//! The version of the tables, and the migrations to the version of this binary.
 
 use super::fault::is_lock_timeout;
 use super::name::LedgerName;
@@ -15,8 +15,8 @@ const MIGRATIONS: &str = "_sqlx_migrations";
 const LOCK_ATTEMPTS: usize = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the head says of the version of the tables. A row with another one than this binary's
-/// cannot be decoded: whoever reads the head in one statement with something else relies on that.
+/// The version of the tables as the head has it. A row with another version than this binary's cannot be
+/// decoded, so a statement that reads the head together with other rows fails as a whole.
 #[derive(Clone, Copy, Debug)]
 pub struct ThisVersion;
 
@@ -49,11 +49,11 @@ impl<'r> Decode<'r, Postgres> for ThisVersion {
     }
 }
 
-/// Brings the tables to the version of this binary, all of it in one transaction. Nobody appends or
-/// reads meanwhile.
+/// Brings the tables to the version of this binary, in one transaction. No one appends or reads
+/// meanwhile.
 pub(super) async fn migrate(owner: &mut PgConnection, applied: &[i64]) -> anyhow::Result<()> {
     check_known(applied)?;
-    // Where nothing is missing nobody has to wait.
+    // If no migration is missing, no one has to wait.
     if applied == versions() {
         return Ok(());
     }
@@ -69,8 +69,8 @@ pub(super) async fn migrate(owner: &mut PgConnection, applied: &[i64]) -> anyhow
     bail!("the tables are being read without a pause; end the long query and try again")
 }
 
-/// The migrations that were applied, in order; none where there is no ledger. Fails where this role may
-/// not look, and where the schema has tables of somebody else's: ours would stand beside them, and a
+/// The migrations that were applied, in order. `None` if there is no ledger. Fails if this role may
+/// not look, or if the schema has tables of another program: ours would stand beside them, and a
 /// rebuild replaces what is called `contact`.
 pub(super) async fn applied(
     owner: &mut PgConnection,
@@ -86,7 +86,7 @@ pub(super) async fn applied(
                 select
                 from pg_class as c
                 where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'f', 'v', 'm')
-                    -- Those of extensions, such as pg_stat_statements in public, are nobody's.
+                    -- Tables of extensions, such as pg_stat_statements in public, do not count.
                     and not exists (
                         select from pg_depend as d
                         where d.classid = 'pg_class'::regclass and d.objid = c.oid
@@ -119,8 +119,8 @@ pub(super) async fn applied(
     Ok(is_ours.then_some(applied))
 }
 
-/// In the order that an append and a swap of the contact table do. Gives up sooner than Postgres
-/// looks for a deadlock, which it might end by refusing an append.
+/// Locks the tables in the order in which an append and a swap of the contact table do. Gives up before
+/// Postgres looks for a deadlock, which it might end by refusing an append.
 async fn lock(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let lock = "
         set local lock_timeout = '300ms';
@@ -153,7 +153,7 @@ fn versions() -> Vec<i64> {
     MIGRATOR.iter().map(|migration| migration.version).collect()
 }
 
-/// Fails where a newer binary has migrated the tables.
+/// Fails if a newer binary has migrated the tables.
 pub(super) fn check_known(applied: &[i64]) -> anyhow::Result<()> {
     let unknown = applied.iter().find(|version| !MIGRATOR.version_exists(**version));
     if let Some(version) = unknown {

@@ -1,4 +1,4 @@
--- Grants on `contact_next` what others than the owner were granted on `contact` and its columns.
+-- Grants on `contact_next` what roles other than the owner were granted on `contact` and its columns.
 do $$
 declare
     given text;

@@ -5,7 +5,8 @@ use crate::ledger::{CopiedRow, CopiedRows, copy_out};
 use sqlx::{PgConnection, query};
 
 pub struct KeysPage {
-    /// The head before it was read: what was committed up to there is here.
+    /// The position of the head before the page was read: nothing that was committed up to there is
+    /// missing.
     pub position: Position,
     pub rules_digest: RulesDigest,
     pub contact_table: i64,
@@ -19,7 +20,7 @@ pub struct KeysHeld<'a> {
     pub phone_key: Option<&'a str>,
 }
 
-/// The keys of the first contacts after one.
+/// The keys of the next contacts after a given one, up to `limit`.
 pub async fn keys_after(
     session: &mut PgConnection,
     after: ContactId,
@@ -44,7 +45,7 @@ pub async fn keys_after(
 }
 
 impl KeysPage {
-    /// In order of id.
+    /// The contacts of the page, in order of id.
     pub fn contacts(&self) -> impl Iterator<Item = KeysHeld<'_>> {
         self.rows.iter().filter_map(KeysHeld::of)
     }

@@ -1,4 +1,4 @@
-//! Identities out of the contact table, with the head that they were read at.
+//! Reads identities from the contact table, together with the head.
 
 use crate::identity::{
     Contact, ContactId, Email, Key, Link, ObservationId, PhoneNumber, Position, RulesDigest,
@@ -14,20 +14,20 @@ pub struct Head {
     pub observation_id: ObservationId,
     pub recorded_at: Timestamp,
     pub rules_digest: RulesDigest,
-    /// Postgres' number of the contact table: a rebuild puts another one in its place.
+    /// Postgres' number (oid) of the contact table, which changes when a rebuild replaces the table.
     pub contact_table: i64,
 }
 
 /// Committed state, read by one statement: all of it holds at the head's position.
 pub struct Snapshot {
     pub head: Head,
-    /// The database's clock.
+    /// The time by the database's clock.
     pub now: Timestamp,
-    /// Of whole identities, in order of id.
+    /// The contacts of whole identities, in order of id.
     pub contacts: Vec<Contact>,
 }
 
-/// The head, or a member of an identity, or a member beside the head.
+/// A row of the two queries: the head, a contact, or both side by side.
 struct Row {
     position: Option<i64>,
     observation_id: Option<i64>,
@@ -35,7 +35,7 @@ struct Row {
     rules_digest: Option<String>,
     contact_table: Option<i64>,
     now: Option<Timestamp>,
-    #[expect(dead_code, reason = "that it could be decoded is all that it says")]
+    #[expect(dead_code, reason = "it is read only so that another version fails to decode")]
     schema_version: Option<ThisVersion>,
     id: Option<i64>,
     linked_id: Option<i64>,
@@ -50,7 +50,7 @@ struct Row {
     unlinked_phone: Option<String>,
 }
 
-/// The identities that hold any of these keys, each whole.
+/// The whole identities that hold any of these keys.
 pub async fn load(
     executor: impl PgExecutor<'_>,
     email_keys: &[&str],
@@ -63,7 +63,7 @@ pub async fn load(
     snapshot(rows)
 }
 
-/// The identity that an observation's number belongs to, if the number was given yet.
+/// The identity that an observation's number belongs to, if the number was given out yet.
 pub(super) async fn load_by_number(
     executor: impl PgExecutor<'_>,
     number: ContactId,
@@ -85,7 +85,7 @@ fn snapshot(rows: Vec<Row>) -> Result<Snapshot, sqlx::Error> {
     }
 }
 
-/// A secondary whose primary is not among these, or leads nobody.
+/// A secondary whose primary is not among these contacts, or is no primary.
 fn stray(contacts: &[Contact]) -> Option<ContactId> {
     let leads = |id| {
         let place = contacts.binary_search_by_key(&id, |contact| contact.id);
@@ -119,7 +119,7 @@ fn contact(row: Row) -> Option<Contact> {
     })
 }
 
-/// A contact's key from its two columns: one for a key that it holds, one for what never links.
+/// A contact's key from its two columns: one for a key that it holds, one for a key that never links.
 pub fn key(held: Option<&str>, unlinked: Option<&str>) -> Option<Key> {
     held.map(Key::links).or_else(|| unlinked.map(Key::never_links))
 }
@@ -129,7 +129,7 @@ pub fn held(key: Option<&Key>) -> Option<&str> {
     key.filter(|key| key.is_link()).map(Key::as_str)
 }
 
-/// What the table has of a contact's key in the column for what never links.
+/// What the table has of a contact's key in the column for keys that never link.
 pub fn unlinked(key: Option<&Key>) -> Option<&str> {
     key.filter(|key| !key.is_link()).map(Key::as_str)
 }

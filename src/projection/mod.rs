@@ -1,6 +1,7 @@
-//! What answers come from: the contact table, folded from the events.
+//! The contact table, which answers come from. It is folded from the events.
 //!
-//! Promises: incremental == full replay, always; it can be thrown away and folded again.
+//! Promises: the table is always what a full replay would make it; it can be thrown away and folded
+//! again.
 //! Never: holds anything that is not in the ledger and its observations.
 
 mod keys;

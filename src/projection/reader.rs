@@ -1,4 +1,4 @@
-//! Answers questions from committed state, each with one statement.
+//! Answers questions from committed state, each by one statement.
 
 use super::load::{Snapshot, load, load_by_number};
 use crate::identity::{Answer, ContactId, DEFAULT_RULES, Identifiers, Key, Link, Position, Rules};
@@ -12,26 +12,26 @@ const SESSIONS_MAX: u32 = 8;
 #[derive(Clone)]
 pub struct Reader {
     pool: PgPool,
-    /// Those in force when somebody last looked.
+    /// The rules in force at the last lookup.
     rules: Arc<Mutex<Arc<Rules>>>,
 }
 
-/// Whom a number belongs to.
+/// What a number belongs to.
 pub enum Found {
-    /// Read at the position.
+    /// An identity, at this position.
     Identity(Answer, Position),
-    /// Somebody who was forgotten.
+    /// An identity that was forgotten.
     Erased,
-    /// No observation had the number yet.
+    /// No observation has the number yet.
     Nobody,
 }
 
-/// Whom identifiers lead to.
+/// What identifiers lead to.
 pub struct LookedUp {
     pub answer: Answer,
-    /// Where they lead to two: the primary of the younger one.
+    /// The primary of the younger identity, if they lead to two.
     pub other_primary_id: Option<ContactId>,
-    /// That it was read at.
+    /// The position that the answer holds at.
     pub position: Position,
 }
 
@@ -41,8 +41,8 @@ impl Reader {
         Self { pool: database.readers(SESSIONS_MAX), rules: Arc::new(Mutex::new(rules.into())) }
     }
 
-    /// The identity that any of these identifiers leads to.
-    /// Where they lead to two, both as one, as they would be were this observed.
+    /// The identity that these identifiers lead to. If they lead to two, these are answered as one,
+    /// as they would be if the identifiers were observed together.
     pub async fn lookup(&self, identifiers: &Identifiers) -> Result<Option<LookedUp>, Unanswered> {
         loop {
             let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -53,21 +53,18 @@ impl Reader {
             if digest == rules.digest() {
                 return Ok((!snapshot.contacts.is_empty()).then(|| LookedUp::of(&snapshot)));
             }
-            // The keys were made by other rules than those in force at the snapshot's position.
-            let rules = ledger::recorded_rules(&self.pool, digest).await?;
-            if rules.digest() != digest {
-                return Err(Unanswered::OtherRules);
-            }
+            // Other rules are in force at the snapshot than the keys were made by. Try again with those.
+            let rules = ledger::rules_to_decide_by(&self.pool, digest).await?;
             *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules.into();
         }
     }
 
-    /// The identity that any observation's number belongs to.
+    /// The identity that an observation's number belongs to.
     pub async fn identity(&self, id: ContactId) -> Result<Found, Fault> {
         identity(&self.pool, id).await
     }
 
-    /// The position of the last event. Fails while Postgres is away.
+    /// The position of the last event. Fails while Postgres is out of reach.
     pub async fn position(&self) -> Result<Position, Fault> {
         Ok(ledger::position(&self.pool).await?)
     }
@@ -77,7 +74,7 @@ impl Reader {
     }
 }
 
-/// The identity that any observation's number belongs to, for those who have sessions of their own.
+/// The identity that an observation's number belongs to, read on the caller's sessions.
 pub async fn identity(sessions: &PgPool, id: ContactId) -> Result<Found, Fault> {
     let snapshot = load_by_number(sessions, id).await?;
     Ok(match snapshot.contacts.first() {

@@ -1,4 +1,4 @@
-//! The whole ledger, folded again from its first event, page by page.
+//! Folds the whole ledger again from its first event, page by page.
 
 use crate::identity::{
     Change, ContactId, Event, Fact, Links, Position, RulesDigest, Timestamp, fold,
@@ -8,20 +8,21 @@ use crate::progress::Progress;
 use anyhow::{anyhow, ensure};
 use sqlx::PgConnection;
 
-/// What the events up to a position say of the contacts.
+/// What the events up to a position fold into.
 #[derive(Default)]
 pub struct Replay {
     pub links: Links,
     pub events_len: i64,
-    /// Of the last event that was folded.
+    /// The position of the last event that was folded.
     pub position: Position,
+    /// The time of that event.
     pub recorded_at: Timestamp,
-    /// Of the last rules that were activated.
+    /// The digest of the last rules that were activated.
     pub rules_digest: Option<RulesDigest>,
 }
 
 impl Replay {
-    /// Folds all that is in the ledger now.
+    /// Folds all events that are in the ledger now.
     pub async fn whole(database: &Database, progress: &mut Progress) -> anyhow::Result<Self> {
         let head = ledger::position(&mut database.owner().await?).await?;
         Self::up_to(database, head, progress).await
@@ -47,7 +48,7 @@ impl Replay {
     }
 
     /// Folds the next events, up to a position that the ledger has reached. Returns the contacts
-    /// that they name.
+    /// that they change.
     pub async fn catch_up(
         &mut self,
         connection: &mut PgConnection,
@@ -82,7 +83,8 @@ impl Replay {
         Ok(changed)
     }
 
-    /// Positions have no gaps but those that an accepted loss tells of.
+    /// Whether an event has the next position. There are no gaps except before an accepted loss,
+    /// which says how many events came before it.
     fn is_next(&self, event: &Event) -> bool {
         match &event.fact {
             Fact::LedgerRestored(restored) => {
@@ -95,13 +97,13 @@ impl Replay {
     /// Whether an event can follow those before it.
     pub fn can_take(&self, event: &Event) -> bool {
         let change = fold(&event.fact);
-        // There are no more observations than positions, the skipped ones included.
+        // There are no more observations than positions, skipped ones included.
         let is_bounded =
             !matches!(change, Change::Skipped { next } if next.get() > event.position.get());
         is_bounded && self.links.can_take(change)
     }
 
-    /// Folds the next event, which `can_take` allows; returns the contact that changed.
+    /// Folds the next event, which `can_take` allows, and returns the contact that it changes.
     pub fn apply(&mut self, event: &Event) -> Option<ContactId> {
         let change = fold(&event.fact);
         self.links.apply(change, event.recorded_at);

@@ -1,10 +1,10 @@
-//! A whole ledger, decided from its observations, page by page.
+//! Decides a whole ledger again from its observations, page by page.
 
 use crate::identity::{Census, Dated, Decision, Keys, ObservationId, Rules};
 use crate::ledger::{Database, ObservationRow, Pages};
 
-/// What a ledger would be that had these rules from the start, up to an observation. Tells how far
-/// it is after each page.
+/// The state that the ledger would be in up to an observation, had these rules been in force from
+/// the start. Calls `tell` after each page with the last observation that was resolved.
 pub async fn resolved(
     database: &Database,
     rules: &Rules,
@@ -20,7 +20,7 @@ pub async fn resolved(
     Ok(census)
 }
 
-/// Resolves the next observations; returns the keys of each that was not erased, and the decision.
+/// Resolves the next observations. Returns the keys of each that was not erased, with the decision.
 pub fn resolve_page(
     census: &mut Census,
     rules: &Rules,

@@ -1,4 +1,4 @@
-//! The contact table itself: made once, and replaced as a whole by a rebuild.
+//! The contact table itself. It is made once, and replaced as a whole by a rebuild.
 
 use crate::ledger::is_lock_timeout;
 use anyhow::{anyhow, ensure};
@@ -7,11 +7,11 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 
 const TABLE: &str = include_str!("../../projections/contact/table.sql");
 const INDEXES: &str = include_str!("../../projections/contact/indexes.sql");
-/// What the comment of each of our tables begins with.
+/// What the comment on each contact table of ours begins with.
 const SIGNATURE: &str = "identity-ledger definition ";
 
-/// Makes the contact table of a ledger that has observed nothing yet. Of any other one an empty table
-/// would be wrong: where that has none, a rebuild makes it.
+/// Makes the contact table of a ledger that has observed nothing yet. For any other ledger an empty table
+/// would be wrong: if it has none, a rebuild makes it.
 pub async fn create_first(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     let is_new = query_scalar!(r#"select observation_id = 0 as "is!" from head"#);
     if exists(owner).await? || !is_new.fetch_one(&mut *owner).await? {
@@ -29,7 +29,7 @@ pub async fn exists(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     exists.fetch_one(owner).await
 }
 
-/// Fails where the contact table is missing, or is not as this version defines it.
+/// Fails if the contact table is missing, or is not as this version defines it.
 pub async fn check_definition(owner: &mut PgConnection) -> anyhow::Result<()> {
     ensure!(exists(owner).await?, "the contact table is missing; run identity-ledger rebuild");
     check_ours(owner).await?;
@@ -40,7 +40,7 @@ pub async fn check_definition(owner: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails where somebody else made what is called `contact`, which is not ours to replace.
+/// Fails if another program made what is called `contact`, since it is not ours to replace.
 async fn check_ours(owner: &mut PgConnection) -> anyhow::Result<()> {
     let signature = signature(owner).await?;
     ensure!(
@@ -58,7 +58,7 @@ async fn signature(owner: &mut PgConnection) -> Result<Option<String>, sqlx::Err
     signature.fetch_one(owner).await
 }
 
-/// Says in a table's comment by which definition it was made.
+/// Notes in a table's comment by which definition it was made.
 async fn sign(owner: &mut PgConnection, table: &str) -> Result<(), sqlx::Error> {
     let comment = format!("comment on table {table} is '{}'", definition());
     sqlx::raw_sql(AssertSqlSafe(comment)).execute(owner).await?;
@@ -71,7 +71,7 @@ fn definition() -> String {
     format!("{SIGNATURE}{hex}")
 }
 
-/// Fails where something that others made would be in the way of a swap, or gone with it.
+/// Fails if something that is not ours would be in the way of a swap, or be gone after it.
 pub async fn check_replaceable(owner: &mut PgConnection) -> anyhow::Result<()> {
     check_ours(owner).await?;
     let dependents = dependents(owner).await?;
@@ -86,7 +86,7 @@ pub async fn check_replaceable(owner: &mut PgConnection) -> anyhow::Result<()> {
 
 /// Makes the empty table `contact_next`, in place of what an interrupted rebuild left.
 pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
-    // Somebody may have made one since the work began.
+    // Again: something may have been made since the work began.
     check_replaceable(owner).await?;
     drop_next(owner).await.map_err(|error| match is_lock_timeout(&error) {
         true => anyhow!(
@@ -96,7 +96,7 @@ pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
         false => error.into(),
     })?;
     sqlx::raw_sql(AssertSqlSafe(next(TABLE))).execute(&mut *owner).await?;
-    // A vacuum of it would be in the way of the swap.
+    // A vacuum of this table would be in the way of the swap.
     sqlx::raw_sql("alter table contact_next set (autovacuum_enabled = off)")
         .execute(&mut *owner)
         .await?;
@@ -104,7 +104,7 @@ pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Drops `contact_next`, which an interrupted rebuild left. Fails where somebody reads it for long.
+/// Drops `contact_next`, which an interrupted rebuild left. Fails if a long query reads it.
 pub async fn drop_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     let drop = "
         set lock_timeout = '5s';
@@ -115,8 +115,8 @@ pub async fn drop_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// What keeps `contact` from being dropped: views, foreign keys, functions of its row type. And what
-/// somebody else gave it and would go with it: indexes, constraints, triggers, policies, publications.
+/// What keeps `contact` from being dropped: views, foreign keys, functions of its row type. And
+/// what is not ours and would go with it: indexes, constraints, triggers, policies, publications.
 async fn dependents(owner: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     query_scalar!(
         r#"select pg_describe_object(d.classid, d.objid, 0) as "name!"
@@ -125,12 +125,12 @@ async fn dependents(owner: &mut PgConnection) -> Result<Vec<String>, sqlx::Error
         left join pg_constraint as k on d.classid = 'pg_constraint'::regclass and k.oid = d.objid
         where (d.refclassid, d.refobjid) = ('pg_class'::regclass, to_regclass('contact'))
         and d.deptype = 'a'
-        -- The expression of the generated column.
+        -- Not the expression of the generated column.
         and d.classid <> 'pg_attrdef'::regclass
         and coalesce(i.relname, '')
             not in ('contact_email_key', 'contact_phone_key', 'contact_linked_id')
         and coalesce(k.conname, '') <> 'contact_pkey'
-        -- From Postgres 18 on, what is not null is a constraint.
+        -- Nor `not null`, which is a constraint from Postgres 18 on.
         and coalesce(k.contype, ' ') <> 'n'
         union
         select coalesce(
@@ -160,7 +160,7 @@ async fn dependents(owner: &mut PgConnection) -> Result<Vec<String>, sqlx::Error
     .await
 }
 
-/// Builds the indexes of `contact_next`, be it full or empty.
+/// Builds the indexes of `contact_next`, whether it is full or empty.
 pub async fn index_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     let settings = "set maintenance_work_mem = '256MB'; set max_parallel_maintenance_workers = 2";
     sqlx::raw_sql(settings).execute(&mut *owner).await?;
@@ -168,14 +168,14 @@ pub async fn index_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Lets Postgres see how many rows `contact_next` has.
+/// Lets Postgres know how many rows `contact_next` has.
 pub async fn analyze_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     query("analyze contact_next").execute(owner).await?;
     Ok(())
 }
 
 /// Puts `contact_next` in the place of `contact`, under the caller's locks on both and on `head`.
-/// Whoever was granted something on `contact` keeps it.
+/// Grants on `contact` are kept.
 pub async fn swap_in_next(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(include_str!("keep_grants.sql")).execute(&mut *owner).await?;
     sqlx::raw_sql(

@@ -12,15 +12,16 @@ use anyhow::{bail, ensure};
 use sqlx::{PgConnection, query};
 use std::time::{Duration, Instant};
 
-/// Rows that are sent to Postgres at once.
+/// Number of rows that are sent to Postgres at once.
 const CHUNK_LEN: usize = 20_000;
 
 /// Rules that are to be put in force, by whom and why.
-pub struct Order {
-    /// The digest of the rules that they are to follow: what was shown beforehand was of these.
+pub struct ActivationRequest {
+    /// The digest of the rules that these are to replace. The impact that was shown is the
+    /// difference to them.
     pub from: String,
     pub rules: Rules,
-    /// As the rules file says it.
+    /// The text of the rules file.
     pub document: String,
     pub activated_by: String,
     pub reason: String,
@@ -28,29 +29,33 @@ pub struct Order {
 
 /// What an activation has done.
 pub struct Activated {
-    /// Of its `RulesActivated`.
+    /// The position of its `RulesActivated`.
     pub position: Position,
-    /// With that one.
+    /// Number of events, with that one.
     pub events_len: usize,
+    /// Number of contacts after it.
     pub contacts_len: usize,
-    /// For so long nobody could append, all attempts together.
+    /// For how long no one could append, all attempts together.
     pub pause: Duration,
 }
 
-/// A ledger as it is, and as it would be with the new rules.
+/// The ledger as it is, and as it would be with the new rules.
 struct Shift {
     rules: Rules,
     before: Replay,
     after: Census,
-    /// Contacts that change, and whose rows were written with a time that is not the change's.
+    /// Contacts that the change concerns, whose rows were written before its time was known.
     undated: Vec<ContactId>,
 }
 
-/// Puts rules in force, and returns `None` where they are already. One rebuild or activation runs
-/// at a time. Until the end everything is as it was.
-pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Option<Activated>> {
+/// Puts rules in force, and returns `None` if they are in force already. One rebuild or activation
+/// runs at a time. Until the end everything is as it was.
+pub async fn activate(
+    database: &Database,
+    request: ActivationRequest,
+) -> anyhow::Result<Option<Activated>> {
     let mut turn = Turn::take(database, "activation").await?;
-    let activated = put_in_force(&mut turn, database, &order)
+    let activated = put_in_force(&mut turn, database, &request)
         .await
         .map_err(|error| swap::in_vain(error, "the old rules are in force"))?;
     turn.end().await;
@@ -60,40 +65,40 @@ pub async fn activate(database: &Database, order: Order) -> anyhow::Result<Optio
 async fn put_in_force(
     turn: &mut Turn,
     database: &Database,
-    order: &Order,
+    request: &ActivationRequest,
 ) -> anyhow::Result<Option<Activated>> {
     let from = in_force(&mut turn.owner).await?;
-    if from == order.rules.digest().as_str() {
+    if from == request.rules.digest().as_str() {
         return Ok(None);
     }
     ensure!(
-        from == order.from,
+        from == request.from,
         "other rules have been put in force meanwhile; look at what the change would do now"
     );
-    check_kept(&mut turn.owner, &order.rules).await?;
+    check_kept(&mut turn.owner, &request.rules).await?;
     let before = Replay::whole(database, &mut turn.progress).await?;
     let last = before.links.last();
     turn.progress.begin("resolving observations", last.get());
     let tell = |id: ObservationId| turn.progress.at(id.get());
-    let after = resolved(database, &order.rules, last, tell).await?;
+    let after = resolved(database, &request.rules, last, tell).await?;
     if let Some(id) = before.links.first_unlike(&after.links) {
         bail!(
             "observation {id} is missing or has lost its values, or the event that erased it is \
              missing; run identity-ledger verify"
         );
     }
-    let mut shift = Shift { rules: order.rules.clone(), before, after, undated: Vec::new() };
+    let mut shift = Shift { rules: request.rules.clone(), before, after, undated: Vec::new() };
     shift.before.links.compress_all();
     shift.after.links.compress_all();
     next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| shift.row(seen)).await?;
-    Ok(Some(swap_in(turn, database, &mut shift, order).await?))
+    Ok(Some(swap_in(turn, database, &mut shift, request).await?))
 }
 
 async fn in_force(owner: &mut PgConnection) -> Result<String, sqlx::Error> {
     Ok(query!("select rules_digest from head").fetch_one(owner).await?.rules_digest)
 }
 
-/// Fails where other rules are stored under the digest of these: nobody could decide by them.
+/// Fails if something else is stored under the digest of these rules, since no node could decide by them.
 async fn check_kept(owner: &mut PgConnection, rules: &Rules) -> anyhow::Result<()> {
     ensure!(
         ledger::can_keep(owner, rules).await?,
@@ -108,7 +113,7 @@ async fn swap_in(
     turn: &mut Turn,
     database: &Database,
     shift: &mut Shift,
-    order: &Order,
+    request: &ActivationRequest,
 ) -> anyhow::Result<Activated> {
     turn.progress.begin("catching up", 1);
     let mut pause = Duration::ZERO;
@@ -119,7 +124,7 @@ async fn swap_in(
         let since = Instant::now();
         if swap::begin(&mut turn.owner).await? {
             let (changed, _) = shift.catch_up(turn).await?;
-            let (position, events_len) = shift.append(&mut turn.owner, order).await?;
+            let (position, events_len) = shift.append(&mut turn.owner, request).await?;
             let effect = "the new rules are in force";
             let swapped = swap::commit(&mut turn.owner, database, effect).await?;
             pause += since.elapsed();
@@ -127,7 +132,7 @@ async fn swap_in(
                 let contacts_len = shift.after.links.contacts_len();
                 return Ok(Activated { position, events_len, contacts_len, pause });
             }
-            // What was written under the locks is gone with them.
+            // What was written under the locks was rolled back with them.
             next::rewrite(&mut turn.owner, &changed, |seen| shift.row(seen)).await?;
         }
         swap::pause(since.elapsed()).await;
@@ -136,15 +141,15 @@ async fn swap_in(
 }
 
 impl Shift {
-    /// Resolves observations by the new rules; returns the contacts that this changes.
+    /// Resolves observations by the new rules, and returns the contacts that this changes.
     fn observe(&mut self, observations: &[ObservationRow]) -> Vec<ContactId> {
         let decided = resolve_page(&mut self.after, &self.rules, observations);
         let changes = decided.iter().flat_map(|(_, decision)| decision.changes());
         changes.flatten().filter_map(|change| Change::contact(&change)).collect()
     }
 
-    /// A contact that the rules change leave alone was last changed by what the events say; the
-    /// others are changed by the rules, at a time that is not known yet.
+    /// The row of an observation after the change. A contact that the change leaves alone keeps the
+    /// time that the events give it. The others get the time of the change, which is not known yet.
     fn row(&mut self, seen: &ObservationRow) -> Option<Contact> {
         let Census { links, holders, .. } = &mut self.after;
         let Some(mut contact) = row(links, holders, &self.rules, seen) else {
@@ -162,8 +167,8 @@ impl Shift {
         self.before.links.filing(id.into()) == self.after.links.filing(id.into())
     }
 
-    /// Brings both sides and `contact_next` up to the head; returns what changed in the table and
-    /// how many events that took.
+    /// Brings both states and `contact_next` up to the head. Returns the contacts whose rows
+    /// changed, and the number of events that were caught up with.
     async fn catch_up(&mut self, turn: &mut Turn) -> anyhow::Result<(Vec<ContactId>, i64)> {
         let from = self.before.position;
         let head = ledger::position(&mut turn.owner).await?;
@@ -186,30 +191,30 @@ impl Shift {
         Ok((changed, head.get() - from.get()))
     }
 
-    /// Appends the change of rules and the differences that it makes, under the caller's locks.
-    /// Returns the position of the first, and how many they are.
+    /// Appends the activation and the differences that it makes, under the caller's locks. Returns
+    /// the position of the first event, and the number of events.
     async fn append(
         &mut self,
         owner: &mut PgConnection,
-        order: &Order,
+        request: &ActivationRequest,
     ) -> anyhow::Result<(Position, usize)> {
-        // Never a scan of the large table that was made just now.
+        // No plan may scan the large table that was made just now.
         let plain = "
             set local enable_seqscan = off;
             set local enable_hashjoin = off;
             set local enable_mergejoin = off;
         ";
         sqlx::raw_sql(plain).execute(&mut *owner).await?;
-        ledger::keep_rules(&mut *owner, &order.rules, &order.document).await?;
-        // Again, for it was looked at long ago.
-        check_kept(&mut *owner, &order.rules).await?;
+        ledger::keep_rules(&mut *owner, &request.rules, &request.document).await?;
+        // Checked again, since the first check was long ago.
+        check_kept(&mut *owner, &request.rules).await?;
         let at = query!(r#"select greatest(clock_timestamp(), recorded_at) as "now!" from head"#)
             .fetch_one(&mut *owner)
             .await?
             .now;
         let differences = Differences::between(&self.before.links, &self.after.links);
         let first = self.before.position.next();
-        let facts = std::iter::once(order.fact())
+        let facts = std::iter::once(request.fact())
             .chain(differences.facts(&self.before.links, &self.after.links));
         let last = ledger::append_events(owner, first, at, facts).await?;
         self.date(owner, at, &differences).await?;
@@ -217,14 +222,14 @@ impl Shift {
             "update head set position = $1, recorded_at = $2, rules_digest = $3",
             last.get(),
             at,
-            order.rules.digest().as_str()
+            request.rules.digest().as_str()
         )
         .execute(owner)
         .await?;
         Ok((first, differences.facts_len() + 1))
     }
 
-    /// Gives the contacts that the rules change the time at which they do.
+    /// Gives the contacts that the change concerns the time of the change.
     async fn date(
         &mut self,
         owner: &mut PgConnection,
@@ -232,7 +237,8 @@ impl Shift {
         differences: &Differences,
     ) -> anyhow::Result<()> {
         let mut dates: Vec<_> = differences.relinked().map(|id| (id.get(), at)).collect();
-        // Some that were different when they were written have become the same.
+        // Events that came meanwhile may have made a contact the same that was different when it was
+        // written.
         for id in &self.undated {
             if self.is_unchanged(*id) {
                 let standing = self.before.links.standing(*id);
@@ -256,7 +262,7 @@ impl Shift {
     }
 }
 
-impl Order {
+impl ActivationRequest {
     fn fact(&self) -> Fact {
         Fact::RulesActivated(RulesActivated {
             activated_by: self.activated_by.clone(),

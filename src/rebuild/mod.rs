@@ -1,9 +1,9 @@
-//! Folds the whole ledger into a fresh contact table and swaps it in, while requests run; with a
+//! Folds the whole ledger into a fresh contact table and swaps it in, while requests run, with a
 //! rule change or without one. Shows beforehand what a rule change would do.
 //!
-//! Promises: the new table is what the events fold into; callers wait for the swap alone;
-//! whatever interrupts it leaves the old table, and the old rules, in place.
-//! Never: decides by anything but `resolve`, or reads in one long transaction.
+//! Promises: the new table is what the events fold into; callers wait for the swap alone; whatever
+//! interrupts it leaves the old table, and the old rules, in place.
+//! Never: decides by anything but `resolve`; reads in one long transaction.
 
 mod activate;
 mod impact;
@@ -11,7 +11,7 @@ mod next;
 mod swap;
 mod turn;
 
-pub use activate::{Activated, Order, activate};
+pub use activate::{Activated, ActivationRequest, activate};
 pub use impact::{Changed, GainedAndLost, Growth, Impact, Limits, Remap, impact};
 
 use crate::identity::{Contact, ContactId, Holders, Links, Position, Rules};
@@ -23,19 +23,19 @@ use turn::Turn;
 
 /// What a rebuild has done.
 pub struct Rebuilt {
-    /// The position that the new table was swapped in at.
+    /// The position at which the new table was swapped in.
     pub position: Position,
     pub contacts_len: usize,
 }
 
-/// What rows are made of.
+/// What the rows of the new table are made from.
 struct Fold {
     rules: Rules,
     replay: Replay,
     holders: Holders,
 }
 
-/// Fails where a rebuild or an activation is running, and says how far that is, or where the contact
+/// Fails if a rebuild or an activation is running, and says how far that is; or if the contact
 /// table cannot be replaced.
 pub async fn check_turn(database: &Database) -> anyhow::Result<()> {
     Turn::take(database, "activation").await?.end().await;
@@ -81,7 +81,7 @@ async fn swap_in(turn: &mut Turn, database: &Database, fold: &mut Fold) -> anyho
             if swap::commit(&mut turn.owner, database, "the new table is in place").await? {
                 return Ok(());
             }
-            // What was written under the locks is gone with them.
+            // What was written under the locks was rolled back with them.
             next::rewrite(&mut turn.owner, &changed, |seen| fold.row(seen)).await?;
         }
         swap::pause(since.elapsed()).await;
@@ -95,7 +95,8 @@ impl Fold {
         row(links, &mut self.holders, &self.rules, seen).or_else(|| tombstone(links, seen))
     }
 
-    /// Brings `contact_next` up to the head; returns what changed and how many events that took.
+    /// Brings `contact_next` up to the head. Returns the contacts that changed, and the number of
+    /// events that were caught up with.
     async fn catch_up(&mut self, turn: &mut Turn) -> anyhow::Result<(Vec<ContactId>, i64)> {
         let from = self.replay.position;
         let head = ledger::position(&mut turn.owner).await?;
@@ -105,8 +106,8 @@ impl Fold {
     }
 }
 
-/// The row of an observation that is a contact, by where it stands and by the rules. Where it was
-/// erased there is nothing to make it of.
+/// The row of an observation that is a contact, by where it stands and by the rules. `None` if it is no
+/// contact, or was erased.
 fn row(
     links: &mut Links,
     holders: &mut Holders,

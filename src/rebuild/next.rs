@@ -1,4 +1,4 @@
-//! Contact rows into `contact_next`, the table that is to be swapped in.
+//! Writes rows into `contact_next`, the table that is to be swapped in.
 
 use crate::identity::{Contact, ContactId, Email, ObservationId, PhoneNumber};
 use crate::ledger::{self, Database, ObservationRow, Pages};
@@ -7,20 +7,20 @@ use crate::projection::{self, held, unlinked};
 use sqlx::{PgConnection, query, query_scalar};
 use std::time::Instant;
 
-/// In observations. What is copied at once keeps a core busy and is flushed at once, and callers wait
-/// for both.
+/// Number of observations. Those that are copied at once keep a core busy and are flushed at once,
+/// and callers wait for both.
 const COPY_LEN: usize = 500;
 
-/// Says which row an observation has in the contact table: none where it is no contact and was none
+/// Says which row an observation has in the contact table. `None` if it is no contact, and was none
 /// when it was erased.
 pub trait Row: FnMut(&ObservationRow) -> Option<Contact> + Send {}
 
 impl<F: FnMut(&ObservationRow) -> Option<Contact> + Send> Row for F {}
 
-/// Makes `contact_next` of the observations up to a given one, with its indexes. They are built at the
-/// end, which is fastest; beside a service they grow with the table, a third of the time unused. An
-/// index that is built is flushed in one go, for which callers' commits would wait, and a snapshot is
-/// held for as long. Returns how many rows there are.
+/// Makes `contact_next` from the observations up to a given one, with its indexes, and returns the
+/// number of rows. The indexes are built at the end, which is fastest. Beside a service they grow
+/// with the table instead, with pauses for a third of the time: an index that is built is flushed
+/// in one go, for which callers' commits would wait, and a snapshot is held for as long.
 pub async fn fill(
     owner: &mut PgConnection,
     database: &Database,
@@ -54,7 +54,7 @@ pub async fn fill(
     Ok(rows_len)
 }
 
-/// Writes the rows of these contacts again, and of those that were linked to them.
+/// Writes the rows of these contacts again, and the rows of those that were linked to them.
 pub async fn rewrite(
     owner: &mut PgConnection,
     changed: &[ContactId],
@@ -72,7 +72,7 @@ pub async fn rewrite(
     Ok(())
 }
 
-/// Returns how many rows were written.
+/// Copies the rows of observations, and returns the number of rows.
 async fn copy(
     owner: &mut PgConnection,
     observations: &[ObservationRow],

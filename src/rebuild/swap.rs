@@ -1,4 +1,4 @@
-//! The locks that a swap of the contact table needs, and the swap.
+//! The swap of the contact table, and the locks that it needs.
 
 use crate::ledger::{self, Database, Fault};
 use crate::projection;
@@ -6,16 +6,17 @@ use anyhow::anyhow;
 use sqlx::{PgConnection, query};
 use std::time::Duration;
 
-/// The swap folds what is still missing under its locks, so that should be little.
+/// Number of events that the swap may still have to fold under its locks. So it should be small.
 const GAP_LEN_MAX: i64 = 500;
 pub const ATTEMPTS: usize = 100;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 pub const GIVEN_UP: &str = "the contact table is being read or vacuumed without a pause, as it is by a \
     backup, so nothing was changed; end the long query, or wait for the backup, and try again";
 
-/// Postgres ends an autovacuum for whoever has waited a second, and this lock keeps the next one out. It
-/// is in the way of no reader and no append. Then looks whether a reader is in the way, before anything
-/// is written that would be in vain.
+/// The first lock ends an autovacuum, which Postgres cancels once a lock has waited for it for a
+/// second, and keeps the next one out. It is in the way of no reader and no append. The second one
+/// tries whether a reader is in the way, before anything is written that would be in vain. The
+/// third one keeps appends out.
 const LOCK_CONTACT: &str = "
     set local lock_timeout = '3s';
     lock table contact in share update exclusive mode;
@@ -26,8 +27,8 @@ const LOCK_CONTACT: &str = "
     lock table contact in exclusive mode;
 ";
 
-/// Catches up with what is written meanwhile: until little is missing, or until it does not become
-/// less.
+/// Catches up with what is written meanwhile, until little is missing, or until what is missing does not
+/// become less.
 pub async fn catch_up(
     mut catch_up: impl AsyncFnMut() -> anyhow::Result<i64>,
 ) -> anyhow::Result<()> {
@@ -42,39 +43,39 @@ pub async fn catch_up(
     Ok(())
 }
 
-/// After an attempt in vain, which took so long: whoever waited has at least as long to go on.
+/// Waits after an attempt in vain, at least for as long as that took, so that those who waited for
+/// it can go on.
 pub async fn pause(attempt: Duration) {
     tokio::time::sleep(PAUSE_MIN.max(attempt)).await;
 }
 
-/// Begins a transaction that nobody can append beside. `false` where somebody is in the way; then
-/// the transaction has ended.
+/// Begins a transaction during which no one can append. Returns `false` if a lock cannot be had
+/// soon; then the transaction has ended.
 ///
-/// `contact` before `head`: an append locks them in this order, by being one statement. Readers go
-/// on. The locks are given up soon, since whoever waits for them would stop the line.
+/// `contact` is locked before `head`, as an append does by being one statement. Readers go on. A
+/// lock is not waited for for long, since all that comes later would wait behind it.
 pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    // Whoever opens the ledger grants under this lock, too: two at once fail in the catalog.
-    sqlx::raw_sql("begin; select pg_advisory_xact_lock(hashtext('identity-ledger'))")
-        .execute(&mut *owner)
-        .await?;
-    // A table that is missing is in nobody's way.
+    query("begin").execute(&mut *owner).await?;
+    // The swap grants on the new table, as what opens the ledger does.
+    ledger::lock_catalog_in(owner).await?;
+    // A table that is missing need not be locked.
     if projection::exists(owner).await? && !got_lock(owner, LOCK_CONTACT).await? {
         return Ok(false);
     }
     let lock = "
         set local lock_timeout = '300ms';
-        -- A vacuum that somebody runs on it would be in the way later, when it is dear.
+        -- A vacuum on this table would be in the way later, when waiting costs more.
         lock table contact_next in access exclusive mode;
         select position from head for update;
-        -- What is appended now may wait its turn to extend a table, beside a vacuum, say.
+        -- What is appended from here on may have to wait before it extends a table, beside a vacuum, say.
         set local lock_timeout = 0;
     ";
     got_lock(owner, lock).await
 }
 
-/// Puts `contact_next` in the place of `contact` and ends the transaction. `false` where a reader
-/// is in the way; then it has ended without effect. `effect` is what is not known where the connection
-/// is lost at the very end.
+/// Puts `contact_next` in the place of `contact` and ends the transaction. Returns `false` if a
+/// reader is in the way; then the transaction has ended without effect. `effect` is what the error
+/// says is not known if the connection is lost during the commit.
 pub async fn commit(
     owner: &mut PgConnection,
     database: &Database,
@@ -100,7 +101,7 @@ pub async fn commit(
     }
 }
 
-/// Says of a connection that was lost before the end what holds after it.
+/// Adds to the error of a connection that was lost before the commit what still holds.
 pub fn in_vain(error: anyhow::Error, what_holds: &str) -> anyhow::Error {
     match error.downcast_ref::<sqlx::Error>().map(Fault::from) {
         Some(lost @ Fault::Lost(_)) => anyhow!("{lost}, so {what_holds}: run this again"),

@@ -1,6 +1,6 @@
-//! One rebuild or activation at a time, which says how far it is.
+//! One rebuild or activation runs at a time, and says how far it is.
 
-use crate::ledger::{Database, give_back, hold_erasures, try_turn};
+use crate::ledger::{Database, block_erasures, release_all, try_lock_rebuild};
 use crate::progress::Progress;
 use crate::projection;
 use anyhow::bail;
@@ -12,15 +12,15 @@ use tokio::time::sleep;
 const TURN_WAIT: Duration = Duration::from_secs(3);
 const TURN_PAUSE: Duration = Duration::from_millis(20);
 
-/// The right to replace the contact table, until it is given back or its session ends.
+/// The right to replace the contact table, until it is released or its session ends.
 pub struct Turn {
     pub owner: PgConnection,
     pub progress: Progress,
 }
 
 impl Turn {
-    /// Takes it for a rebuild or an activation, beside which nothing is erased. Fails where another
-    /// one has the turn, and says how far that is, or where the table cannot be replaced.
+    /// Takes the right for a rebuild or an activation, during which no identity is erased. Fails if
+    /// another one has it, and says how far that is; or if the table cannot be replaced.
     pub async fn take(database: &Database, work: &str) -> anyhow::Result<Self> {
         let mut owner = database.owner().await?;
         if !is_given_soon(&mut owner).await? {
@@ -31,28 +31,29 @@ impl Turn {
                 how_far.as_deref().unwrap_or("at its beginning")
             );
         }
-        // Now, for what comes first can take minutes.
+        // Checked now, since what comes before the swap can take minutes.
         projection::check_replaceable(&mut owner).await?;
-        hold_erasures(&mut owner, work).await?;
+        block_erasures(&mut owner, work).await?;
         let (progress, steps) = Progress::told();
         tokio::spawn(tell(database.clone(), steps));
         Ok(Self { owner, progress })
     }
 
-    /// Gives it back. Where that fails, the session has ended, and what was done stands.
+    /// Releases the right. If that fails, the session has ended and the right with it. What was
+    /// done stands.
     pub async fn end(mut self) {
-        if let Err(error) = give_back(&mut self.owner).await {
+        if let Err(error) = release_all(&mut self.owner).await {
             tracing::debug!("the turn ends with its session: {error}");
         }
         let _ = self.owner.close().await;
     }
 }
 
-/// Waits a moment for the turn. A sweep has it for as long, and so does one whose session has ended
-/// without giving it back, until the server has seen that.
+/// Waits a moment for the right. A sweep after an erasure has it for a moment, and so has a session
+/// that was closed without releasing it, until the server has noticed.
 async fn is_given_soon(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let begun = Instant::now();
-    while !try_turn(owner).await? {
+    while !try_lock_rebuild(owner).await? {
         if begun.elapsed() > TURN_WAIT {
             return Ok(false);
         }
@@ -61,8 +62,8 @@ async fn is_given_soon(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     Ok(true)
 }
 
-/// Names a session of its own after each step, which others see in `pg_stat_activity`. Where
-/// that fails, nobody is told, and the work goes on.
+/// Names a session of its own after each step, which others see in `pg_stat_activity`. If that fails, the
+/// work goes on all the same.
 async fn tell(database: Database, mut steps: watch::Receiver<String>) -> Result<(), sqlx::Error> {
     let mut session = database.owner().await?;
     loop {
@@ -93,7 +94,8 @@ async fn how_far(
     Ok(name.map(|name| name[prefix.len()..].to_owned()))
 }
 
-/// Short: Postgres keeps 63 bytes of a session's name, and a ledger's may take 41 of them.
+/// The prefix of the session's name. It is short, since Postgres keeps 63 bytes of a name, and a
+/// ledger's name may take 41 of them.
 fn prefix(database: &Database) -> String {
     format!("{}: ", database.ledger().as_str())
 }

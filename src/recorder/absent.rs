@@ -1,10 +1,9 @@
-//! Which keys nobody has. A request that brings such keys alone, as a new customer's does, needs
-//! no reading.
+//! Which keys no contact holds. A request with such keys alone, as a new customer's mostly is, can be
+//! decided without reading.
 //!
-//! The keys of the contact table are in a Bloom filter (Bloom, 1970), which may take an absent key
-//! for one that is there, and never the other way round. Nothing but speed depends on it: a key
-//! that is held stands under a unique index, which refuses whoever takes it for absent, and the
-//! careful path then reads.
+//! The keys of the contact table are in a Bloom filter (Bloom, 1970), which may take an absent key for
+//! one that is held, and never the other way round. Nothing but speed depends on it: were a key that is
+//! held taken for absent, its unique index would refuse the append, and the careful path would read.
 
 use super::decide::Batch;
 use super::steps::Shared;
@@ -21,22 +20,22 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// One absent key in a thousand is taken for one that is there: of ten batches, nine bring none.
+/// One absent key in a thousand is taken for one that is held: nine batches of ten have no such key.
 const FALSE_POSITIVE: f64 = 0.001;
-/// In keys; some two bytes each.
+/// Number of keys. Each takes some two bytes.
 const FILTER_LEN_MIN: usize = 1_000_000;
 /// A contact holds more than one key, and not every observation is a contact.
 const KEYS_AN_OBSERVATION: f64 = 1.5;
-/// In contacts. They are taken in one go, for which everybody else waits.
+/// Number of contacts. A page is filled in at one go, during which the task gives way to no other.
 const PAGE_LEN: i64 = 1_000;
-/// From one filling to the next: another node that writes makes one necessary each time.
+/// The pause between two fillings: each time that another node has written, one is needed.
 const FILL_PAUSE: Duration = Duration::from_secs(1);
 
-/// The filter, and up to where it can be relied on.
+/// The filter of keys that contacts hold, and how far it can be relied on.
 pub struct AbsentKeys {
     books: Mutex<Option<Books>>,
     unfilled: Notify,
-    /// A metric: 1 while all keys are known.
+    /// The metric: 1 while all keys are known.
     known: Gauge,
 }
 
@@ -44,17 +43,17 @@ struct Books {
     current: Kept,
     /// A larger one, which is filled while the current one, though full, is still of use.
     next: Option<Kept>,
-    /// What was appended here last, and put into both.
+    /// The end of the last batch that this node appended, whose keys are in both.
     own_to: Position,
 }
 
 struct Kept {
     filter: Arc<KeyFilter>,
-    /// All that was appended after this was appended here, and put into the filter.
+    /// All that was appended after this position was appended by this node, and is in the filter.
     own_since: Position,
 }
 
-/// Keys of contacts, in one filter whether of emails or of phone numbers.
+/// The keys that contacts hold, those of emails and of phone numbers in one filter.
 pub struct KeyFilter {
     bits: AtomicBloomFilter<RandomState>,
     rules_digest: RulesDigest,
@@ -63,7 +62,7 @@ pub struct KeyFilter {
     len_max: usize,
     /// The last contact that was read from the table.
     read_to: AtomicI64,
-    /// The position at which nothing more was there to be read; 0 before.
+    /// The position at which all contacts had been read, or 0 before that.
     filled_to: AtomicI64,
 }
 
@@ -72,13 +71,13 @@ impl AbsentKeys {
         Self { books: Mutex::default(), unfilled: Notify::new(), known }
     }
 
-    /// Nobody knows of any key, from this head on.
+    /// Begins at this head, with an empty filter that is to be filled.
     pub fn begin(&self, head: &Head) {
         *self.books() = Some(Books::new(head));
         self.unfilled.notify_one();
     }
 
-    /// A batch was appended: its keys are in the table from here on.
+    /// Takes the keys of a batch that was appended.
     pub fn appended(&self, batch: &Batch) {
         let mut books = self.books();
         let books = books.get_or_insert_with(|| Books::new(&batch.before));
@@ -93,7 +92,7 @@ impl AbsentKeys {
         self.known.set(books.current.is_filled().into());
     }
 
-    /// The filter, where it has all keys that are in the table at one of these positions.
+    /// The filter, if it has all keys that are in the table at one of these positions.
     pub fn at(&self, positions: &[Position]) -> Option<Arc<KeyFilter>> {
         let books = self.books();
         let books = books.as_ref()?;
@@ -109,7 +108,7 @@ impl AbsentKeys {
         self.books().as_ref()?.unfilled()
     }
 
-    /// After something was filled.
+    /// Sets the metric, after something was filled.
     fn show(&self) {
         let books = self.books();
         let is_known = books.as_ref().is_some_and(|books| books.current.is_filled());
@@ -122,7 +121,8 @@ impl Books {
         Self { current: Kept::new(head, 0), next: None, own_to: head.position }
     }
 
-    /// Something is appended at this head.
+    /// Notes that a batch is appended at this head. Between this and the last one, another node may have
+    /// appended, and the rules or the table may have changed.
     fn follow(&mut self, before: &Head) {
         if !self.current.filter.is_of(&before.rules_digest, before.contact_table) {
             *self = Self::new(before);
@@ -146,7 +146,7 @@ impl Books {
         }
     }
 
-    /// The current one first: it lacks little.
+    /// The filter to fill next: the current one first, since it lacks little.
     fn unfilled(&self) -> Option<Arc<KeyFilter>> {
         let unfilled = [&self.current].into_iter().chain(&self.next).find(|kept| !kept.is_filled());
         unfilled.map(|kept| kept.filter.clone())
@@ -212,11 +212,11 @@ impl KeyFilter {
 /// How the filling of a filter ends.
 enum Filled {
     Whole,
-    /// By other rules, or in another table: the filter is of no more use.
+    /// The rules or the table have changed: the filter is of no more use.
     Otherwise,
 }
 
-/// Reads the keys that were there before, and those that others append, for ever.
+/// Reads the keys that were there before, and those that other nodes append, for ever.
 pub async fn fill(shared: Arc<Shared>) {
     loop {
         shared.absent.unfilled.notified().await;
@@ -224,7 +224,7 @@ pub async fn fill(shared: Arc<Shared>) {
             // Meanwhile the recorder reads what it needs.
             match fill_one(&shared, &filter).await {
                 Ok(Filled::Whole) => {}
-                // The next append makes another one, and says so.
+                // The next append makes another filter, and notifies this task.
                 Ok(Filled::Otherwise) => break,
                 Err(fault) => {
                     tracing::debug!("not all keys in the contact table are known: {fault}")
@@ -243,14 +243,15 @@ async fn fill_one(shared: &Shared, filter: &KeyFilter) -> Result<Filled, Fault> 
         if let Some(filled) = fill_page(&mut session, filter).await? {
             return Ok(filled);
         }
-        // The callers have most of a core: five million contacts take some eight seconds of one.
+        // Leaves three quarters of a core to the callers: five million contacts take some eight
+        // seconds of one.
         sleep(3 * since.elapsed()).await;
     }
 }
 
-/// None where there is more. Contacts are committed in the order of their ids, so that what was read
-/// is all up to the last of them, unless a rule change introduces old ones; then the filter is of
-/// no more use.
+/// Reads the next page of keys. Returns `None` if there are more. Contacts are committed in the order of
+/// their ids, so that nothing is missing before the last one that was read. Only a rule change introduces
+/// older ones, and then the filter is of no more use.
 async fn fill_page(
     session: &mut PgConnection,
     filter: &KeyFilter,

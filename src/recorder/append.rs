@@ -7,30 +7,31 @@ use crate::ledger::schema_version;
 use crate::projection::{held, unlinked};
 use sqlx::{PgExecutor, query_file_scalar};
 
-/// Appends a closed batch, unless the head has moved since it was decided, or the rules or the
-/// tables are others: then nothing is written, and None comes back, else what the database's clock
-/// reads. Sending a batch twice appends it once.
+/// Appends a closed batch in one statement and returns the database's time. Writes nothing and returns
+/// `None` if the head has moved, or the rules, the schema version or the contact table have changed.
+/// Sending a batch twice appends it at most once.
 pub async fn append(
     executor: impl PgExecutor<'_>,
     batch: &Batch,
 ) -> Result<Option<Timestamp>, sqlx::Error> {
-    match One::of(batch) {
-        Some(one) => append_one(executor, batch, one).await,
+    match LoneObservation::of(batch) {
+        Some(lone) => append_one(executor, batch, lone).await,
         None => append_all(executor, batch).await,
     }
 }
 
-/// One request alone that has no retry key and demotes nobody.
-struct One<'a> {
+/// A batch of one request that has no retry key and demotes no primary.
+struct LoneObservation<'a> {
     request: &'a Request,
     fact: &'a Fact,
     line: &'a str,
-    /// That its contact is a secondary.
+    /// The line that makes its contact a secondary.
     link_line: Option<&'a str>,
+    /// The contact that it introduces.
     contact: Option<&'a Contact>,
 }
 
-impl<'a> One<'a> {
+impl<'a> LoneObservation<'a> {
     fn of(batch: &'a Batch) -> Option<Self> {
         let [request] = &batch.requests[..] else { return None };
         let (first, then) = batch.events.split_first()?;
@@ -49,23 +50,23 @@ impl<'a> One<'a> {
 async fn append_one(
     executor: impl PgExecutor<'_>,
     batch: &Batch,
-    one: One<'_>,
+    lone: LoneObservation<'_>,
 ) -> Result<Option<Timestamp>, sqlx::Error> {
-    let seen = &one.request.identifiers;
-    let email_key = one.contact.and_then(|contact| contact.email_key.as_ref());
-    let phone_key = one.contact.and_then(|contact| contact.phone_key.as_ref());
+    let seen = &lone.request.identifiers;
+    let email_key = lone.contact.and_then(|contact| contact.email_key.as_ref());
+    let phone_key = lone.contact.and_then(|contact| contact.phone_key.as_ref());
     query_file_scalar!(
         "src/recorder/append_one.sql",
         batch.before.position.get(),
         batch.before.observation_id.next().get(),
         batch.recorded_at,
-        one.line,
-        one.link_line,
-        one.fact.contact_id().map(ContactId::get),
-        one.fact.primary_id().map(ContactId::get),
+        lone.line,
+        lone.link_line,
+        lone.fact.contact_id().map(ContactId::get),
+        lone.fact.primary_id().map(ContactId::get),
         seen.email().map(Email::as_str),
         seen.phone_number().map(PhoneNumber::as_str),
-        &one.request.salt.0[..],
+        &lone.request.salt.0[..],
         held(email_key),
         held(phone_key),
         unlinked(email_key),
@@ -93,9 +94,10 @@ async fn append_all(
     let emails: Vec<_> = seen().map(|seen| seen.email().map(Email::as_str)).collect();
     let numbers: Vec<_> = seen().map(|seen| seen.phone_number().map(PhoneNumber::as_str)).collect();
     let salts: Vec<&[u8]> = batch.requests.iter().map(|request| &request.salt.0[..]).collect();
-    let observed_at: Vec<_> = batch.observed_at.iter().map(|position| position.get()).collect();
+    let observed_positions: Vec<_> =
+        batch.observed_positions.iter().map(|position| position.get()).collect();
 
-    // Of each observation the contact that it introduces, which has its number.
+    // The contact that each observation introduces, if it does: they have the same number.
     let mut introduced = batch.contacts.iter().peekable();
     let contact_of = |id| introduced.next_if(|contact| ObservationId::from(contact.id) == id);
     let contacts: Vec<_> = batch.observation_ids().map(contact_of).collect();
@@ -131,7 +133,7 @@ async fn append_all(
         emails as _,
         numbers as _,
         salts as _,
-        &observed_at,
+        &observed_positions,
         new_ids as _,
         new_linked_ids as _,
         new_email_keys as _,
@@ -150,7 +152,7 @@ async fn append_all(
     .await
 }
 
-/// What each contact has, if there is one.
+/// A value of each contact, with `None` for an observation that introduces no contact.
 fn each<'a, T>(
     contacts: &[Option<&'a Contact>],
     has: impl Fn(&'a Contact) -> Option<T>,

@@ -1,11 +1,12 @@
--- Appends a batch, if the head still stands where the batch was decided, by the rules $20 and from the
--- contact table $25, and the tables are of the version $19; else does nothing and returns no row. One
--- statement, so that it commits in its own round trip and no transaction ever waits for a client.
--- Which table it is must be looked up when it runs, with the table locked: a name that is made a number
--- when it is parsed may be that of a table which is being replaced.
--- $13 has the numbers of the observations that introduce a contact, and null for each other one.
--- Arrays are taken apart in select lists, side by side: in `from`, each would first be put into a store
--- of its own, which takes Postgres a tenth of its time.
+-- Appends a batch if the head is still at the position $1 that the batch was decided at, the rules
+-- in force are still $20, the contact table is still $25, and the tables are of the version $19.
+-- Otherwise does nothing and returns no row. It is one statement, so that it commits in its own
+-- round trip, and no transaction ever waits for a client.
+-- `to_regclass` is evaluated when the statement runs, with the table locked; `'contact'::regclass`
+-- would be resolved at parse time and could name a table that a rebuild is just replacing.
+-- $13 has the number of each observation that introduces a contact, and null for each that does not.
+-- Arrays are unnested in select lists, side by side: in `from`, Postgres would first store each of
+-- them apart, which takes a tenth of its time.
 with moved_head as (
     update head
     set position = $1::bigint + cardinality($6::text[]),

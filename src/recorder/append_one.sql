@@ -1,6 +1,7 @@
--- As append.sql, for one request alone that has no retry key and demotes nobody: without arrays, and
--- without what it never writes, Postgres takes a sixth of the time less.
--- $5 is the line of a link, $6 the contact that the observation is filed under: its own if it is new.
+-- Appends a batch of one request that has no retry key and demotes no primary, as append.sql would.
+-- Without arrays, and without what it never writes, Postgres takes a sixth less time.
+-- $5 is the line of a link, if there is one. $6 is the contact that the observation is filed under:
+-- its own number if it introduces one.
 with moved_head as (
     update head
     set position = $1::bigint + num_nonnulls($4::text, $5::text), observation_id = $2, recorded_at = $3

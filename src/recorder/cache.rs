@@ -1,7 +1,8 @@
-//! Identities that were known lately, packed into a sixth of what they take unpacked: a request of
-//! a customer who was here lately needs no reading.
+//! Identities that were met lately, packed into a sixth of the memory that they take unpacked: a request
+//! of a customer who came lately needs no reading.
 //!
-//! They stand in a ring of segments, in the order of packing. The oldest segment is overwritten.
+//! They are in a ring of segments, in the order in which they were packed. The oldest segment is
+//! overwritten.
 
 use crate::identity::{Contact, ContactId, Email, Field, Key, Link, PhoneNumber, Timestamp};
 use foldhash::quality::RandomState;
@@ -10,25 +11,26 @@ use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 
-/// Small where tests want to see it wrap.
+/// Small in tests, which want to see the ring wrap.
 const SEGMENT_BITS: u32 = if cfg!(test) { 9 } else { 20 };
-/// In bytes. A contact takes some 75, and its keys 25 in `places`.
+/// Number of bytes. A contact takes some 75, and its keys take 25 in `places`.
 const SEGMENT_LEN: usize = 1 << SEGMENT_BITS;
 const SEGMENTS_MAX: usize = 16;
 
-/// Whole identities, found by the keys that they hold, each as it was packed last.
+/// Whole identities as they were packed last, found by the keys that they hold.
 #[derive(Default)]
 pub struct IdentityCache {
     segments: Vec<Vec<u8>>,
-    /// The segment that is being filled, and how far it is.
+    /// The segment that is being filled.
     current: usize,
+    /// Number of bytes of that segment that are filled.
     filled: usize,
-    /// Where an identity begins, by the hash of each of its keys. Of two keys with the same hash the
-    /// later one is found.
+    /// Where an identity begins, by the hash of each of its keys. Of two keys with the same hash, the
+    /// one that was packed later is found.
     places: HashMap<u32, Place, RandomState>,
 }
 
-/// A segment, and an offset in it.
+/// A segment and an offset in it.
 #[derive(Clone, Copy)]
 struct Place(u32);
 
@@ -40,8 +42,9 @@ struct Whole<'a>(&'a [Contact]);
 struct Packed<'a> {
     id: ContactId,
     linked_id: Option<ContactId>,
-    /// The timestamps are in microseconds: since the epoch, and since it was created.
+    /// In microseconds since the epoch.
     created_at: i64,
+    /// In microseconds since it was created.
     updated_at: i64,
     #[serde(borrow)]
     email: Option<&'a str>,
@@ -56,13 +59,13 @@ struct Packed<'a> {
 #[derive(Serialize, Deserialize)]
 struct PackedKey<'a> {
     links: bool,
-    /// None where it is the value itself.
+    /// `None` if it is the same as the value.
     #[serde(borrow)]
     text: Option<&'a str>,
 }
 
 impl IdentityCache {
-    /// Packs a whole identity. One that is larger than a segment is not found from here on.
+    /// Packs a whole identity. One that is larger than a segment is removed instead.
     pub fn put(&mut self, contacts: &[Contact]) {
         let hashes = self.hashes(contacts);
         if hashes.is_empty() {
@@ -74,20 +77,20 @@ impl IdentityCache {
         }
     }
 
-    /// An identity is not found from here on.
+    /// Removes an identity: it is not found from here on.
     pub fn remove(&mut self, contacts: &[Contact]) {
         for hash in self.hashes(contacts) {
             self.places.remove(&hash);
         }
     }
 
-    /// Of the keys that it can be found by.
+    /// The hashes of the keys that an identity can be found by.
     fn hashes(&self, contacts: &[Contact]) -> Vec<u32> {
         let keys = contacts.iter().flat_map(Contact::keys).filter(|(_, key)| key.is_link());
         keys.map(|(field, key)| self.hash(field, key)).collect()
     }
 
-    /// None where it is larger than a segment.
+    /// Returns `None` if the identity is larger than a segment.
     fn pack(&mut self, contacts: &[Contact]) -> Option<Place> {
         self.fill(contacts).or_else(|| {
             let len = serialized_size(&Whole(contacts)).ok()?;
@@ -99,7 +102,7 @@ impl IdentityCache {
         })
     }
 
-    /// None where there is no room in the segment.
+    /// Returns `None` if the current segment has no room left.
     fn fill(&mut self, contacts: &[Contact]) -> Option<Place> {
         let room = self.segments.get_mut(self.current)?.get_mut(self.filled..)?;
         let len = postcard::to_slice(&Whole(contacts), room).ok()?.len();
@@ -119,7 +122,7 @@ impl IdentityCache {
         self.filled = 0;
     }
 
-    /// The identity that holds a key.
+    /// Finds the identity that holds a key.
     pub fn find(&self, field: Field, key: &Key) -> Option<Vec<Contact>> {
         let place = self.places.get(&self.hash(field, key))?;
         let bytes = self.segments.get(place.segment())?.get(place.offset()..)?;

@@ -1,27 +1,27 @@
-//! The careful path: one step after another, for batches that had bad luck on the usual one.
-//! It settles what became of a lost append, takes the lock after a lost race, follows new
-//! rules, and halves a batch that cannot be recorded as a whole.
+//! The careful path, for batches that could not be recorded on the usual one. It takes one step after
+//! another: it settles what became of a lost append, takes the lock after a lost race, follows new rules,
+//! and halves a batch that cannot be recorded as a whole.
 
 use super::append::append;
 use super::decide::Batch;
 use super::queue::{NotRecorded, Request};
 use super::retry::{answer_repeated, originals, retry_keys};
-use super::settle::settle;
+use super::settle::{Settled, settle};
 use super::steps::{Shared, WantedKeys};
 use crate::identity::Identities;
 use crate::ledger::{self, Fault, RulesFault, in_time};
+use crate::outage::Outage;
 use crate::projection::Snapshot;
 use sqlx::{Executor as _, PgConnection};
 use std::time::{Duration, Instant};
 
-/// For how long an append is tried again that has waited in vain because nobody can append, as at
-/// the end of an activation that changes much. With the tries themselves, which take ten seconds
-/// each, that is as long as callers wait.
+/// For how long an append is tried again that waited in vain for a lock, as at the end of an activation
+/// that changes much. Together with the tries, of ten seconds each, that is as long as callers wait.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// For how long parts of a batch are decided on what was read once: events have the time of the reading.
+/// For how long parts of a batch are decided on one reading: its time is the time of their events.
 const READ_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// Why requests are not recorded, or may be.
+/// Why requests are not recorded, or why it is not known whether they are.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
@@ -34,16 +34,16 @@ enum Failure {
 
 #[derive(Default)]
 pub struct CarefulPath {
-    /// None at first and after a failure, until it is needed.
+    /// `None` at first and after a failure, until it is needed.
     connection: Option<PgConnection>,
-    /// Whether the last batch failed: a trouble is told when it begins and when it ends.
-    is_failing: bool,
-    /// Since when a lock has been waited for.
+    /// Begins with a batch that is not recorded, and ends with the next one that is.
+    outage: Outage,
+    /// When the first of several tries in a row began to wait for a lock in vain.
     locked_since: Option<Instant>,
 }
 
 impl CarefulPath {
-    /// Records requests and answers them. Where one of them is in the way, the halves go alone.
+    /// Records requests and answers them. If one of them cannot be recorded, each half is tried alone.
     pub async fn record(&mut self, shared: &Shared, mut requests: Vec<Request>, lost_race: bool) {
         let was_connected = self.connection.is_some();
         let len = requests.len();
@@ -57,11 +57,11 @@ impl CarefulPath {
         match attempted {
             Ok(connection) => {
                 self.connection = Some(connection);
-                if std::mem::take(&mut self.is_failing) {
+                if self.outage.ends() {
                     tracing::info!("recording again");
                 }
             }
-            // The connection may have died long ago. Nothing was sent, or it would be settled.
+            // The connection may have died long ago. No append was sent on it, or it would be settled.
             Err(Failure::Fault(Fault::Lost(_))) if was_connected => {
                 Box::pin(self.record(shared, requests, lost_race)).await;
             }
@@ -77,11 +77,12 @@ impl CarefulPath {
         }
     }
 
-    /// Ends a batch whose append was sent and not answered.
+    /// Finds out what became of a batch whose append was sent and not answered. Answers its callers,
+    /// and records it again if it is not in the ledger.
     pub async fn settle(&mut self, shared: &Shared, batch: Batch) {
         match settle(shared, &batch).await {
-            Some((_, true)) => shared.appended(batch),
-            Some((_, false)) => self.record(shared, batch.requests, false).await,
+            Some(Settled { is_recorded: true, .. }) => shared.appended(batch),
+            Some(_) => self.record(shared, batch.requests, false).await,
             None => self.refuse(batch.requests, &Failure::OutcomeUnknown),
         }
     }
@@ -99,22 +100,21 @@ impl CarefulPath {
 
     fn refuse(&mut self, requests: Vec<Request>, failure: &Failure) {
         self.locked_since = None;
-        if !std::mem::replace(&mut self.is_failing, true) {
+        if self.outage.begins() {
             tracing::error!(batch_len = requests.len(), "not recorded: {failure}");
         }
-        tell(requests, failure);
+        answer_all(requests, failure);
     }
 }
 
-fn tell(requests: Vec<Request>, failure: &Failure) {
+fn answer_all(requests: Vec<Request>, failure: &Failure) {
     for request in requests {
-        // A caller that has gone away has nobody to tell.
-        let _ = request.reply.send(Err(failure.told()));
+        request.answer(Err(failure.to_client()));
     }
 }
 
-/// Reads, decides and appends, and again for as long as other nodes get there first. Takes the requests
-/// that are answered, and leaves those that are not. Gives the connection back if it is still good.
+/// Reads, decides and appends, and begins again for as long as other nodes get there first. Takes out the
+/// requests that it has answered. Returns the connection if it is still good.
 async fn attempt(
     shared: &Shared,
     connection: PgConnection,
@@ -124,8 +124,8 @@ async fn attempt(
     let mut session = Session { connection, is_locked: false };
     while !requests.is_empty() {
         shared.make_keys(requests);
-        // Whoever lost a race takes the lock before it reads, or a busier node could keep
-        // it from ever getting its turn.
+        // Having lost a race, take the lock before reading: a busier node could otherwise keep this
+        // one from ever getting its turn.
         if lost_race {
             session.lock().await?;
         }
@@ -140,13 +140,13 @@ async fn attempt(
         answer_repeated(requests, &originals);
         lost_race |= !append_parts(shared, &mut session, snapshot, requests).await?;
     }
-    // Where all that was left were retries.
+    // It is still locked if the last requests were all retries.
     session.unlock().await?;
     Ok(session.connection)
 }
 
-/// Decides requests on one reading, for as long as that is new, and appends them: in parts where the
-/// answers are long. Returns `false` where another node got there first.
+/// Decides requests on one reading, while that is recent, and appends them, in parts if the answers are
+/// long. Returns `false` if another node got there first.
 async fn append_parts(
     shared: &Shared,
     session: &mut Session,
@@ -164,15 +164,15 @@ async fn append_parts(
                 head = batch.head();
                 shared.appended(batch);
             }
-            // Of the others nothing was sent.
+            // Nothing was sent of the requests that are left.
             Err(Failure::OutcomeUnknown) if !requests.is_empty() => {
-                tell(batch.requests, &Failure::OutcomeUnknown);
+                answer_all(batch.requests, &Failure::OutcomeUnknown);
                 return Err(Fault::Lost("during an append").into());
             }
             not_recorded => {
                 requests.splice(..0, batch.requests);
                 not_recorded?;
-                // Nobody can have moved the head.
+                // Under the lock no one can have moved the head.
                 if session.is_locked {
                     return Err(Fault::Lost("an append was refused under the lock").into());
                 }
@@ -183,7 +183,7 @@ async fn append_parts(
     Ok(true)
 }
 
-/// Takes the requests that a batch has room for.
+/// Takes out and decides as many of the requests as the batch has room for.
 fn decide_part(mut batch: Batch, known: &mut Identities, requests: &mut Vec<Request>) -> Batch {
     let mut rest = std::mem::take(requests).into_iter();
     while !batch.is_full()
@@ -198,7 +198,7 @@ fn decide_part(mut batch: Batch, known: &mut Identities, requests: &mut Vec<Requ
 
 struct Session {
     connection: PgConnection,
-    /// Whether it has the lock on the head.
+    /// Whether it holds the lock on the head.
     is_locked: bool,
 }
 
@@ -218,18 +218,17 @@ impl Session {
         Ok(())
     }
 
-    /// Appends a batch, durably, and gives the lock back. Returns `false` where the head has moved.
+    /// Appends a batch, durably, and releases the lock. Returns `false` if the head has moved.
     async fn append(&mut self, shared: &Shared, batch: &Batch) -> Result<bool, Failure> {
         let appended = match in_time(append(&mut self.connection, batch)).await {
             Ok(Some(_)) => self.unlock().await.map(|()| true),
             appended => appended.map(|_| false),
         };
         if let Err(Fault::Lost(_)) = appended {
-            let (connection, recorded) =
-                settle(shared, batch).await.ok_or(Failure::OutcomeUnknown)?;
+            let settled = settle(shared, batch).await.ok_or(Failure::OutcomeUnknown)?;
             // The lock went with the connection that was lost.
-            *self = Self { connection, is_locked: false };
-            return Ok(recorded);
+            *self = Self { connection: settled.connection, is_locked: false };
+            return Ok(settled.is_recorded);
         }
         Ok(appended?)
     }
@@ -253,7 +252,7 @@ async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<
 }
 
 impl Failure {
-    fn told(&self) -> NotRecorded {
+    fn to_client(&self) -> NotRecorded {
         match self {
             Self::Fault(fault) if fault.is_of_one() => NotRecorded::Refused,
             Self::Fault(Fault::Corrupt) => NotRecorded::Refused,

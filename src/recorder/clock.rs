@@ -1,29 +1,31 @@
-//! The database's clock, known for a while without looking.
+//! The database's clock, estimated for a while without asking.
 
 use crate::identity::Timestamp;
 use chrono::SubsecRound as _;
 use std::time::{Duration, Instant, SystemTime};
 
-/// For how long the database's clock is known after it was asked for, as by each append, and nobody looks
-/// whether others have written.
+/// For how long the database's clock is estimated after it was asked for, as each append does. Meanwhile
+/// the recorder does not look whether other nodes have written.
 const CLOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The database's clock, when it was read last.
+/// The last time that was read from the database's clock.
 pub struct Clock {
     read: Timestamp,
+    /// When the answer came.
     at: Instant,
+    /// When it was asked for.
     asked: SystemTime,
 }
 
 impl Clock {
-    /// It was asked for then, and the answer is there now. It was read in between: an append reads it
-    /// before it writes and commits.
+    /// The clock was asked for at `asked`, and the answer has come now. It was read in between: an append
+    /// reads it before it writes and commits.
     pub fn reads(read: Timestamp, asked: SystemTime) -> Self {
         Self { read, at: Instant::now(), asked }
     }
 
-    /// What it reads now, to the microsecond. None where it was asked for too long ago; a machine that
-    /// slept meanwhile knows that by its own clock alone.
+    /// What the clock shows now, to the microsecond, or somewhat less. `None` if it was asked for
+    /// too long ago. If this machine slept meanwhile, only its system time tells.
     pub fn now(&self) -> Option<Timestamp> {
         let since_asked = self.asked.elapsed().ok()?;
         let since = self.at.elapsed();

@@ -1,4 +1,4 @@
-//! Decides a batch, in memory: from what is known to what is to be appended.
+//! Decides a batch in memory: what is known goes in, and what is to be appended comes out.
 
 use super::queue::{Outcome, Recorded, Request};
 use super::retry::RetryKey;
@@ -9,42 +9,43 @@ use crate::projection::Head;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// In contacts that its answers name, those that are the same counted once: of a large identity each
-/// answer is long, and kept until all are sent.
+/// Number of contacts that the answers of a batch may name, an answer that several requests share counted
+/// once. The answers of large identities are long, and all are kept until they are sent.
 const ANSWERS_LEN_MAX: usize = 200_000;
 
-/// Requests, decided one after another: right only as long as `before` is the head.
+/// Requests, decided one after another. The decisions are right only while `before` is the head.
 pub struct Batch {
     pub before: Head,
-    /// Of all events in the batch, and as their lines have it.
+    /// The time of all events in the batch.
     pub recorded_at: Timestamp,
+    /// That time as the lines have it.
     recorded_at_text: String,
-    /// Each has the next number.
+    /// The requests, in the order of their observations' numbers.
     pub requests: Vec<Request>,
     pub retry_keys: HashSet<RetryKey>,
     pub events: Vec<Event>,
-    /// The line of each.
+    /// The line of each event.
     pub lines: Vec<String>,
     /// The position of the `ContactObserved` of each request.
-    pub observed_at: Vec<Position>,
-    /// The contacts that it introduces, as they are when it is closed.
+    pub observed_positions: Vec<Position>,
+    /// The contacts that the batch introduces, as they are when it is closed.
     pub contacts: Vec<Contact>,
-    /// Primaries from before the batch that it demotes, and the primary of each when it is closed.
+    /// Primaries from before the batch that it demotes, each with its primary when the batch is closed.
     pub demoted: Vec<(ContactId, ContactId)>,
     answers: Vec<Recorded>,
-    /// In contacts.
+    /// Number of contacts that the answers name.
     answers_len: usize,
     introduced: Vec<ContactId>,
-    /// A contact of each identity that its requests concern.
+    /// A contact of each identity that the requests concern.
     pub touched: Vec<ContactId>,
-    /// In contacts.
+    /// Number of contacts of the largest of these identities.
     pub identity_len_max: usize,
-    /// How many of the observations link nothing.
+    /// Number of observations of which the rules let nothing link.
     pub unlinked_len: usize,
 }
 
 impl Batch {
-    /// An empty batch, to be decided at a head.
+    /// An empty batch, to be decided on top of what the ledger has up to `before`.
     pub fn at(before: Head, now: Timestamp) -> Self {
         // Time never runs backwards in a ledger, whatever the server's clock does.
         let recorded_at = now.max(before.recorded_at);
@@ -56,7 +57,7 @@ impl Batch {
             retry_keys: HashSet::new(),
             events: Vec::new(),
             lines: Vec::new(),
-            observed_at: Vec::new(),
+            observed_positions: Vec::new(),
             contacts: Vec::new(),
             demoted: Vec::new(),
             answers: Vec::new(),
@@ -72,17 +73,17 @@ impl Batch {
         self.requests.len()
     }
 
-    /// Whether the next requests are better decided in another one.
+    /// Whether the next requests had better go into another batch.
     pub fn is_full(&self) -> bool {
         self.answers_len >= ANSWERS_LEN_MAX
     }
 
-    /// The position of its last event.
+    /// The position of the last event, or of the head if there is none.
     pub fn last_position(&self) -> Position {
         self.events.last().map_or(self.before.position, |event| event.position)
     }
 
-    /// The numbers of its observations.
+    /// The numbers of the observations.
     pub fn observation_ids(&self) -> impl Iterator<Item = ObservationId> {
         let first = self.before.observation_id.next().get();
         (first..).map(ObservationId::new).take(self.len())
@@ -92,7 +93,7 @@ impl Batch {
         ObservationId::new(self.before.observation_id.get() + self.len() as i64)
     }
 
-    /// The end of the ledger once it is appended.
+    /// The end of the ledger once the batch is appended.
     pub fn head(&self) -> Head {
         Head {
             position: self.last_position(),
@@ -103,10 +104,10 @@ impl Batch {
         }
     }
 
-    /// Decides one more request, knowing those before it, and folds it into what is known. Returns
-    /// the primary of an identity that begins with it.
+    /// Decides one more request on top of those before it, and applies its events to what is known.
+    /// Returns its contact if that begins an identity.
     pub fn decide(&mut self, known: &mut Identities, request: Request) -> Option<ContactId> {
-        self.observed_at.push(self.last_position().next());
+        self.observed_positions.push(self.last_position().next());
         let decision = resolve(known, self.last_observation_id().next(), &request.keys);
         self.introduced.extend(decision.introduces().then_some(decision.contact_id));
         if let Some(primary) = decision.demoted() {
@@ -116,7 +117,7 @@ impl Batch {
             let position = self.last_position().next();
             let event = Event { position, recorded_at: self.recorded_at, fact };
             known.apply(&event, &request.identifiers, &request.keys);
-            // Now, for while the batch before it is appended there is time.
+            // Written now, rather than when the batch is sent: the one before it is still being appended.
             self.lines.push(event.line_at(&self.recorded_at_text));
             self.events.push(event);
         }
@@ -126,7 +127,8 @@ impl Batch {
         let identity_len = identity.contacts().len();
         self.identity_len_max = self.identity_len_max.max(identity_len);
         let answer = identity.answer();
-        // With its identity's own: nobody else has it, so it is not one that is kept already.
+        // One handle is held here, and one by the identity if the answer is long. With a third, the
+        // answer is that of an earlier request, too, and was counted then.
         if Arc::strong_count(&answer) <= 2 {
             self.answers_len += identity_len;
         }
@@ -138,13 +140,14 @@ impl Batch {
     }
 
     fn demote(&mut self, primary: ContactId) {
-        // A contact of this very batch is written once, as it is in the end.
+        // A contact that this batch introduces is not updated: it is inserted as it is in the end.
         if primary <= ContactId::from(self.before.observation_id) {
             self.demoted.push((primary, primary));
         }
     }
 
-    /// Takes the contacts as they are after its last request. `known` knows of no later one.
+    /// Closes the batch: takes its contacts as `known` has them, which must be as they were after
+    /// its last request.
     pub fn close(&mut self, known: &Identities) {
         self.contacts = self.introduced.iter().map(|id| known.contact(*id).clone()).collect();
         for (contact, primary) in &mut self.demoted {
@@ -152,11 +155,10 @@ impl Batch {
         }
     }
 
-    /// Tells the callers what was recorded.
+    /// Answers the callers, once the batch is appended.
     pub fn answer(self) {
-        for (request, answer) in self.requests.into_iter().zip(self.answers) {
-            // A caller that has gone away has nobody to tell.
-            let _ = request.reply.send(Ok(Outcome::Recorded(answer)));
+        for (request, recorded) in self.requests.into_iter().zip(self.answers) {
+            request.answer(Ok(Outcome::Recorded(recorded)));
         }
     }
 }

@@ -15,34 +15,39 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// A batch on its way into the ledger.
+/// A batch that is being appended.
 pub struct Flight {
     pub batch_len: usize,
-    /// As in the batch.
+    /// A contact of each identity that the batch concerns.
     pub touched: Vec<ContactId>,
     pub retry_keys: HashSet<RetryKey>,
-    /// Whether a reading has begun since it did.
+    /// Whether a reading has begun since the flight has.
     pub is_read_beside: bool,
     landing: MaybeDone<Pin<Box<dyn Future<Output = Landing> + Send>>>,
 }
 
 /// The end of a flight.
 pub struct Landing {
+    /// The connection, if it is still good.
     pub writer: Option<PgConnection>,
     pub batch: Batch,
-    pub appended: Result<Clock, Trouble>,
+    pub appended: Result<Clock, AppendFailure>,
 }
 
+/// Why a batch was not appended, or may not have been.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum AppendFailure {
+    /// The head has moved, or the rules, the schema version or the contact table have changed.
     LostRace,
+    /// It is not known whether the batch is in the ledger.
     LostConnection,
+    /// A key is there already: mostly the retry key of a request that was recorded before.
     Repeated,
     Refused,
 }
 
 impl Flight {
-    /// Nothing is sent before it begins, or is waited for.
+    /// Prepares a flight. Nothing is sent before `begin`, or before it is waited for.
     pub fn of(mut batch: Batch, shared: Arc<Shared>, writer: Option<PgConnection>) -> Self {
         Self {
             batch_len: batch.len(),
@@ -53,14 +58,14 @@ impl Flight {
         }
     }
 
-    /// Sends the batch, and does not wait.
+    /// Sends the batch, and does not wait for the answer.
     pub async fn begin(&mut self) {
-        // It sends when it is polled.
+        // The future sends when it is polled first.
         _ = poll_immediate(&mut self.landing).await;
     }
 }
 
-/// Waits for the flight to land; for ever where there is none. Can be given up and called again.
+/// Waits for the flight to land, or for ever if there is none. It may be cancelled and called again.
 pub async fn land(flight: &mut Option<Flight>) -> Landing {
     let Some(airborne) = flight else { return pending().await };
     (&mut airborne.landing).await;
@@ -69,22 +74,24 @@ pub async fn land(flight: &mut Option<Flight>) -> Landing {
     landing.expect("it is taken once")
 }
 
-/// Appends a batch.
+/// Appends the batch, on a new connection if none is given.
 async fn fly(shared: Arc<Shared>, writer: Option<PgConnection>, batch: Batch) -> Landing {
     let mut writer = match writer {
         Some(writer) => writer,
         None => match shared.database.recorder().await {
             Ok(writer) => writer,
-            Err(_) => return Landing { writer: None, batch, appended: Err(Trouble::Refused) },
+            Err(_) => {
+                return Landing { writer: None, batch, appended: Err(AppendFailure::Refused) };
+            }
         },
     };
     let asked = SystemTime::now();
     let (is_usable, appended) = match in_time(append(&mut writer, &batch)).await {
         Ok(Some(now)) => (true, Ok(Clock::reads(now, asked))),
-        Ok(None) => (true, Err(Trouble::LostRace)),
-        Err(Fault::Lost(_)) => (false, Err(Trouble::LostConnection)),
-        Err(fault) if fault.is_duplicate() => (true, Err(Trouble::Repeated)),
-        Err(_) => (false, Err(Trouble::Refused)),
+        Ok(None) => (true, Err(AppendFailure::LostRace)),
+        Err(Fault::Lost(_)) => (false, Err(AppendFailure::LostConnection)),
+        Err(fault) if fault.is_duplicate() => (true, Err(AppendFailure::Repeated)),
+        Err(_) => (false, Err(AppendFailure::Refused)),
     };
     Landing { writer: Some(writer).filter(|_| is_usable), batch, appended }
 }

@@ -9,29 +9,29 @@ use crate::projection::Head;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-/// In contacts. An identity of that size is not packed, since that takes long.
+/// Number of contacts from which on an identity is large. It is not packed, since that would take long.
 const LARGE_IDENTITY_LEN_MIN: usize = 512;
-/// In contacts of large identities. Beyond that, those that became known first are read again, but for
-/// the last one: it would be read for each batch.
+/// Number of contacts of large identities. Beyond that, those that became known first are dropped, to be
+/// read again; but the last one stays, since it would be read for each batch.
 const LARGE_LEN_MAX: usize = 80_000;
-/// In contacts, but for those of large identities. Beyond that, nothing is decided until what is in
-/// flight has landed, and what is being read is there, so that some can be let go.
+/// Number of contacts that are unpacked, without those of large identities. Beyond that, nothing is
+/// decided until the flight has landed and the reading has ended, so that some can be packed.
 const KNOWN_LEN_MAX: usize = 100_000;
 
 /// Identities as they are after the last request that was decided, appended or not.
 #[derive(Default)]
 pub struct Memory {
     pub identities: Identities,
-    /// The primary of each as it became known, in that order, but for large ones.
+    /// The primaries of identities, in the order in which these became known, without large ones.
     recent: VecDeque<ContactId>,
-    /// Those of large ones, which stay unpacked.
+    /// The primaries of large identities, which stay unpacked.
     large: VecDeque<ContactId>,
-    /// What was recent before. What is in `identities`, too, is newer there.
+    /// Identities that were recent before. One that is in `identities`, too, is newer there.
     packed: IdentityCache,
-    /// After the batch that was sent last.
+    /// The end of the ledger after the batch that was sent last.
     pub head: Option<Head>,
-    /// The ends of the ledger from which on all that was sent is still known: a snapshot of any of them
-    /// lacks nothing else. The last one is that of the head.
+    /// End positions of the sent batches since which memory is complete: a snapshot at any of them lacks
+    /// only what is in memory. The last one is `head`'s.
     ends: Vec<Position>,
 }
 
@@ -47,34 +47,35 @@ impl Memory {
         }
     }
 
-    /// Which keys nobody has, where that is known beside what was sent.
+    /// The filter of the keys that contacts hold, if it lacks none but those in memory.
     pub fn filter(&self, absent: &AbsentKeys) -> Option<Arc<KeyFilter>> {
         absent.at(&self.ends)
     }
 
-    /// Only what the last batches touch is known for sure from here on.
+    /// Notes that memory is complete from the last batches on only, since the others are about to
+    /// be packed.
     pub fn keep_last(&mut self, batches_len: usize) {
         self.ends.drain(..self.ends.len().saturating_sub(1 + batches_len));
     }
 
-    /// The end of the ledger: this one, where none is known yet.
+    /// The end of the ledger. If none is known yet, it is the given one.
     pub fn begin_at(&mut self, head: Head) -> &Head {
         self.ends.extend(self.head.is_none().then_some(head.position));
         self.head.get_or_insert(head)
     }
 
-    /// A batch is on its way, after which the ledger ends here.
+    /// Notes that a batch was sent, after which the ledger ends at `head`.
     pub fn sent(&mut self, head: Head) {
         self.ends.push(head.position);
         self.head = Some(head);
     }
 
-    /// Whether a snapshot of this position lacks nothing but what is known.
+    /// Whether a snapshot at this position lacks only what is in memory.
     pub fn covers_since(&self, position: Position) -> bool {
         self.head.is_none() || self.ends.contains(&position)
     }
 
-    /// Takes in whole identities as they were read; what is known already is newer.
+    /// Takes in whole identities as they were read. Those that are in memory stay, since they are newer.
     pub fn take_in(&mut self, contacts: Vec<Contact>) {
         self.recent.extend(self.identities.take_in(contacts));
     }
@@ -84,10 +85,10 @@ impl Memory {
         self.recent.extend(batch.decide(&mut self.identities, request));
     }
 
-    /// Packs identities until no more than `len_max` contacts are unpacked, beginning with those that
-    /// became known first. Large ones stay, and so do those of the contacts in `touched`: what a batch
-    /// touches that is not in the table yet must not be lost, and what is packed may be overwritten.
-    /// Not to be called while something is read, which may lack more than that.
+    /// Packs identities until no more than `len_max` contacts are unpacked, beginning with those
+    /// that became known first. Large ones stay unpacked, and so do those of the contacts in
+    /// `touched`: their batches are not in the table yet, and what is packed may be overwritten.
+    /// Must not be called during a reading, which may lack batches that are in the table by now.
     pub fn release(&mut self, len_max: usize, touched: impl Iterator<Item = ContactId>) {
         let large_len = self.large_len();
         let mut excess = self.identities.contacts_len().saturating_sub(large_len + len_max);
@@ -100,7 +101,7 @@ impl Memory {
                 break;
             }
             let Some(primary) = self.recent.pop_front() else { break };
-            // One that was demoted since belongs to another, which has a place of its own.
+            // A primary that was demoted since belongs to another, which has a place of its own.
             let Some(identity) = self.identities.led_by(primary) else { continue };
             let len = identity.contacts().len();
             if len >= LARGE_IDENTITY_LEN_MIN {
@@ -130,18 +131,19 @@ impl Memory {
                 continue;
             }
             len -= identity.contacts().len();
-            // It may have been packed when it was smaller.
+            // It may have been packed before it was large.
             self.packed.remove(identity.contacts());
             self.identities.remove(primary);
         }
     }
 
-    /// In contacts.
+    /// Number of contacts of large identities.
     fn large_len(&self) -> usize {
         let large = self.large.iter().filter_map(|primary| self.identities.led_by(*primary));
         large.map(|identity| identity.contacts().len()).sum()
     }
 
+    /// Whether nothing more should be decided before some identities can be packed.
     pub fn is_full(&self) -> bool {
         self.identities.contacts_len() - self.large_len() > KNOWN_LEN_MAX
     }
@@ -188,7 +190,8 @@ mod tests {
         (identities.identity_of(decision.primary_id).answer(), begun)
     }
 
-    /// What is read for these keys: the identities that hold them and are not known, as the table has them.
+    /// What is read for these keys: the identities that hold them and are not known, as the table
+    /// has them.
     fn read(table: &Identities, known: &Identities, keys: &Keys) -> Vec<Contact> {
         let unknown = keys.each().filter(|(field, key)| known.holder(*field, key).is_none());
         let holders = unknown.filter_map(|(field, key)| table.holder(field, key));

@@ -24,56 +24,50 @@ pub struct Recorder {
 /// What became of an observation.
 pub enum Outcome {
     Recorded(Recorded),
-    /// It is a retry of this one, and was not recorded again.
+    /// It is a retry of this observation, and was not recorded again.
     RecordedBefore(ObservationId),
 }
 
 /// What was recorded, and the answer at that position.
 pub struct Recorded {
     pub answer: Arc<Answer>,
-    /// Of the request's own last event.
+    /// The position of the request's own last event.
     pub position: Position,
 }
 
-/// Why an observation has no answer. All but one say that it is not in the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why an observation has no answer. It is not in the ledger, except perhaps for `OutcomeUnknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotRecorded {
-    #[error("the queue is full")]
     QueueFull,
-    #[error("Postgres is out of reach")]
+    /// Postgres is out of reach.
     Unreachable,
-    #[error("the disk of Postgres is full")]
+    /// The disk of Postgres is full.
     DiskFull,
-    #[error("no answer in time; it was still waiting")]
+    /// It was still waiting in the queue when its time was over.
     TimedOut,
-    /// It may be in the ledger.
-    #[error("the connection was lost while this was being recorded")]
+    /// The connection was lost while it was being recorded.
     OutcomeUnknown,
-    /// The rules in force are not what this binary would make of them.
-    #[error("this service cannot decide by the rules in force")]
+    /// This binary cannot decide by the rules in force.
     OtherRules,
     /// The tables are of another version than this binary.
-    #[error("this service is of another version than the database")]
     OtherVersion,
-    /// Other identifiers were recorded under its key.
-    #[error("the idempotency key was used for another observation")]
+    /// Other identifiers were recorded under its idempotency key.
     KeyReused,
-    /// Alone of its batch: Postgres refused what it carried, or what it touches is damaged.
-    #[error("the ledger refused this observation")]
+    /// Postgres refused what this observation carried, or what it touches is damaged.
     Refused,
 }
 
-/// One observation on its way, prepared as far as can be without knowing any other.
+/// One observation on its way, prepared as far as possible without knowing any other.
 pub(super) struct Request {
     pub asked_by: Option<Asker>,
     pub identifiers: Identifiers,
     pub keys: Keys,
-    /// The rules that the keys were made by.
+    /// The rules by which the keys were made.
     pub rules: Arc<Rules>,
     pub salt: Salt,
     pub commitment: Commitment,
     pub retry_key: Option<RetryKey>,
-    pub reply: oneshot::Sender<Result<Outcome, NotRecorded>>,
+    reply: oneshot::Sender<Result<Outcome, NotRecorded>>,
     claim: Arc<AtomicU8>,
 }
 
@@ -92,7 +86,7 @@ impl Recorder {
         Self::stalled().0
     }
 
-    /// A recorder whose task takes nothing while the other value is there.
+    /// A recorder whose task takes nothing for as long as the other value lives.
     #[cfg(test)]
     pub fn stalled() -> (Self, impl Sized) {
         let rules = Arc::new(Rules::parse(crate::identity::DEFAULT_RULES).unwrap());
@@ -100,13 +94,13 @@ impl Recorder {
         (Self::new(sender, watch::channel(rules).1), queue)
     }
 
-    /// How many requests the task has not taken yet.
+    /// Number of requests that the task has not received yet.
     pub fn queue_len(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// Records an observation and answers it, within 30 seconds. A retry, which has a key that was
-    /// recorded before, is not recorded again.
+    /// Records an observation and answers it, within 30 seconds. A request whose retry key was recorded
+    /// before is not recorded again.
     ///
     /// Dropping the future withdraws the observation, unless the recorder has taken it.
     pub async fn record(
@@ -154,7 +148,7 @@ impl Recorder {
 }
 
 thread_local! {
-    /// For the next requests: asking the operating system for each costs more than making one.
+    /// Salts for the next requests, since it would be expensive to ask the operating system for each.
     static SALTS: RefCell<Vec<[u8; SALT_LEN]>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -172,14 +166,20 @@ fn new_salt() -> Salt {
 }
 
 impl Request {
-    /// Whether the recorder may have it. From here on only the recorder knows how it ends.
+    /// Takes it for the recorder, unless its handler has withdrawn it. From here on only the recorder
+    /// knows how it ends.
     pub fn take(&self) -> bool {
         change(&self.claim, TAKEN)
     }
+
+    pub fn answer(self, outcome: Result<Outcome, NotRecorded>) {
+        // Sending fails if the client has gone away, and with it the handler that waited.
+        let _ = self.reply.send(outcome);
+    }
 }
 
-/// Takes a request back when its handler stops waiting, be it for the time or for a client
-/// that went away.
+/// Withdraws a request when its handler stops waiting, because its time is over or its client has gone
+/// away.
 struct Withdrawal(Arc<AtomicU8>);
 
 impl Withdrawal {

@@ -13,11 +13,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Of what requests touch and is not known.
+/// A reading of the identities that requests touch and that are not in memory.
 pub struct Reading {
     pub requests: Vec<Request>,
     pub retry_keys: HashSet<RetryKey>,
-    /// Whether what was known when it began has been forgotten since.
+    /// Whether memory has been forgotten since it began: it may then lack more than what is in memory.
     pub is_stale: bool,
     end: Pin<Box<dyn Future<Output = Result<Found, Fault>> + Send>>,
 }
@@ -30,8 +30,8 @@ pub struct Found {
 }
 
 impl Reading {
-    /// Of what is wanted, and of what was recorded before by these keys. Nothing is sent before it is waited
-    /// for.
+    /// Prepares a reading of the wanted keys, and of what was recorded under the retry keys in
+    /// `looked_for`. Nothing is sent before it is waited for.
     pub fn of(
         requests: Vec<Request>,
         wanted: WantedKeys,
@@ -65,8 +65,8 @@ async fn read(
     Ok(Found { reader, snapshot, clock, originals })
 }
 
-/// Waits for the reading to end; for ever where there is none. Can be given up and called again.
-/// Nothing is found where Postgres did not answer.
+/// Waits for the reading to end, or for ever if there is none. It may be cancelled and called
+/// again. Returns `None` as what was found if Postgres did not answer.
 pub async fn finish(reading: &mut Option<Reading>) -> (Reading, Option<Found>) {
     let Some(under_way) = reading else { return pending().await };
     let found = under_way.end.as_mut().await.ok();

@@ -113,8 +113,7 @@ pub fn answer_repeated(requests: &mut Vec<Request>, originals: &Originals) {
             true => Ok(Outcome::RecordedBefore(original.id)),
             false => Err(NotRecorded::KeyReused),
         };
-        // A caller that has gone away has nobody to tell.
-        let _ = request.reply.send(outcome);
+        request.answer(outcome);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The steps that both paths take, and what all of them share.
+//! What the usual and the careful path share.
 
 use super::absent::{AbsentKeys, KeyFilter};
 use super::decide::Batch;
@@ -19,12 +19,12 @@ pub struct Shared {
     pub rules: watch::Sender<Arc<Rules>>,
     pub metrics: Arc<Metrics>,
     pub absent: AbsentKeys,
-    /// For how long a retry is known by its key.
+    /// For how long a retry is recognised by its key.
     pub retries_kept_for: Duration,
 }
 
 impl Shared {
-    /// Keys are made ahead by the handlers; those made by other rules are made again.
+    /// Makes keys again that were made by other rules. Handlers make them ahead, by the rules of then.
     pub fn make_keys(&self, requests: &mut [Request]) {
         let rules = self.rules.borrow();
         for request in requests.iter_mut().filter(|request| !Arc::ptr_eq(&request.rules, &rules)) {
@@ -33,7 +33,7 @@ impl Shared {
         }
     }
 
-    /// A batch is in the ledger: its callers hear so.
+    /// Counts a batch that is in the ledger, and answers its callers.
     pub fn appended(&self, batch: Batch) {
         self.absent.appended(&batch);
         self.metrics.recorded(batch.len(), batch.last_position(), batch.identity_len_max);
@@ -41,7 +41,7 @@ impl Shared {
         batch.answer();
     }
 
-    /// Whether a snapshot was made under the rules that the keys are made by.
+    /// Whether the rules by which keys are made were in force at a snapshot.
     pub fn has_rules_of(&self, snapshot: &Snapshot) -> bool {
         snapshot.head.rules_digest == *self.rules.borrow().digest()
     }
@@ -55,7 +55,7 @@ pub struct WantedKeys {
 }
 
 impl WantedKeys {
-    /// All keys that link, but for those whose holder is known, or that nobody has.
+    /// All keys that link, except for those whose holder is known or which no contact holds.
     pub fn by(requests: &[Request], known: &Identities, filter: Option<&KeyFilter>) -> Self {
         let mut all = Self::default();
         for (field, key) in requests.iter().flat_map(|it| wanted(&it.keys, known, filter)) {
@@ -71,11 +71,11 @@ impl WantedKeys {
         self.email_keys.is_empty() && self.phone_keys.is_empty()
     }
 
-    /// Reads the identities that hold them. After a fault the connection is of no more use.
+    /// Reads the identities that hold these keys. After a fault the connection is of no more use.
     pub async fn load(&self, connection: &mut PgConnection) -> Result<Snapshot, Fault> {
         let (email_keys, phone_keys) = (distinct(&self.email_keys), distinct(&self.phone_keys));
         let loading = in_time(projection::load(connection, &email_keys, &phone_keys));
-        // sqlx panics where a time is later than chrono can say, which would end the service.
+        // sqlx panics if a time is later than chrono can tell, which would end the service.
         AssertUnwindSafe(loading)
             .catch_unwind()
             .await

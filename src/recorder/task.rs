@@ -1,5 +1,5 @@
-//! The recorder's task, on the usual path: while one batch is being appended, the next is
-//! decided on top of it, and what it needs is read.
+//! The recorder's task, on the usual path: while one batch is being appended, the next one is decided on
+//! top of it, and what that needs is read.
 
 mod landed;
 
@@ -25,15 +25,16 @@ use tokio::task::JoinSet;
 
 const QUEUE_LEN_MAX: usize = 8192;
 const BATCH_LEN_MAX: usize = 1024;
-/// In contacts that are known unpacked, some 600 bytes each. Few, for then they stay in the processor's
-/// cache.
+/// Number of contacts that stay unpacked, of some 600 bytes each: so few that the processor's cache holds
+/// them.
 const RECENT_LEN_MAX: usize = 4_000;
-/// For how long retries are looked for after one came.
+/// For how long retries are looked for after one has come.
 const RETRIES_WAIT: Duration = Duration::from_secs(10);
-/// For how long the head is read before each batch after another node has written: it may again.
+/// For how long the head is read before each batch after another node has written, since it may do so
+/// again.
 const OTHERS_WAIT: Duration = Duration::from_secs(10);
 
-/// A recorder, and its work, which ends when all handles are gone and the queue is drained.
+/// Returns a recorder, and its work, which ends when all handles are gone and the queue is drained.
 pub async fn start(
     database: Database,
     metrics: Arc<Metrics>,
@@ -44,7 +45,7 @@ pub async fn start(
     let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
     let (rules_sender, rules_receiver) = watch::channel(rules);
     let absent = AbsentKeys::new(metrics.keys_known.clone());
-    // Where it cannot be read now, the first batch will tell.
+    // If the head cannot be read now, the first batch will fail and say so.
     let reader = match WantedKeys::default().load(&mut reader).await {
         Ok(Snapshot { head, .. }) => {
             absent.begin(&head);
@@ -74,8 +75,8 @@ pub async fn start(
     Ok((Recorder::new(sender, rules_receiver), task.run(queue)))
 }
 
-/// The rules in force. Where this binary cannot decide by them it starts all the same, with rules
-/// that are not in force: each batch then looks whether it can follow by now.
+/// The rules in force. If this binary cannot decide by them it starts all the same, with rules that
+/// are not in force: each batch then tries again to follow those that are.
 async fn first_rules(reader: &mut PgConnection) -> anyhow::Result<Rules> {
     match ledger::rules_in_force(reader).await {
         Ok(rules) => Ok(rules),
@@ -89,20 +90,21 @@ async fn first_rules(reader: &mut PgConnection) -> anyhow::Result<Rules> {
 
 struct Task {
     shared: Arc<Shared>,
-    /// Ends with the recorder.
+    /// Fills the filter of keys. Dropping this ends it with the recorder.
     _filling: JoinSet<()>,
-    /// None after a failure, until it is needed again.
+    /// `None` after a failure, until it is needed again.
     reader: Option<PgConnection>,
+    /// `None` after a failure, until it is needed again.
     writer: Option<PgConnection>,
     memory: Memory,
     clock: Option<Clock>,
-    /// When it was noticed last that another node writes.
+    /// When it was last noticed that another node writes.
     others_wrote_at: Option<Instant>,
-    /// Decided on top of the batch in flight, to be sent when that has landed.
+    /// The batch that is decided on top of the one in flight, to be sent when that has landed.
     next: Option<Batch>,
-    /// Retries of what is on its way or being read for, and what the next batch had no room for.
+    /// Requests whose retry key is busy, and those that the next batch had no room for.
     held_back: Vec<Request>,
-    /// When a retry came last, or an append was refused for a key that was there.
+    /// When a retry last came, or an append was last refused for a key that was there.
     retried_at: Option<Instant>,
     reading: Option<Reading>,
     flight: Option<Flight>,
@@ -143,17 +145,18 @@ impl Task {
         }
     }
 
-    /// For so many may wait.
+    /// How many requests may wait, so that they fit into a batch with those that come before them.
     fn room(&self) -> usize {
         let reading_len = self.reading.as_ref().map_or(0, |reading| reading.requests.len());
         BATCH_LEN_MAX.saturating_sub(self.held_back.len() + self.next_len() + reading_len)
     }
 
-    /// Decides what waits, from the given one on, and needs no reading: later Postgres would have to
-    /// wait for that. No identity that is being read is known, so whoever touches one waits for it.
+    /// Decides those requests, from the given one on, that need no reading. It is done now, while a
+    /// batch is in flight: later Postgres would have to wait for it. An identity that is being read
+    /// is not known, so requests that touch it wait for the reading.
     fn decide_known(&mut self, waiting: &mut Vec<Request>, from: usize) {
         let candidates = &mut waiting[from..];
-        // Those that are held back come first.
+        // Requests that are held back come first.
         if candidates.is_empty() || !self.held_back.is_empty() || self.is_full() {
             return;
         }
@@ -172,9 +175,10 @@ impl Task {
         self.decide(snapshot, requests);
     }
 
-    /// A reading is for all that wait: more than one for a batch, each for a few, would cost more than
-    /// they are worth, unless there is nothing else to send then. Beside another node that writes, few
-    /// batches decided ahead stand: there so many wait first as are in flight.
+    /// Whether to begin a reading, for all that wait. One for each batch in flight is enough:
+    /// several, each for a few requests, would cost more than they are worth, unless there would be
+    /// nothing to send next. Beside another node that writes, few batches stand that were decided
+    /// ahead: there a reading begins only when as many wait as are in flight.
     fn should_read(&self, waiting_len: usize) -> bool {
         if self.reading.is_some() {
             return false;
@@ -195,13 +199,13 @@ impl Task {
         self.next.as_ref().map_or(0, Batch::len)
     }
 
-    /// Whether more had better be decided when what is in flight has landed.
+    /// Whether nothing more should be decided before the flight has landed.
     fn is_full(&self) -> bool {
         self.next.as_ref().is_some_and(Batch::is_full) || self.memory.is_full()
     }
 
-    /// All that wait, but for retries of what is on its way. Where nothing is, there are some. Of
-    /// those with the same key there is one.
+    /// Takes the requests that are held back and those that wait. Requests whose retry key is busy
+    /// are held back again, and so are all but one of those with the same key.
     fn take(&mut self, waiting: &mut Vec<Request>) -> Vec<Request> {
         let mut requests = std::mem::take(&mut self.held_back);
         requests.extend(waiting.drain(..).filter(Request::take));
@@ -212,9 +216,9 @@ impl Task {
         requests
     }
 
-    /// Begins to read what the requests touch and is not known, and decides them where nothing need be
-    /// read. Their keys are made by the rules that are followed now: new ones may have come since the last
-    /// time.
+    /// Begins to read the identities that the requests touch and that are not known, or decides the
+    /// requests if there are none. Keys are made again first, since the rules may have changed
+    /// since they were made.
     async fn read(&mut self, mut requests: Vec<Request>) {
         if requests.is_empty() {
             return;
@@ -244,7 +248,8 @@ impl Task {
         }
     }
 
-    /// Decides what was read for; where that does not stand, it is read again, or goes the careful way.
+    /// Decides the requests that the reading was for. If what was found is not of use, they are
+    /// read for again, or take the careful path.
     async fn decide_read(&mut self, reading: Reading, found: Option<Found>) {
         let Reading { mut requests, is_stale, .. } = reading;
         let found = found.map(|Found { reader, snapshot, clock, originals }| {
@@ -274,8 +279,8 @@ impl Task {
         }
     }
 
-    /// Decides requests on top of what is known, which the snapshot fits. What there is no room for is held
-    /// back.
+    /// Decides requests on top of what is known, which the snapshot fits. Requests that the batch
+    /// has no room for are held back.
     fn decide(&mut self, snapshot: Snapshot, requests: Vec<Request>) {
         if requests.is_empty() {
             return;
@@ -291,14 +296,15 @@ impl Task {
         }
     }
 
-    /// Few requests are retries. An append that brings a key again is refused, and the careful path
-    /// looks; from then on this one does, too, for as long as they come.
+    /// Whether to look for retries before deciding. Few requests are retries, so mostly it is not
+    /// worth it: an append with a retry key that was recorded before is refused, and the careful
+    /// path looks. From then on this path looks, too, for as long as retries come.
     fn looks_for_retries(&self) -> bool {
         self.retried_at.is_some_and(|at| at.elapsed() < RETRIES_WAIT)
     }
 
-    /// What reading nothing would find, as long as nobody else writes. Who has written meanwhile has
-    /// moved the head, and what is decided here is not appended.
+    /// The snapshot that a reading of no keys would find, unless another node has written. If one
+    /// has, the head has moved, and what is decided on this snapshot is not appended.
     fn known_snapshot(&self) -> Option<Snapshot> {
         if self.others_write() {
             return None;
@@ -313,7 +319,8 @@ impl Task {
         self.others_wrote_at.is_some_and(|at| at.elapsed() < OTHERS_WAIT)
     }
 
-    /// Another node may have written, the rules may have changed, and the table may be another one.
+    /// Whether requests can be decided on memory and this snapshot together: no other node has
+    /// written, the rules are those that keys are made by, and the table is the same.
     fn fits(&self, snapshot: &Snapshot) -> bool {
         let head = self.memory.head.as_ref();
         let is_same_table =
@@ -323,7 +330,7 @@ impl Task {
             && self.shared.has_rules_of(snapshot)
     }
 
-    /// Whether a request with this key is on its way into the ledger, or being read for.
+    /// Whether a request with this key is on its way into the ledger, or waits for a reading.
     fn is_busy(&self, key: &RetryKey) -> bool {
         let of_flight = self.flight.as_ref().map(|flight| &flight.retry_keys);
         let of_next = self.next.as_ref().map(|next| &next.retry_keys);

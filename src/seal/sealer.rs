@@ -6,7 +6,7 @@ use super::outside::{CheckpointDir, OutsideError};
 use super::status::{Sealing, Status};
 use super::store;
 use super::trouble::{By, Trouble};
-use crate::ledger::{self, Database, Fault, in_time};
+use crate::ledger::{self, Database, Fault, in_time, try_lock_sealer};
 use crate::metrics::Metrics;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
@@ -76,7 +76,7 @@ fn turn(status: &Status, metrics: &Metrics, sealing: Sealing) {
 /// Seals what is in the ledger now, unless another sealer is at work.
 pub async fn seal_once(seal: Seal) -> anyhow::Result<()> {
     let mut session = seal.database.sealer().await?;
-    if store::try_lock(&mut session).await? {
+    if try_lock_sealer(&mut session).await? {
         make_outside(&seal).await;
         Growing::new(seal).seal(&mut session, |_, _| {}).await?;
     }
@@ -88,7 +88,7 @@ pub async fn seal_once(seal: Seal) -> anyhow::Result<()> {
 pub async fn seal_anew(seal: Seal, outside: &CheckpointDir) -> anyhow::Result<()> {
     let mut session = seal.database.sealer().await?;
     ensure!(
-        store::try_lock(&mut session).await?,
+        try_lock_sealer(&mut session).await?,
         "a service on this database has the right to sign; stop every service on it and try again"
     );
     Growing::new(Seal { outside: None, ..seal }).seal(&mut session, |_, _| {}).await?;
@@ -172,7 +172,7 @@ impl Task {
     /// Seals until it is stopped, or its session fails.
     async fn session(&mut self, is_away: &mut bool) -> Result<(), Fault> {
         let mut session = self.database.sealer().await?;
-        while !in_time(store::try_lock(&mut session)).await? {
+        while !in_time(try_lock_sealer(&mut session)).await? {
             *is_away = false;
             self.turn(Sealing::Standby);
             if self.wait_until(Instant::now() + LOOK_EVERY).await {

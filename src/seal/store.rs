@@ -5,7 +5,7 @@ use super::proof::{Tiles, TreeHead};
 use super::tree::{HASH_LEN, Tile, TileId};
 use crate::identity::Timestamp;
 use crate::ledger::schema_version;
-use sqlx::{PgConnection, PgExecutor, query, query_as, query_scalar};
+use sqlx::{PgExecutor, query, query_as, query_scalar};
 use std::collections::BTreeSet;
 use tlog_tiles::Hash;
 
@@ -135,15 +135,6 @@ pub async fn append(
         schema_version()
     )
     .fetch_optional(executor)
-    .await
-}
-
-/// Makes this session the one sealer of its ledger, if there is no other.
-pub async fn try_lock(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    query_scalar!(
-        r#"select pg_try_advisory_lock(hashtext('identity-ledger sealer'), hashtext(current_schema())) as "alone!""#
-    )
-    .fetch_one(session)
     .await
 }
 

@@ -5,7 +5,7 @@ use identity_ledger::identity::{
 };
 use identity_ledger::ledger::{self, Database, LedgerName, keep_rules};
 use identity_ledger::postgres::{Chosen, Gate, PrivatePostgres};
-use identity_ledger::rebuild::{Activated, Order, activate};
+use identity_ledger::rebuild::{Activated, ActivationRequest, activate};
 use rustix::process::Pid;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_as, query_scalar};
 use std::os::unix::process::CommandExt as _;
@@ -69,8 +69,8 @@ impl TestLedger {
     }
 
     /// To put rules in force in the place of those that are.
-    pub async fn order(&self, document: &str) -> Order {
-        Order {
+    pub async fn order(&self, document: &str) -> ActivationRequest {
+        ActivationRequest {
             from: self.rules_digest().await,
             rules: Rules::parse(document).unwrap(),
             document: document.to_owned(),

@@ -18,14 +18,14 @@ struct BlockedEmail(String);
 
 struct BlockedNumber(String);
 
-/// Checks an entry while it is read, as only then a fault gets its own line.
+/// Checks an entry while it is read: only then is the error shown at its own line.
 struct Entry {
     is_value: fn(&str) -> bool,
     expected: &'static str,
 }
 
 impl Blocked {
-    /// `normal_form` and `folded` say what the rules make of a value and of a glob.
+    /// `normal_form` is what the rules make of a value, and `folded` what they make of a glob.
     pub fn new(
         entries: &[String],
         normal_form: impl Fn(&str) -> String,
@@ -44,7 +44,7 @@ impl Blocked {
         self.values.contains(normal_form) || self.globs.iter().any(|glob| glob.matches(normal_form))
     }
 
-    /// The same entries whatever their order and spelling in the document.
+    /// The entries in order, the same whatever their order and spelling in the document.
     pub fn entries(&self) -> Vec<String> {
         let globs = self.globs.iter().map(|glob| glob.as_str().to_owned());
         let entries: BTreeSet<String> = self.values.iter().cloned().chain(globs).collect();

@@ -1,12 +1,12 @@
-//! What a rule set is known by.
+//! The digest that a rule set is known by.
 
 use super::document::{Document, EmailRules, PhoneRules};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// SHA-256 over what the rules say, in hex. Comments and order in the document do not count, and
-/// neither does spelling a default out. Files are named by it: what is read from an event has no more
-/// than those digits.
+/// SHA-256 over what the rules say, in hex. Comments and order in the document do not count, and neither
+/// does spelling a default out. Files are named by it, so one that is read from an event is checked to
+/// have nothing but those digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RulesDigest(String);
@@ -25,7 +25,7 @@ impl TryFrom<String> for RulesDigest {
     }
 }
 
-/// The digest's input: members in alphabetical order, in every table.
+/// The input of the digest. Members are in alphabetical order, in every table.
 #[derive(Serialize)]
 struct Canonical<'a> {
     email: &'a EmailRules,
@@ -50,7 +50,7 @@ impl RulesDigest {
         Self(hash.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// As a table has it, to be compared.
+    /// Takes a digest from a table, unchecked, to compare it.
     pub fn recorded(digest: String) -> Self {
         Self(digest)
     }

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 const NAME_LEN_MAX: usize = 64;
 
-/// A rules file. What it leaves out has its default.
+/// A rules file. Members that it leaves out have their defaults.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
@@ -18,8 +18,8 @@ pub struct Document {
     pub phone: PhoneRules,
 }
 
-/// Members stand in alphabetical order, and those with their default value are left out: this
-/// JSON is the digest's input. `case` is always there.
+/// The table `[email]`. Members stand in alphabetical order, and those with their default value are left
+/// out, since this JSON is the digest's input. `case` is always there.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a table [email] that says at least `case`")]
 pub struct EmailRules {
@@ -36,7 +36,7 @@ pub struct EmailRules {
     pub subaddress: Subaddress,
 }
 
-/// As `EmailRules`; here `format` is always there.
+/// The table `[phone]`, written as `EmailRules` is. `format` is always there.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a table [phone] that says at least `format`")]
 pub struct PhoneRules {
@@ -91,7 +91,7 @@ pub enum PhoneFormat {
     E164,
 }
 
-/// What a number must be to link. Each demands what those before it do.
+/// What a number must be to link. Each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Requirement {
@@ -100,7 +100,7 @@ pub enum Requirement {
     Valid,
 }
 
-/// What a rule set is called: short and printable.
+/// The name of a rule set: short and printable.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 pub struct Name(String);
@@ -119,7 +119,7 @@ impl Document {
     pub fn parse(text: &str) -> Result<Self, RulesError> {
         let mut document: Self = toml::from_str(text).map_err(|error| {
             let complaint = error.message();
-            // The one integer. Serde would name the type that it is read as.
+            // `version` is the only integer. Serde would name the type that it is read as.
             let message = match complaint.strip_suffix("expected i64") {
                 Some(wrong) => format!("{wrong}expected a whole number from 1"),
                 None => [complaint, allowed(complaint)].concat(),
@@ -132,7 +132,7 @@ impl Document {
                            `e164`, or `require` is given";
             return Err(RulesError::at(text, Some(region.span()), message));
         }
-        // With e164 a number that cannot be parsed never links, whether or not the file says so.
+        // With `e164` a number that cannot be parsed never links, whether or not the file says so.
         if phone.format == PhoneFormat::E164 && phone.require == Some(Requirement::Parseable) {
             phone.require = None;
         }
@@ -195,7 +195,7 @@ impl TryFrom<String> for Region {
     type Error = String;
 
     fn try_from(region: String) -> Result<Self, String> {
-        // The library panics where it parses a number of a region that it has no metadata of.
+        // The library panics when it parses a number of a region that it has no metadata of.
         let id =
             region.parse().ok().filter(|id: &country::Id| DATABASE.by_id(id.as_ref()).is_some());
         id.map(Self).ok_or_else(|| {

@@ -51,7 +51,7 @@ impl EmailKeys {
 }
 
 impl EmailForm {
-    /// The normal form. That of a normal form is itself.
+    /// The normal form of an email. The normal form of a normal form is itself.
     fn of(self, email: &str) -> String {
         let Some((local, domain)) = email.rsplit_once('@') else {
             return self.local_in_case(email).into_owned();
@@ -63,7 +63,7 @@ impl EmailForm {
         [&local, "@", domain].concat()
     }
 
-    /// A domain without wildcards gets its normal form, anything else is folded as `case` says.
+    /// A domain without wildcards gets its normal form. Anything else is folded as `case` says.
     fn of_glob(self, glob: &str) -> String {
         match glob.rsplit_once('@') {
             None => self.local_in_case(glob).into_owned(),
@@ -74,7 +74,7 @@ impl EmailForm {
                 let domain = self.domain(domain);
                 let is_gmail = self.provider_rules == ProviderRules::Gmail && is_gmail(&domain);
                 let domain = if is_gmail { "gmail.com" } else { &domain };
-                // A full-width asterisk has become one, and stands for itself.
+                // A full-width asterisk has become a plain one, which is not meant as a wildcard.
                 [&self.local_in_case(local), "@", &Pattern::escape(domain)].concat()
             }
         }
@@ -98,8 +98,8 @@ impl EmailForm {
         let in_case = self.domain_in_case(domain);
         match self.domain {
             Domain::AsReceived => in_case,
-            // Tried in both cases: otherwise the normal form of what has an ASCII form in lower
-            // case only would have another normal form.
+            // Tried in both cases, since some domains have an ASCII form in lower case only: their normal
+            // form would otherwise have another normal form.
             Domain::Idna => match ascii(domain).or_else(|| ascii(&in_case)) {
                 Some(ascii) => Cow::Owned(ascii),
                 None => in_case,
@@ -126,7 +126,7 @@ fn is_gmail(domain: &str) -> bool {
     ["gmail.com", "googlemail.com"].iter().any(|gmail| domain.eq_ignore_ascii_case(gmail))
 }
 
-/// A quoted local part says exactly what it means.
+/// A quoted local part means exactly what it says, so its tag and its dots stay.
 fn is_quoted(local: &str) -> bool {
     local.len() >= 2 && local.starts_with('"') && local.ends_with('"')
 }
@@ -143,7 +143,7 @@ fn without_tag(mut local: Cow<'_, str>) -> Cow<'_, str> {
     local
 }
 
-/// Dots alone stay: no address is left without a local part.
+/// Removes dots, unless the local part has nothing else: no address is left without one.
 fn without_dots(local: Cow<'_, str>) -> Cow<'_, str> {
     if !local.contains('.') || local.chars().all(|c| c == '.') {
         return local;
@@ -151,8 +151,8 @@ fn without_dots(local: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(local.replace('.', ""))
 }
 
-/// `None` where the domain has no ASCII form, or none that a domain can have: a full-width `@`
-/// must not become one.
+/// `None` if the domain has no ASCII form, or one that no domain can have: a full-width `@` must not
+/// become an `@`.
 fn ascii(domain: &str) -> Option<String> {
     let ascii = idna::domain_to_ascii_cow(domain.as_bytes(), AsciiDenyList::URL).ok()?;
     Some(ascii.into_owned()).filter(|ascii| !ascii.is_empty())

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Says in one line what is wrong and what is allowed, and where: `line` counts from 1, and is
-/// `None` where the fault has no place of its own.
+/// Says in one line what is wrong and what is allowed, and where. `line` counts from 1, and is `None` if
+/// the fault has no place of its own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", .line.map(|line| format!("line {line}: ")).unwrap_or_default())]
 pub struct RulesError {

@@ -45,15 +45,15 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Reads a rules file. What it does not know, it refuses.
+    /// Reads a rules file. Refuses what it does not know.
     pub fn parse(document: &str) -> Result<Self, RulesError> {
         let document = Document::parse(document)?;
         let normaliser = normaliser::of(&document);
         Ok(Self::of(document, normaliser))
     }
 
-    /// Reads a document that was recorded, with the normaliser that its keys were made by then.
-    /// The digest is that of both; the keys are made by what is here.
+    /// Reads a document that was recorded, with the normaliser that made its keys then. The digest covers
+    /// both. Keys are made by the normaliser of this binary.
     pub fn recorded(document: &str, normaliser: &str) -> Result<Self, RulesError> {
         let document = Document::parse(document)?;
         let normaliser = Some(normaliser.to_owned()).filter(|text| !text.is_empty());
@@ -87,8 +87,8 @@ impl Rules {
         &self.digest
     }
 
-    /// The versions of the libraries that decide on the normal forms, as they are part of the
-    /// digest. `None` where the rules use none.
+    /// The versions of the libraries that decide on the normal forms, as the digest covers them. `None` if
+    /// the rules use no library.
     pub fn normaliser(&self) -> Option<&str> {
         self.normaliser.as_deref()
     }
@@ -101,7 +101,7 @@ impl Rules {
     }
 }
 
-// The digest stands for everything that the rules say.
+// Equal digests mean equal rules, since the digest covers everything that the rules say.
 impl PartialEq for Rules {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest

@@ -3,10 +3,10 @@
 
 use super::document::Document;
 
-/// Crate and numbering plans.
+/// The version of the crate and of its numbering plans.
 const PHONENUMBER: &str = "phonenumber 0.3.10+9.0.33";
 
-/// Crate and Unicode data.
+/// The version of the crate and of its Unicode data.
 const IDNA: &str = "idna 1.1.0 icu_normalizer_data 2.4.0";
 
 /// The normalisers that these rules use, if any.

@@ -18,7 +18,7 @@ pub struct PhoneKeys {
 #[derive(Clone, Copy, Debug)]
 struct PhoneForm {
     format: PhoneFormat,
-    /// `None` where any number will do.
+    /// `None` if any number may link.
     require: Option<Requirement>,
     home: Option<country::Id>,
 }
@@ -50,7 +50,7 @@ impl PhoneKeys {
 }
 
 impl PhoneForm {
-    /// The normal form. With `e164`, a number that cannot be parsed has its digits.
+    /// The normal form of a number. With `e164`, a number that cannot be parsed keeps its digits.
     fn of(self, number: &str) -> Cow<'_, str> {
         match self.format {
             PhoneFormat::Exact => Cow::Borrowed(number),
@@ -63,11 +63,11 @@ impl PhoneForm {
         }
     }
 
-    /// Whether what has this normal form is what the rules require.
+    /// Whether numbers with this normal form are what the rules require.
     ///
-    /// The normal form is judged, not the number that it was made of: the library reads some of
-    /// its own E.164 texts as other numbers, so of two numbers with the same normal form one could
-    /// meet the requirement and the other not.
+    /// The normal form is judged, not the number that it was made of: the library reads some of its own
+    /// E.164 texts as other numbers, so of two numbers with the same normal form one could meet the
+    /// requirement and the other not.
     fn meets_requirement(self, normal_form: &str) -> bool {
         let Some(require) = self.require else { return true };
         self.parse(&digits(normal_form)).is_some_and(|number| match require {
@@ -85,16 +85,16 @@ impl PhoneForm {
     }
 }
 
-/// As the library writes it in this mode, without the national formats that it looks up first: with
+/// Writes a number as the library does in this mode, but does not look up the national formats first: with
 /// numbers of many countries that takes a hundred times as long as parsing.
 fn e164(number: &phonenumber::PhoneNumber) -> String {
     format!("+{}{}", number.code().value(), number.national())
 }
 
-/// Whether it has as many digits as numbers of its country have: in the main region, as seven
-/// digits of +1 are a few services in Canada and nothing elsewhere. What is valid is possible.
+/// Whether a number has as many digits as numbers of the main region of its country code have: seven
+/// digits after +1 are a few services in Canada, and nothing elsewhere. What is valid is possible.
 fn is_possible(number: &phonenumber::PhoneNumber) -> bool {
-    // The library's lengths of numbers in general are empty.
+    // The library's list of general lengths is empty.
     const KINDS: [Type; 10] = [
         Type::FixedLine,
         Type::Mobile,

@@ -22,7 +22,7 @@ fn refused(document: &str) -> String {
     Rules::parse(document).unwrap_err().to_string()
 }
 
-/// The normal form, with a `!` before it where it never links.
+/// The normal form, with a `!` before it if it never links.
 fn told(key: &Key) -> String {
     let mark = if key.is_link() { "" } else { "!" };
     format!("{mark}{}", key.as_str())

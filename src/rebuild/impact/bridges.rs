@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Of an identity that is larger, only so many observations are looked at.
+/// Number of observations that are looked at in one identity.
 const OBSERVATIONS_LEN_MAX: usize = 100_000;
 const CHUNK_LEN: usize = 10_000;
 
@@ -16,9 +16,9 @@ type KeyOfKind = (Field, Key);
 /// What an identity that grows is made of.
 #[derive(Default)]
 struct Members {
-    /// As many as are looked at.
+    /// The observations that are looked at.
     observations: Vec<i64>,
-    /// The identities before that these and the others belonged to.
+    /// The identities that all of its observations belonged to before.
     former: HashSet<ContactId>,
 }
 
@@ -33,9 +33,9 @@ pub async fn growing(
     let primaries = sizes.growing(before, after);
     let mut all: HashMap<_, _> = primaries.iter().map(|id| (*id, Members::default())).collect();
     for id in (1..=after.last().get()).map(ObservationId::new) {
-        let members = after.resolve(id).and_then(|primary| all.get_mut(&primary));
+        let members = after.primary_of(id).and_then(|primary| all.get_mut(&primary));
         let Some(members) = members else { continue };
-        members.former.extend(before.resolve(id));
+        members.former.extend(before.primary_of(id));
         if members.observations.len() < OBSERVATIONS_LEN_MAX {
             members.observations.push(id.get());
         }
@@ -63,7 +63,7 @@ async fn bridge(
     let mut had: BTreeMap<KeyOfKind, HashSet<ContactId>> = BTreeMap::new();
     for chunk in observations.chunks(CHUNK_LEN) {
         for seen in ledger::observations(&mut *owner, chunk).await? {
-            let Some(former) = before.resolve(seen.id) else { continue };
+            let Some(former) = before.primary_of(seen.id) else { continue };
             let Some(identifiers) = &seen.identifiers else { continue };
             let keys = rules.keys(identifiers);
             for (field, key) in keys.each().filter(|(_, key)| key.is_link()) {

@@ -12,13 +12,13 @@ use tokio::task::{JoinError, JoinHandle};
 
 /// The two states, and what is counted on the way.
 pub struct Compared {
-    /// Empty where there are no rules to resolve by.
+    /// Empty if there are no rules to resolve by.
     pub before: Links,
     pub after: Links,
     pub tally: Tally,
 }
 
-/// Resolves all observations by both rule sets, at once.
+/// Resolves all observations by both rule sets.
 pub async fn compare(
     database: &Database,
     last: ObservationId,
@@ -29,7 +29,8 @@ pub async fn compare(
     let observations_len = usize::try_from(last.get())?;
     let side = |rules| Side { rules, census: Census::with_capacity(observations_len) };
     let (mut before, mut after) = (from.map(side), side(to));
-    // Both at once, and the counting of the page before: unless a service needs the machine.
+    // Both rule sets work on a page at the same time, while the page before is counted; one after
+    // another if a service needs the machine.
     let one_by_one = ledger::is_served(&mut database.owner().await?).await?;
     let mut counting = tokio::spawn(ready(Tally::default()));
     let mut missing_len = ledger::observations_len(&mut database.owner().await?, last).await?;
@@ -79,7 +80,7 @@ struct Side {
     census: Census,
 }
 
-/// Of each observation that was not erased.
+/// Keys and decision of each observation that was not erased.
 type Decided = Vec<(Keys, Decision)>;
 
 impl Side {
@@ -94,7 +95,7 @@ impl Side {
     }
 }
 
-/// The same task, when it has ended.
+/// Waits for a task to end, and returns one that has ended with the same value.
 async fn ended<T: Send + 'static>(task: JoinHandle<T>) -> Result<JoinHandle<T>, JoinError> {
     Ok(tokio::spawn(ready(task.await?)))
 }

@@ -7,7 +7,7 @@ use std::hash::BuildHasher as _;
 
 const EXAMPLES_LEN_MAX: usize = 5;
 
-/// Observations by kind of identifier.
+/// Numbers of observations, by kind of identifier.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LinkChanges {
@@ -15,7 +15,7 @@ pub struct LinkChanges {
     pub phone_number: GainedAndLost,
 }
 
-/// How many observations match a contact by their identifier that did not, and the reverse.
+/// Number of observations whose identifier matches a contact and did not before, and the reverse.
 #[derive(Debug, Default, Serialize)]
 pub struct GainedAndLost {
     pub gained: usize,
@@ -33,19 +33,19 @@ pub struct KeyChanges {
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeysOfKind {
-    /// They linked, and never would again.
+    /// Keys that link now, and never would again.
     pub newly_blocked: Changed,
-    /// They would be written otherwise.
+    /// Keys that would have another text.
     pub changed: Changed,
 }
 
 #[derive(Debug, Default, Serialize)]
 pub struct Changed {
-    /// How many keys, each counted once for each that it becomes.
+    /// Number of keys. One that becomes several others is counted once for each.
     pub count: usize,
     /// The first few.
     pub examples: Vec<Example>,
-    /// Hashes of those that were counted.
+    /// Hashes of the keys that were counted.
     #[serde(skip)]
     counted: HashSet<u64>,
 }
@@ -58,7 +58,7 @@ pub struct Example {
     pub after: String,
 }
 
-/// Counts while observations go by.
+/// Counts the changes, one observation after another.
 #[derive(Default)]
 pub struct Tally {
     pub links: LinkChanges,

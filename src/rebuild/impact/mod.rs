@@ -1,4 +1,4 @@
-//! What a rule change would do to every identity, found without changing anything.
+//! What a rule change would do to every identity, found out without changing anything.
 
 mod bridges;
 mod compare;
@@ -18,7 +18,7 @@ use sizes::Sizes;
 use sqlx::query;
 use std::time::Duration;
 
-/// What the swap itself takes, and what each event takes on top of it: measured with `make bench`.
+/// The time that the swap itself takes, and the time that each event adds: measured with `make bench`.
 const PAUSE_MIN_MS: u64 = 100;
 const PAUSE_PER_EVENT_US: u64 = 20;
 
@@ -28,27 +28,27 @@ const PAUSE_PER_EVENT_US: u64 = 20;
 pub struct Impact {
     pub from: RuleSet,
     pub to: RuleSet,
-    /// Where the ledger ended when this was found.
+    /// The end of the ledger when this was found out.
     pub position: i64,
     pub contacts: Contacts,
-    pub identities: Identities,
+    pub identities: IdentityCounts,
     pub primaries: Primaries,
-    /// None where this binary cannot make the keys of the rules in force.
+    /// `None` if this binary cannot make the keys of the rules in force.
     pub links: Option<LinkChanges>,
     pub keys: Option<KeyChanges>,
     /// Identities by their number of contacts.
     pub sizes: Vec<Bucket>,
     pub largest_before: Largest,
     pub largest_after: Largest,
-    /// The identities that grow most, the one that grows most first. A contact that retires into one
-    /// counts.
+    /// The identities that grow most, the one that grows most first. Contacts that retire into an
+    /// identity count.
     pub growing: Vec<Growth>,
-    /// How many events an activation would append, `RulesActivated` among them; 0 where these are the
-    /// rules in force.
+    /// Number of events that an activation would append, `RulesActivated` among them. 0 if these
+    /// are the rules in force.
     pub events: usize,
-    /// For how long callers would wait, about.
+    /// About how long callers would wait.
     pub pause_ms: u64,
-    /// Where each contact goes that changes its primary.
+    /// The new primary of each contact whose primary changes.
     #[serde(skip)]
     pub remap: Remap,
 }
@@ -66,7 +66,7 @@ pub struct Contacts {
     pub before: usize,
     pub after: usize,
     pub unchanged: usize,
-    /// They belong to another primary.
+    /// Contacts that get another primary.
     pub moved: usize,
     pub introduced: usize,
     pub retired: usize,
@@ -74,12 +74,12 @@ pub struct Contacts {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Identities {
+pub struct IdentityCounts {
     pub before: usize,
     pub after: usize,
-    /// Identities after that have observations of several ones before.
+    /// Identities after the change that have observations of several identities before.
     pub merged: usize,
-    /// Identities before whose observations go to several ones.
+    /// Identities before the change whose observations go to several identities.
     pub split: usize,
 }
 
@@ -96,21 +96,21 @@ pub struct Remap {
     after: Links,
 }
 
-/// Bounds that an impact is to stay within.
+/// Limits that an impact is to stay within.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// Of the contacts before.
+    /// Share of the contacts before the change.
     pub moved_percent_max: Option<f64>,
-    /// In contacts.
+    /// Number of contacts.
     pub identity_len_max: Option<usize>,
     pub pause_max: Option<Duration>,
 }
 
-/// Finds what putting these rules in force would do. Reads page by page, and writes nothing. Nothing
-/// is erased meanwhile.
+/// Finds out what it would do to put these rules in force. Reads page by page, and writes nothing. No
+/// identity is erased meanwhile.
 pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact> {
     let mut owner = database.owner().await?;
-    ledger::hold_erasures(&mut owner, "rules diff").await?;
+    ledger::block_erasures(&mut owner, "rules diff").await?;
     let head = query!(
         "select h.position, h.observation_id, r.digest, r.name, r.version
         from head as h
@@ -121,7 +121,7 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     let last = ObservationId::new(head.observation_id);
     let mut progress = Progress::new();
     let digest = RulesDigest::recorded(head.digest.clone());
-    let from = match ledger::rules_of(&mut owner, &digest).await {
+    let from = match ledger::rules_to_decide_by(&mut owner, &digest).await {
         Ok(in_force) => Some(in_force),
         Err(RulesFault::Database(error)) => return Err(error.into()),
         Err(fault @ RulesFault::Missing) => return Err(fault.into()),
@@ -143,7 +143,7 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     let differences = Differences::between(&before, &after);
     let sizes = Sizes::of(&before, &after);
     let growing = bridges::growing(&mut owner, &sizes, &before, &after, &rules).await?;
-    ledger::give_back(&mut owner).await?;
+    ledger::release_all(&mut owner).await?;
     let events = match head.digest == rules.digest().as_str() {
         true => 0,
         false => differences.facts_len() + 1,
@@ -196,13 +196,13 @@ impl Impact {
         self.from.digest == self.to.digest
     }
 
-    /// Of the contacts before, how many of a hundred belong to another primary or are none any more.
+    /// Of a hundred contacts before the change, how many get another primary or are no longer contacts.
     pub fn moved_percent(&self) -> f64 {
         let moved = self.contacts.moved + self.contacts.retired;
         100.0 * moved as f64 / self.contacts.before.max(1) as f64
     }
 
-    /// Says of each limit that is exceeded by how much.
+    /// For each limit that is exceeded, says by how much.
     pub fn beyond(&self, limits: &Limits) -> Vec<String> {
         let moved = limits.moved_percent_max.filter(|max| self.moved_percent() > *max).map(|max| {
             format!("{:.2} % of the contacts move, more than {max} %", self.moved_percent())
@@ -220,13 +220,13 @@ impl Impact {
 }
 
 impl Remap {
-    /// The contacts whose primary changes, each with the one it had and the one it gets. A contact
-    /// that is none any more gets the primary that its number resolves to.
+    /// The contacts whose primary changes, each with its primary before and after. For a contact
+    /// that retires, the latter is the primary of the contact that it is filed under.
     pub fn entries(&self) -> impl Iterator<Item = [i64; 3]> {
         let ids = (1..=self.before.last().get()).map(ObservationId::new);
         ids.filter_map(|id| {
             let was = self.before.contact_primary(id.into())?;
-            let is = self.after.resolve(id)?;
+            let is = self.after.primary_of(id)?;
             (was != is).then_some([id.get(), was.get(), is.get()])
         })
     }

@@ -1,6 +1,6 @@
-//! How large identities are before and after.
+//! How large identities are before and after a rule change.
 
-use super::Identities;
+use super::IdentityCounts;
 use crate::identity::{ContactId, Links, ObservationId};
 use serde::Serialize;
 use std::cmp::Reverse;
@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 
 const GROWING_LEN_MAX: usize = 20;
 
-/// Identities of `from` to `to` contacts.
+/// Numbers of identities that have `from` to `to` contacts.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Bucket {
     pub from: usize,
@@ -29,10 +29,10 @@ pub struct Largest {
 #[serde(rename_all = "camelCase")]
 pub struct Growth {
     pub primary_contact_id: i64,
-    /// Of the identity that the primary belongs to before.
+    /// Number of contacts of the identity that the primary belongs to before.
     pub contacts_before: usize,
     pub contacts_after: usize,
-    /// How many identities before come together in it, wholly or in part.
+    /// Number of identities before that come together in it, wholly or in part.
     pub identities: usize,
     /// The key that most of the former identities have in common, if any key bridges them.
     pub bridge: Option<Bridge>,
@@ -43,11 +43,11 @@ pub struct Growth {
 pub struct Bridge {
     pub identifier: &'static str,
     pub key: String,
-    /// How many of the identities before have it.
+    /// Number of the identities before that have it.
     pub identities: usize,
 }
 
-/// Contacts by primary; an entry stands at its primary's id.
+/// Numbers of contacts by primary. The entry of a primary is at the place of its id.
 pub struct Sizes {
     before: Vec<u32>,
     after: Vec<u32>,
@@ -65,9 +65,9 @@ impl Sizes {
         }
     }
 
-    pub fn identities(&self) -> Identities {
+    pub fn identities(&self) -> IdentityCounts {
         let count = |sizes: &[u32]| sizes.iter().filter(|size| **size > 0).count();
-        Identities {
+        IdentityCounts {
             before: count(&self.before),
             after: count(&self.after),
             merged: self.merged,
@@ -105,10 +105,10 @@ impl Sizes {
         let mut most = BinaryHeap::new();
         for (id, Gathered { contacts, come }) in gathered(before, after).into_iter().enumerate() {
             let contacts_before = self.before(before, ContactId::new(id as i64)) as u32;
-            // One that loses as many as come to it is of several identities all the same.
+            // An identity that loses as many contacts as come to it is made of several all the same.
             let growth = contacts.saturating_sub(contacts_before).max(come);
             if growth > 0 && (contacts > 1 || come > 0) {
-                // Of equal growth, the older one.
+                // Of two that grow by as many, the older one comes first.
                 most.push(Reverse((growth, Reverse(id))));
             }
             if most.len() > GROWING_LEN_MAX {
@@ -119,7 +119,7 @@ impl Sizes {
         most.into_sorted_vec().into_iter().map(primary).collect()
     }
 
-    /// Of the identity that a contact belongs to before; 0 where it is none then.
+    /// Number of contacts of the identity that a contact belongs to before. 0 if it is no contact then.
     pub fn before(&self, before: &Links, contact: ContactId) -> usize {
         let primary = before.contact_primary(contact);
         primary.map_or(0, |primary| self.before[primary.get() as usize] as usize)
@@ -146,22 +146,23 @@ fn largest(sizes: &[u32]) -> Largest {
     Largest { primary_contact_id: id as i64, contacts: *size as usize }
 }
 
-/// The contacts that an identity has after, and those that retire into it.
+/// What an identity is made of after the change.
 #[derive(Clone, Default)]
 struct Gathered {
+    /// Number of its contacts, and of those that retire into it.
     contacts: u32,
-    /// Those of them that come from another identity than the primary's.
+    /// Number of those that come from another identity than the primary did.
     come: u32,
 }
 
-/// By primary; an entry stands at its primary's id.
+/// What each identity is made of after the change. The entry of a primary is at the place of its id.
 fn gathered(before: &Links, after: &Links) -> Vec<Gathered> {
     let mut gathered = vec![Gathered::default(); after.last().get() as usize + 1];
     for id in observations(after) {
-        let Some(primary) = after.resolve(id) else { continue };
+        let Some(primary) = after.primary_of(id) else { continue };
         let was = before.contact_primary(id.into());
         let is_contact = was.is_some() || after.contact_primary(id.into()).is_some();
-        let comes = was.is_some() && was != before.resolve(primary.into());
+        let comes = was.is_some() && was != before.primary_of(primary.into());
         let identity = &mut gathered[primary.get() as usize];
         identity.contacts += u32::from(is_contact);
         identity.come += u32::from(comes);
@@ -169,15 +170,17 @@ fn gathered(before: &Links, after: &Links) -> Vec<Gathered> {
     gathered
 }
 
-/// How many identities of one state have observations of several identities of the other. Contacts
-/// alone would not do: where one of two customers retires into the other, none is left to tell.
+/// Number of identities of one state that have observations of several identities of the other. It is not
+/// enough to look at contacts: if one of two customers retires into the other, no contact is left of it.
 fn several(of: &Links, other: &Links) -> usize {
     const UNSEEN: i64 = 0;
     const SEVERAL: i64 = -1;
     let mut seen = vec![UNSEEN; of.last().get() as usize + 1];
     let mut count = 0;
     for id in observations(of) {
-        let (Some(primary), Some(there)) = (of.resolve(id), other.resolve(id)) else { continue };
+        let (Some(primary), Some(there)) = (of.primary_of(id), other.primary_of(id)) else {
+            continue;
+        };
         let place = &mut seen[primary.get() as usize];
         if *place == UNSEEN {
             *place = there.get();
@@ -195,7 +198,7 @@ fn observations(links: &Links) -> impl Iterator<Item = ObservationId> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Identities, Sizes};
+    use super::{IdentityCounts, Sizes};
     use crate::identity::{Change, ContactId, Links, ObservationId, Timestamp};
 
     /// Contacts 1, 2, 3, ... with the primary of each.
@@ -236,7 +239,7 @@ mod tests {
         }
         let check = |before, after, identities, growing: &[i64]| {
             let sizes = Sizes::of(before, after);
-            let Identities { merged, split, .. } = sizes.identities();
+            let IdentityCounts { merged, split, .. } = sizes.identities();
             assert_eq!((merged, split), identities);
             let growing: Vec<_> = growing.iter().map(|id| ContactId::new(*id)).collect();
             assert_eq!(sizes.growing(before, after), growing);

@@ -1,12 +1,12 @@
-//! What is sent when, and what follows an append, be it good or bad.
+//! When batches are sent, and what follows an append, whether or not it succeeds.
 
 use super::{RECENT_LEN_MAX, Task};
 use crate::recorder::decide::Batch;
-use crate::recorder::flight::{Flight, Landing, Trouble, land};
+use crate::recorder::flight::{AppendFailure, Flight, Landing, land};
 use std::time::Instant;
 
 impl Task {
-    /// Sends what is decided, if nothing is in flight. Whether there was something to send.
+    /// Sends the next batch, if none is in flight. Returns whether one was sent.
     pub(super) async fn send_next(&mut self) -> bool {
         if self.flight.is_some() {
             return false;
@@ -19,8 +19,9 @@ impl Task {
         true
     }
 
-    /// Lets go of what is known beyond what fits, but for what is not in the table yet. Not while
-    /// something is read, which may lack more than that.
+    /// Packs identities that memory has no room for, except for those whose changes are not in the
+    /// table yet. Does nothing during a reading, which may lack batches that are in the table by
+    /// now.
     pub(super) fn release(&mut self) {
         if self.reading.is_some() {
             return;
@@ -31,8 +32,8 @@ impl Task {
         self.memory.release(RECENT_LEN_MAX, on_its_way.copied());
     }
 
-    /// Ends the flight that has landed. Where its batch was not appended, neither it nor what was
-    /// decided on top of it stands: both go the careful way.
+    /// Ends the flight that has landed. If its batch was not appended, neither it nor the one that
+    /// was decided on top of it is right: both take the careful path.
     pub(super) async fn conclude(&mut self, landing: Landing) {
         let Landing { writer, batch, appended } = landing;
         self.writer = writer;
@@ -41,16 +42,16 @@ impl Task {
                 self.clock = Some(clock);
                 self.answer(batch).await;
             }
-            Err(trouble) => {
+            Err(failure) => {
                 let next = self.next.take();
-                self.record_carefully(batch, trouble).await;
+                self.record_carefully(batch, failure).await;
                 self.redo(next).await;
             }
         }
     }
 
-    /// Answers the callers of a batch that was appended. The next one goes first: Postgres has nothing
-    /// to do until it has that.
+    /// Answers the callers of a batch that was appended. The next one is sent first, since Postgres
+    /// has nothing to do until it comes.
     async fn answer(&mut self, batch: Batch) {
         let is_sent = self.send_next().await;
         self.shared.appended(batch);
@@ -59,23 +60,26 @@ impl Task {
         }
     }
 
-    async fn record_carefully(&mut self, batch: Batch, trouble: Trouble) {
-        tracing::debug!(batch_len = batch.len(), ?trouble, "a batch goes the careful way");
-        match trouble {
-            Trouble::LostConnection => self.careful.settle(&self.shared, batch).await,
-            Trouble::LostRace => {
+    async fn record_carefully(&mut self, batch: Batch, failure: AppendFailure) {
+        tracing::debug!(batch_len = batch.len(), ?failure, "a batch goes the careful way");
+        match failure {
+            AppendFailure::LostConnection => self.careful.settle(&self.shared, batch).await,
+            AppendFailure::LostRace => {
                 self.others_wrote_at = Some(Instant::now());
                 self.careful.record(&self.shared, batch.requests, true).await;
             }
-            Trouble::Repeated => {
+            AppendFailure::Repeated => {
                 self.retried_at = Some(Instant::now());
                 self.careful.record(&self.shared, batch.requests, false).await;
             }
-            Trouble::Refused => self.careful.record(&self.shared, batch.requests, false).await,
+            AppendFailure::Refused => {
+                self.careful.record(&self.shared, batch.requests, false).await
+            }
         }
     }
 
-    /// Waits for what is in flight. What was decided on top of it does not stand.
+    /// Waits for the flight to land, and sends the batch that was decided on top of it to the
+    /// careful path.
     pub(super) async fn land_and_redo(&mut self) {
         let next = self.next.take();
         if self.flight.is_some() {
@@ -85,6 +89,7 @@ impl Task {
         self.redo(next).await;
     }
 
+    /// Forgets what is known, and sends a batch that was decided on it to the careful path.
     pub(super) async fn redo(&mut self, next: Option<Batch>) {
         self.forget();
         if let Some(batch) = next {
@@ -98,7 +103,7 @@ impl Task {
             reading.is_stale = true;
         }
         let forgotten = std::mem::take(&mut self.memory);
-        // Giving back the memory of many contacts takes long enough to be felt.
+        // To free the memory of many contacts takes long enough to be felt.
         tokio::task::spawn_blocking(move || drop(forgotten));
     }
 }

@@ -1,10 +1,10 @@
-//! An event in one line that people read. It holds no identifier, as the event does not.
+//! An event as one English sentence. It has no identifier, since an event has none.
 
 use super::fact::{ContactObserved, Fact, Matched};
 use super::identifier::{Email, PhoneNumber};
 
 /// What happened, in one line.
-pub fn reading(fact: &Fact) -> String {
+pub fn sentence(fact: &Fact) -> String {
     match fact {
         Fact::RulesActivated(rules) => {
             let (name, version) = (&rules.name, rules.version);
@@ -96,7 +96,7 @@ mod tests {
         let event = format!(
             r#"{{"data":{data},"kind":"{kind}","position":1,"recordedAt":"2026-11-01T12:00:00Z"}}"#
         );
-        assert_eq!(reading(&Event::parse(&event).unwrap().fact), expected);
+        assert_eq!(sentence(&Event::parse(&event).unwrap().fact), expected);
     }
 
     #[test]
