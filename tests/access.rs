@@ -435,7 +435,8 @@ async fn a_stop_waits_seconds_for_the_record_however_much_waits() {
     .await;
     for _ in 0..11 {
         let reading = (0..100).map(|_| asked(&service, "GET /events?limit=1", &tokens.auditor));
-        join_all(reading).await;
+        let answers = join_all(reading).await;
+        assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
     }
     service.signal(Signal::TERM);
     let told = || service.log().contains("reads of personal data are not on record");
@@ -472,7 +473,8 @@ async fn two_nodes_number_reads_without_gaps() {
         let node = if n % 2 == 0 { &one } else { &other };
         asked(node, "GET /events", &tokens.auditor)
     });
-    join_all(reading).await;
+    let answers = join_all(reading).await;
+    assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
     let kept = reads(&one, &tokens, 200).await;
     assert!(kept.iter().map(|read| read["id"].as_i64().unwrap()).eq(1..=200));
     let metrics = other.get("/metrics").await.text().await.unwrap();
