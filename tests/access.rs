@@ -656,6 +656,29 @@ async fn with_tokens_any_address_will_do_and_no_auth_contradicts_them() {
 }
 
 #[tokio::test]
+async fn without_tokens_a_web_page_cannot_ask_by_its_own_name() {
+    let (ledger, tokens) = (TestLedger::new().await, Tokens::new());
+    let database = ["--database-url", &*ledger.url];
+    let open = Service::start_with(&database);
+    let by_name = async |service: &Service, host: &str| {
+        let host = [("host", host.to_owned())];
+        service.get_with("/health/live", &host).await.status().as_u16()
+    };
+    assert_eq!(by_name(&open, "evil.example:10000").await, 421);
+    assert_eq!(by_name(&open, "localhost:10000").await, 200);
+    let erase = open.request("POST", "/contacts/1/erase", "").header("host", "evil.example");
+    let erase = erase.json(&json!({"reason": "customer-request"})).send().await.unwrap();
+    assert_eq!(erase.status(), 421);
+    let page = json!({"email": "a@x.org"});
+    let identify = open.request("POST", "/identify", "").header("host", "evil.example").json(&page);
+    assert_eq!(identify.send().await.unwrap().status(), 421);
+    for args in [&["--no-auth"][..], &["--tokens", tokens.file.to_str().unwrap()]] {
+        let service = Service::start_with(&[&database, args].concat());
+        assert_eq!(by_name(&service, "ledger.example.com").await, 200, "{args:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_erasure_names_the_operator_who_asked_for_it() {
     let (_ledger, tokens, service) = service().await;
     assert_eq!(identify(&service, &tokens.caller, "a@x.org").await, 200);

@@ -78,6 +78,7 @@ pub async fn serve(
         shared: SharedAnswers::default(),
         long_body: LongBody::default(),
         access: gate.map(|gate| Access { gate, reads }),
+        local_names_only: config.local_names_only(),
     };
     let answering = http::answering(app);
     tracing::info!(

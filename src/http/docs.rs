@@ -19,7 +19,8 @@ use utoipa_swagger_ui::Config;
             why?\n\nEvery error answer is a problem document (RFC 9457) that says what to change, but \
             for a head that cannot be read (400) or is too long (414, 431), of which the status says all. \
             Beside those listed, any path may answer 404 (nothing is there), 405 (the header \
-            `allow` names the methods), 400 (the header `host` is missing, or there twice) and 501 \
+            `allow` names the methods), 400 (the header `host` is missing, or there twice), 421 (the \
+            service has no tokens, and the host is neither an IP address nor `localhost`) and 501 \
             (a `transfer-encoding` other than `chunked`).",
         license(name = "MIT"),
     ),

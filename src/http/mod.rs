@@ -77,8 +77,10 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     pub shared: SharedAnswers,
     pub long_body: LongBody,
-    /// None where anybody may ask.
+    /// None if anyone may ask.
     pub access: Option<Access>,
+    /// Whether it is asked by an IP address or as localhost alone. See `HeadCheck`.
+    pub local_names_only: bool,
 }
 
 /// Who may ask, and the record of those who read.
@@ -91,14 +93,15 @@ pub struct Access {
 pub fn answering(app: App) -> Answering {
     let (router, openapi) = routes::routes(app.access.as_ref());
     let measure = Measure(app.metrics.clone());
+    let head = HeadCheck { local_names_only: app.local_names_only };
     let (who, note) = routes::IDENTIFY;
     let guard = app.access.clone().map(|access| Arc::new(Guard { who, note, access }));
     let app = Arc::new(app);
     let router = routes::pages(router, &openapi)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(AroundLayer(HeadCheck))
+        .layer(AroundLayer(head.clone()))
         .layer(AroundLayer(measure.clone()))
         .with_state(app.clone());
-    Answering::new(router, Straight { app, measure, guard })
+    Answering::new(router, Straight { app, measure, head, guard })
 }

@@ -21,8 +21,8 @@ pub struct ServeConfig {
     #[arg(long, env, hide_env_values = true, value_name = "FILE", conflicts_with = "no_auth")]
     pub tokens: Option<PathBuf>,
 
-    /// Without tokens, listen on an address that others can reach, though anybody there may then
-    /// ask and record.
+    /// Without tokens, listen on an address that others can reach, and answer to any host name,
+    /// although anyone who reaches it may then read, record and erase.
     #[arg(long)]
     no_auth: bool,
 
@@ -61,6 +61,11 @@ impl ServeConfig {
              listen on 127.0.0.1, or give --no-auth where something else keeps strangers out"
         );
         Ok(address)
+    }
+
+    /// Whether its loopback address is all that keeps strangers out.
+    pub fn local_names_only(&self) -> bool {
+        self.tokens.is_none() && !self.no_auth
     }
 
     /// The files of the certificate and its key.
