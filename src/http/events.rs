@@ -15,7 +15,7 @@ use crate::identity::{ContactId, Fact, Position};
 use crate::ledger::EventFilter;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, VARY};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -68,7 +68,7 @@ struct Events<'a> {
 ///
 /// - `application/json`: a page at a time.
 /// - `application/x-ndjson`: all up to the event that is the last now, one entry a line, in the
-///   shape that they have in pages.
+///   shape that they have in pages. By HTTP/1.1 only, which tells a whole body from one that broke off.
 /// - `text/event-stream`: Server-Sent Events, which go on with what is recorded from now on. `id`
 ///   is the position, `event` the kind, `data` the entry. The header `last-event-id` goes before
 ///   `after`. A comment comes every 15 seconds at the latest.
@@ -111,6 +111,7 @@ struct Events<'a> {
 )]
 pub async fn events(
     State(app): State<Arc<App>>,
+    version: Version,
     headers: HeaderMap,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Response, Problem> {
@@ -124,6 +125,8 @@ pub async fn events(
             let page = app.auditor.events(after, head, &wanted, limit);
             (paged(&ask(page).await?, head, &wanted, limit)?, after)
         }
+        // The body would end where the connection does, and one that broke off would pass for a whole one.
+        Form::Lines if version < Version::HTTP_11 => return Err(too_old_for_lines()),
         Form::Lines => {
             let head = head_from(&app, "after", after).await?;
             let feed = app.auditor.feed(after, wanted).ok_or_else(too_many)?;
@@ -210,6 +213,7 @@ pub fn problems() -> Vec<Problem> {
         beyond_the_head("after"),
         not_a_kind(),
         not_these::<Asked>(),
+        too_old_for_lines(),
         too_many(),
     ];
     others.into_iter().chain(unanswered()).collect()
@@ -236,6 +240,11 @@ fn beyond_the_head(name: &'static str) -> Problem {
 
 fn not_a_kind() -> Problem {
     Problem::bad_field("kind", format!("one of {}", Fact::KINDS.join(", ")))
+}
+
+fn too_old_for_lines() -> Problem {
+    let detail = "Ask for lines by HTTP/1.1. A proxy on the way may have to be told to use it.";
+    Problem::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, detail)
 }
 
 fn too_many() -> Problem {

@@ -312,6 +312,33 @@ async fn where_the_address_alone_keeps_strangers_out_no_other_name_is_answered()
     }
 }
 
+/// A body without a length would end with the connection, be it whole or broken off.
+#[tokio::test(start_paused = true)]
+async fn lines_are_sent_by_a_version_that_tells_their_end_from_a_break() {
+    let ask = async |version: &str, accept: &str| {
+        let head = format!(
+            "GET /events HTTP/{version}\r\nhost: x\r\nconnection: close\r\naccept: {accept}\r\n\r\n"
+        );
+        exchange(head.as_bytes()).await
+    };
+    let refused = ask("1.0", "application/x-ndjson").await;
+    assert_eq!(refused.status, 505);
+    let problem = refused.problem();
+    assert!(problem["detail"].as_str().unwrap().contains("HTTP/1.1"), "{problem}");
+    for (version, accept) in [
+        ("1.1", "application/x-ndjson"),
+        ("1.0", "application/json"),
+        // It has no end to be told from.
+        ("1.0", "text/event-stream"),
+    ] {
+        assert_eq!(
+            ask(version, accept).await.status,
+            503,
+            "{version} {accept}: there is no Postgres"
+        );
+    }
+}
+
 /// Hyper answers by itself then.
 #[tokio::test]
 async fn a_head_that_cannot_be_read_gets_a_status_alone() {
