@@ -47,7 +47,6 @@ mod why;
 #[cfg(test)]
 mod tests;
 
-pub use answer::LongBody;
 pub use serve::serve;
 pub use shared::SharedAnswers;
 pub use tls::Tls;
@@ -76,7 +75,6 @@ pub struct App {
     pub eraser: Eraser,
     pub metrics: Arc<Metrics>,
     pub shared: SharedAnswers,
-    pub long_body: LongBody,
     /// None if anyone may ask.
     pub access: Option<Access>,
     /// Whether it is asked by an IP address or as localhost alone. See `HeadCheck`.

@@ -70,7 +70,6 @@ fn app(recorder: Recorder) -> App {
         status,
         metrics: Arc::default(),
         shared: SharedAnswers::default(),
-        long_body: LongBody::default(),
         access: None,
         local_names_only: false,
     }

@@ -1,6 +1,6 @@
 //! Identities in memory: what the resolver consults and the fold builds.
 
-use super::answer::Answer;
+use super::answer::{Answer, LONG_ANSWER_LEN_MIN};
 use super::event::{Event, Timestamp};
 use super::fold::{Change, fold};
 use super::holders::Holds;
@@ -46,9 +46,6 @@ pub struct Identity {
     /// What it was answered with last, while that is the answer and a long one.
     answer: OnceCell<Arc<Answer>>,
 }
-
-/// In contacts. The answer of a smaller identity is made anew each time.
-const LONG_ANSWER_LEN_MIN: usize = 100;
 
 /// Some whole identities: never a part of one.
 #[derive(Default)]
