@@ -545,7 +545,7 @@ async fn a_tokens_file_is_refused_by_the_line_and_with_what_is_allowed() {
         format!("[[token]]\nname = \"{name}\"\nrole = \"caller\"\nsha256 = \"{hash}\"\n{more}\n")
     };
     for (text, expected) in [
-        (String::new(), ": there is no [[token]]: nobody could ask anything"),
+        (String::new(), ": there is no [[token]]: no one could ask anything"),
         ("[[tokens]]\n".into(), ":1: unknown field, expected `token`"),
         (entry("a", &hash, "until = 1"), ":5: unknown field, expected one of `name`, `role`"),
         (entry("a", &hash, "expires = 2027-01-01T00:00:00Z"), ":5: expected a string"),

@@ -32,7 +32,7 @@ struct Consolidated<'a> {
     #[schema(value_type = Vec<String>)]
     #[serde(serialize_with = "phone_numbers")]
     phone_numbers: &'a [PhoneNumber],
-    /// All other contacts of this customer, ascending.
+    /// All other contacts of this customer, in ascending order.
     #[schema(value_type = Vec<i64>)]
     secondary_contact_ids: &'a [ContactId],
 }
@@ -119,6 +119,6 @@ mod tests {
         drop(answer);
         assert!(kept.upgrade().is_some(), "it is being sent");
         drop(first);
-        assert!(kept.upgrade().is_none(), "nobody else remembers it");
+        assert!(kept.upgrade().is_none(), "nothing else remembers it");
     }
 }

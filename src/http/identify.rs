@@ -127,7 +127,7 @@ impl From<NotRecorded> for Problem {
                 unavailable(detail).recorded(InLedger::Unknown)
             }
             NotRecorded::Refused => {
-                let detail = "A fault of ours, which the log tells more about. Report it.";
+                let detail = "Internal error. The service's log says more: report it.";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail).recorded(InLedger::No)
             }
         }

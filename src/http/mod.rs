@@ -1,6 +1,6 @@
 //! The door for callers and auditors: requests in, answers out.
 //!
-//! Promises: what is refused gets a problem document (RFC 9457) that says what to change, but for a
+//! Promises: what is refused gets a problem document (RFC 9457) that says what to change, except for a
 //! head that hyper cannot read; every request ends within a limit of size and time; the served OpenAPI
 //! document is the contract.
 //! Never: SQL, a decision about identities, a caller's value in a log, an error or a metric.
@@ -69,7 +69,7 @@ use std::sync::Arc;
 pub struct App {
     pub recorder: Recorder,
     pub reader: Reader,
-    /// Of the sealing.
+    /// The state of the sealing.
     pub status: Arc<Status>,
     pub auditor: Auditor,
     pub eraser: Eraser,

@@ -26,7 +26,7 @@ pub struct ServeConfig {
     #[arg(long)]
     no_auth: bool,
 
-    /// Answer by TLS, with this certificate and those that vouch for it (PEM). SIGHUP reads it
+    /// Answer by TLS, with this certificate and the chain that vouches for it (PEM). SIGHUP reads it
     /// again.
     #[arg(long, env, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct ServeConfig {
     #[arg(long, env, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// For how many hours a retry is known by its Idempotency-Key.
+    /// How many hours a retry is known by its Idempotency-Key.
     #[arg(long, env, value_name = "HOURS", default_value = "24")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=8_760))]
     idempotency_hours: u64,
@@ -43,8 +43,8 @@ pub struct ServeConfig {
     #[command(flatten)]
     pub seal: SealConfig,
 
-    /// Begin to keep checkpoints of a ledger that is sealed already in --checkpoint-dir, where there
-    /// is none. For one start: later on, one that is missing is a reason not to start.
+    /// Begin to keep checkpoints in --checkpoint-dir, which has none, of a ledger that is sealed
+    /// already. For one start: without this flag, the service does not start if the checkpoint is missing.
     #[arg(long, requires = "checkpoint_dir", help_heading = "Proof")]
     pub new_checkpoint_dir: bool,
 }
@@ -57,8 +57,8 @@ impl ServeConfig {
         };
         ensure!(
             address.ip().is_loopback() || self.tokens.is_some() || self.no_auth,
-            "anybody who reaches {address} could read and record customers: give --tokens FILE, \
-             listen on 127.0.0.1, or give --no-auth where something else keeps strangers out"
+            "anyone who reaches {address} could read and record customers: give --tokens FILE, \
+             listen on 127.0.0.1, or give --no-auth if something else keeps strangers out"
         );
         Ok(address)
     }
