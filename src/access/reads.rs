@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_that_finds_no_room_is_counted_and_waits_for_nobody() {
+    fn a_read_that_finds_no_room_is_counted_and_waits_for_no_one() {
         let metrics = Arc::new(Metrics::new());
         let (sender, _noted) = mpsc::channel(2);
         let (_running, _) = mpsc::channel(1);

@@ -74,7 +74,7 @@ async fn page_file(path: &str) -> Response {
     };
     let bytes = match path {
         INDEX => titled(&file.bytes).into(),
-        // Not copied: whoever takes long to read would hold what is large.
+        // Not copied: a client that reads slowly would hold what is large.
         _ => file.bytes,
     };
     let mut response = ([(CONTENT_TYPE, file.content_type)], bytes).into_response();

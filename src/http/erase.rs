@@ -149,7 +149,7 @@ impl From<NotErased> for Problem {
             NotErased::InTheWay(work) => in_the_way(&work),
             NotErased::Changed => in_the_way("another observation of this customer"),
             NotErased::Fault(fault) => {
-                tracing::warn!("nothing was erased, or nobody knows: {fault}");
+                tracing::warn!("nothing was erased, or it is not known: {fault}");
                 if matches!(fault, Fault::Lost(_)) { lost() } else { fault.into() }
             }
         }
