@@ -171,7 +171,7 @@ impl Connection {
     async fn open(address: SocketAddr, shown: &Shown) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await.context("cannot connect to the service")?;
         stream.set_nodelay(true)?;
-        let mut head = "POST /identify HTTP/1.1\r\nhost: ledger\r\n\
+        let mut head = "POST /identify HTTP/1.1\r\nhost: localhost\r\n\
             content-type: application/json\r\n"
             .to_owned();
         if let Some(token) = &shown.token {
@@ -191,7 +191,7 @@ impl Connection {
     /// Whether the service answered 200.
     async fn get(&mut self, path: &str) -> anyhow::Result<bool> {
         self.request.clear();
-        write!(self.request, "GET {path} HTTP/1.1\r\nhost: ledger\r\n\r\n")?;
+        write!(self.request, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
         self.exchange().await
     }
 

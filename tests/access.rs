@@ -435,7 +435,8 @@ async fn a_stop_waits_seconds_for_the_record_however_much_waits() {
     .await;
     for _ in 0..11 {
         let reading = (0..100).map(|_| asked(&service, "GET /events?limit=1", &tokens.auditor));
-        join_all(reading).await;
+        let answers = join_all(reading).await;
+        assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
     }
     service.signal(Signal::TERM);
     let told = || service.log().contains("reads of personal data are not on record");
@@ -472,7 +473,8 @@ async fn two_nodes_number_reads_without_gaps() {
         let node = if n % 2 == 0 { &one } else { &other };
         asked(node, "GET /events", &tokens.auditor)
     });
-    join_all(reading).await;
+    let answers = join_all(reading).await;
+    assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
     let kept = reads(&one, &tokens, 200).await;
     assert!(kept.iter().map(|read| read["id"].as_i64().unwrap()).eq(1..=200));
     let metrics = other.get("/metrics").await.text().await.unwrap();
@@ -543,7 +545,7 @@ async fn a_tokens_file_is_refused_by_the_line_and_with_what_is_allowed() {
         format!("[[token]]\nname = \"{name}\"\nrole = \"caller\"\nsha256 = \"{hash}\"\n{more}\n")
     };
     for (text, expected) in [
-        (String::new(), ": there is no [[token]]: nobody could ask anything"),
+        (String::new(), ": there is no [[token]]: no one could ask anything"),
         ("[[tokens]]\n".into(), ":1: unknown field, expected `token`"),
         (entry("a", &hash, "until = 1"), ":5: unknown field, expected one of `name`, `role`"),
         (entry("a", &hash, "expires = 2027-01-01T00:00:00Z"), ":5: expected a string"),
@@ -651,6 +653,29 @@ async fn with_tokens_any_address_will_do_and_no_auth_contradicts_them() {
     let half = command(&["serve"]).env("TLS_CERT", dir.path()).output().unwrap();
     assert_eq!(half.status.code(), Some(2));
     assert!(String::from_utf8(half.stderr).unwrap().contains("--tls-key"));
+}
+
+#[tokio::test]
+async fn without_tokens_a_web_page_cannot_ask_by_its_own_name() {
+    let (ledger, tokens) = (TestLedger::new().await, Tokens::new());
+    let database = ["--database-url", &*ledger.url];
+    let open = Service::start_with(&database);
+    let by_name = async |service: &Service, host: &str| {
+        let host = [("host", host.to_owned())];
+        service.get_with("/health/live", &host).await.status().as_u16()
+    };
+    assert_eq!(by_name(&open, "evil.example:10000").await, 421);
+    assert_eq!(by_name(&open, "localhost:10000").await, 200);
+    let erase = open.request("POST", "/contacts/1/erase", "").header("host", "evil.example");
+    let erase = erase.json(&json!({"reason": "customer-request"})).send().await.unwrap();
+    assert_eq!(erase.status(), 421);
+    let page = json!({"email": "a@x.org"});
+    let identify = open.request("POST", "/identify", "").header("host", "evil.example").json(&page);
+    assert_eq!(identify.send().await.unwrap().status(), 421);
+    for args in [&["--no-auth"][..], &["--tokens", tokens.file.to_str().unwrap()]] {
+        let service = Service::start_with(&[&database, args].concat());
+        assert_eq!(by_name(&service, "ledger.example.com").await, 200, "{args:?}");
+    }
 }
 
 #[tokio::test]

@@ -281,7 +281,7 @@ async fn a_client_that_goes_away_leaves_no_open_transaction() {
     for n in 0..50 {
         let body = format!(r#"{{"email": "gone{n}@x.org"}}"#);
         let mut client = std::net::TcpStream::connect(&service.address).unwrap();
-        let head = "POST /identify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json";
+        let head = "POST /identify HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
         write!(client, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
     }
     service.identify(&Seen::new("stayed@x.org", "")).await;

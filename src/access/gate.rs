@@ -1,4 +1,4 @@
-//! Lets in who shows a token that is good.
+//! Lets in a request that shows a good token.
 
 use super::limit::Limit;
 use super::role::Role;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// The tokens that are good, as a file says. Cheap to ask.
+/// The good tokens, as a file lists them. Cheap to ask.
 pub struct Gate {
     file: PathBuf,
     holders: watch::Sender<Vec<Arc<Holder>>>,
 }
 
-/// Whoever has a token.
+/// The holder of a token.
 pub struct Holder {
     pub asker: Asker,
     pub role: Role,
@@ -26,10 +26,10 @@ pub struct Holder {
     pub(super) limit: Option<Limit>,
 }
 
-/// Why nobody is let in.
+/// Why a request is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Nobody has this token, or not any more.
+    /// The token is unknown, expired or revoked.
     NotGood,
     /// It is used more often than it may be.
     TooOften { wait: Duration },
@@ -42,7 +42,7 @@ impl Gate {
         Ok(Self { file, holders: watch::Sender::new(holders) })
     }
 
-    /// Reads the file again and returns how many tokens there are. Where it cannot be read, all
+    /// Reads the file again and returns how many tokens there are. If it cannot be read, all
     /// stays as it was.
     pub fn reopen(&self) -> anyhow::Result<usize> {
         let holders = read(&self.file)?;
@@ -53,7 +53,7 @@ impl Gate {
         Ok(len)
     }
 
-    /// Who shows this token, if that is anybody, and how often it was shown allows it.
+    /// The holder of this token, if it is good and has not been used too often.
     pub fn admit(
         &self,
         shown: &[u8],
@@ -79,7 +79,7 @@ impl Gate {
         let _ = timeout(rest.unwrap_or(Duration::MAX), gone).await;
     }
 
-    /// Looks at each, so that the time it takes tells nothing of those that are not shown.
+    /// Looks at all of them, so that the time it takes tells nothing about the others.
     fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>> {
         let holders = self.holders.borrow();
         let found = holders
@@ -89,8 +89,8 @@ impl Gate {
     }
 }
 
-/// A holder that is known already and the same in all, or the new one: what is known has used up
-/// some of its limit.
+/// The known holder if nothing about it has changed, for it has used up some of its limit; otherwise
+/// the new one.
 fn known_or_new(new: Holder, known: &[Arc<Holder>]) -> Arc<Holder> {
     let per_second = |holder: &Holder| holder.limit.as_ref().map(|limit| limit.per_second);
     let said = |it: &Holder| (it.asker.clone(), it.role, it.expires, per_second(it));

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// So many requests a second, all of them at once after a second of silence: the generic cell rate
-/// algorithm (ITU-T I.371). These few lines stand for a crate that brings thirteen others.
+/// algorithm (ITU-T I.371). These few lines replace a crate that brings thirteen others.
 pub struct Limit {
     pub per_second: NonZeroU32,
-    /// When all that was asked is paid for.
+    /// When all requests so far are paid for.
     paid_at: Mutex<Option<Instant>>,
 }
 

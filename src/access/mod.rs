@@ -1,9 +1,9 @@
 //! Who may ask: the tokens, their roles and limits, and the record of who read personal data.
 //!
-//! Promises: a token is known by its hash alone, and compared in constant time; a tokens file that
+//! Promises: a token is known only by its hash, and compared in constant time; a tokens file that
 //! cannot be read changes nothing; a read waits for no record of it, and one that is lost is
 //! counted.
-//! Never: a token in a log, an error, a metric or a table; a value that somebody asked for.
+//! Never: a token in a log, an error, a metric or a table; a value that someone asked by.
 
 mod gate;
 mod limit;

@@ -1,4 +1,4 @@
-//! Who read personal data: noted off the request's way, kept in the table `access`.
+//! Who read personal data: noted without delaying the request, kept in the table `access`.
 
 use super::role::Role;
 use crate::identity::{Asker, Timestamp};
@@ -15,15 +15,15 @@ use tokio::time::sleep;
 const WAITING_LEN_MAX: usize = 10_000;
 const BATCH_LEN_MAX: usize = 1_000;
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
-/// For how long, in all, what is noted is tried to be kept when the service stops.
+/// How long, in all, a service that stops tries to keep what is noted.
 const LAST_WRITE_WAIT: Duration = Duration::from_secs(5);
 
-/// Somebody read personal data.
+/// A read of personal data.
 pub struct Read {
     pub at: Instant,
     pub asked_by: Asker,
     pub role: Role,
-    /// Method and pattern.
+    /// The method and the pattern of the path.
     pub route: String,
     pub contact_id: Option<i64>,
     pub other_contact_id: Option<i64>,
@@ -49,7 +49,7 @@ pub struct ReadRow {
 pub struct ReadLog {
     sender: mpsc::Sender<Read>,
     metrics: Arc<Metrics>,
-    /// Nothing is sent by it: that all of them are gone says that the service stops.
+    /// Nothing is sent through it: when all of them are gone, the service stops.
     _running: mpsc::Sender<()>,
 }
 
@@ -70,8 +70,8 @@ impl ReadLog {
         (Self { sender, metrics, _running: running }, tokio::spawn(task.run(ended)))
     }
 
-    /// Notes a read, without waiting. While as many wait as may, it is counted and lost: nobody
-    /// is kept from an answer by a database that is slow to keep records.
+    /// Notes a read, without waiting. While as many wait as may, it is lost and counted: a database
+    /// that is slow to keep records delays no answer.
     pub fn note(&self, read: Read) {
         if self.sender.try_send(read).is_err() {
             self.metrics.reads_lost.inc();
@@ -87,7 +87,7 @@ struct Task {
     in_hand: Vec<Read>,
     /// None after a failure, until it is needed again.
     session: Option<PgConnection>,
-    /// Whether the last write failed: a trouble is told when it begins and when it ends.
+    /// Whether the last write failed: a trouble is logged when it begins and when it ends.
     is_failing: bool,
 }
 
@@ -116,7 +116,7 @@ impl Task {
         }
     }
 
-    /// Writes until it is done. Where the connection breaks in mid-commit, reads may be kept twice.
+    /// Writes until it is done. If the connection breaks in mid-commit, reads may be kept twice.
     async fn keep(&mut self) {
         loop {
             let Err(fault) = in_time(self.write()).await else { return self.tell_success() };
@@ -187,7 +187,7 @@ async fn append(session: &mut PgConnection, reads: &[Read]) -> Result<(), sqlx::
     Ok(())
 }
 
-/// Up to `limit` reads after a number, in order. Whoever goes on from the last one misses none.
+/// Up to `limit` reads after a number, in order. A caller that goes on from the last one misses none.
 pub async fn reads(
     executor: impl PgExecutor<'_>,
     after: i64,
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_that_finds_no_room_is_counted_and_waits_for_nobody() {
+    fn a_read_that_finds_no_room_is_counted_and_waits_for_no_one() {
         let metrics = Arc::new(Metrics::new());
         let (sender, _noted) = mpsc::channel(2);
         let (_running, _) = mpsc::channel(1);

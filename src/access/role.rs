@@ -5,7 +5,7 @@ use std::fmt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// Posts observations, and asks who somebody is.
+    /// Posts observations, and asks which customer an identifier belongs to.
     Caller,
     /// Reads everything but the record of reads, and changes nothing.
     Auditor,

@@ -1,4 +1,4 @@
-//! Bearer tokens: random text, of which the service knows a hash alone.
+//! Bearer tokens: random text, of which the service knows only a hash.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -6,16 +6,16 @@ use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use subtle::ConstantTimeEq as _;
 
-/// Tells whoever finds one, and programs that look for leaked secrets, what it is.
+/// Tells anyone who finds one, and programs that look for leaked secrets, what it is.
 const PREFIX: &str = "idl_";
 const RANDOM_LEN: usize = 32;
 
-/// Whoever has it may ask. Has no form to be logged in.
+/// Its holder may ask. It cannot be logged: it implements neither `Debug` nor `Display`.
 pub struct Token(String);
 
 /// SHA-256 over the text of a token.
 ///
-/// What is hashed has 256 random bits, which nobody can try: the salt and the slowness that
+/// What is hashed has 256 random bits, which no one can try: the salt and the slowness that
 /// passwords need would add nothing here (NIST SP 800-63B, section 5.1.2.2, from 112 bits on).
 #[derive(Clone, Copy)]
 pub struct TokenHash([u8; 32]);
@@ -32,7 +32,7 @@ impl Token {
         text.starts_with(PREFIX)
     }
 
-    /// To be shown once, to whoever is given it.
+    /// To be shown once, to its holder.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -43,7 +43,7 @@ impl Token {
 }
 
 impl TokenHash {
-    /// Of what somebody shows as a token.
+    /// The hash of what a request shows as its token.
     pub fn of(shown: &[u8]) -> Self {
         Self(Sha256::digest(shown).into())
     }
@@ -67,7 +67,7 @@ impl TokenHash {
         })
     }
 
-    /// Takes as long whatever the two are.
+    /// Takes equally long whatever the two are.
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }

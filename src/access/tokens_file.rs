@@ -34,7 +34,7 @@ struct Entry {
     requests_per_second: Option<Spanned<i64>>,
 }
 
-/// What is wrong, at which bytes of the file.
+/// What is wrong, and at which bytes of the file.
 struct Fault {
     span: Option<Range<usize>>,
     message: String,
@@ -62,7 +62,7 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Holder>> {
     })
 }
 
-/// Fails where a tokens file has a token of this name already.
+/// Fails if a tokens file already has a token of this name.
 pub fn check_free(file: &Path, name: &Asker) -> anyhow::Result<()> {
     let is_taken = read(file)?.iter().any(|holder| holder.asker == *name);
     ensure!(!is_taken, "{} has a token named {name}; choose another name", file.display());
@@ -73,7 +73,7 @@ fn parse(text: &str) -> Result<Vec<Holder>, Fault> {
     let document: Document = toml::from_str(text)
         .map_err(|error| Fault { span: error.span(), message: without_values(error.message()) })?;
     if document.token.is_empty() {
-        let message = "there is no [[token]]: nobody could ask anything".to_owned();
+        let message = "there is no [[token]]: no one could ask anything".to_owned();
         return Err(Fault { span: None, message });
     }
     let mut names = HashSet::new();
@@ -116,8 +116,7 @@ fn at<T>(value: &Spanned<T>, message: &str) -> Fault {
     Fault { span: Some(value.span()), message: message.to_owned() }
 }
 
-/// What serde found is of the wrong type is quoted by it, and so is a name that it does not know:
-/// either could be a token.
+/// serde quotes a value of the wrong type, and a name that it does not know: either could be a token.
 fn without_values(complaint: &str) -> String {
     let complaint = complaint.lines().collect::<Vec<_>>().join(", ");
     let unknown = complaint.strip_prefix("unknown field `");

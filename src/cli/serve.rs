@@ -7,7 +7,7 @@ use super::signals::Signal;
 use crate::access::{Gate, ReadLog};
 use crate::audit::Auditor;
 use crate::erasure::Eraser;
-use crate::http::{self, Access, App, LongBody, SharedAnswers, Tls};
+use crate::http::{self, Access, App, SharedAnswers, Tls};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::{self, Recorder};
@@ -76,8 +76,8 @@ pub async fn serve(
         status,
         metrics,
         shared: SharedAnswers::default(),
-        long_body: LongBody::default(),
         access: gate.map(|gate| Access { gate, reads }),
+        local_names_only: config.local_names_only(),
     };
     let answering = http::answering(app);
     tracing::info!(

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 struct Reads<'a> {
     reads: Vec<ReadTold<'a>>,
-    /// Where to go on. Null where this page is not full.
+    /// Where to go on. Null if this page is not full.
     #[schema(required)]
     next: Option<String>,
 }
@@ -27,7 +27,7 @@ struct Reads<'a> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Read)]
 struct ReadTold<'a> {
-    /// No gaps, in the order that they were put on record.
+    /// Without gaps, in the order in which reads were put on record.
     #[schema(minimum = 1)]
     id: i64,
     #[schema(format = DateTime)]
@@ -36,13 +36,12 @@ struct ReadTold<'a> {
     asked_by: &'a str,
     /// `auditor` or `operator`.
     role: &'a str,
-    /// Method and pattern of the path.
+    /// The method and the pattern of the path.
     route: &'a str,
     /// The observation or contact that was asked of, or the customer that a lookup led to.
     #[schema(required)]
     contact_id: Option<i64>,
-    /// The other observation, where it was asked of two; the other customer, where a lookup led to
-    /// two.
+    /// The other observation, if two were asked of; the other customer, if a lookup led to two.
     #[schema(required)]
     other_contact_id: Option<i64>,
     /// The position that the answer holds at, or that a page of events begins after.

@@ -6,13 +6,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use utoipa::ToSchema;
 
 pub const LEDGER_POSITION: HeaderName = HeaderName::from_static("ledger-position");
-
-/// In contacts. Shorter ones are soon made, and would drive a long one out.
-const LONG_LEN_MIN: usize = 100;
 
 /// The customer.
 // Borrows: an identity may have ten thousand values.
@@ -36,43 +32,26 @@ struct Consolidated<'a> {
     #[schema(value_type = Vec<String>)]
     #[serde(serialize_with = "phone_numbers")]
     phone_numbers: &'a [PhoneNumber],
-    /// All other contacts of this customer, ascending.
+    /// All other contacts of this customer, in ascending order.
     #[schema(value_type = Vec<i64>)]
     secondary_contact_ids: &'a [ContactId],
 }
 
+/// A long answer is written once, and its body shared by all who get it.
 pub fn answered(answer: &Answer, position: Position) -> Response {
-    response(body(answer), position)
+    let write = || write(answer);
+    let body = match answer.is_long() {
+        true => Bytes::from_owner(answer.written.or_write(write)),
+        false => write().into(),
+    };
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (LEDGER_POSITION, HeaderValue::from(position.get())),
+    ];
+    (headers, body).into_response()
 }
 
-/// The body of the last long answer: whoever gets the same one shares it.
-#[derive(Default)]
-pub struct LongBody {
-    last: Mutex<Option<(Weak<Answer>, Bytes)>>,
-}
-
-impl LongBody {
-    /// As `answered`.
-    pub fn answered(&self, answer: &Arc<Answer>, position: Position) -> Response {
-        let is_long = answer.secondary_contact_ids.len() >= LONG_LEN_MIN;
-        let body = if is_long { self.body(answer) } else { body(answer) };
-        response(body, position)
-    }
-
-    fn body(&self, answer: &Arc<Answer>) -> Bytes {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // No other answer can be where this one is for as long as it is referred to.
-        let same = last.as_ref().filter(|(last, _)| last.as_ptr() == Arc::as_ptr(answer));
-        if let Some((_, body)) = same {
-            return body.clone();
-        }
-        let body = body(answer);
-        *last = Some((Arc::downgrade(answer), body.clone()));
-        body
-    }
-}
-
-fn body(answer: &Answer) -> Bytes {
+fn write(answer: &Answer) -> Vec<u8> {
     let identified = Identified {
         contact: Consolidated {
             primary_contact_id: answer.primary_contact_id,
@@ -81,15 +60,7 @@ fn body(answer: &Answer) -> Bytes {
             secondary_contact_ids: &answer.secondary_contact_ids,
         },
     };
-    serde_json::to_vec(&identified).expect("an answer is plain data").into()
-}
-
-fn response(body: Bytes, position: Position) -> Response {
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (LEDGER_POSITION, HeaderValue::from(position.get())),
-    ];
-    (headers, body).into_response()
+    serde_json::to_vec(&identified).expect("an answer is plain data")
 }
 
 fn emails<S: Serializer>(emails: &[Email], serializer: S) -> Result<S::Ok, S::Error> {
@@ -106,7 +77,9 @@ fn phone_numbers<S: Serializer>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Written;
     use http_body_util::BodyExt as _;
+    use std::sync::Arc;
 
     #[tokio::test]
     async fn an_answer_has_its_members_in_order_and_names_its_position() {
@@ -115,6 +88,7 @@ mod tests {
             emails: vec![Email::recorded("a\"@x"), Email::recorded("ü@x")],
             phone_numbers: vec![PhoneNumber::recorded("017")],
             secondary_contact_ids: vec![ContactId::new(27), ContactId::new(30)],
+            written: Written::default(),
         };
         let response = answered(&answer, Position::new(42));
         assert_eq!(response.status(), 200);
@@ -126,28 +100,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_get_the_same_long_answer_share_its_body() {
-        let long = |primary| {
-            Arc::new(Answer {
-                primary_contact_id: ContactId::new(primary),
-                emails: vec![Email::recorded("a@x")],
-                phone_numbers: Vec::new(),
-                secondary_contact_ids: (2..500).map(ContactId::new).collect(),
-            })
+    async fn the_body_of_a_long_answer_is_shared_and_goes_with_it() {
+        let answer = Answer {
+            primary_contact_id: ContactId::new(1),
+            emails: vec![Email::recorded("a@x")],
+            phone_numbers: Vec::new(),
+            secondary_contact_ids: (2..500).map(ContactId::new).collect(),
+            written: Written::default(),
         };
-        let bodies = LongBody::default();
-        let body = async |answer: &Arc<Answer>| {
-            let response = bodies.answered(answer, Position::new(1));
+        let body = async || {
+            let response = answered(&answer, Position::new(1));
             response.into_body().collect().await.unwrap().to_bytes()
         };
-        let (first, second) = (long(1), long(1));
-        let made = body(&first).await;
-        assert_eq!(made, super::body(&first));
-        assert_eq!(body(&first).await.as_ptr(), made.as_ptr());
-        let other = body(&second).await;
-        assert_ne!(other.as_ptr(), made.as_ptr(), "it is an answer of its own");
-        drop(second);
-        let third = long(7);
-        assert_eq!(body(&third).await, super::body(&third));
+        let first = body().await;
+        assert_eq!(first, write(&answer));
+        assert_eq!(body().await.as_ptr(), first.as_ptr());
+        let kept = Arc::downgrade(&answer.written.or_write(|| unreachable!("it is written")));
+        drop(answer);
+        assert!(kept.upgrade().is_some(), "it is being sent");
+        drop(first);
+        assert!(kept.upgrade().is_none(), "nothing else remembers it");
     }
 }

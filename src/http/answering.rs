@@ -27,6 +27,7 @@ pub struct Answering {
 pub struct Straight {
     pub app: Arc<App>,
     pub measure: Measure,
+    pub head: HeadCheck,
     /// None where anybody may ask.
     pub guard: Option<Arc<Guard>>,
 }
@@ -66,7 +67,7 @@ impl Straight {
             Ok(asked) => asked,
             Err(refused) => return *refused,
         };
-        let checked = HeadCheck.before(&mut request);
+        let checked = self.head.before(&mut request);
         let answered = match checked.and_then(|()| self.guard.before(&mut request)) {
             Ok(admitted) => self.guard.after(admitted, self.identify(request).await),
             Err(refused) => *refused,

@@ -21,9 +21,9 @@ use std::sync::Arc;
 /// Takes the number of any observation: that of a primary, of a secondary, or of one that
 /// brought nothing new.
 ///
-/// With `as_of`, the customer as it stood then: under the rules then in force, and of what was
-/// linked by then. Between the positions of one request or of one rule change the links are on
-/// their way. Of contacts that were forgotten since, and were linked then, the numbers alone are
+/// With `as_of`, the customer as it stood then: under the rules then in force, and with what was
+/// linked by then. At a position within one request or one rule change, some of its links are still
+/// to come. Of contacts that were linked then and have been forgotten since, only the numbers are
 /// left.
 #[utoipa::path(
     get,
@@ -81,7 +81,7 @@ pub fn problems() -> Vec<Problem> {
     others.into_iter().chain(unanswered()).chain(moment::problems()).collect()
 }
 
-/// Fails where one of the numbers was erased. Asked last: what was read before it is whole then.
+/// Fails if one of the numbers was erased. Asked last: what was read before it is whole then.
 pub async fn not_erased(app: &App, ids: &[ObservationId]) -> Result<(), Problem> {
     match ask(app.auditor.is_erased(ids)).await? {
         true => Err(erased()),
@@ -90,10 +90,13 @@ pub async fn not_erased(app: &App, ids: &[ObservationId]) -> Result<(), Problem>
 }
 
 pub fn erased() -> Problem {
-    let detail = "The customer of this number was forgotten, for ever.";
+    let detail = "The customer of this number was forgotten for ever. Nothing is left to ask for.";
     Problem::new(StatusCode::GONE, detail)
 }
 
 pub fn not_observed() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "No observation had this number yet.")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "No observation has this number yet. Ask by a number from an answer.",
+    )
 }

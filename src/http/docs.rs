@@ -16,10 +16,11 @@ use utoipa_swagger_ui::Config;
     info(
         title = "Identity ledger",
         description = "Which customer do an email and a phone number belong to, since when, and \
-            why?\n\nEvery error answer is a problem document (RFC 9457) that says what to change, but \
-            for a head that cannot be read (400) or is too long (431), of which the status says all. \
-            Beside those listed, any path may answer 404 (nothing is there), 405 (the header \
-            `allow` names the methods), 400 (the header `host` is missing, or there twice) and 501 \
+            why?\n\nEvery error answer is a problem document (RFC 9457) that says what to change, except \
+            for a head that cannot be read (400) or is too long (431), when the status says it all. \
+            Besides those listed, any path may answer 404 (there is nothing there), 405 (the header \
+            `allow` lists the methods), 400 (the header `host` is missing, or there twice), 421 (the \
+            service has no tokens, and the host is neither an IP address nor `localhost`) and 501 \
             (a `transfer-encoding` other than `chunked`).",
         license(name = "MIT"),
     ),
@@ -73,7 +74,7 @@ async fn page_file(path: &str) -> Response {
     };
     let bytes = match path {
         INDEX => titled(&file.bytes).into(),
-        // Not copied: whoever takes long to read would hold what is large.
+        // Not copied: a client that reads slowly would hold what is large.
         _ => file.bytes,
     };
     let mut response = ([(CONTENT_TYPE, file.content_type)], bytes).into_response();

@@ -119,14 +119,14 @@ fn not_a_reason_alone() -> Problem {
 
 fn in_the_way(work: &str) -> Problem {
     let detail = format!(
-        "Nothing can be erased beside what reads all observations, as does now: {work}. Send it \
-         again when that has ended."
+        "Nothing can be erased until this has finished: {work}. Send the request again then."
     );
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
 fn lost() -> Problem {
-    let detail = "Postgres is out of reach. Send it again: 410 says that it was erased.";
+    let detail =
+        "Postgres is out of reach. Send the request again: 410 then means that it was erased.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
@@ -149,7 +149,7 @@ impl From<NotErased> for Problem {
             NotErased::InTheWay(work) => in_the_way(&work),
             NotErased::Changed => in_the_way("another observation of this customer"),
             NotErased::Fault(fault) => {
-                tracing::warn!("nothing was erased, or nobody knows: {fault}");
+                tracing::warn!("nothing was erased, or it is not known: {fault}");
                 if matches!(fault, Fault::Lost(_)) { lost() } else { fault.into() }
             }
         }

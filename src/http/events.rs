@@ -15,7 +15,7 @@ use crate::identity::{ContactId, Fact, Position};
 use crate::ledger::EventFilter;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, VARY};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -25,7 +25,7 @@ use utoipa::{IntoParams, ToSchema};
 const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Which events, and how many. Text, as for a page.
+/// Which events, and how many. Text, so that an error can say which parameter to change.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -54,27 +54,27 @@ enum Form {
 #[derive(Serialize, ToSchema)]
 struct Events<'a> {
     events: Vec<Entry<'a>>,
-    /// Where to go on, also where a page of the wanted events is not full. Null at the end: ask
-    /// again later, after the last event.
+    /// Where to go on, even if a page of filtered events is not full. Null at the end: ask again
+    /// later, after the last event.
     #[schema(required)]
     next: Option<String>,
 }
 
 /// The events of the ledger in order, each with the identifiers that were observed.
 ///
-/// Positions are in commit order, and have no gaps but before a `LedgerRestored`: whoever goes on from
-/// the last one misses none.
+/// Positions are in commit order, without gaps except before a `LedgerRestored`: a reader that goes on
+/// from the last one misses none.
 /// The header `accept` says in which form they are sent:
 ///
 /// - `application/json`: a page at a time.
-/// - `application/x-ndjson`: all up to the event that is the last now, one entry a line, in the
-///   shape that they have in pages.
+/// - `application/x-ndjson`: all events up to the one that is last now, one entry a line, in the same
+///   shape as in pages. Only by HTTP/1.1, which tells a whole body from one that broke off.
 /// - `text/event-stream`: Server-Sent Events, which go on with what is recorded from now on. `id`
-///   is the position, `event` the kind, `data` the entry. The header `last-event-id` goes before
-///   `after`. A comment comes every 15 seconds at the latest.
+///   is the position, `event` the kind, `data` the entry. The header `last-event-id` wins over
+///   `after`. An event or a comment comes at least every 15 seconds.
 ///
-/// A stream whose connection breaks is not whole: go on after the last position. It breaks where
-/// the client takes nothing for 30 seconds, and where the service stops.
+/// A stream whose connection breaks is not whole: go on after the last position. It breaks if the
+/// client takes nothing for 30 seconds, and when the service stops.
 #[utoipa::path(
     get,
     path = "/events",
@@ -111,6 +111,7 @@ struct Events<'a> {
 )]
 pub async fn events(
     State(app): State<Arc<App>>,
+    version: Version,
     headers: HeaderMap,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Response, Problem> {
@@ -124,6 +125,8 @@ pub async fn events(
             let page = app.auditor.events(after, head, &wanted, limit);
             (paged(&ask(page).await?, head, &wanted, limit)?, after)
         }
+        // The body would end where the connection does, and one that broke off would pass for a whole one.
+        Form::Lines if version < Version::HTTP_11 => return Err(too_old_for_lines()),
         Form::Lines => {
             let head = head_from(&app, "after", after).await?;
             let feed = app.auditor.feed(after, wanted).ok_or_else(too_many)?;
@@ -132,7 +135,7 @@ pub async fn events(
         Form::Live => {
             let last = last_event_id(&headers)?;
             let (name, after) = last.map_or(("after", after), |last| (LAST_EVENT_ID, last));
-            // Also, a client hears of a Postgres that is away before it is promised a stream.
+            // Besides, a client hears that Postgres is away before it is promised a stream.
             head_from(&app, name, after).await?;
             let feed = app.auditor.feed(after, wanted).ok_or_else(too_many)?;
             (stream::live(feed), after)
@@ -141,7 +144,7 @@ pub async fn events(
     Ok(Shown { contact_id, other_contact_id: None, position }.by(response))
 }
 
-/// The head, for events after none later: any others would be waited for in silence, perhaps such as were
+/// The head. Fails if it is before `after`: a stream would wait in silence, perhaps for events that were
 /// lost with a part of the ledger.
 async fn head_from(app: &App, name: &'static str, after: Position) -> Result<Position, Problem> {
     let head = ask(app.auditor.position()).await?;
@@ -176,8 +179,8 @@ fn known(kind: &str) -> Option<&'static str> {
     Fact::KINDS.into_iter().find(|known| *known == kind)
 }
 
-/// Of the forms named that are known, the one that is liked best, and of those the first; a page where
-/// none is (RFC 9110, section 12.5.1).
+/// The known form with the greatest weight, the first of several; a page if none is known (RFC 9110,
+/// section 12.5.1).
 fn form(headers: &HeaderMap) -> Form {
     let accepted = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
     let weighed = accepted.flat_map(|value| value.split(',')).filter_map(weighed);
@@ -185,7 +188,7 @@ fn form(headers: &HeaderMap) -> Form {
     best.map_or(Form::Page, |(form, _)| form)
 }
 
-/// A form and how much it is liked, if it is known and liked at all.
+/// A form and its weight, if it is known and its weight is not 0.
 fn weighed(range: &str) -> Option<(Form, f32)> {
     let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
     let form = match &*parts.next()? {
@@ -210,6 +213,7 @@ pub fn problems() -> Vec<Problem> {
         beyond_the_head("after"),
         not_a_kind(),
         not_these::<Asked>(),
+        too_old_for_lines(),
         too_many(),
     ];
     others.into_iter().chain(unanswered()).collect()
@@ -236,6 +240,11 @@ fn beyond_the_head(name: &'static str) -> Problem {
 
 fn not_a_kind() -> Problem {
     Problem::bad_field("kind", format!("one of {}", Fact::KINDS.join(", ")))
+}
+
+fn too_old_for_lines() -> Problem {
+    let detail = "Ask for lines by HTTP/1.1. A proxy on the way may have to be told to use it.";
+    Problem::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, detail)
 }
 
 fn too_many() -> Problem {

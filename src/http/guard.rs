@@ -25,9 +25,9 @@ use utoipa::openapi::{RefOr, response};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Who {
     Anybody,
-    /// Whoever asks from this machine; from elsewhere, auditors.
+    /// Anyone on this machine; from elsewhere, auditors and operators.
     ThisMachine,
-    /// Tokens of these roles, and those of operators, who may ask everything.
+    /// Holders of tokens of these roles, and operators, who may ask everything.
     Holders(&'static [Role]),
 }
 
@@ -36,7 +36,7 @@ pub enum Who {
 pub enum Note {
     /// It shows identifiers.
     Reads,
-    /// It shows identifiers and records nothing where it answers a retry.
+    /// It shows identifiers, and records nothing itself if it answers a retry.
     Replays,
     Nothing,
 }
@@ -67,7 +67,7 @@ pub struct Admitted {
 }
 
 impl Around for Arc<Guard> {
-    /// None where nobody in particular asks.
+    /// None if no token is needed.
     type Kept = Option<Admitted>;
 
     fn before(&self, request: &mut Request) -> Result<Self::Kept, Box<Response>> {
@@ -94,7 +94,7 @@ impl Around for Arc<Guard> {
 }
 
 impl Guard {
-    /// Who asks; nobody in particular where no token is needed.
+    /// Who asks; none if no token is needed.
     fn admit(&self, request: &Request) -> Result<Option<Arc<Holder>>, Refusal> {
         let peer = request.extensions().get::<Peer>();
         match self.who {
@@ -114,7 +114,7 @@ impl Guard {
         Ok(Some(holder))
     }
 
-    /// Breaks a stream off when its token is good no more.
+    /// Breaks a stream off when its token is no longer good.
     fn while_good(&self, holder: Arc<Holder>, response: Response) -> Response {
         let gate = self.access.gate.clone();
         let until = async move { gate.until_revoked(holder, SystemTime::now().into()).await };
@@ -122,7 +122,7 @@ impl Guard {
         response.map(|body| {
             let mut chunks = body.into_data_stream();
             Body::from_stream(poll_fn(move |context| match revoked.as_mut().poll(context) {
-                Poll::Ready(()) => Poll::Ready(Some(Err("the token is good no more".into()))),
+                Poll::Ready(()) => Poll::Ready(Some(Err("the token is no longer good".into()))),
                 Poll::Pending => chunks.poll_next_unpin(context).map_err(axum::Error::into_inner),
             }))
         })
@@ -140,7 +140,7 @@ impl Note {
 }
 
 impl Who {
-    /// Whose tokens are let in; of none where none is asked for.
+    /// The roles whose tokens are let in; none if no token is needed.
     pub fn roles(self) -> impl Iterator<Item = Role> {
         let (others, operator) = match self {
             Self::Anybody => (&[][..], None),
@@ -184,16 +184,18 @@ impl Refusal {
                 Problem::new(StatusCode::UNAUTHORIZED, detail)
             }
             Self::NotGood => {
-                let detail = "This token is not known, or not any more. Ask an operator for one.";
+                let detail =
+                    "This token is unknown, expired or revoked. Ask an operator for another.";
                 Problem::new(StatusCode::UNAUTHORIZED, detail)
             }
             Self::WrongRole(who) => {
                 let roles = who.roles().map(Role::as_str).collect::<Vec<_>>().join(" or ");
-                let detail = format!("Send a token of the role {roles}.");
+                let detail = format!("Send a token with the role {roles}.");
                 Problem::new(StatusCode::FORBIDDEN, detail)
             }
             Self::TooOften { .. } => {
-                let detail = "This token asks too often. Wait as the header retry-after says.";
+                let detail =
+                    "This token asks too often. Wait as long as the header retry-after says.";
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
             }
         }

@@ -1,4 +1,4 @@
-//! `GET /health/live` and `/health/ready`: for whoever restarts the service or sends it traffic.
+//! `GET /health/live` and `/health/ready`: for what restarts the service or sends it traffic.
 
 use super::App;
 use super::problem::Problem;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const READY_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Five statements a second, for however many who ask.
+/// Five statements a second, however many ask.
 const READY_AGE_MAX: Duration = Duration::from_millis(200);
 
 /// Whether the service runs.
@@ -45,7 +45,7 @@ pub fn problems() -> Vec<Problem> {
     unanswered().map(not_ready).into()
 }
 
-/// Whatever it is that keeps it from answering, others had better be asked.
+/// Whatever keeps it from answering, another node should be asked.
 fn not_ready(problem: Problem) -> Problem {
     problem.status(StatusCode::SERVICE_UNAVAILABLE)
 }

@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 struct History<'a> {
     events: Vec<HistoryEntry<'a>>,
-    /// Where to go on. Null where this page is not full.
+    /// Where to go on. Null if this page is not full.
     #[schema(required)]
     next: Option<String>,
 }
@@ -32,7 +32,7 @@ struct HistoryEntry<'a> {
     #[serde(flatten)]
     #[schema(inline)]
     entry: Entry<'a>,
-    /// Those that were in force then.
+    /// The rules that were in force then.
     rules: RuleSet<'a>,
     /// What happened, in one line. Holds no identifier.
     reading: &'a str,
@@ -41,8 +41,8 @@ struct HistoryEntry<'a> {
 /// Every event that made a customer what it is now, in order.
 ///
 /// What its contacts brought, observations that brought nothing new included; how its contacts came
-/// together; and how those that were linked to one of them went away, where a rule change took them.
-/// Each page is of the customer as it is then: where it grew between two pages, begin again.
+/// together; and how those that were linked to one of them went away, if a rule change took them.
+/// Each page is of the customer as it is when the page is read: if it grew between two, begin again.
 #[utoipa::path(
     get,
     path = "/contacts/{id}/history",

@@ -1,7 +1,7 @@
 //! `POST /identify`: which customer do this email and this phone number belong to?
 
 use super::App;
-use super::answer::Identified;
+use super::answer::{Identified, answered};
 use super::body::{self, Observed};
 use super::contacts::{erased, now};
 use super::idempotency::{self, REPLAY};
@@ -66,9 +66,7 @@ pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<R
     let identifiers = body::identifiers(request).await?;
     let recorded = app.recorder.record(identifiers, asked_by, retry_key).await;
     match recorded.map_err(|not_recorded| told(not_recorded, retry_key.is_some()))? {
-        Outcome::Recorded(recorded) => {
-            Ok(app.long_body.answered(&recorded.answer, recorded.position))
-        }
+        Outcome::Recorded(recorded) => Ok(answered(&recorded.answer, recorded.position)),
         Outcome::RecordedBefore(id) => {
             let id = id.into();
             // Boxed: few are retries, and every request has room for what is awaited here.
@@ -130,7 +128,7 @@ impl From<NotRecorded> for Problem {
                 unavailable(detail).recorded(InLedger::Unknown)
             }
             NotRecorded::Refused => {
-                let detail = "A fault of ours, which the log tells more about. Report it.";
+                let detail = "Internal error. The service's log says more: report it.";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail).recorded(InLedger::No)
             }
         }

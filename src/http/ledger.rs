@@ -1,4 +1,4 @@
-//! `GET /ledger`, its last checkpoint and its key: what anybody needs to hold us to it.
+//! `GET /ledger`, its last checkpoint and its key: what anyone needs to hold the service to it.
 
 use super::App;
 use super::json::json;
@@ -21,10 +21,10 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 #[derive(Serialize, ToSchema)]
 struct Ledger {
-    /// Of the last event.
+    /// The position of the last event.
     #[schema(minimum = 1)]
     position: i64,
-    /// Those in force.
+    /// The rules in force.
     rules: RulesInForce,
     /// The last one, null before the first.
     #[schema(required)]
@@ -36,7 +36,7 @@ struct Ledger {
     /// begun yet), `active`, `refused` (the ledger contradicts what was signed), or `stuck` (its
     /// checkpoint directory cannot be read or written).
     sealing: &'static str,
-    /// Where it is `refused` or `stuck`: why.
+    /// Why it is `refused` or `stuck`.
     #[schema(required)]
     refusal: Option<String>,
 }
@@ -139,8 +139,8 @@ pub async fn checkpoint(State(app): State<Arc<App>>) -> Result<impl IntoResponse
     Ok(([(CONTENT_TYPE, TEXT)], checkpoint.ok_or_else(not_sealed)?.note))
 }
 
-/// The key that checkpoints are checked with (C2SP signed-note). Where the ledger had others
-/// before, or another name, before a loss was accepted, they follow, one a line.
+/// The key that checkpoints are checked with (C2SP signed-note). If the ledger had other keys before,
+/// or another name before a loss was accepted, they follow, one a line.
 #[utoipa::path(
     get,
     path = "/ledger/key",
@@ -180,7 +180,7 @@ pub fn key_problems() -> Vec<Problem> {
 }
 
 pub fn not_sealed() -> Problem {
-    let detail = "No checkpoint was signed yet. GET /ledger says whether one will be.";
+    let detail = "No checkpoint has been signed yet. GET /ledger says whether one will be.";
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Everything known of a customer, found by an email, a phone number or both. Records nothing.
 ///
-/// Where the email and the phone number belong to two customers, the answer is the one that
+/// If the email and the phone number belong to two customers, the answer is the one that
 /// `/identify` would give: both as one, led by the older primary. They stay two in the ledger.
 /// What is not known yet is no part of the answer.
 #[utoipa::path(
@@ -56,6 +56,6 @@ pub fn problems() -> Vec<Problem> {
 }
 
 fn not_known() -> Problem {
-    let detail = "No customer is known by these identifiers. To make one known, use /identify.";
+    let detail = "No customer is known by these identifiers. Use /identify to make one known.";
     Problem::new(StatusCode::NOT_FOUND, detail)
 }

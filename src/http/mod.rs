@@ -1,6 +1,6 @@
 //! The door for callers and auditors: requests in, answers out.
 //!
-//! Promises: what is refused gets a problem document (RFC 9457) that says what to change, but for a
+//! Promises: what is refused gets a problem document (RFC 9457) that says what to change, except for a
 //! head that hyper cannot read; every request ends within a limit of size and time; the served OpenAPI
 //! document is the contract.
 //! Never: SQL, a decision about identities, a caller's value in a log, an error or a metric.
@@ -47,7 +47,6 @@ mod why;
 #[cfg(test)]
 mod tests;
 
-pub use answer::LongBody;
 pub use serve::serve;
 pub use shared::SharedAnswers;
 pub use tls::Tls;
@@ -70,15 +69,16 @@ use std::sync::Arc;
 pub struct App {
     pub recorder: Recorder,
     pub reader: Reader,
-    /// Of the sealing.
+    /// The state of the sealing.
     pub status: Arc<Status>,
     pub auditor: Auditor,
     pub eraser: Eraser,
     pub metrics: Arc<Metrics>,
     pub shared: SharedAnswers,
-    pub long_body: LongBody,
-    /// None where anybody may ask.
+    /// None if anyone may ask.
     pub access: Option<Access>,
+    /// Whether it is asked by an IP address or as localhost alone. See `HeadCheck`.
+    pub local_names_only: bool,
 }
 
 /// Who may ask, and the record of those who read.
@@ -91,14 +91,15 @@ pub struct Access {
 pub fn answering(app: App) -> Answering {
     let (router, openapi) = routes::routes(app.access.as_ref());
     let measure = Measure(app.metrics.clone());
+    let head = HeadCheck { local_names_only: app.local_names_only };
     let (who, note) = routes::IDENTIFY;
     let guard = app.access.clone().map(|access| Arc::new(Guard { who, note, access }));
     let app = Arc::new(app);
     let router = routes::pages(router, &openapi)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(AroundLayer(HeadCheck))
+        .layer(AroundLayer(head.clone()))
         .layer(AroundLayer(measure.clone()))
         .with_state(app.clone());
-    Answering::new(router, Straight { app, measure, guard })
+    Answering::new(router, Straight { app, measure, head, guard })
 }

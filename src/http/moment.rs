@@ -21,7 +21,7 @@ pub struct AsOf {
     pub as_of: Option<String>,
 }
 
-/// The position to answer at. `None` where nothing was asked for.
+/// The position to answer at. `None` if no moment is asked for.
 pub async fn position(as_of: Option<String>, app: &App) -> Result<Option<Position>, Problem> {
     let Some(text) = as_of else { return Ok(None) };
     let moment = parse(&text).ok_or_else(not_a_moment)?;

@@ -1,5 +1,5 @@
 //! What is put on record of a request for personal data: who asked which route, of whom, and why.
-//! Nothing that was asked by, and nothing that was answered.
+//! Never the identifiers that were asked by, and never the answer.
 
 use super::answering::pattern;
 use super::problem::Problem;
@@ -16,21 +16,21 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 const PURPOSE: &str = "purpose";
 const PURPOSE_LEN_MAX: usize = 200;
 
-/// Of a request, what is put on record if it is answered.
+/// What is put on record of a request if it is answered.
 pub struct Asked {
     at: Instant,
     route: String,
     purpose: Option<String>,
 }
 
-/// What an answer shows, as the handler says that read it. What a request says besides is no part
-/// of it: a reader could say there that something else was read.
+/// What an answer shows, as the handler that made it says. Nothing else that the request says counts:
+/// a reader could claim there to have read something else.
 #[derive(Clone, Copy)]
 pub struct Shown {
     pub contact_id: Option<ContactId>,
-    /// Of another customer that is shown, too.
+    /// The number of another customer that is shown, too.
     pub other_contact_id: Option<ContactId>,
-    /// That the answer holds at, or that a page of events begins after.
+    /// The position that the answer holds at, or that a page of events begins after.
     pub position: Position,
 }
 
@@ -77,7 +77,7 @@ pub fn purpose_parameter() -> Parameter {
         .required(Required::False)
         .description(Some(
             "Why an auditor or an operator asks, for the record of reads: once, at most 200 \
-             characters, none of them a control character, else 400. Name a case, not a person: it is kept \
+             characters, without control characters; otherwise 400. Name a case, not a person: it is kept \
              for ever.",
         ))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
@@ -98,6 +98,6 @@ fn purpose(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 fn not_a_purpose() -> Problem {
-    let expected = "one value of at most 200 characters, none of them a control character";
+    let expected = "one value of at most 200 characters, without control characters";
     Problem::bad_field(PURPOSE, expected)
 }

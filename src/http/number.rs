@@ -30,7 +30,7 @@ pub fn not_an_id(name: &'static str) -> Problem {
     not_a_number(name, IDS)
 }
 
-/// The number, or the default where none is given; without a default it must be.
+/// The number, or the default if none is given; without a default it must be given.
 pub fn number(
     name: &'static str,
     text: Option<&str>,

@@ -1,4 +1,4 @@
-//! Which page is asked for, where what is told comes in pages.
+//! Which page is asked for, of answers that come in pages.
 
 use super::number::{not_a_number, number};
 use super::parameters::not_these;

@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 struct PersonalData<'a> {
     #[schema(value_type = i64, minimum = 1)]
     primary_contact_id: ContactId,
-    /// That this holds at.
+    /// The position that this holds at.
     #[schema(value_type = i64, minimum = 1)]
     position: Position,
     /// The observations that brought something new, and how they belong together.
@@ -53,7 +53,7 @@ struct ContactTold {
 struct ObservationTold<'a> {
     #[schema(value_type = i64, minimum = 1)]
     id: ObservationId,
-    /// The contact that it is filed under: its own number where it brought something new.
+    /// The contact that it is filed under: its own number if it brought something new.
     #[schema(value_type = i64, minimum = 1)]
     contact_id: ContactId,
     /// As received.
@@ -64,12 +64,12 @@ struct ObservationTold<'a> {
     phone_number: Option<&'a str>,
     #[schema(format = DateTime)]
     observed_at: String,
-    /// Of the event that says so.
+    /// The position of the event that says so.
     #[schema(value_type = i64, minimum = 1)]
     position: Position,
 }
 
-/// All that is held on a customer, as one document: what whoever it is about may ask for.
+/// All that is held on a customer, as one document: what the person it is about may ask for.
 ///
 /// Takes the number of any observation. Beside this the ledger has events, which hold numbers,
 /// times and salted hashes: `/contacts/{id}/history` tells them.

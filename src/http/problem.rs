@@ -150,7 +150,7 @@ impl IntoResponse for Problem {
 }
 
 pub async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "Nothing is here. The page /docs lists what there is.")
+    Problem::new(StatusCode::NOT_FOUND, "There is nothing at this path. /docs lists what there is.")
 }
 
 /// The router adds the header `allow`.
@@ -158,6 +158,6 @@ pub async fn method_not_allowed(method: Method) -> Response {
     if method == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
-    let detail = "Use a method that the header allow names.";
+    let detail = "Use a method that the header allow lists.";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response()
 }

@@ -21,10 +21,10 @@ use utoipa::{IntoParams, ToSchema};
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct WhichEvent {
-    /// Of the event.
+    /// The position of the event.
     #[param(value_type = i64, minimum = 1, required = true)]
     position: Option<String>,
-    /// Of the tree, in events [default: that of the last checkpoint].
+    /// The size of the tree, in events [default: that of the last checkpoint].
     #[param(value_type = Option<i64>, minimum = 1)]
     size: Option<String>,
 }
@@ -47,7 +47,7 @@ struct Inclusion {
     /// How many events are before it: the position less one, unless positions were skipped.
     #[schema(minimum = 0)]
     leaf_index: i64,
-    /// Of the tree.
+    /// The size of the tree.
     #[schema(minimum = 1)]
     size: i64,
     /// The audit path (RFC 6962, section 2.1.1): from the leaf up, each of 32 bytes, in base64.
@@ -56,10 +56,10 @@ struct Inclusion {
 
 #[derive(Serialize, ToSchema)]
 struct Consistency {
-    /// Of the earlier tree.
+    /// The size of the earlier tree.
     #[schema(minimum = 1)]
     from: i64,
-    /// Of the later tree.
+    /// The size of the later tree.
     #[schema(minimum = 1)]
     to: i64,
     /// The consistency proof (RFC 6962, section 2.1.2): each of 32 bytes, in base64.
@@ -168,6 +168,7 @@ pub fn consistency_problems() -> Vec<Problem> {
 }
 
 fn skipped() -> Problem {
-    let detail = "No event has this position: it was skipped when the loss of events was accepted.";
+    let detail =
+        "No event has this position: it was skipped when a loss was accepted. Ask for another.";
     Problem::new(StatusCode::NOT_FOUND, detail)
 }

@@ -81,19 +81,19 @@ fn is_away(fault: &Fault) -> bool {
     match fault {
         Fault::Lost(_) => true,
         fault if fault.is_cancelled() => false,
-        // But for a right or a table that is missing, and a page that cannot be read.
+        // Except for a right or a table that is missing, and a page that cannot be read.
         Fault::Refused(code) => !["42", "XX"].iter().any(|class| code.starts_with(class)),
         Fault::Data(_) | Fault::OtherVersion(_) | Fault::Damaged(_) | Fault::Corrupt => false,
     }
 }
 
 fn out_of_reach() -> Problem {
-    let detail = "Postgres is out of reach, or too many ask it at once. Ask again.";
+    let detail = "Postgres is out of reach, or is asked too much at once. Ask again.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
 fn too_slow() -> Problem {
-    let detail = "Postgres took too long to answer. Ask for less, or again later.";
+    let detail = "Postgres took too long to answer. Ask for less, or ask again later.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
@@ -105,7 +105,7 @@ pub fn disk_full() -> Problem {
 /// The same question is refused again.
 fn refused() -> Problem {
     let detail =
-        "Postgres refused the question. The log has the SQLSTATE that says why: report it.";
+        "Postgres refused the query. The service's log has the SQLSTATE that says why: report it.";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
 }
 
@@ -115,8 +115,8 @@ fn damaged() -> Problem {
 }
 
 pub fn other_version() -> Problem {
-    let detail = "This node is of another version than the database. Upgrade the node, or restart \
-        it where it is the newer one.";
+    let detail = "This node and the database are of different versions. Upgrade the node, or restart \
+        it if it is the newer one.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
@@ -133,8 +133,8 @@ pub fn corrupt() -> Problem {
 }
 
 pub fn panicked() -> Problem {
-    let detail = "A fault of ours, or something that is recorded was tampered with. Run \
-        identity-ledger verify, and report it where that finds nothing.";
+    let detail = "Internal error, or something that is recorded was tampered with. Run \
+        identity-ledger verify, and report the error if that finds nothing.";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
 }
 

@@ -1,5 +1,5 @@
-//! Answers that whoever asks at the same time shares: what anybody may ask, as often as they like,
-//! takes one session of Postgres at most.
+//! Shares one answer among all who ask at the same time, so that open routes take at most one Postgres
+//! session each.
 
 use super::problem::Problem;
 use super::question::ask_within;
@@ -25,7 +25,7 @@ pub struct Shared<T> {
 }
 
 struct Answer<T> {
-    /// Whoever came later asks anew.
+    /// Those who come later ask anew.
     good_until: Instant,
     answer: Result<T, Problem>,
 }

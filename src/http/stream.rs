@@ -1,7 +1,8 @@
 //! Events as a stream: JSON lines to the end of the ledger, or Server-Sent Events that go on.
 //!
-//! A page is read when the one before it was taken, so that a slow client holds two pages and
-//! nobody else up. One that takes none for long is dropped: it asks again for what it misses.
+//! A page is read when the one before it has been taken, so that a slow client holds two pages in
+//! memory and delays no one else. One that takes none for long is dropped: it can ask again for what it
+//! has missed.
 
 use super::entry::entry;
 use crate::audit::Feed;
@@ -18,13 +19,13 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 const TAKE_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Proxies drop what is silent for a minute, many after half of that.
+/// Proxies drop a connection that is silent for a minute, many after half of that.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// In bytes.
 const PIECE_LEN_MAX: usize = 64 * 1024;
-/// In bytes of an event, on average. Too small a guess costs a copy.
+/// The average length of an event, in bytes. Too small a guess costs a copy.
 const EVENT_LEN: usize = 400;
-/// Milliseconds until a browser asks again where the connection broke.
+/// After how many milliseconds a browser asks again if the connection breaks.
 const GREETING: &[u8] = b"retry: 1000\n\n";
 
 /// Why a stream ends before its end. The client sees the connection break.
@@ -118,7 +119,7 @@ async fn send(chunks: &mpsc::Sender<Chunk>, chunk: Chunk) -> Result<(), BrokenOf
     Ok(())
 }
 
-/// What a task of its own writes, until that ends or the client goes away.
+/// A body that a task of its own writes, until it ends or the client goes away.
 fn body<F: Future<Output = Result<(), BrokenOff>> + Send + 'static>(
     write: impl FnOnce(mpsc::Sender<Chunk>) -> F,
 ) -> Body {
@@ -132,7 +133,7 @@ fn body<F: Future<Output = Result<(), BrokenOff>> + Send + 'static>(
                 Err(why) if !sender.is_closed() => {
                     tracing::warn!("a stream of events was broken off: {why}");
                 }
-                // Nobody misses what comes too late for a client that went away.
+                // No one misses what comes too late for a client that went away.
                 Ok(()) | Err(_) => {}
             },
         }

@@ -53,12 +53,16 @@ fn without_postgres() -> Answering {
 }
 
 fn recording_by(recorder: Recorder) -> Answering {
+    answering(app(recorder))
+}
+
+fn app(recorder: Recorder) -> App {
     let nowhere = Database::at_url("postgres://x@127.0.0.1:1/x", "ledger".parse().unwrap());
     let nowhere = nowhere.unwrap();
     let (reader, auditor) = (Reader::new(&nowhere), Auditor::new(&nowhere));
     let status = Arc::new(Status::off());
     let eraser = Eraser::start(nowhere);
-    answering(App {
+    App {
         recorder,
         reader,
         auditor,
@@ -66,9 +70,9 @@ fn recording_by(recorder: Recorder) -> Answering {
         status,
         metrics: Arc::default(),
         shared: SharedAnswers::default(),
-        long_body: LongBody::default(),
         access: None,
-    })
+        local_names_only: false,
+    }
 }
 
 async fn start(answering: impl Into<Answering>) -> SocketAddr {
@@ -264,6 +268,73 @@ async fn a_head_that_may_be_read_in_two_ways_is_refused_whatever_it_asks() {
         let body = if good.contains("Chunked") { "0\r\n\r\n" } else { "" };
         let head = format!("GET /health/live HTTP/{good}\r\nconnection: close\r\n\r\n{body}");
         assert_eq!(exchange(head.as_bytes()).await.status, 200, "{good}");
+    }
+}
+
+/// The page of evil.example, after its name was made to lead here.
+#[tokio::test]
+async fn where_the_address_alone_keeps_strangers_out_no_other_name_is_answered() {
+    let app = App { local_names_only: true, ..app(Recorder::without_task()) };
+    let address = start(answering(app)).await;
+    let ask = async |line: &str, hosts: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("{line}\r\n{hosts}connection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        read_to_end(&mut stream).await
+    };
+    for (line, host) in [
+        ("POST /identify HTTP/1.1", "host: evil.example:10000\r\n"),
+        ("GET /health/live HTTP/1.1", "host: Evil.Example\r\n"),
+        ("GET /nowhere HTTP/1.1", "host: localhost.evil.example\r\n"),
+        ("GET /health/live HTTP/1.1", "host: \r\n"),
+        ("GET /health/live HTTP/1.0", "host: evil.example\r\n"),
+        ("GET /health/live HTTP/1.0", "host: localhost\r\nhost: evil.example\r\n"),
+        ("GET http://evil.example/health/live HTTP/1.1", "host: localhost\r\n"),
+        ("GET http://localhost/health/live HTTP/1.1", "host: evil.example\r\n"),
+    ] {
+        let received = ask(line, host).await;
+        assert_eq!(received.status, 421, "{line} {host}");
+        let problem = received.problem();
+        assert_eq!(problem["title"], "Misdirected Request");
+        assert!(problem["detail"].as_str().unwrap().contains("127.0.0.1 or localhost"));
+        assert!(!received.body.contains("evil"), "it repeats nothing that was sent");
+    }
+    for (line, host) in [
+        ("GET /health/live HTTP/1.1", "host: 127.0.0.1:10000\r\n"),
+        ("GET /health/live HTTP/1.1", "host: [::1]\r\n"),
+        ("GET /health/live HTTP/1.1", "host: LOCALHOST.:10000\r\n"),
+        ("GET /health/live HTTP/1.0", ""),
+        ("GET http://[::1]:10000/health/live HTTP/1.1", "host: [::1]:10000\r\n"),
+        ("GET http://user@shop.localhost:1/health/live HTTP/1.1", "host: shop.localhost:1\r\n"),
+    ] {
+        assert_eq!(ask(line, host).await.status, 200, "{line} {host}");
+    }
+}
+
+/// A body without a length would end with the connection, be it whole or broken off.
+#[tokio::test(start_paused = true)]
+async fn lines_are_sent_by_a_version_that_tells_their_end_from_a_break() {
+    let ask = async |version: &str, accept: &str| {
+        let head = format!(
+            "GET /events HTTP/{version}\r\nhost: x\r\nconnection: close\r\naccept: {accept}\r\n\r\n"
+        );
+        exchange(head.as_bytes()).await
+    };
+    let refused = ask("1.0", "application/x-ndjson").await;
+    assert_eq!(refused.status, 505);
+    let problem = refused.problem();
+    assert!(problem["detail"].as_str().unwrap().contains("HTTP/1.1"), "{problem}");
+    for (version, accept) in [
+        ("1.1", "application/x-ndjson"),
+        ("1.0", "application/json"),
+        // It has no end to be told from.
+        ("1.0", "text/event-stream"),
+    ] {
+        assert_eq!(
+            ask(version, accept).await.status,
+            503,
+            "{version} {accept}: there is no Postgres"
+        );
     }
 }
 

@@ -34,7 +34,7 @@ impl Tls {
         Ok(Self { files: files.into(), config })
     }
 
-    /// Reads both files again, for connections to come. Where they cannot be read, all stays as
+    /// Reads both files again, for connections to come. If they cannot be read, all stays as
     /// it was.
     pub fn reopen(&self) -> anyhow::Result<()> {
         self.config.send_replace(self.files.read()?.into());

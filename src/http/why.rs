@@ -42,17 +42,17 @@ struct Explanation<'a> {
     /// The position that this holds at.
     #[schema(value_type = i64)]
     position: Position,
-    /// Those in force at that position.
+    /// The rules in force at that position.
     rules: RuleSet<'a>,
     /// The primary of the one that was asked of, then of the other.
     #[schema(value_type = Vec<i64>)]
     primary_contact_ids: [ContactId; 2],
     /// The shortest chain between them, of several the one through the oldest observations. Null
-    /// where they are not linked, at a position within a rule change, whose links are on their way,
-    /// and where it led through what was erased since.
+    /// if they are not linked, at a position within a rule change, whose links are still to come, and
+    /// if it led through what has been erased since.
     #[schema(required)]
     chain: Option<ChainTold<'a>>,
-    /// What stands between them. Null where they are linked.
+    /// What stands between them. Null if they are linked.
     #[schema(required)]
     apart: Option<Apart<'a>>,
 }
@@ -71,11 +71,11 @@ struct ChainTold<'a> {
 struct Step<'a> {
     #[schema(value_type = i64)]
     id: ObservationId,
-    /// Of its event.
+    /// The position of its event.
     #[schema(value_type = i64)]
     position: Position,
     recorded_at: String,
-    /// Those in force when it was recorded.
+    /// The rules in force when it was recorded.
     rules: RuleSet<'a>,
     #[schema(required)]
     email: Option<&'a str>,
@@ -99,7 +99,7 @@ struct SharedTold<'a> {
     values: Vec<&'a str>,
     /// How many contacts share it.
     contacts: usize,
-    /// Were it to link nobody, the two would fall apart.
+    /// If it linked no one, the two would fall apart.
     is_bridge: bool,
 }
 
@@ -108,7 +108,7 @@ struct SharedTold<'a> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Apart<'a> {
-    /// Identifiers that both customers have, and that the rules say link nobody.
+    /// Identifiers that both customers have, and that the rules say link no one.
     never_linking: Vec<NeverLinking<'a>>,
     /// Rules under which the two would be one customer, and how.
     under_other_rules: Vec<UnderOtherRules<'a>>,

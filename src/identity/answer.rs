@@ -5,6 +5,11 @@ use super::identifier::{Email, PhoneNumber};
 use super::identities::Contact;
 use super::key::Key;
 use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// In contacts. A shorter answer is soon made and written, and nothing of it is kept.
+pub(super) const LONG_ANSWER_LEN_MIN: usize = 100;
 
 /// A consolidated identity: the primary's values first, then in order of contact id, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +18,14 @@ pub struct Answer {
     pub emails: Vec<Email>,
     pub phone_numbers: Vec<PhoneNumber>,
     pub secondary_contact_ids: Vec<ContactId>,
+    pub written: Written,
 }
+
+/// A long answer as it is sent, for all who get the same one. It goes with the answer: beside it, it
+/// would outlive the memory of a customer who was forgotten.
+// Says and compares nothing: it is no more than the answer, and would show identifiers in a log.
+#[derive(Clone, Default)]
+pub struct Written(OnceLock<Arc<[u8]>>);
 
 impl Answer {
     /// Expects all contacts of one identity in order of id; the first is the primary.
@@ -32,7 +44,33 @@ impl Answer {
                 contact.phone_key.as_ref().zip(contact.phone_number.as_ref())
             }),
             secondary_contact_ids: secondaries.iter().map(|contact| contact.id).collect(),
+            written: Written::default(),
         }
+    }
+
+    pub fn is_long(&self) -> bool {
+        1 + self.secondary_contact_ids.len() >= LONG_ANSWER_LEN_MIN
+    }
+}
+
+impl Written {
+    /// Calls `write` only the first time.
+    pub fn or_write(&self, write: impl FnOnce() -> Vec<u8>) -> Arc<[u8]> {
+        self.0.get_or_init(|| write().into()).clone()
+    }
+}
+
+impl PartialEq for Written {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Written")
     }
 }
 

@@ -1,6 +1,6 @@
 //! Identities in memory: what the resolver consults and the fold builds.
 
-use super::answer::Answer;
+use super::answer::{Answer, LONG_ANSWER_LEN_MIN};
 use super::event::{Event, Timestamp};
 use super::fold::{Change, fold};
 use super::holders::Holds;
@@ -45,9 +45,6 @@ pub struct Identity {
     /// The answer, if it is a long one and was made since the contacts changed last.
     answer: OnceCell<Arc<Answer>>,
 }
-
-/// Number of contacts from which on an identity's answer is kept. A smaller one is made each time.
-const LONG_ANSWER_LEN_MIN: usize = 100;
 
 /// Some identities, each of them whole.
 #[derive(Default)]

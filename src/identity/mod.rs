@@ -53,7 +53,7 @@ mod test_ledger;
 #[cfg(test)]
 mod tests;
 
-pub use answer::Answer;
+pub use answer::{Answer, Written};
 pub use asker::Asker;
 pub use census::{Census, Dated};
 pub use differences::Differences;

@@ -16,8 +16,8 @@ pub struct RestoreConfig {
     #[arg(required_unless_present = "accept_loss", conflicts_with = "accept_loss")]
     pub dir: Option<PathBuf>,
 
-    /// Say in the ledger that what it lacks of the checkpoint in --checkpoint-dir is lost, skip the
-    /// positions and numbers that may have been given out, and sign in a new name from then on.
+    /// Record in the ledger that what it lacks of the checkpoint in --checkpoint-dir is lost, skip the
+    /// positions and numbers that may have been given out, and sign under a new name from then on.
     #[arg(long, requires = "reason", requires = "forgetting")]
     accept_loss: bool,
 
@@ -25,20 +25,20 @@ pub struct RestoreConfig {
     #[arg(long, value_name = "TEXT", value_parser = reason, requires = "accept_loss")]
     reason: Option<String>,
 
-    /// Forget those again whom the lost ledger had forgotten, as an export of it says, which must be as
-    /// it was signed.
+    /// Erase again every customer that this export of the lost ledger records as erased. The export
+    /// must verify.
     #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss", group = "forgetting")]
     pub erasures: Option<PathBuf>,
 
-    /// Forget nobody again. One of the two must be said, each time that it is run: whoever had been
-    /// forgotten since the backup comes back for good without --erasures.
+    /// Erase no one again: every customer erased since the backup comes back for good. This or
+    /// --erasures must be given, each time the command is run.
     #[arg(long, requires = "accept_loss", group = "forgetting")]
     no_erasures: bool,
 
     #[command(flatten)]
     pub operator: Operator,
 
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short, requires = "accept_loss")]
     pub yes: bool,
 
@@ -59,6 +59,6 @@ impl RestoreConfig {
 /// The two ways to restore.
 pub enum What<'a> {
     Restore(&'a Path),
-    /// With a reason.
+    /// For a reason.
     AcceptLoss(&'a str),
 }

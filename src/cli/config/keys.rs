@@ -9,11 +9,11 @@ use std::path::PathBuf;
 pub enum KeyCommand {
     /// Make a new signing key in FILE, for its owner only, and print its verifier key.
     New {
-        /// Must not be there yet.
+        /// The file to make, which must not exist yet.
         file: PathBuf,
 
-        /// The name of the log, of your own choice for ever: what checkpoints begin with, such as
-        /// ledger.example.com/shop [default: identity-ledger/ and the ledger's name].
+        /// The name that checkpoints begin with, such as ledger.example.com/shop. It stays for ever
+        /// [default: identity-ledger/ and the ledger's name].
         #[arg(long)]
         name: Option<String>,
     },
@@ -21,13 +21,13 @@ pub enum KeyCommand {
 
 #[derive(Subcommand)]
 pub enum TokenCommand {
-    /// Print a new token, once, and the lines that make it good in a tokens file.
+    /// Print a new token, once, and the lines to add to a tokens file.
     New(NewToken),
 }
 
 #[derive(Args)]
 pub struct NewToken {
-    /// Who it is for, as events name whoever asked: lower-case letters, digits, dots, dashes and
+    /// Who it is for, as events name the caller: lower-case letters, digits, dots, dashes and
     /// underscores, a letter first. No personal data: it stays in the ledger for ever.
     pub name: Asker,
 
@@ -35,12 +35,11 @@ pub struct NewToken {
     #[arg(long, value_enum)]
     pub role: Role,
 
-    /// Until when it is good, such as 2027-01-01T00:00:00Z (RFC 3339) [default: until its lines
-    /// are gone].
+    /// When it expires, such as 2027-01-01T00:00:00Z (RFC 3339) [default: never].
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub expires: Option<String>,
 
-    /// The tokens file that the lines are for: refuses a name that it has already.
+    /// The tokens file that the lines are for: a name that it already has is refused.
     #[arg(long, env, hide_env_values = true, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
 }

@@ -10,11 +10,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 #[derive(Args)]
 #[command(next_help_heading = "Log (on stderr; never an email, a phone number or a token)")]
 pub struct LogConfig {
-    /// How much to say.
+    /// How much to log.
     #[arg(long, global = true, env, value_enum, default_value = "info")]
     log_level: LogLevel,
 
-    /// In which form.
+    /// The form of the log.
     #[arg(long, global = true, env, value_enum, default_value = "text")]
     log_format: LogFormat,
 }

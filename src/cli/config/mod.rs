@@ -54,12 +54,12 @@ pub enum Command {
     /// Check everything: lines, tree, signatures, commitments, every decision made again, and that
     /// the contact table is what the events say; exit 1 at the first difference.
     Verify(VerifyConfig),
-    /// Write the ledger to a folder, for whoever checks it without this service.
+    /// Write the ledger to a folder, to be checked without this service.
     Export(ExportConfig),
     /// Write the whole ledger, as it is now, to a new directory, while the service runs.
     Backup(BackupConfig),
-    /// Put the ledger of a backup into a database where it is not; or, with --accept-loss, go on with
-    /// a database that has gone back in time.
+    /// Put the ledger of a backup into a database that does not have it; or, with --accept-loss, go on
+    /// with a database that has gone back in time.
     Restore(RestoreConfig),
     /// Make the keys that checkpoints are signed with.
     #[command(subcommand)]
@@ -71,12 +71,12 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct ExportConfig {
-    /// The folder, created when missing. Goes on from where an earlier export ended; a folder
-    /// with something else in it is refused.
+    /// The folder, created if missing. Goes on from where an earlier export ended; a folder with
+    /// anything else in it is refused.
     pub dir: PathBuf,
 
     /// Write the observations, too: emails and phone numbers, with the salts of their commitments. A
-    /// folder that has them goes on with them only.
+    /// folder that has them must go on with them.
     #[arg(long)]
     pub observations: bool,
 
@@ -90,15 +90,15 @@ pub struct VerifyConfig {
     #[arg(long, value_name = "DIR", requires = "key")]
     pub export: Option<PathBuf>,
 
-    /// The verifier keys that count, one a line. Not set: that of the signing key.
+    /// The verifier keys to trust, one a line. Not set: that of the signing key.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 
-    /// A checkpoint that was kept: the export must begin with what it covers.
+    /// A checkpoint kept from before: the export must begin with what it covers.
     #[arg(long, value_name = "FILE", requires = "export")]
     pub since: Option<PathBuf>,
 
-    /// Say it as JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 
@@ -119,15 +119,15 @@ pub struct EraseConfig {
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     pub id: i64,
 
-    /// Why, for the ledger, as a code such as customer-request: small letters, hyphens and at most 4
-    /// digits.
+    /// Why, for the ledger, as a code such as customer-request: lower-case letters, hyphens and at most
+    /// 4 digits.
     #[arg(long, value_name = "CODE")]
     pub reason: ReasonCode,
 
     #[command(flatten)]
     pub operator: Operator,
 
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     pub yes: bool,
 
@@ -141,7 +141,7 @@ pub struct WhyConfig {
     #[arg(value_name = "A", value_parser = clap::value_parser!(i64).range(1..))]
     pub one: i64,
 
-    /// The number of another one.
+    /// The number of the other.
     #[arg(value_name = "B", value_parser = clap::value_parser!(i64).range(1..))]
     pub other: i64,
 
@@ -152,7 +152,7 @@ pub struct WhyConfig {
 
 impl Cli {
     /// Reads the command line and the environment, where an empty variable counts as not set.
-    /// Ends the process where there is nothing to run.
+    /// Ends the process if there is nothing to run.
     pub fn read() -> Self {
         let mut command = without_empty(Self::command());
         let matches = command.try_get_matches_from_mut(env::args_os());
@@ -162,7 +162,7 @@ impl Cli {
             Ok(cli)
         });
         cli.unwrap_or_else(|error| match error.kind() {
-            // clap gives the help by itself only where no variable is set either.
+            // clap gives the help by itself only if no variable is set either.
             ErrorKind::MissingSubcommand => {
                 let help = command.render_help();
                 command.error(ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, help).exit()
@@ -171,8 +171,8 @@ impl Cli {
         })
     }
 
-    /// What the environment says of checkpoints is of the service's own ledger. An export may be of any,
-    /// and older.
+    /// What the environment says about checkpoints concerns the service's own ledger. An export may be of
+    /// any ledger, and older.
     fn keep_from_exports(&mut self, matches: &ArgMatches) {
         let Command::Verify(VerifyConfig { export: Some(_), seal, .. }) = &mut self.command else {
             return;
@@ -183,7 +183,7 @@ impl Cli {
     }
 }
 
-/// clap repeats what it refuses, and a token that was put in the wrong place would be in a log.
+/// clap repeats what it refuses, and a token in the wrong place would get into a log.
 fn without_tokens(mut error: clap::Error) -> clap::Error {
     let is_token =
         |value: &ContextValue| matches!(value, ContextValue::String(text) if Token::begins(text));

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub enum RulesCommand {
     /// Show the rules in force: the document, since when, by whom and why.
     Show(Output),
-    /// List all rules that ever were in force, the first ones first.
+    /// List all rules that were ever in force, the oldest first.
     List(Output),
     /// Check a rules file, without a database.
     Check {
@@ -55,7 +55,7 @@ pub struct RulesActivation {
     #[command(flatten)]
     pub operator: Operator,
 
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     pub yes: bool,
 
@@ -66,19 +66,19 @@ pub struct RulesActivation {
     pub limits: LimitConfig,
 }
 
-/// Where one of these is exceeded, the exit code is 1 and nothing is activated.
+/// If one of these is exceeded, the exit code is 1 and nothing is activated.
 #[derive(Args)]
 #[command(next_help_heading = "Limits (exit code 1 beyond them, and nothing is activated)")]
 pub struct LimitConfig {
-    /// Contacts that change their primary or are none any more, of a hundred.
+    /// How many contacts in a hundred may change their primary or be contacts no longer.
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     max_moved_percent: Option<f64>,
 
-    /// Contacts of the largest identity.
+    /// How many contacts the largest identity may have.
     #[arg(long, value_name = "CONTACTS")]
     max_identity_size: Option<usize>,
 
-    /// For how long callers may have to wait.
+    /// How long callers may have to wait.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     max_pause: Option<Duration>,
 }

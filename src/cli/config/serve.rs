@@ -21,12 +21,12 @@ pub struct ServeConfig {
     #[arg(long, env, hide_env_values = true, value_name = "FILE", conflicts_with = "no_auth")]
     pub tokens: Option<PathBuf>,
 
-    /// Without tokens, listen on an address that others can reach, though anybody there may then
-    /// ask and record.
+    /// Without tokens, listen on an address that others can reach, and answer to any host name,
+    /// although anyone who reaches it may then read, record and erase.
     #[arg(long)]
     no_auth: bool,
 
-    /// Answer by TLS, with this certificate and those that vouch for it (PEM). SIGHUP reads it
+    /// Answer by TLS, with this certificate and the chain that vouches for it (PEM). SIGHUP reads it
     /// again.
     #[arg(long, env, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct ServeConfig {
     #[arg(long, env, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// For how many hours a retry is known by its Idempotency-Key.
+    /// How many hours a retry is known by its Idempotency-Key.
     #[arg(long, env, value_name = "HOURS", default_value = "24")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=8_760))]
     idempotency_hours: u64,
@@ -43,8 +43,8 @@ pub struct ServeConfig {
     #[command(flatten)]
     pub seal: SealConfig,
 
-    /// Begin to keep checkpoints of a ledger that is sealed already in --checkpoint-dir, where there
-    /// is none. For one start: later on, one that is missing is a reason not to start.
+    /// Begin to keep checkpoints in --checkpoint-dir, which has none, of a ledger that is sealed
+    /// already. For one start: without this flag, the service does not start if the checkpoint is missing.
     #[arg(long, requires = "checkpoint_dir", help_heading = "Proof")]
     pub new_checkpoint_dir: bool,
 }
@@ -57,10 +57,15 @@ impl ServeConfig {
         };
         ensure!(
             address.ip().is_loopback() || self.tokens.is_some() || self.no_auth,
-            "anybody who reaches {address} could read and record customers: give --tokens FILE, \
-             listen on 127.0.0.1, or give --no-auth where something else keeps strangers out"
+            "anyone who reaches {address} could read and record customers: give --tokens FILE, \
+             listen on 127.0.0.1, or give --no-auth if something else keeps strangers out"
         );
         Ok(address)
+    }
+
+    /// Whether its loopback address is all that keeps strangers out.
+    pub fn local_names_only(&self) -> bool {
+        self.tokens.is_none() && !self.no_auth
     }
 
     /// The files of the certificate and its key.

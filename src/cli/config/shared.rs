@@ -1,4 +1,4 @@
-//! What several commands are told.
+//! Options that several commands have.
 
 use crate::identity::Asker;
 use crate::ledger::LedgerName;
@@ -41,12 +41,12 @@ impl DatabaseConfig {
 #[command(next_help_heading = "Proof")]
 pub struct SealConfig {
     /// The key that signs checkpoints, made by `identity-ledger key new`. Not set: with the private
-    /// Postgres a key in the data directory, else there is none, and nothing is signed.
+    /// Postgres, a key in the data directory; otherwise nothing is signed.
     #[arg(long, env, value_name = "FILE")]
     pub signing_key: Option<PathBuf>,
 
-    /// Where the service keeps the last checkpoint, too: a directory out of reach of whoever could put
-    /// back an older copy of the database.
+    /// Where the service also keeps the last checkpoint: a directory out of reach of anyone who could
+    /// put back an older copy of the database.
     #[arg(long, env, value_name = "DIR")]
     pub checkpoint_dir: Option<PathBuf>,
 }
