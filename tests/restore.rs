@@ -603,3 +603,16 @@ async fn no_loss_is_accepted_that_cannot_be_told() {
     let said = refuses(&mut lost.accept(&left));
     assert!(said.contains("differs from a checkpoint kept outside"), "{said}");
 }
+
+/// Checkpoints that cover more than is left are not of what is left.
+#[tokio::test]
+async fn no_loss_is_accepted_of_a_ledger_that_was_restored_in_part() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let [position, _] = head(&left).await;
+    left.cut_events_after(position - 20).await;
+    let before = head(&left).await;
+    let said = refuses(&mut lost.accept(&left));
+    assert!(said.contains("it was restored in part; restore the whole backup"), "{said}");
+    assert_eq!(head(&left).await, before, "nothing was recorded");
+}

@@ -83,6 +83,10 @@ impl Growing {
             self.check(session).await?;
             return Ok(None);
         }
+        // Else that tree would be taken for the one over what is left, and said to be in the event.
+        if tree.size() > size {
+            return Err(Trouble::InPart { head: size, size: tree.size() });
+        }
         // What was signed ends behind what there is.
         self.ahead.clear();
         let (tree, _) = self.extend_to(session, tree, size).await?;
