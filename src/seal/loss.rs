@@ -41,7 +41,8 @@ pub enum Found {
 pub async fn loss(seal: Seal) -> anyhow::Result<Found> {
     let outside = seal.outside.as_ref().context(
         "nobody knows what is lost without the checkpoint that the service keeps outside; give \
-         --checkpoint-dir",
+         --checkpoint-dir, or, where it kept none, a directory with the checkpoint of an export as \
+         <ledger>.checkpoint",
     )?;
     let kept = outside.read_aside(seal.key.verifier_keys()).await?;
     let kept = kept.with_context(|| {
