@@ -4,6 +4,8 @@ use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
     succeeds,
 };
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures_util::future::join_all;
 use identity_ledger::identity::{E164_RULES, EXACT_RULES};
 use serde_json::Value;
@@ -182,6 +184,20 @@ async fn an_export_that_was_changed_convinces_nobody() {
     let other = Exports::new().await;
     fs::copy(other.key_file(), exports.key_file()).unwrap();
     exports.check(false);
+}
+
+/// Others may sign, too, in ways that nobody here knows.
+#[tokio::test]
+async fn verifier_keys_of_other_algorithms_are_skipped() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    let public = BASE64_STANDARD.encode([4; 33]);
+    let others = format!("witness.example/w+0a0b0c0d+{public}\n");
+    fs::write(exports.key_file(), format!("{others}{}\n", exports.key.verifier_key)).unwrap();
+    exports.check(true);
+    fs::write(exports.key_file(), others).unwrap();
+    exports.check(false);
+    assert!(refuses(&mut exports.verify(&[])).contains("there is no Ed25519 verifier key"));
 }
 
 /// An easy mistake, since one file has both in its name.
