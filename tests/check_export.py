@@ -173,9 +173,12 @@ def read_keys(text):
     for line in text.splitlines():
         name, id, key = line.split("+", 2)
         key = decode(key)
-        check(key[0] == 1 and len(key) == 33, "the verifier key is not Ed25519")
+        if key[:1] != b"\x01":
+            continue
+        check(len(key) == 33, "the verifier key is malformed")
         check(sha256(name.encode() + b"\n" + key)[:4].hex() == id, "the verifier key's id is wrong")
         keys.append((name, bytes.fromhex(id), key[1:]))
+    check(keys, "there is no Ed25519 verifier key")
     return keys
 
 

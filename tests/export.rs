@@ -4,6 +4,8 @@ use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
     succeeds,
 };
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures_util::future::join_all;
 use identity_ledger::identity::{E164_RULES, EXACT_RULES};
 use serde_json::Value;
@@ -182,6 +184,56 @@ async fn an_export_that_was_changed_convinces_nobody() {
     let other = Exports::new().await;
     fs::copy(other.key_file(), exports.key_file()).unwrap();
     exports.check(false);
+}
+
+/// What cannot be read, on the other hand, was not necessarily changed.
+#[tokio::test]
+async fn a_checkpoint_that_does_not_count_is_told_as_a_difference() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    let right = exports.read("checkpoint");
+    let other_root = right.replacen("shop\n", "shop\n1", 1);
+    let other_log = right.replacen("shop\n", "shops\n", 1);
+    let other_name = right.replacen("shop\n", "shop/restored-7\n", 1);
+    let told = |args: &[&str]| -> Value {
+        let output = exports.verify(args).arg("--json").output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let aside = exports.key.dir().join("ledger.checkpoint");
+    let outside = ["--checkpoint-dir", exports.key.dir().to_str().unwrap()];
+    let since = ["--since", aside.to_str().unwrap()];
+    for changed in [&other_root, &other_log, &other_name, "no note"] {
+        fs::write(exports.file("checkpoint"), changed).unwrap();
+        fs::write(&aside, changed).unwrap();
+        let said = told(&[]);
+        assert_eq!(said["failure"]["part"], "checkpoint", "{said}");
+        assert_eq!(said["error"], Value::Null);
+        fs::write(exports.file("checkpoint"), &right).unwrap();
+        for (args, part) in [(since, "since"), (outside, "checkpoint outside")] {
+            let said = told(&args);
+            assert_eq!(said["failure"]["part"], part, "{said}");
+            assert_eq!(said["error"], Value::Null);
+        }
+    }
+    fs::remove_file(exports.file("checkpoint")).unwrap();
+    let said = told(&[]);
+    assert_eq!(said["failure"], Value::Null);
+    assert!(said["error"].as_str().unwrap().contains("cannot read"), "{said}");
+}
+
+/// Others may sign, too, in ways that nobody here knows.
+#[tokio::test]
+async fn verifier_keys_of_other_algorithms_are_skipped() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    let public = BASE64_STANDARD.encode([4; 33]);
+    let others = format!("witness.example/w+0a0b0c0d+{public}\n");
+    fs::write(exports.key_file(), format!("{others}{}\n", exports.key.verifier_key)).unwrap();
+    exports.check(true);
+    fs::write(exports.key_file(), others).unwrap();
+    exports.check(false);
+    assert!(refuses(&mut exports.verify(&[])).contains("there is no Ed25519 verifier key"));
 }
 
 /// An easy mistake, since one file has both in its name.

@@ -578,6 +578,7 @@ async fn no_loss_is_accepted_that_cannot_be_told() {
     };
     let said = refuses(accept().arg("--yes"));
     assert!(said.contains("give --checkpoint-dir"), "{said}");
+    assert!(said.contains("the checkpoint of an export"), "{said}");
     let said =
         refuses(accept().args(["--yes", "--checkpoint-dir"]).arg(lost.key.dir().join("typo")));
     assert!(said.contains("there is no checkpoint"), "{said}");
@@ -602,4 +603,36 @@ async fn no_loss_is_accepted_that_cannot_be_told() {
     assert!(service.stop().success());
     let said = refuses(&mut lost.accept(&left));
     assert!(said.contains("differs from a checkpoint kept outside"), "{said}");
+}
+
+/// Checkpoints that cover more than is left are not of what is left.
+#[tokio::test]
+async fn no_loss_is_accepted_of_a_ledger_that_was_restored_in_part() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let [position, _] = head(&left).await;
+    left.cut_events_after(position - 20).await;
+    let before = head(&left).await;
+    let said = refuses(&mut lost.accept(&left));
+    assert!(said.contains("it was restored in part; restore the whole backup"), "{said}");
+    assert_eq!(head(&left).await, before, "nothing was recorded");
+}
+
+/// As docs/personal-data.md says.
+#[tokio::test]
+async fn who_kept_no_checkpoint_outside_goes_on_from_that_of_an_export() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let dir = lost.key.dir().join("from-export");
+    fs::create_dir(&dir).unwrap();
+    fs::copy(lost.export().join("checkpoint"), dir.join("ledger.checkpoint")).unwrap();
+    let mut accept = command(&["restore", "--accept-loss", "--reason", "restored", "--yes"]);
+    accept.args(lost.key.args(&left)).arg("--checkpoint-dir").arg(dir);
+    let said = succeeds(accept.arg("--erasures").arg(lost.export()));
+    assert!(said.contains("forgotten again: 1 customer"), "{said}");
+    let service = Service::start_with(&lost.key.args(&left));
+    assert_eq!(service.get(&format!("/contacts/{}", lost.forgotten_id)).await.status(), 410);
+    assert_eq!(service.lookup(&lost.forgotten).await.status(), 404);
+    assert!(service.stop().success());
+    succeeds(command(&["verify"]).args(lost.key.args(&left)));
 }

@@ -9,7 +9,7 @@ use identity_ledger::audit::verify;
 use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES, Rules};
 use identity_ledger::rebuild::{activate, impact, rebuild};
 use serde_json::Value;
-use sqlx::{query, query_scalar};
+use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::path::Path;
 use std::process::Command;
 
@@ -215,6 +215,42 @@ async fn a_service_with_another_normaliser_does_not_decide_until_rules_are_activ
     let answer = service.identify(&Seen::new("A@x.org", "1")).await;
     assert_eq!((answer.primary_contact_id, answer.secondary_contact_ids), (1, vec![2]));
     verify(&ledger.database).await.unwrap();
+}
+
+/// What would have to be made by it is said not to be compared; all else is.
+#[tokio::test]
+async fn verify_holds_what_it_can_against_rules_of_another_normaliser() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for seen in [Seen::new("a@x.org", "1"), Seen::new("b@x.org", "2")] {
+        service.identify(&seen).await;
+    }
+    assert!(service.stop().success());
+    let verify = |ledger: &TestLedger| command(&["verify", "--database-url", &ledger.url]);
+    let facts = succeeds(verify(&ledger).arg("--json"));
+    assert_eq!(serde_json::from_str::<Value>(&facts).unwrap()["keysCompared"], true);
+
+    ledger.put_foreign_rules_in_force().await;
+    let facts = succeeds(verify(&ledger).arg("--json"));
+    let facts: Value = serde_json::from_str(&facts).unwrap();
+    assert_eq!((&facts["verified"], &facts["contacts"]), (&true.into(), &2.into()));
+    assert_eq!(facts["keysCompared"], false);
+    let said = succeeds(&mut verify(&ledger));
+    assert!(said.contains("not compared: the keys of contacts"), "{said}");
+    for (change, column) in [
+        ("set email = 'canary@x.org'", "contact 2: email"),
+        ("set linked_id = 1", "contact 2: linked_id"),
+        ("set email_key = null, unlinked_email = null, phone_number = '3'", "contact 2: phone"),
+    ] {
+        let copy = ledger.copy().await;
+        let change = AssertSqlSafe(format!("update contact {change} where id = 2"));
+        query(change).execute(&mut copy.superuser().await).await.unwrap();
+        let said = refuses(&mut verify(&copy));
+        assert!(said.contains(column), "{said}");
+    }
+    let copy = ledger.copy().await;
+    query("update head set observation_id = 3").execute(&mut copy.superuser().await).await.unwrap();
+    assert!(refuses(&mut verify(&copy)).contains("head: expected observation_id 2"));
 }
 
 #[tokio::test]

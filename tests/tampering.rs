@@ -475,6 +475,66 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
     assert!(said.contains("this is no older backup, but another history"), "{said}");
 }
 
+/// Whatever else is damaged beside it, or was put back with it.
+#[tokio::test]
+async fn no_older_copy_is_served_whatever_checkpoints_it_has() {
+    let sealed = Sealed::new().await;
+    let refusal = |ledger: &TestLedger| {
+        refuses(&mut sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], ledger))
+    };
+    let went_back = |said: &str| {
+        said.contains("the database has gone back in time: it has")
+            && said.contains("a checkpoint kept outside of the database covers")
+    };
+    let last = "where size = (select max(size) from checkpoint)";
+    let changes = ["note = 'x' || note", "root = sha256(root)"].map(|change| {
+        let off = "alter table checkpoint disable trigger all";
+        format!("{off}; update checkpoint set {change} {last}")
+    });
+    for change in changes {
+        let (older, whole) = (sealed.earlier.copy().await, sealed.ledger.copy().await);
+        for copy in [&older, &whole] {
+            let change = AssertSqlSafe(change.clone());
+            sqlx::raw_sql(change).execute(&mut copy.superuser().await).await.unwrap();
+        }
+        let said = refusal(&older);
+        assert!(went_back(&said), "{said}");
+        let said = refusal(&whole);
+        assert!(said.contains("the last checkpoint in the database"), "{said}");
+        assert!(said.contains("identity-ledger verify"), "{said}");
+    }
+
+    // Restored in part.
+    let copy = sealed.ledger.copy().await;
+    copy.cut_events_after(sealed.earlier_head).await;
+    let said = refusal(&copy);
+    assert!(went_back(&said), "{said}");
+
+    // Another ledger of the same name, which another key has signed.
+    let (other, other_key) = (TestLedger::new().await, SigningKey::new());
+    record(&other, &other_key, 1).await;
+    let said = refusal(&other);
+    assert!(went_back(&said), "{said}");
+}
+
+#[tokio::test]
+async fn another_history_of_the_same_length_is_not_served_even_without_its_tiles() {
+    let (ledger, other, key) =
+        (TestLedger::new().await, TestLedger::new().await, SigningKey::new());
+    let outside = ["--checkpoint-dir", key.dir().to_str().unwrap()];
+    let with_outside = [&key.args(&ledger)[..], &outside].concat();
+    for (args, email) in [(&with_outside[..], "a@x.org"), (&key.args(&other), "b@x.org")] {
+        let service = Service::start_with(args);
+        service.identify(&Seen::new(email, "")).await;
+        assert!(service.stop().success());
+    }
+    let damage = "alter table tile disable trigger all; delete from tile";
+    sqlx::raw_sql(damage).execute(&mut other.superuser().await).await.unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    let said = refuses(command(&serve).args(key.args(&other)).args(outside));
+    assert!(said.contains("this is no older backup, but another history"), "{said}");
+}
+
 /// The next one begins with what is stored and what is kept outside.
 async fn kill_sealer(ledger: &TestLedger) {
     let kill = "

@@ -1,6 +1,7 @@
 //! The first thing that is not as it should be.
 
 use crate::identity::{Fact, Position};
+use crate::seal::NotACheckpoint;
 use serde::Serialize;
 
 /// What is not as it should be, and where. Holds hashes, numbers and times, never an email or a
@@ -24,6 +25,13 @@ impl Difference {
     ) -> Self {
         let (expected, found) = (expected.to_string(), found.to_string());
         Self { position: Some(position), part, expected, found }
+    }
+
+    /// About a checkpoint that does not count.
+    pub fn checkpoint(part: &'static str, why: &NotACheckpoint) -> Self {
+        let (position, expected) = (None, "a note signed by the log's key".to_owned());
+        let found = format!("no checkpoint that counts: {why}");
+        Self { position, part, expected, found }
     }
 
     /// About what was decided in an event.

@@ -7,7 +7,7 @@ use super::difference::Difference;
 use super::lines::{CheckedLines, Committed};
 use super::numbers::Numbers;
 use super::tree::{StoredPart, TreeCheck, roots};
-use super::walk::{kept_outside, named};
+use super::walk::{OUTSIDE, kept_outside, named};
 use crate::export::{
     CHECKPOINT, EVENTS, NORMALISER, OBSERVATIONS, rules_file, watched_lines, whole_lines,
 };
@@ -66,10 +66,10 @@ pub fn verify_folder(
     outside: Option<&CheckpointDir>,
 ) -> anyhow::Result<VerifiedFolder> {
     let (erasures, gaps) = told_ahead(dir)?;
-    let last = read_checkpoint(&dir.join(CHECKPOINT), keys, &gaps)?;
+    let last = read_checkpoint("checkpoint", &dir.join(CHECKPOINT), keys, &gaps)?;
     let mut signed = vec![("checkpoint", last)];
     signed.extend(roots(&gaps));
-    let since = since.map(|since| read_checkpoint(since, keys, &gaps)).transpose()?;
+    let since = since.map(|since| read_checkpoint("since", since, keys, &gaps)).transpose()?;
     if let Some(since) = since.filter(|since| since.size > last.size) {
         let expected = format!("an event: the earlier checkpoint covers {}", since.size);
         let position = gaps.position_at(last.size.cast_signed()) + 1;
@@ -78,7 +78,7 @@ pub fn verify_folder(
     let outside = outside.map(|dir| named(kept_outside(dir, Some(keys))?, &gaps)).transpose()?;
     // The service may have gone on since the export.
     let covered = outside.filter(|outside| outside.size <= last.size);
-    let also_signed = [("since", since), ("checkpoint outside", covered)];
+    let also_signed = [("since", since), (OUTSIDE, covered)];
     signed.extend(also_signed.into_iter().filter_map(|(part, head)| Some((part, head?))));
     let observations = dir.join(OBSERVATIONS);
     let has_observations = observations.exists();
@@ -118,11 +118,15 @@ fn told_ahead(dir: &Path) -> anyhow::Result<(Erasures, Gaps)> {
     Ok((erasures, gaps))
 }
 
-fn read_checkpoint(file: &Path, keys: &VerifierKeys, gaps: &Gaps) -> anyhow::Result<TreeHead> {
+fn read_checkpoint(
+    part: &'static str,
+    file: &Path,
+    keys: &VerifierKeys,
+    gaps: &Gaps,
+) -> anyhow::Result<TreeHead> {
     let note = files::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let checkpoint = Checkpoint::read(&note, keys).and_then(|checkpoint| checkpoint.named_as(gaps));
-    let why = || format!("{} is no checkpoint that counts", file.display());
-    Ok(checkpoint.with_context(why)?.head)
+    Ok(checkpoint.map_err(|why| Difference::checkpoint(part, &why))?.head)
 }
 
 /// One that cannot be read was not necessarily changed.

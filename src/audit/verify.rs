@@ -3,10 +3,10 @@
 use super::difference::Difference;
 use super::walk::{Trust, Walked, walk};
 use crate::identity::{
-    Contact, ContactId, Email, Holders, Identifiers, Link, PhoneNumber, Position, Rules,
+    Contact, ContactId, Email, Holders, Identifiers, Keys, Link, PhoneNumber, Position, Rules,
     RulesDigest, Timestamp, rfc_3339,
 };
-use crate::ledger::{self, Database};
+use crate::ledger::{self, Database, RulesFault};
 use crate::progress::Progress;
 use crate::projection::{Replay, key};
 use anyhow::Context as _;
@@ -18,14 +18,23 @@ const CHUNK_LEN: i64 = 5_000;
 pub struct Verified {
     pub position: Position,
     pub contacts_len: usize,
+    /// Whether the keys of contacts were, too: not where they need another version of a normaliser.
+    pub keys_compared: bool,
     pub walked: Walked,
 }
 
 struct Verification {
     owner: PgConnection,
-    rules: Rules,
+    in_force: InForce,
     replay: Replay,
     holders: Holders,
+}
+
+/// The rules that the events put in force: the head is compared with them.
+struct InForce {
+    digest: RulesDigest,
+    /// `None` where this binary would make other keys by them.
+    rules: Option<Rules>,
 }
 
 /// A contact row beside its observation and the head; the head alone past the last contact.
@@ -62,26 +71,32 @@ pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Ve
     ledger::block_erasures(&mut owner, "verify").await?;
     let (walked, mut decisions) = walk(database, trust).await?;
     let mut progress = Progress::new();
-    let rules = rules_in_force(&mut owner, &decisions.replay).await?;
+    let in_force = rules_in_force(&mut owner, &decisions.replay).await?;
     // They may have changed since the walk began.
-    let holders = decisions.holders_by(&rules);
-    let mut verification = Verification { owner, rules, replay: decisions.replay, holders };
+    let holders = in_force.rules.as_ref().map(|rules| decisions.holders_by(rules));
+    let holders = holders.unwrap_or_default();
+    let mut verification = Verification { owner, in_force, replay: decisions.replay, holders };
     loop {
         if let Some(contacts_len) = verification.compare(&mut progress).await? {
             let position = verification.replay.position;
-            return Ok(Verified { position, contacts_len, walked });
+            let keys_compared = verification.in_force.rules.is_some();
+            return Ok(Verified { position, contacts_len, keys_compared, walked });
         }
         // The rules have changed meanwhile, and with them who holds which key.
         let Verification { owner, replay, .. } = &mut verification;
-        verification.rules = rules_in_force(owner, replay).await?;
+        verification.in_force = rules_in_force(owner, replay).await?;
         verification.holders = Holders::new();
     }
 }
 
 /// As the events say: the head is compared with them.
-async fn rules_in_force(owner: &mut PgConnection, replay: &Replay) -> anyhow::Result<Rules> {
-    let digest = replay.rules_digest.as_ref().context("no event puts rules in force")?;
-    Ok(ledger::rules_to_decide_by(owner, digest).await?)
+async fn rules_in_force(owner: &mut PgConnection, replay: &Replay) -> anyhow::Result<InForce> {
+    let digest = replay.rules_digest.clone().context("no event puts rules in force")?;
+    let rules = match ledger::rules_to_decide_by(owner, &digest).await {
+        Err(RulesFault::OtherNormaliser { .. }) => None,
+        rules => Some(rules?),
+    };
+    Ok(InForce { digest, rules })
 }
 
 impl Verification {
@@ -96,7 +111,7 @@ impl Verification {
             let first = rows.first().context("the head is missing")?;
             self.replay.catch_up(&mut self.owner, Position::new(first.position)).await?;
             self.check_head(first)?;
-            if first.rules_digest != self.rules.digest().as_str() {
+            if first.rules_digest != self.in_force.digest.as_str() {
                 return Ok(None);
             }
             let found: Vec<_> = rows.iter().filter_map(|row| row.id.map(|id| (id, row))).collect();
@@ -166,7 +181,9 @@ impl Verification {
             row.observed_email.as_deref(),
             row.observed_phone_number.as_deref(),
         )?;
-        let keys = self.rules.keys(&observed);
+        let rules = self.in_force.rules.as_ref();
+        // Those that nobody here can make are taken for what they are.
+        let keys = rules.map_or_else(|| row.keys(), |rules| rules.keys(&observed));
         let holds = self.holders.claim(id, &keys);
         Some(Contact::new(&observed, keys, standing, holds, observed_at))
     }
@@ -222,13 +239,21 @@ impl Row {
         Difference { position, part, expected, found: found.to_string() }
     }
 
+    fn keys(&self) -> Keys {
+        Keys {
+            email: key(self.email_key.as_deref(), self.unlinked_email.as_deref()),
+            phone_number: key(self.phone_key.as_deref(), self.unlinked_phone.as_deref()),
+        }
+    }
+
     fn contact(&self, id: ContactId) -> Contact {
+        let keys = self.keys();
         Contact {
             id,
             email: self.email.as_deref().map(Email::recorded),
             phone_number: self.phone_number.as_deref().map(PhoneNumber::recorded),
-            email_key: key(self.email_key.as_deref(), self.unlinked_email.as_deref()),
-            phone_key: key(self.phone_key.as_deref(), self.unlinked_phone.as_deref()),
+            email_key: keys.email,
+            phone_key: keys.phone_number,
             link: self
                 .linked_id
                 .map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),

@@ -13,7 +13,7 @@ use crate::identity::{Event, Fact, Gaps, Identifiers, Timestamp};
 use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::projection::resolved;
-use crate::seal::{self, Checkpoint, CheckpointDir, Tile, TreeHead, VerifierKeys};
+use crate::seal::{self, Checkpoint, CheckpointDir, OutsideError, Tile, TreeHead, VerifierKeys};
 use crate::threads::on_a_thread;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
@@ -22,6 +22,9 @@ use std::sync::Arc;
 /// Each on a connection of its own; while one is read, others are hashed.
 const PAGES_AT_ONCE: usize = 3;
 const SESSIONS_MAX: u32 = 4;
+
+/// The part that is the checkpoint which the service keeps outside.
+pub const OUTSIDE: &str = "checkpoint outside";
 
 /// What vouches for the ledger from outside.
 #[derive(Default)]
@@ -124,7 +127,11 @@ pub fn kept_outside(
     dir: &CheckpointDir,
     keys: Option<&VerifierKeys>,
 ) -> anyhow::Result<Checkpoint> {
-    dir.read(keys)?.with_context(|| {
+    let kept = dir.read(keys).map_err(|error| match error {
+        OutsideError::NotOurs(_, why) => Difference::checkpoint(OUTSIDE, &why).into(),
+        OutsideError::Io(..) => anyhow::Error::from(error),
+    })?;
+    kept.with_context(|| {
         let file = dir.file().display();
         format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")
     })
@@ -136,7 +143,7 @@ pub fn named(kept: Checkpoint, gaps: &Gaps) -> anyhow::Result<TreeHead> {
     let is_known = kept.restored_at().is_none_or(|at| gaps.restored().any(|known| known == at));
     let head = kept.head;
     if is_known {
-        kept.named_as(gaps).context("the checkpoint outside is none that counts")?;
+        kept.named_as(gaps).map_err(|why| Difference::checkpoint(OUTSIDE, &why))?;
     }
     Ok(head)
 }
@@ -149,7 +156,7 @@ fn check_outside(
     gaps: &Gaps,
 ) -> anyhow::Result<Option<(&'static str, TreeHead)>> {
     let outside = outside.map(|kept| named(kept, gaps)).transpose()?;
-    let outside = outside.map(|head| ("checkpoint outside", head));
+    let outside = outside.map(|head| (OUTSIDE, head));
     let covered = outside.map(|(part, head)| (part, head.size.cast_signed()));
     for (part, size) in [("checkpoint", sealed)].into_iter().chain(covered) {
         if size > gaps.size_at(head) {

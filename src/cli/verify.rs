@@ -93,6 +93,12 @@ async fn ledger(
             counted(walked.not_remade_len, "observation")
         ));
     }
+    if !verified.keys_compared {
+        words.push(
+            "not compared: the keys of contacts, for want of the normaliser of the rules in force"
+                .to_owned(),
+        );
+    }
     let facts = json!({
         "verified": true,
         "notRemade": walked.not_remade_len,
@@ -100,6 +106,7 @@ async fn ledger(
         "believed": walked.believed_len,
         "position": verified.position,
         "contacts": verified.contacts_len,
+        "keysCompared": verified.keys_compared,
         "events": walked.events_len,
         "observations": walked.observations_len,
         "checkpoints": walked.checkpoints_len,

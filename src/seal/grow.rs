@@ -73,10 +73,14 @@ impl Growing {
 
     /// Finds out whether the database contradicts anything that was signed. Signs nothing.
     pub async fn check(&mut self, session: &mut PgConnection) -> Result<(), Trouble> {
-        let resumed = self.resume(session).await;
-        // Read last: whatever was signed by then was committed before. Where the tiles are damaged,
-        // the length tells all the same.
+        let outside = self.read_outside(session).await?;
+        let resumed = self.resume_beside(session, outside).await;
+        // Read last: whatever was signed by then was committed before. Where the last checkpoint or
+        // the tiles are damaged, or events alone are missing, the length tells all the same.
         let head = self.reached(session).await?;
+        if let Some(TreeHead { size, .. }) = outside.filter(|outside| outside.size > head) {
+            return Err(Trouble::WentBack { head, size, by: By::Outside });
+        }
         self.check_length(resumed.as_ref().map_or(0, Tree::size), head)?;
         let tree = resumed?;
         let end = self.ahead.last().map_or(tree.size(), |signed| signed.head.size);
@@ -93,7 +97,30 @@ impl Growing {
 
     /// The tree that was stored last. Refuses it where it contradicts anything that was signed.
     pub(super) async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, Trouble> {
-        self.gaps = in_time(ledger::gaps(&mut *session)).await?;
+        let outside = self.read_outside(session).await?;
+        self.resume_beside(session, outside).await
+    }
+
+    /// What the checkpoint outside covers. Fails where its loss was accepted already.
+    async fn read_outside(
+        &mut self,
+        session: &mut PgConnection,
+    ) -> Result<Option<TreeHead>, Trouble> {
+        self.gaps = in_time(ledger::gaps(session)).await?;
+        let Some(outside) = self.seal.outside.clone() else { return Ok(None) };
+        let keys = self.seal.key.verifier_keys().clone();
+        let outside = off_runtime(move || outside.read(Some(&keys))).await?.map(|it| it.head);
+        match outside.and_then(|head| self.accepted(head)) {
+            Some(position) => Err(Trouble::NotFinished(position)),
+            None => Ok(outside),
+        }
+    }
+
+    async fn resume_beside(
+        &mut self,
+        session: &mut PgConnection,
+        outside: Option<TreeHead>,
+    ) -> Result<Tree, Trouble> {
         let stored = match in_time(store::last_checkpoint(&mut *session)).await? {
             None => None,
             Some(row) => {
@@ -103,17 +130,6 @@ impl Growing {
                 Some(head.ok_or(Trouble::RowDiffers)?)
             }
         };
-        let outside = match self.seal.outside.clone() {
-            Some(outside) => {
-                let keys = self.seal.key.verifier_keys().clone();
-                off_runtime(move || outside.read(Some(&keys))).await?
-            }
-            None => None,
-        };
-        let outside = outside.map(|it| it.head);
-        if let Some(position) = outside.and_then(|head| self.accepted(head)) {
-            return Err(Trouble::NotFinished(position));
-        }
         let signed = [(self.seen, By::HereBefore), (outside, By::Outside)];
         self.ahead.clear();
         for (head, by) in signed {
@@ -246,6 +262,10 @@ async fn check_root(
     stored: TreeHead,
     Signed { head, by }: Signed,
 ) -> Result<(), Trouble> {
+    // Told without the tiles, which may be damaged.
+    if head.size == stored.size && head.root != stored.root {
+        return Err(Trouble::Differs { size: head.size, by });
+    }
     let question = Question::Root { size: head.size };
     let tiles = in_time(store::tiles(session, &question.tiles(stored))).await?;
     if question.answer(stored, &tiles)? != [head.root] {

@@ -119,7 +119,8 @@ fn private_key(name: &str, seed: &[u8; SEED_LEN]) -> String {
 }
 
 impl VerifierKeys {
-    /// Reads verifier keys, one a line. All of them have a name of the same log.
+    /// Reads verifier keys, one a line, and skips those of other algorithms. All others have a name
+    /// of the same log.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         ensure!(
             !text.contains(PRIVATE),
@@ -127,7 +128,8 @@ impl VerifierKeys {
              `identity-ledger key new` has printed and GET /ledger/key answers"
         );
         let mut lines: Vec<_> = Vec::new();
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let known = |line: &&str| !line.is_empty() && !is_of_another_algorithm(line);
+        for line in text.lines().map(str::trim).filter(known) {
             // Whoever keeps what the service has answered has the same again and again.
             if !lines.contains(&line) {
                 lines.push(line);
@@ -135,7 +137,7 @@ impl VerifierKeys {
         }
         let keys = lines.iter().map(|line| StandardVerifier::new(line));
         let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
-        let first = keys.first().context("there is no verifier key")?;
+        let first = keys.first().context("there is no Ed25519 verifier key")?;
         let (name, _) = parts(first.name());
         ensure!(
             keys.iter().all(|key| parts(key.name()).0 == name),
@@ -179,6 +181,12 @@ impl VerifierKeys {
         let boxed: Vec<_> = of_name.map(|key| Box::new(key.clone()) as Box<dyn Verifier>).collect();
         (!boxed.is_empty()).then(|| VerifierList::new(boxed))
     }
+}
+
+fn is_of_another_algorithm(verifier_key: &str) -> bool {
+    let public = verifier_key.splitn(3, '+').nth(2);
+    let public = public.and_then(|public| BASE64_STANDARD.decode(public).ok());
+    public.is_some_and(|public| public.first().is_some_and(|first| *first != ED25519))
 }
 
 /// A verifier key under another name of its log.

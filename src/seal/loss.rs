@@ -41,7 +41,8 @@ pub enum Found {
 pub async fn loss(seal: Seal) -> anyhow::Result<Found> {
     let outside = seal.outside.as_ref().context(
         "nobody knows what is lost without the checkpoint that the service keeps outside; give \
-         --checkpoint-dir",
+         --checkpoint-dir, or, where it kept none, a directory with the checkpoint of an export as \
+         <ledger>.checkpoint",
     )?;
     let kept = outside.read_aside(seal.key.verifier_keys()).await?;
     let kept = kept.with_context(|| {
@@ -82,6 +83,10 @@ impl Growing {
         if size >= kept.head.size {
             self.check(session).await?;
             return Ok(None);
+        }
+        // Else that tree would be taken for the one over what is left, and said to be in the event.
+        if tree.size() > size {
+            return Err(Trouble::InPart { head: size, size: tree.size() });
         }
         // What was signed ends behind what there is.
         self.ahead.clear();

@@ -25,7 +25,7 @@ pub use ask::{NoProof, Summary, checkpoint, prove, summary};
 pub use checkpoint::{Checkpoint, NotACheckpoint};
 pub use key::{SigningKey, VerifierKeys};
 pub use loss::{Found, Loss, loss};
-pub use outside::CheckpointDir;
+pub use outside::{CheckpointDir, OutsideError};
 pub use proof::{Question, Tiles, TilesDiffer, TreeHead};
 pub use sealer::{Seal, Sealer, check, seal_anew, seal_once, start};
 pub use status::{Sealing, Status};

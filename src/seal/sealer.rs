@@ -107,8 +107,8 @@ async fn make_outside(seal: &Seal) {
 /// Fails where the ledger contradicts the checkpoint that is kept outside: whoever served it would
 /// give out numbers and positions again that others know already. So it does where that checkpoint
 /// cannot be read, is of another key, or is missing though the ledger is sealed, unless the
-/// directory is new. All else that is wrong stops the sealing alone. Makes the directory where it is
-/// missing.
+/// directory is new; and where the last one in the database is none that counts. All else that is
+/// wrong stops the sealing alone. Makes the directory where it is missing.
 pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
     let Some(outside) = seal.outside.clone() else { return Ok(()) };
     let file = outside.file().display();
@@ -136,6 +136,12 @@ pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
             "{trouble} ({file}): this is no older backup, but another history than was signed; \
              find out who has rewritten it, beginning with identity-ledger verify"
         ),
+        Err(trouble @ (Trouble::NotACheckpoint(_) | Trouble::RowDiffers)) if kept.is_some() => {
+            bail!(
+                "{trouble}, and {file} does: either the key file lacks the line of a former key, or this is \
+             another history than was signed; find out which, beginning with identity-ledger verify"
+            )
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -97,6 +97,22 @@ impl TestLedger {
         self.append_activation().await;
     }
 
+    /// Takes events away, and all that came of them but the tree and its checkpoints.
+    pub async fn cut_events_after(&self, position: i64) {
+        let cut = format!(
+            "alter table event disable trigger all;
+            alter table observation disable trigger all;
+            delete from event where position > {position};
+            delete from observation where position > {position};
+            delete from contact where id > (select max(id) from observation);
+            update head
+            set position = {position},
+                recorded_at = (select recorded_at from event where position = {position}),
+                observation_id = (select max(id) from observation);"
+        );
+        sqlx::raw_sql(AssertSqlSafe(cut)).execute(&mut self.superuser().await).await.unwrap();
+    }
+
     /// Appends that the rules which the head names were activated.
     pub async fn append_activation(&self) {
         let mut owner = self.owner().await;

@@ -54,7 +54,8 @@ pub enum Command {
     /// Check everything: lines, tree, signatures, commitments, every decision made again, and that
     /// the contact table is what the events say; exit 1 at the first difference.
     Verify(VerifyConfig),
-    /// Write the ledger to a folder, to be checked without this service.
+    /// Write the ledger to a folder, to be checked without this service. If no service is sealing, seals
+    /// first: give it the --checkpoint-dir of the service, if that has one.
     Export(ExportConfig),
     /// Write the whole ledger, as it is now, to a new directory, while the service runs.
     Backup(BackupConfig),
