@@ -5,51 +5,16 @@
 //! document is the contract.
 //! Never: SQL, a decision about identities, a caller's value in a log, an error or a metric.
 
-mod access;
-mod answer;
-mod answering;
-mod around;
-mod body;
-mod connection;
-mod contacts;
-mod docs;
-mod entry;
-mod erase;
-mod events;
-mod guard;
-mod head;
-mod health;
-mod history;
-mod idempotency;
-mod identify;
-mod json;
-mod ledger;
-mod lookup;
-mod measure;
-mod moment;
-mod noted;
-mod number;
-mod paging;
-mod parameters;
-mod personal_data;
-mod problem;
-mod proof;
-mod question;
+mod parts;
 mod routes;
-mod rule_set;
-mod serve;
-mod shared;
-mod stream;
-mod tls;
-mod unread;
-mod why;
+mod server;
 
 #[cfg(test)]
 mod tests;
 
-pub use serve::serve;
-pub use shared::SharedAnswers;
-pub use tls::Tls;
+pub use parts::shared::SharedAnswers;
+pub use server::serve::serve;
+pub use server::tls::Tls;
 
 use crate::access::{Gate, ReadLog};
 use crate::audit::Auditor;
@@ -58,11 +23,12 @@ use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::Recorder;
 use crate::seal::Status;
-use answering::{Answering, Straight};
-use around::AroundLayer;
-use guard::Guard;
-use head::HeadCheck;
-use measure::Measure;
+use parts::problem;
+use server::answering::{Answering, Straight};
+use server::around::AroundLayer;
+use server::guard::Guard;
+use server::head::HeadCheck;
+use server::measure::Measure;
 use std::sync::Arc;
 
 /// What the handlers work with.

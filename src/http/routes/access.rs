@@ -1,12 +1,12 @@
 //! `GET /access`: which auditors and operators read personal data.
 
-use super::App;
-use super::json::json;
-use super::paging::{Paging, paging_problems};
-use super::parameters::Parameters;
-use super::problem::Problem;
-use super::question::{ask, unanswered};
 use crate::access::{ReadRow, reads};
+use crate::http::App;
+use crate::http::parts::json::json;
+use crate::http::parts::paging::{Paging, paging_problems};
+use crate::http::parts::parameters::Parameters;
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::{ask, unanswered};
 use crate::identity::rfc_3339;
 use crate::ledger::Fault;
 use axum::extract::State;

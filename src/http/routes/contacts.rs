@@ -1,13 +1,13 @@
 //! `GET /contacts/{id}`: which customer does an observation belong to?
 
-use super::App;
-use super::answer::{Identified, answered};
-use super::moment::{self, AsOf};
-use super::noted::Shown;
-use super::number::{PathId, not_an_id};
-use super::parameters::{Parameters, not_these};
-use super::problem::Problem;
-use super::question::{ask, unanswered};
+use crate::http::App;
+use crate::http::parts::answer::{Identified, answered};
+use crate::http::parts::moment::{self, AsOf};
+use crate::http::parts::number::{PathId, not_an_id};
+use crate::http::parts::parameters::{Parameters, not_these};
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::{ask, unanswered};
+use crate::http::server::noted::Shown;
 use crate::identity::{ContactId, ObservationId};
 use crate::ledger::Fault;
 use crate::projection::{Found, identity};

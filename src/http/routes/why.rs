@@ -1,16 +1,16 @@
 //! `GET /contacts/{id}/why`: why are two observations one customer, or why are they not?
 
-use super::App;
 use super::contacts::{erased, not_erased, not_observed};
-use super::json::json;
-use super::moment;
-use super::noted::Shown;
-use super::number::{self, PathId, not_an_id};
-use super::parameters::{Parameters, not_these};
-use super::problem::Problem;
-use super::question::{ask, corrupt, unanswered};
-use super::rule_set::RuleSet;
 use crate::audit::{LinkingRules, Relation, Why};
+use crate::http::App;
+use crate::http::parts::json::json;
+use crate::http::parts::moment;
+use crate::http::parts::number::{self, PathId, not_an_id};
+use crate::http::parts::parameters::{Parameters, not_these};
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::{ask, corrupt, unanswered};
+use crate::http::parts::rule_set::RuleSet;
+use crate::http::server::noted::Shown;
 use crate::identity::{
     Chain, ContactId, Email, Field, Identifiers, ObservationId, PhoneNumber, Position,
     SharedIdentifier, Unlinked, rfc_3339,

@@ -1,7 +1,7 @@
 //! What is required of every request's head, whatever it asks. Hyper sees to the rest of HTTP.
 
 use super::around::Around;
-use super::problem::Problem;
+use crate::http::parts::problem::Problem;
 use axum::extract::Request;
 use axum::http::header::{HOST, TRANSFER_ENCODING};
 use axum::http::{StatusCode, Version};

@@ -1,6 +1,6 @@
 //! `GET /openapi.json`, and a page to browse it at `/docs`.
 
-use super::problem::{Problem, not_found};
+use crate::http::parts::problem::{Problem, not_found};
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::HeaderValue;

@@ -2,8 +2,8 @@
 //! Never the identifiers that were asked by, and never the answer.
 
 use super::answering::pattern;
-use super::problem::Problem;
 use crate::access::{Holder, Read};
+use crate::http::parts::problem::Problem;
 use crate::identity::{ContactId, Position};
 use axum::extract::Request;
 use axum::http::HeaderMap;

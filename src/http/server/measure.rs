@@ -1,33 +1,13 @@
-//! `GET /metrics`, and the measuring of every request.
+//! The measuring of every request.
 
-use super::App;
 use super::answering::pattern;
 use super::around::Around;
 use crate::metrics::{Metrics, Route};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::Method;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// What a Prometheus server collects, in the OpenMetrics text format.
-#[utoipa::path(
-    get,
-    path = "/metrics",
-    tag = "operators",
-    responses((
-        status = 200,
-        description = "All metrics",
-        body = String,
-        content_type = "application/openmetrics-text",
-        example = "# TYPE identity_ledger_position gauge\nidentity_ledger_position 42\n# EOF\n",
-    )),
-)]
-pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, openmetrics)], app.metrics.text(app.recorder.queue_len()))
-}
 
 /// Stands around all routes.
 #[derive(Clone)]

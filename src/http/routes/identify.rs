@@ -1,12 +1,12 @@
 //! `POST /identify`: which customer do this email and this phone number belong to?
 
-use super::App;
-use super::answer::{Identified, answered};
-use super::body::{self, Observed};
 use super::contacts::{erased, now};
-use super::idempotency::{self, REPLAY};
-use super::problem::{InLedger, Problem};
-use super::question::{disk_full, other_rules, other_version};
+use crate::http::App;
+use crate::http::parts::answer::{Identified, answered};
+use crate::http::parts::body::{self, Observed};
+use crate::http::parts::idempotency::{self, REPLAY};
+use crate::http::parts::problem::{InLedger, Problem};
+use crate::http::parts::question::{disk_full, other_rules, other_version};
 use crate::identity::Asker;
 use crate::recorder::{NotRecorded, Outcome};
 use axum::extract::{Request, State};

@@ -1,12 +1,12 @@
 //! Lets a request through to its route, or says which token it takes.
 
-use super::Access;
 use super::around::Around;
-use super::idempotency::REPLAY;
 use super::noted::Asked;
-use super::problem::{Problem, documented};
 use super::serve::is_stream;
 use crate::access::{Holder, Refused, Role};
+use crate::http::Access;
+use crate::http::parts::idempotency::REPLAY;
+use crate::http::parts::problem::{Problem, documented};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};

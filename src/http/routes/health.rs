@@ -1,8 +1,8 @@
 //! `GET /health/live` and `/health/ready`: for what restarts the service or sends it traffic.
 
-use super::App;
-use super::problem::Problem;
-use super::question::unanswered;
+use crate::http::App;
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::unanswered;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;

@@ -1,10 +1,10 @@
 //! `GET /ledger`, its last checkpoint and its key: what anyone needs to hold the service to it.
 
-use super::App;
-use super::json::json;
-use super::parameters::{NoParameters, Parameters, not_these};
-use super::problem::Problem;
-use super::question::{WAIT_MAX, ask, unanswered};
+use crate::http::App;
+use crate::http::parts::json::json;
+use crate::http::parts::parameters::{NoParameters, Parameters, not_these};
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::{WAIT_MAX, ask, unanswered};
 use crate::identity::{Gaps, rfc_3339};
 use crate::ledger;
 use crate::seal::{self, Sealing, StoredCheckpoint, Summary};

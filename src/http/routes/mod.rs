@@ -1,14 +1,27 @@
 //! Every route, and who may ask it: one table, of which the router and the OpenAPI document are
 //! made. Beside it are only the document itself and its pages, which no guard stands before.
 
-use super::around::AroundLayer;
-use super::guard::{Guard, Note, Who, refusals};
-use super::noted::purpose_parameter;
-use super::problem::{Problem, documented};
-use super::{
-    Access, App, access, contacts, docs, erase, events, health, history, identify, ledger, lookup,
-    measure, personal_data, proof, why,
-};
+mod access;
+mod contacts;
+mod docs;
+mod erase;
+mod events;
+mod health;
+mod history;
+pub mod identify;
+mod ledger;
+mod lookup;
+mod metrics;
+mod personal_data;
+mod proof;
+mod stream;
+mod why;
+
+use super::parts::problem::{Problem, documented};
+use super::server::around::AroundLayer;
+use super::server::guard::{Guard, Note, Who, refusals};
+use super::server::noted::purpose_parameter;
+use super::{Access, App};
 use crate::access::Role;
 use axum::Router;
 use axum::routing::get;
@@ -56,7 +69,7 @@ fn table() -> Vec<Row> {
         (OPERATORS, Note::Nothing, access::problems, routes!(access::access)),
         (Who::Anybody, Note::Nothing, Vec::new, routes!(health::live)),
         (Who::Anybody, Note::Nothing, health::problems, routes!(health::ready)),
-        (Who::ThisMachine, Note::Nothing, Vec::new, routes!(measure::metrics)),
+        (Who::ThisMachine, Note::Nothing, Vec::new, routes!(metrics::metrics)),
     ]
 }
 
@@ -85,8 +98,8 @@ pub fn routes(access: Option<&Access>) -> (Router<Arc<App>>, OpenApi) {
     router.split_for_parts()
 }
 
-/// The document, and a page to browse it: routes that are not in the document. It says what anybody can read in the source, so anybody
-/// may.
+/// The document, and a page to browse it: routes that are not in the document. It shows only what the source
+/// shows, so no token is needed.
 pub fn pages(router: Router<Arc<App>>, openapi: &OpenApi) -> Router<Arc<App>> {
     let document = docs::document(openapi);
     router

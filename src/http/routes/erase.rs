@@ -1,14 +1,14 @@
 //! `POST /contacts/{id}/erase`: forget a customer.
 
-use super::App;
-use super::body::{self, json_problems, not_json};
 use super::contacts::{erased, not_observed};
-use super::json::json;
-use super::number::{PathId, not_an_id};
-use super::parameters::{NoParameters, Parameters, not_these};
-use super::problem::Problem;
-use super::question::unanswered;
 use crate::erasure::{Erased, NotErased};
+use crate::http::App;
+use crate::http::parts::body::{self, json_problems, not_json};
+use crate::http::parts::json::json;
+use crate::http::parts::number::{PathId, not_an_id};
+use crate::http::parts::parameters::{NoParameters, Parameters, not_these};
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::unanswered;
 use crate::identity::{Asker, ContactId, Position, ReasonCode};
 use crate::ledger::Fault;
 use axum::extract::{Request, State};

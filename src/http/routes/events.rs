@@ -1,16 +1,16 @@
 //! `GET /events`: the ledger in order, as pages or as a stream.
 
-use super::App;
-use super::entry::{Entry, entry};
-use super::json::json;
-use super::noted::Shown;
-use super::number::number;
-use super::paging;
-use super::parameters::{Parameters, not_these};
-use super::problem::Problem;
-use super::question::{ask, unanswered};
 use super::stream;
 use crate::audit::EventPage;
+use crate::http::App;
+use crate::http::parts::entry::{Entry, entry};
+use crate::http::parts::json::json;
+use crate::http::parts::number::number;
+use crate::http::parts::paging;
+use crate::http::parts::parameters::{Parameters, not_these};
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::{ask, unanswered};
+use crate::http::server::noted::Shown;
 use crate::identity::{ContactId, Fact, Position};
 use crate::ledger::EventFilter;
 use axum::extract::State;

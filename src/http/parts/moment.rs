@@ -1,9 +1,9 @@
 //! `as_of`: the position or the time that something is asked of.
 
-use super::App;
 use super::problem::Problem;
 use super::question::ask;
 use crate::audit::Moment;
+use crate::http::App;
 use crate::identity::Position;
 use serde::Deserialize;
 use utoipa::IntoParams;

@@ -1,11 +1,11 @@
 //! `POST /lookup`: the question of `/identify`, with nothing recorded.
 
-use super::App;
-use super::answer::{Identified, answered};
-use super::body::{self, Observed};
-use super::noted::Shown;
-use super::problem::Problem;
-use super::question::{ask, other_rules, unanswered};
+use crate::http::App;
+use crate::http::parts::answer::{Identified, answered};
+use crate::http::parts::body::{self, Observed};
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::{ask, other_rules, unanswered};
+use crate::http::server::noted::Shown;
 use crate::projection::LookedUp;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;

@@ -4,8 +4,8 @@
 //! memory and delays no one else. One that takes none for long is dropped: it can ask again for what it
 //! has missed.
 
-use super::entry::entry;
 use crate::audit::Feed;
+use crate::http::parts::entry::entry;
 use crate::identity::Position;
 use crate::ledger::{EventRow, Fault};
 use axum::body::{Body, Bytes};

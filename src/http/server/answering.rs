@@ -1,12 +1,12 @@
 //! What answers a request: the router, but for `/identify`. A router looks up, clones and boxes its way
 //! through each request, for which observations would pay a tenth of what they cost the service.
 
-use super::App;
 use super::around::Around as _;
 use super::guard::Guard;
 use super::head::HeadCheck;
-use super::identify::{PATH, identify};
 use super::measure::Measure;
+use crate::http::App;
+use crate::http::routes::identify::{PATH, identify};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;

@@ -1,17 +1,17 @@
 //! `GET /contacts/{id}/history`: every event that made a customer what it is.
 
-use super::App;
 use super::contacts::{erased, not_erased, not_observed};
-use super::entry::{Entry, entry};
-use super::json::json;
-use super::noted::Shown;
-use super::number::{PathId, not_an_id};
-use super::paging::{Paging, paging_problems};
-use super::parameters::Parameters;
-use super::problem::Problem;
-use super::question::{ask, unanswered};
-use super::rule_set::RuleSet;
 use crate::audit::Happened;
+use crate::http::App;
+use crate::http::parts::entry::{Entry, entry};
+use crate::http::parts::json::json;
+use crate::http::parts::number::{PathId, not_an_id};
+use crate::http::parts::paging::{Paging, paging_problems};
+use crate::http::parts::parameters::Parameters;
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::{ask, unanswered};
+use crate::http::parts::rule_set::RuleSet;
+use crate::http::server::noted::Shown;
 use crate::identity::ContactId;
 use axum::extract::State;
 use axum::response::Response;

@@ -1,12 +1,12 @@
 //! `GET /ledger/proof/inclusion` and `/ledger/proof/consistency`: Merkle proofs of RFC 6962.
 
-use super::App;
-use super::json::json;
 use super::ledger::{last_checkpoint, not_sealed};
-use super::number::{not_a_number, number};
-use super::parameters::{Parameters, not_these};
-use super::problem::Problem;
-use super::question::{ask, unanswered};
+use crate::http::App;
+use crate::http::parts::json::json;
+use crate::http::parts::number::{not_a_number, number};
+use crate::http::parts::parameters::{Parameters, not_these};
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::{ask, unanswered};
 use crate::ledger::{self, Unanswered};
 use crate::seal::{self, NoProof, Question, StoredCheckpoint};
 use axum::extract::State;

@@ -1,15 +1,15 @@
 //! `GET /contacts/{id}/personal-data`: all that is held on a customer.
 
-use super::App;
-use super::answer::LEDGER_POSITION;
 use super::contacts::{erased, not_observed};
-use super::json::json;
-use super::noted::Shown;
-use super::number::{PathId, not_an_id};
-use super::parameters::{NoParameters, Parameters, not_these};
-use super::problem::Problem;
-use super::question::{ask, unanswered};
 use crate::erasure::{Held, HeldContact, HeldObservation, held};
+use crate::http::App;
+use crate::http::parts::answer::LEDGER_POSITION;
+use crate::http::parts::json::json;
+use crate::http::parts::number::{PathId, not_an_id};
+use crate::http::parts::parameters::{NoParameters, Parameters, not_these};
+use crate::http::parts::problem::Problem;
+use crate::http::parts::question::{ask, unanswered};
+use crate::http::server::noted::Shown;
 use crate::identity::{ContactId, ObservationId, Position, rfc_3339};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};

@@ -1,7 +1,7 @@
 //! What is done around each request of a route. axum's `from_fn` does the same, and clones and boxes
 //! the route and the request for it, for which every request would pay.
 
-use super::question::panicked;
+use crate::http::parts::question::panicked;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
