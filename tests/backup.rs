@@ -30,23 +30,6 @@ fn verify(ledger: &TestLedger) -> String {
     succeeds(&mut command(&["verify", "--database-url", &ledger.url]))
 }
 
-async fn head(ledger: &TestLedger) -> i64 {
-    let head = query_scalar("select position from head");
-    head.fetch_one(&mut ledger.owner().await).await.unwrap()
-}
-
-/// What was made for a test, without its ledger.
-async fn empty_database() -> TestLedger {
-    let ledger = TestLedger::new().await;
-    drop_ledger(&ledger).await;
-    ledger
-}
-
-async fn drop_ledger(ledger: &TestLedger) {
-    let quiet = "set client_min_messages = warning; drop schema ledger cascade";
-    sqlx::raw_sql(quiet).execute(&mut ledger.owner().await).await.unwrap();
-}
-
 /// The last line that was printed ends with the directory, and has the position before it.
 #[track_caller]
 fn position_of(said: &str) -> i64 {
@@ -56,7 +39,7 @@ fn position_of(said: &str) -> i64 {
 
 #[tokio::test]
 async fn a_backup_under_load_is_the_ledger_at_one_position() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let backups: Vec<PathBuf> = (0..3).map(|n| dir.path().join(format!("backup{n}"))).collect();
     let service = Service::start(&ledger.url);
@@ -71,10 +54,10 @@ async fn a_backup_under_load_is_the_ledger_at_one_position() {
         let mut positions = Vec::new();
         for dir in &backups {
             let mut backup = backup(&ledger, dir);
-            let before = head(&ledger).await;
+            let before = ledger.position().await;
             let said = tokio::task::spawn_blocking(move || succeeds(&mut backup)).await.unwrap();
             let position = position_of(&said);
-            assert!((before..=head(&ledger).await).contains(&position), "{said}");
+            assert!((before..=ledger.position().await).contains(&position), "{said}");
             positions.push(position);
         }
         is_over.store(true, Ordering::SeqCst);
@@ -91,14 +74,14 @@ async fn a_backup_under_load_is_the_ledger_at_one_position() {
         assert!(said.contains(&format!("up to position {position},")), "{said}");
         let said = verify(&other);
         assert!(said.contains(&format!("{position} events")), "{said}");
-        drop_ledger(&other).await;
+        other.drop_ledger().await;
     }
 }
 
 /// What was restored goes on, and is as well protected as it was.
 #[tokio::test]
 async fn a_restored_ledger_goes_on_and_cannot_be_rewritten() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let service = Service::start(&ledger.url);
     for seen in &random_observations(4, 60, 20) {
@@ -151,7 +134,7 @@ async fn what_is_there_is_never_written_over() {
     let said = refuses(&mut backup(&ledger, &dir.path().join("two")));
     assert!(said.contains("if an earlier backup was broken off, remove it"), "{said}");
 
-    let other = empty_database().await;
+    let other = TestLedger::empty_database().await;
     let said = refuses(restore(&other, &one).args(["--ledger", "shop"]));
     assert!(said.contains("restore it with --ledger ledger"), "{said}");
     // A schema that somebody has made beforehand, and that is empty, is not in the way.
@@ -161,7 +144,7 @@ async fn what_is_there_is_never_written_over() {
 
 #[tokio::test]
 async fn a_broken_backup_leaves_nothing_behind() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let service = Service::start(&ledger.url);
     for seen in &random_observations(5, 300, 100) {
@@ -211,7 +194,7 @@ async fn a_broken_backup_leaves_nothing_behind() {
 /// Found out before anything is restored, so that nobody takes it for the ledger.
 #[tokio::test]
 async fn a_backup_whose_manifest_says_something_else_is_not_restored() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let one = dir.path().join("one");
     succeeds(&mut backup(&ledger, &one));
@@ -236,7 +219,7 @@ async fn a_backup_whose_manifest_says_something_else_is_not_restored() {
 /// Nobody is told to drop what somebody else made.
 #[tokio::test]
 async fn a_ledger_is_not_restored_among_tables_of_others() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let one = dir.path().join("one");
     succeeds(&mut backup(&ledger, &one));
@@ -269,7 +252,7 @@ fn largest(dump: &Path) -> PathBuf {
 
 #[tokio::test]
 async fn a_backup_of_a_newer_version_is_refused() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let one = dir.path().join("one");
     succeeds(&mut backup(&ledger, &one));
@@ -306,7 +289,7 @@ async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     killed.kill().unwrap();
     killed.wait().unwrap();
     assert!(!one.exists() && unfinished.exists());
-    let said = refuses(&mut restore(&empty_database().await, &unfinished));
+    let said = refuses(&mut restore(&TestLedger::empty_database().await, &unfinished));
     assert!(said.contains("is no backup"), "{said}");
     let said = refuses(&mut backup(&ledger, &one));
     assert!(said.contains("one.unfinished") && said.contains("remove it"), "{said}");

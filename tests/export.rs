@@ -4,7 +4,6 @@ use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
     succeeds,
 };
-use futures_util::future::join_all;
 use identity_ledger::identity::{E164_RULES, EXACT_RULES};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query};
@@ -35,13 +34,7 @@ impl Exports {
 
     async fn record(&self, seed: u64) {
         let service = Service::start_with(&self.key.args(&self.ledger));
-        let all = random_observations(seed, 200, 60);
-        join_all(all.chunks(25).map(async |mine| {
-            for seen in mine {
-                service.identify(seen).await;
-            }
-        }))
-        .await;
+        service.identify_all(&random_observations(seed, 200, 60)).await;
         assert!(service.stop().success());
     }
 
@@ -199,8 +192,8 @@ async fn a_signing_key_in_the_place_of_a_verifier_key_is_named() {
 async fn an_export_continues_the_checkpoint_that_is_kept_outside() {
     let exports = Exports::new().await;
     let outside = exports.key.dir().join("outside");
+    let serve = exports.key.args_with_outside(&exports.ledger, &outside);
     let outside = ["--checkpoint-dir", outside.to_str().unwrap()];
-    let serve = [&exports.key.args(&exports.ledger)[..], &outside].concat();
     let begin = [&serve[..], &["--new-checkpoint-dir"]].concat();
     let service = Service::start_with(&begin);
     service.identify(&Seen::new("one@x.org", "98")).await;

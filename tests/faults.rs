@@ -1,6 +1,6 @@
 //! What goes wrong for one request or for a while goes wrong for nothing else.
 
-use crate::support::{Seen, Service, TestLedger, until, until_async};
+use crate::support::{Seen, Service, TestLedger, hold_head, until, until_async};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
@@ -138,7 +138,7 @@ async fn whoever_is_not_told_what_became_of_an_append_is_told_so() {
     let service = Service::start(&ledger.url);
     service.identify(&Seen::new("before@x.org", "")).await;
     let mut owner = ledger.owner().await;
-    sqlx::raw_sql("begin; select position from head for update").execute(&mut owner).await.unwrap();
+    hold_head(&mut owner).await;
     let seen = Seen::new("during@x.org", "");
     let cut = async {
         let mut superuser = ledger.superuser().await;
@@ -166,7 +166,7 @@ async fn a_connection_lost_during_an_append_is_settled() {
     let service = Service::start(&ledger.url);
     service.identify(&Seen::new("before@x.org", "")).await;
     let mut owner = ledger.owner().await;
-    sqlx::raw_sql("begin; select position from head for update").execute(&mut owner).await.unwrap();
+    hold_head(&mut owner).await;
     let seen = Seen::new("during@x.org", "");
     let cut = async {
         let mut superuser = ledger.superuser().await;

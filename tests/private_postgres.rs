@@ -1,8 +1,8 @@
 //! A Postgres of our own: it comes and goes with those who use it, wherever it has to live.
 
 use crate::support::{
-    BINARY, Seen, Service, command, command_of, ended, postmaster, refuses, scratch_dir, succeeds,
-    until, until_async,
+    BINARY, Seen, Service, command, command_of, ended, hold_head, postmaster, refuses, scratch_dir,
+    succeeds, until, until_async,
 };
 use identity_ledger::ledger::Database;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
@@ -42,10 +42,7 @@ async fn finishes_what_is_queued(stop: impl FnOnce(Pid)) {
     let data_dir = dir.path().join("data");
     let service = Service::spawn(on(&data_dir, "serve").process_group(0));
     let mut holder = superuser(&data_dir).await;
-    sqlx::raw_sql("begin; select position from head for update")
-        .execute(&mut holder)
-        .await
-        .unwrap();
+    hold_head(&mut holder).await;
     let stopping = async {
         let waiting = "select exists (select from pg_locks where not granted)";
         until_async("the request waits", async || {

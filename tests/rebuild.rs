@@ -18,8 +18,7 @@ const WHOLE_TABLE: &str = "select jsonb_agg(to_jsonb(c) order by c.id)::text fro
 async fn filled(seed: u64, len: usize, world: u64) -> (TestLedger, Service) {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    let all = random_observations(seed, len, world);
-    join_all(all.iter().map(|seen| service.identify(seen))).await;
+    service.identify_all(&random_observations(seed, len, world)).await;
     (ledger, service)
 }
 
@@ -105,12 +104,7 @@ async fn rebuilds_and_verifications_hold_while_requests_run() {
     let all = random_observations(6, 3000, 500);
     let done = AtomicBool::new(false);
     let load = async {
-        join_all(all.chunks(200).map(async |mine| {
-            for seen in mine {
-                service.identify(seen).await;
-            }
-        }))
-        .await;
+        service.identify_all(&all).await;
         done.store(true, Ordering::Relaxed);
     };
     let operate = async {

@@ -1,6 +1,6 @@
 //! Many nodes against one database answer as one.
 
-use crate::support::{Model, Seen, Service, TestLedger, random_observations};
+use crate::support::{Model, Seen, Service, TestLedger, hold_head, random_observations};
 use futures_util::future::join_all;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -73,10 +73,7 @@ async fn a_lock_that_is_held_by_a_hanging_node_is_taken_from_it() {
     let ledger = TestLedger::new().await;
     let node = Service::start(&ledger.url);
     let mut hanging = ledger.database.recorder().await.unwrap();
-    sqlx::raw_sql("begin; select position from head for update")
-        .execute(&mut hanging)
-        .await
-        .unwrap();
+    hold_head(&mut hanging).await;
     let since = Instant::now();
     node.identify(&Seen::new("a@x.org", "")).await;
     assert!(since.elapsed() > Duration::from_secs(1), "the lock was held");

@@ -37,11 +37,6 @@ async fn change_version(ledger: &TestLedger, by: i64) {
     change.execute(&mut ledger.owner().await).await.unwrap();
 }
 
-async fn head(ledger: &TestLedger) -> i64 {
-    let head = query_scalar("select position from head");
-    head.fetch_one(&mut ledger.owner().await).await.unwrap()
-}
-
 #[tokio::test]
 async fn a_node_older_than_the_database_says_so_and_touches_nothing() {
     let (ledger, key) = (TestLedger::new().await, SigningKey::new());
@@ -68,7 +63,7 @@ async fn a_node_older_than_the_database_says_so_and_touches_nothing() {
         tokio::time::sleep(Duration::from_millis(700)).await;
         change_version(&ledger, 1).await;
         is_raised.store(true, Ordering::SeqCst);
-        let before = head(&ledger).await;
+        let before = ledger.position().await;
         for question in QUESTIONS {
             let response = service.get(question).await;
             assert_eq!(response.status(), 503, "{question}");
@@ -82,7 +77,7 @@ async fn a_node_older_than_the_database_says_so_and_touches_nothing() {
         before
     };
     let (_, before) = tokio::join!(callers, upgrade);
-    assert!(before > 100 && head(&ledger).await == before, "nothing more was appended");
+    assert!(before > 100 && ledger.position().await == before, "nothing more was appended");
     let log = service.log();
     for told in ["no question is answered", "not recorded"] {
         assert_eq!(log.matches(told).count(), 1, "{told}: {log}");

@@ -8,7 +8,7 @@ mod tokens;
 
 pub use key::SigningKey;
 pub use model::{Model, Seen, random_observations};
-pub use postgres::{PHONES_ONLY, TestLedger, postmaster, scratch_dir};
+pub use postgres::{PHONES_ONLY, TestLedger, hold_head, postmaster, scratch_dir};
 pub use service::{
     BINARY, Contact, Service, command, command_of, ended, refuses, succeeds, until, until_async,
 };

@@ -2,6 +2,7 @@
 
 use super::Seen;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
@@ -234,6 +235,16 @@ impl Service {
         response.json::<Answer>().await.unwrap().contact
     }
 
+    /// Observes, a few at a time.
+    pub async fn identify_all(&self, all: &[Seen]) {
+        join_all(all.chunks(all.len().div_ceil(16)).map(async |mine| {
+            for seen in mine {
+                self.identify(seen).await;
+            }
+        }))
+        .await;
+    }
+
     pub async fn try_identify(&self, seen: &Seen) -> reqwest::Result<Response> {
         self.client.post(self.url("/identify")).json(seen).send().await
     }
@@ -252,6 +263,21 @@ impl Service {
         }
         assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
         Some(response.json::<Answer>().await.unwrap().contact)
+    }
+
+    /// Waits until all that is in the ledger is under a checkpoint; returns its size and root.
+    pub async fn sealed(&self) -> (i64, String) {
+        let mut ledger = Value::Null;
+        until_async("all is sealed", async || {
+            ledger = self.get_json("/ledger").await;
+            ledger["lag"] == 0 && !ledger["checkpoint"].is_null()
+        })
+        .await;
+        let note = self.get("/ledger/checkpoint").await.text().await.unwrap();
+        let mut lines = note.lines().skip(1);
+        let size = lines.next().unwrap().parse().unwrap();
+        assert_eq!(ledger["checkpoint"]["size"], size);
+        (size, lines.next().unwrap().to_owned())
     }
 
     /// The identities of the first observations, asked a few at a time.
