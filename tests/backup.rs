@@ -7,7 +7,7 @@ use crate::support::{
 use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, query, query_scalar};
+use sqlx::{AssertSqlSafe, PgConnection, query, query_scalar};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -43,10 +43,10 @@ async fn a_backup_under_load_is_the_ledger_at_one_position() {
     let dir = scratch_dir();
     let backups: Vec<PathBuf> = (0..3).map(|n| dir.path().join(format!("backup{n}"))).collect();
     let service = Service::start(&ledger.url);
-    let all = random_observations(3, 40_000, 3_000);
+    let all = random_observations(3, 10_000, 3_000);
     let is_over = AtomicBool::new(false);
-    let load = join_all(all.chunks(2_000).map(async |mine| {
-        for seen in mine.iter().take_while(|_| !is_over.load(Ordering::SeqCst)) {
+    let load = join_all(all.chunks(500).map(async |mine| {
+        for seen in mine.iter().cycle().take_while(|_| !is_over.load(Ordering::SeqCst)) {
             service.identify(seen).await;
         }
     }));
@@ -59,6 +59,7 @@ async fn a_backup_under_load_is_the_ledger_at_one_position() {
             let position = position_of(&said);
             assert!((before..=ledger.position().await).contains(&position), "{said}");
             positions.push(position);
+            until_async("it goes on", async || ledger.position().await > position).await;
         }
         is_over.store(true, Ordering::SeqCst);
         positions
@@ -265,30 +266,46 @@ async fn a_backup_of_a_newer_version_is_refused() {
     assert!(said.contains("was made by a newer version"), "{said}");
 }
 
-/// So many events that a backup takes a while.
-async fn fill(ledger: &TestLedger, events_len: i64) {
-    let fill = "
-        with filled as (
-            insert into event (position, recorded_at, kind, line)
-            select n + 1, now(), 'filled', repeat(md5(n::text), 30)
-            from generate_series(1, $1) as n
-        )
-        update head set position = $1 + 1, recorded_at = now()";
-    query(fill).bind(events_len).execute(&mut ledger.owner().await).await.unwrap();
+/// Something that pg_dump looks at and nobody else: a backup waits there until the transaction ends.
+async fn hold_up(superuser: &mut PgConnection) {
+    let lock = "begin; lock table pg_catalog.pg_ts_dict in access exclusive mode";
+    sqlx::raw_sql(lock).execute(superuser).await.unwrap();
+}
+
+async fn until_held_up(superuser: &mut PgConnection) {
+    let waits = "select exists (
+        select from pg_locks where relation = 'pg_catalog.pg_ts_dict'::regclass and not granted
+            and database = (select oid from pg_database where datname = current_database())
+    )";
+    until_async("pg_dump is under way", async || {
+        query_scalar(waits).fetch_one(&mut *superuser).await.unwrap()
+    })
+    .await;
 }
 
 /// Whoever is killed leaves what does not look like a backup, and is told of it the next time.
 #[tokio::test]
 async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     let ledger = TestLedger::new().await;
-    fill(&ledger, 200000).await;
+    let mut superuser = ledger.superuser().await;
+    hold_up(&mut superuser).await;
     let dir = scratch_dir();
     let (one, unfinished) = (dir.path().join("one"), dir.path().join("one.unfinished"));
     let mut killed = backup(&ledger, &one).spawn().unwrap();
-    until("it is under way", || unfinished.join("dump").exists());
+    until_held_up(&mut superuser).await;
     killed.kill().unwrap();
     killed.wait().unwrap();
-    assert!(!one.exists() && unfinished.exists());
+    assert!(!one.exists() && unfinished.join("dump").exists());
+    query("commit").execute(&mut superuser).await.unwrap();
+    // It outlives who has started it.
+    let dumping = "select exists (
+        select from pg_stat_activity
+        where datname = current_database() and application_name = 'identity-ledger backup'
+    )";
+    until_async("pg_dump is gone", async || {
+        !query_scalar::<_, bool>(dumping).fetch_one(&mut superuser).await.unwrap()
+    })
+    .await;
     let said = refuses(&mut restore(&TestLedger::empty_database().await, &unfinished));
     assert!(said.contains("is no backup"), "{said}");
     let said = refuses(&mut backup(&ledger, &one));
@@ -298,9 +315,11 @@ async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     assert!(one.join("manifest.json").exists() && !unfinished.exists());
 
     // Whoever is asked to stop clears it away.
+    hold_up(&mut superuser).await;
     let two = dir.path().join("two");
     let mut stopped = backup(&ledger, &two).stderr(Stdio::null()).spawn().unwrap();
-    until("it is under way", || dir.path().join("two.unfinished/dump").exists());
+    until_held_up(&mut superuser).await;
+    assert!(dir.path().join("two.unfinished/dump").exists());
     kill_process(Pid::from_child(&stopped), Signal::TERM).unwrap();
     until("it stops", || stopped.try_wait().unwrap().is_some());
     assert_eq!(stopped.wait().unwrap().code(), Some(1));
@@ -311,24 +330,26 @@ async fn a_backup_that_was_broken_off_does_not_look_like_one() {
 #[tokio::test]
 async fn a_password_is_on_no_command_line() {
     let ledger = TestLedger::new().await;
-    fill(&ledger, 100000).await;
+    let mut superuser = ledger.superuser().await;
+    hold_up(&mut superuser).await;
     let dir = scratch_dir();
     let url = ledger.url.replace("//shop@", "//shop:secret-of-backup%2Fword@");
     let mut backup = command(&["backup"]);
     backup.env("DATABASE_URL", url).arg(dir.path().join("one"));
     let mut running = backup.stdout(Stdio::null()).spawn().unwrap();
+    until_held_up(&mut superuser).await;
     let mut seen = 0;
-    until("the backup is done", || {
-        for process in fs::read_dir("/proc").unwrap() {
-            let line = fs::read(process.unwrap().path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line);
-            let is_dump = line.contains("pg_dump") && line.contains(dir.path().to_str().unwrap());
-            seen += usize::from(is_dump);
-            assert!(!line.contains("secret-of-backup"), "{line}");
-        }
-        running.try_wait().unwrap().is_some()
-    });
+    for process in fs::read_dir("/proc").unwrap() {
+        let line = fs::read(process.unwrap().path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let is_dump = line.contains("pg_dump") && line.contains(dir.path().to_str().unwrap());
+        seen += usize::from(is_dump);
+        assert!(!line.contains("secret-of-backup"), "{line}");
+    }
     assert!(seen > 0, "pg_dump was seen");
+    query("commit").execute(&mut superuser).await.unwrap();
+    until("the backup is done", || running.try_wait().unwrap().is_some());
+    assert!(running.wait().unwrap().success());
 }
 
 #[test]
