@@ -1,8 +1,8 @@
 //! A Postgres of our own: it comes and goes with those who use it, wherever it has to live.
 
 use crate::support::{
-    BINARY, Seen, Service, command, command_of, ended, hold_head, postmaster, refuses, scratch_dir,
-    succeeds, until, until_async,
+    BINARY, Seen, Service, command, command_of, ended, hold_head, patient, postmaster, refuses,
+    scratch_dir, succeeds, told, until, until_async,
 };
 use identity_ledger::ledger::Database;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
@@ -32,7 +32,7 @@ async fn records(service: &Service, email: &str) {
 
 async fn superuser(data_dir: &Path) -> PgConnection {
     let socket_dir = data_dir.join("socket");
-    Database::private(&socket_dir, "ledger".parse().unwrap()).owner().await.unwrap()
+    patient(&Database::private(&socket_dir, "ledger".parse().unwrap())).await
 }
 
 /// Stops a service while a request waits for the line, which is held until the service has said
@@ -104,14 +104,18 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(postmaster(&data_dir), None);
 
+    // Each session begins a second later: else it may have done its work before it is told to stop.
+    let settings = data_dir.join("postgres/postgresql.auto.conf");
+    let right = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, format!("{right}post_auth_delay = 1\n")).unwrap();
     let (verify, pid) = spawn_and_wait_for("verify", &data_dir, "postgres/postmaster.pid");
     kill_process(pid, Signal::TERM).unwrap();
     let output = ended(verify);
-    let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(said, "error: SIGTERM before this was done; run it again\n");
+    assert_eq!(told(&output), "error: SIGTERM before this was done; run it again\n");
     assert_eq!(postmaster(&data_dir), None);
 
+    std::fs::write(&settings, right).unwrap();
     make_ledger(&data_dir);
 }
 

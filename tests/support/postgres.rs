@@ -157,7 +157,7 @@ impl TestLedger {
 }
 
 /// A session that may be idle in a transaction for as long as a busy machine takes.
-async fn patient(database: &Database) -> PgConnection {
+pub async fn patient(database: &Database) -> PgConnection {
     let mut session = database.owner().await.unwrap();
     query("set idle_in_transaction_session_timeout = 0").execute(&mut session).await.unwrap();
     session
