@@ -200,7 +200,8 @@ async fn two_nodes_under_load_forget_at_once() {
             let mut status = 404;
             until_async("it is there to be erased", async || {
                 status = nodes[n as usize % 2].erase(id).await.status().as_u16();
-                status != 404
+                // On a busy machine its turn may not come in time.
+                ![404, 503].contains(&status)
             })
             .await;
             assert!([200, 410].contains(&status), "{status}");

@@ -133,6 +133,7 @@ async fn another_program_is_convinced_by_the_proofs_of_the_service() {
         assert!(!script.status.success());
     }
     service.identify(&Seen::new("one.more@x.org", "99")).await;
+    service.sealed().await;
     assert!(service.stop().success());
     let service = Service::start_with(&exports.key.args(&exports.ledger));
     let path = format!("/ledger/proof/consistency?from={}", lines.len());
@@ -197,6 +198,7 @@ async fn an_export_continues_the_checkpoint_that_is_kept_outside() {
     let begin = [&serve[..], &["--new-checkpoint-dir"]].concat();
     let service = Service::start_with(&begin);
     service.identify(&Seen::new("one@x.org", "98")).await;
+    service.sealed().await;
     assert!(service.stop().success());
     let other = exports.ledger.copy().await;
     succeeds(&mut exports.export(&[]));
@@ -205,6 +207,7 @@ async fn an_export_continues_the_checkpoint_that_is_kept_outside() {
 
     let service = Service::start_with(&serve);
     service.identify(&Seen::new("one.more@x.org", "99")).await;
+    service.sealed().await;
     assert!(service.stop().success());
     let said = succeeds(&mut exports.verify(&outside));
     assert!(said.contains("not compared: the checkpoint outside covers"), "{said}");

@@ -39,6 +39,7 @@ impl Lost {
         let service = Service::start_with(&args(&key, &ledger));
         service.identify_all(&random_observations(1, BEFORE, 100)).await;
         let forgotten_id = service.identify(&forgotten).await.primary_contact_id;
+        service.sealed().await;
         assert!(service.stop().success());
         let lost = Self { key, ledger, forgotten, forgotten_id, position: 0, number: 0 };
         succeeds(command(&["backup"]).arg(lost.backup()).args(lost.url()));
@@ -50,8 +51,9 @@ impl Lost {
         let service = Service::start_with(&args(&self.key, &self.ledger));
         service.identify_all(&random_observations(2, 200, 100)).await;
         let later = service.identify(&Seen::new("later@lost.example", "0050")).await;
-        service.erase(self.forgotten_id).await;
-        service.erase(later.primary_contact_id).await;
+        assert_eq!(service.erase(self.forgotten_id).await.status(), 200);
+        assert_eq!(service.erase(later.primary_contact_id).await.status(), 200);
+        service.sealed().await;
         assert!(service.stop().success());
         succeeds(command(&["export"]).arg(self.export()).args(self.key.args(&self.ledger)));
         // Not all that was given out is under the last checkpoint that was kept.
@@ -234,6 +236,7 @@ async fn what_goes_on_is_proven_in_its_new_name() {
     let said = succeeds(&mut lost.accept(&left));
     let service = Service::spawn(&mut lost.serve(&left));
     service.identify_all(&random_observations(7, 40, 20)).await;
+    service.sealed().await;
     let position = restored_event(&service).await["position"].as_i64().unwrap();
     assert!(service.stop().success());
 
@@ -333,7 +336,8 @@ async fn a_loss_of_an_accepted_loss_skips_what_was_given_out_after_it() {
     succeeds(&mut lost.accept(&left));
     let service = Service::spawn(&mut lost.serve(&left));
     service.identify_all(&random_observations(8, 100, 30)).await;
-    service.erase(lost.forgotten_id).await;
+    assert_eq!(service.erase(lost.forgotten_id).await.status(), 200);
+    service.sealed().await;
     assert!(service.stop().success());
     let export = lost.export_of(&left);
     let [position, number] = left.head().await;
@@ -525,6 +529,7 @@ async fn whoever_was_not_forgotten_is_not_forgotten_with_somebody_else() {
     let service = Service::start_with(&with_outside);
     service.identify(&Seen::new("a@x.org", "030 1")).await;
     service.identify(&Seen::new("b@x.org", "0301")).await;
+    service.sealed().await;
     assert!(service.stop().success());
     let (backup, export) = (key.dir().join("backup"), key.dir().join("export"));
     succeeds(command(&["backup"]).arg(&backup).args(["--database-url", &ledger.url]));
@@ -532,6 +537,7 @@ async fn whoever_was_not_forgotten_is_not_forgotten_with_somebody_else() {
     let service = Service::start_with(&with_outside);
     assert_eq!(service.erase(1).await.status(), 200);
     assert_eq!(service.contact(2).await.emails, ["b@x.org"]);
+    service.sealed().await;
     assert!(service.stop().success());
     succeeds(command(&["export"]).arg(&export).args(key.args(&ledger)));
 

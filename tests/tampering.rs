@@ -64,6 +64,7 @@ impl Sealed {
 async fn record(ledger: &TestLedger, key: &SigningKey, seed: u64) {
     let service = Service::start_with(&key.args_with_outside(ledger, key.dir()));
     service.identify_all(&random_observations(seed, 300, 120)).await;
+    service.sealed().await;
     assert!(service.stop().success());
 }
 
@@ -286,8 +287,8 @@ async fn a_time_that_cannot_be_told_refuses_whom_it_concerns_and_nobody_else() {
     let shown = service.get("/contacts/1").await;
     assert_eq!(shown.status(), 500);
     assert!(shown.text().await.unwrap().contains("identity-ledger verify"));
-    let log = service.log();
-    assert!(log.contains("not recorded: ") && !log.contains("canary"), "{log}");
+    until("it is told", || service.log().contains("not recorded: "));
+    assert!(!service.log().contains("canary"), "{}", service.log());
 }
 
 #[tokio::test]
