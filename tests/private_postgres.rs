@@ -78,11 +78,11 @@ fn make_ledger(data_dir: &Path) {
     assert!(Service::spawn(&mut on(data_dir, "serve")).stop().success());
 }
 
-fn spawn_and_wait_for(verb: &str, data_dir: &Path, sign: &str) -> (Child, Pid) {
+fn spawn_and_wait_for(verb: &str, data_dir: &Path, signs: &[&str]) -> (Child, Pid) {
     let mut command = on(data_dir, verb);
     let child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = child.spawn().unwrap();
-    until(sign, || data_dir.join(sign).exists());
+    until("it is under way", || signs.iter().any(|sign| data_dir.join(sign).exists()));
     let pid = Pid::from_child(&child);
     (child, pid)
 }
@@ -92,13 +92,15 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     let dir = scratch_dir();
     let data_dir = dir.path().join("data");
 
-    let (service, pid) = spawn_and_wait_for("serve", &data_dir, "postgres.new");
+    // The first one is there for a moment.
+    let signs = ["postgres.new", "postgres"];
+    let (service, pid) = spawn_and_wait_for("serve", &data_dir, &signs);
     kill_process_group(pid, Signal::INT).unwrap();
     let output = ended(service);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(postmaster(&data_dir), None);
 
-    let (service, pid) = spawn_and_wait_for("serve", &data_dir, "postgres/postmaster.pid");
+    let (service, pid) = spawn_and_wait_for("serve", &data_dir, &["postgres/postmaster.pid"]);
     kill_process(pid, Signal::TERM).unwrap();
     let output = ended(service);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -108,7 +110,7 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     let settings = data_dir.join("postgres/postgresql.auto.conf");
     let right = std::fs::read_to_string(&settings).unwrap();
     std::fs::write(&settings, format!("{right}post_auth_delay = 1\n")).unwrap();
-    let (verify, pid) = spawn_and_wait_for("verify", &data_dir, "postgres/postmaster.pid");
+    let (verify, pid) = spawn_and_wait_for("verify", &data_dir, &["postgres/postmaster.pid"]);
     kill_process(pid, Signal::TERM).unwrap();
     let output = ended(verify);
     assert_eq!(output.status.code(), Some(1));
