@@ -54,7 +54,7 @@ async fn keys_are_known_anew_when_the_rules_change() {
     until("all keys are known", || node.log().contains(KNOWN));
     ledger.put_in_force(identity_ledger::identity::EXACT_RULES).await.unwrap();
     assert_eq!(node.identify(&Seen::new("ann@x.org", "")).await.primary_contact_id, 2);
-    until("all keys are known again", || node.log().matches(KNOWN).count() == 2);
+    until("all keys are known again", || node.log().matches(KNOWN).count() >= 2);
     assert_eq!(node.identify(&Seen::new("Ann@x.org", "")).await.primary_contact_id, 1);
     assert_eq!(node.identify(&Seen::new("ann@x.org", "")).await.primary_contact_id, 2);
     assert_eq!(node.identify(&Seen::new("ANN@x.org", "")).await.primary_contact_id, 5);

@@ -7,7 +7,7 @@ use crate::support::{
 use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, query, query_scalar};
+use sqlx::{AssertSqlSafe, PgConnection, query, query_scalar};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -30,23 +30,6 @@ fn verify(ledger: &TestLedger) -> String {
     succeeds(&mut command(&["verify", "--database-url", &ledger.url]))
 }
 
-async fn head(ledger: &TestLedger) -> i64 {
-    let head = query_scalar("select position from head");
-    head.fetch_one(&mut ledger.owner().await).await.unwrap()
-}
-
-/// What was made for a test, without its ledger.
-async fn empty_database() -> TestLedger {
-    let ledger = TestLedger::new().await;
-    drop_ledger(&ledger).await;
-    ledger
-}
-
-async fn drop_ledger(ledger: &TestLedger) {
-    let quiet = "set client_min_messages = warning; drop schema ledger cascade";
-    sqlx::raw_sql(quiet).execute(&mut ledger.owner().await).await.unwrap();
-}
-
 /// The last line that was printed ends with the directory, and has the position before it.
 #[track_caller]
 fn position_of(said: &str) -> i64 {
@@ -56,14 +39,14 @@ fn position_of(said: &str) -> i64 {
 
 #[tokio::test]
 async fn a_backup_under_load_is_the_ledger_at_one_position() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let backups: Vec<PathBuf> = (0..3).map(|n| dir.path().join(format!("backup{n}"))).collect();
     let service = Service::start(&ledger.url);
-    let all = random_observations(3, 40_000, 3_000);
+    let all = random_observations(3, 10_000, 3_000);
     let is_over = AtomicBool::new(false);
-    let load = join_all(all.chunks(2_000).map(async |mine| {
-        for seen in mine.iter().take_while(|_| !is_over.load(Ordering::SeqCst)) {
+    let load = join_all(all.chunks(500).map(async |mine| {
+        for seen in mine.iter().cycle().take_while(|_| !is_over.load(Ordering::SeqCst)) {
             service.identify(seen).await;
         }
     }));
@@ -71,11 +54,12 @@ async fn a_backup_under_load_is_the_ledger_at_one_position() {
         let mut positions = Vec::new();
         for dir in &backups {
             let mut backup = backup(&ledger, dir);
-            let before = head(&ledger).await;
+            let before = ledger.position().await;
             let said = tokio::task::spawn_blocking(move || succeeds(&mut backup)).await.unwrap();
             let position = position_of(&said);
-            assert!((before..=head(&ledger).await).contains(&position), "{said}");
+            assert!((before..=ledger.position().await).contains(&position), "{said}");
             positions.push(position);
+            until_async("it goes on", async || ledger.position().await > position).await;
         }
         is_over.store(true, Ordering::SeqCst);
         positions
@@ -91,14 +75,14 @@ async fn a_backup_under_load_is_the_ledger_at_one_position() {
         assert!(said.contains(&format!("up to position {position},")), "{said}");
         let said = verify(&other);
         assert!(said.contains(&format!("{position} events")), "{said}");
-        drop_ledger(&other).await;
+        other.drop_ledger().await;
     }
 }
 
 /// pg_dump would look for the table of its snapshot under the name that the new one has by then.
 #[tokio::test]
 async fn a_swap_waits_for_a_backup_that_has_its_snapshot_and_no_tables_yet() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let one = dir.path().join("one");
     let service = Service::start(&ledger.url);
@@ -138,7 +122,7 @@ async fn a_swap_waits_for_a_backup_that_has_its_snapshot_and_no_tables_yet() {
 /// What was restored goes on, and is as well protected as it was.
 #[tokio::test]
 async fn a_restored_ledger_goes_on_and_cannot_be_rewritten() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let service = Service::start(&ledger.url);
     for seen in &random_observations(4, 60, 20) {
@@ -191,7 +175,7 @@ async fn what_is_there_is_never_written_over() {
     let said = refuses(&mut backup(&ledger, &dir.path().join("two")));
     assert!(said.contains("if an earlier backup was broken off, remove it"), "{said}");
 
-    let other = empty_database().await;
+    let other = TestLedger::empty_database().await;
     let said = refuses(restore(&other, &one).args(["--ledger", "shop"]));
     assert!(said.contains("restore it with --ledger ledger"), "{said}");
     // A schema that somebody has made beforehand, and that is empty, is not in the way.
@@ -201,7 +185,7 @@ async fn what_is_there_is_never_written_over() {
 
 #[tokio::test]
 async fn a_broken_backup_leaves_nothing_behind() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let service = Service::start(&ledger.url);
     for seen in &random_observations(5, 300, 100) {
@@ -251,7 +235,7 @@ async fn a_broken_backup_leaves_nothing_behind() {
 /// Found out before anything is restored, so that nobody takes it for the ledger.
 #[tokio::test]
 async fn a_backup_whose_manifest_says_something_else_is_not_restored() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let one = dir.path().join("one");
     succeeds(&mut backup(&ledger, &one));
@@ -276,7 +260,7 @@ async fn a_backup_whose_manifest_says_something_else_is_not_restored() {
 /// Nobody is told to drop what somebody else made.
 #[tokio::test]
 async fn a_ledger_is_not_restored_among_tables_of_others() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let one = dir.path().join("one");
     succeeds(&mut backup(&ledger, &one));
@@ -309,7 +293,7 @@ fn largest(dump: &Path) -> PathBuf {
 
 #[tokio::test]
 async fn a_backup_of_a_newer_version_is_refused() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let dir = scratch_dir();
     let one = dir.path().join("one");
     succeeds(&mut backup(&ledger, &one));
@@ -325,7 +309,7 @@ async fn a_backup_of_a_newer_version_is_refused() {
 /// From 17 on, pg_restore sets what older servers do not know.
 #[tokio::test]
 async fn a_dump_that_the_server_is_too_old_for_is_refused_before_anything_is_made() {
-    let (ledger, other) = (TestLedger::new().await, empty_database().await);
+    let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
     let server = query_scalar("select current_setting('server_version_num')::integer / 10000");
     let server: i32 = server.fetch_one(&mut other.owner().await).await.unwrap();
     if server >= 17 {
@@ -347,31 +331,47 @@ async fn a_dump_that_the_server_is_too_old_for_is_refused_before_anything_is_mad
     assert!(schema.is_none(), "nothing was made");
 }
 
-/// So many events that a backup takes a while.
-async fn fill(ledger: &TestLedger, events_len: i64) {
-    let fill = "
-        with filled as (
-            insert into event (position, recorded_at, kind, line)
-            select n + 1, now(), 'filled', repeat(md5(n::text), 30)
-            from generate_series(1, $1) as n
-        )
-        update head set position = $1 + 1, recorded_at = now()";
-    query(fill).bind(events_len).execute(&mut ledger.owner().await).await.unwrap();
+/// Something that pg_dump looks at and nobody else: a backup waits there until the transaction ends.
+async fn hold_up(superuser: &mut PgConnection) {
+    let lock = "begin; lock table pg_catalog.pg_ts_dict in access exclusive mode";
+    sqlx::raw_sql(lock).execute(superuser).await.unwrap();
+}
+
+async fn until_held_up(superuser: &mut PgConnection) {
+    let waits = "select exists (
+        select from pg_locks where relation = 'pg_catalog.pg_ts_dict'::regclass and not granted
+            and database = (select oid from pg_database where datname = current_database())
+    )";
+    until_async("pg_dump is under way", async || {
+        query_scalar(waits).fetch_one(&mut *superuser).await.unwrap()
+    })
+    .await;
 }
 
 /// Whoever is killed leaves what does not look like a backup, and is told of it the next time.
 #[tokio::test]
 async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     let ledger = TestLedger::new().await;
-    fill(&ledger, 200000).await;
+    let mut superuser = ledger.superuser().await;
+    hold_up(&mut superuser).await;
     let dir = scratch_dir();
     let (one, unfinished) = (dir.path().join("one"), dir.path().join("one.unfinished"));
     let mut killed = backup(&ledger, &one).spawn().unwrap();
-    until("it is under way", || unfinished.join("dump").exists());
+    until_held_up(&mut superuser).await;
     killed.kill().unwrap();
     killed.wait().unwrap();
-    assert!(!one.exists() && unfinished.exists());
-    let said = refuses(&mut restore(&empty_database().await, &unfinished));
+    assert!(!one.exists() && unfinished.join("dump").exists());
+    query("commit").execute(&mut superuser).await.unwrap();
+    // It outlives who has started it.
+    let dumping = "select exists (
+        select from pg_stat_activity
+        where datname = current_database() and application_name = 'identity-ledger backup'
+    )";
+    until_async("pg_dump is gone", async || {
+        !query_scalar::<_, bool>(dumping).fetch_one(&mut superuser).await.unwrap()
+    })
+    .await;
+    let said = refuses(&mut restore(&TestLedger::empty_database().await, &unfinished));
     assert!(said.contains("is no backup"), "{said}");
     let said = refuses(&mut backup(&ledger, &one));
     assert!(said.contains("one.unfinished") && said.contains("remove it"), "{said}");
@@ -380,9 +380,11 @@ async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     assert!(one.join("manifest.json").exists() && !unfinished.exists());
 
     // Whoever is asked to stop clears it away.
+    hold_up(&mut superuser).await;
     let two = dir.path().join("two");
     let mut stopped = backup(&ledger, &two).stderr(Stdio::null()).spawn().unwrap();
-    until("it is under way", || dir.path().join("two.unfinished/dump").exists());
+    until_held_up(&mut superuser).await;
+    assert!(dir.path().join("two.unfinished/dump").exists());
     kill_process(Pid::from_child(&stopped), Signal::TERM).unwrap();
     until("it stops", || stopped.try_wait().unwrap().is_some());
     assert_eq!(stopped.wait().unwrap().code(), Some(1));
@@ -393,24 +395,26 @@ async fn a_backup_that_was_broken_off_does_not_look_like_one() {
 #[tokio::test]
 async fn a_password_is_on_no_command_line() {
     let ledger = TestLedger::new().await;
-    fill(&ledger, 100000).await;
+    let mut superuser = ledger.superuser().await;
+    hold_up(&mut superuser).await;
     let dir = scratch_dir();
     let url = ledger.url.replace("//shop@", "//shop:secret-of-backup%2Fword@");
     let mut backup = command(&["backup"]);
     backup.env("DATABASE_URL", url).arg(dir.path().join("one"));
     let mut running = backup.stdout(Stdio::null()).spawn().unwrap();
+    until_held_up(&mut superuser).await;
     let mut seen = 0;
-    until("the backup is done", || {
-        for process in fs::read_dir("/proc").unwrap() {
-            let line = fs::read(process.unwrap().path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line);
-            let is_dump = line.contains("pg_dump") && line.contains(dir.path().to_str().unwrap());
-            seen += usize::from(is_dump);
-            assert!(!line.contains("secret-of-backup"), "{line}");
-        }
-        running.try_wait().unwrap().is_some()
-    });
+    for process in fs::read_dir("/proc").unwrap() {
+        let line = fs::read(process.unwrap().path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let is_dump = line.contains("pg_dump") && line.contains(dir.path().to_str().unwrap());
+        seen += usize::from(is_dump);
+        assert!(!line.contains("secret-of-backup"), "{line}");
+    }
     assert!(seen > 0, "pg_dump was seen");
+    query("commit").execute(&mut superuser).await.unwrap();
+    until("the backup is done", || running.try_wait().unwrap().is_some());
+    assert!(running.wait().unwrap().success());
 }
 
 #[test]

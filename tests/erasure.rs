@@ -200,7 +200,8 @@ async fn two_nodes_under_load_forget_at_once() {
             let mut status = 404;
             until_async("it is there to be erased", async || {
                 status = nodes[n as usize % 2].erase(id).await.status().as_u16();
-                status != 404
+                // On a busy machine its turn may not come in time.
+                ![404, 503].contains(&status)
             })
             .await;
             assert!([200, 410].contains(&status), "{status}");
@@ -223,8 +224,7 @@ async fn proofs_that_were_given_before_still_hold() {
     for seen in random_observations(5, 60, 20) {
         service.identify(&seen).await;
     }
-    let position = service.get_json("/ledger").await["position"].as_i64().unwrap();
-    let size = sealed(&service, position).await;
+    let (size, _) = service.sealed().await;
     let leaf = format!("/ledger/proof/inclusion?position=9&size={size}");
     let before = service.get_json(&leaf).await;
     assert!(before["hashes"].is_array(), "{before}");
@@ -232,23 +232,11 @@ async fn proofs_that_were_given_before_still_hold() {
         let status = service.erase(id).await.status();
         assert!([200, 410].contains(&status.as_u16()), "{status}");
     }
-    sealed(&service, position + 1).await;
+    service.sealed().await;
     assert_eq!(service.get_json(&leaf).await, before);
     let consistent = service.get(&format!("/ledger/proof/consistency?from={size}")).await;
     assert_eq!(consistent.status(), 200);
     succeeds(command(&["verify"]).args(key.args(&ledger)));
-}
-
-/// Waits until events up to a position are under a checkpoint, and returns its size.
-async fn sealed(service: &Service, position: i64) -> i64 {
-    let mut size = 0;
-    until_async("they are sealed", async || {
-        let note = service.get("/ledger/checkpoint").await.text().await.unwrap();
-        size = note.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(0);
-        size >= position
-    })
-    .await;
-    size
 }
 
 /// Who was linked with somebody who was forgotten since keeps a past, without the other's values.

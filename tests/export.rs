@@ -6,7 +6,6 @@ use crate::support::{
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use futures_util::future::join_all;
 use identity_ledger::identity::{E164_RULES, EXACT_RULES};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query};
@@ -37,13 +36,7 @@ impl Exports {
 
     async fn record(&self, seed: u64) {
         let service = Service::start_with(&self.key.args(&self.ledger));
-        let all = random_observations(seed, 200, 60);
-        join_all(all.chunks(25).map(async |mine| {
-            for seen in mine {
-                service.identify(seen).await;
-            }
-        }))
-        .await;
+        service.identify_all(&random_observations(seed, 200, 60)).await;
         assert!(service.stop().success());
     }
 
@@ -142,6 +135,7 @@ async fn another_program_is_convinced_by_the_proofs_of_the_service() {
         assert!(!script.status.success());
     }
     service.identify(&Seen::new("one.more@x.org", "99")).await;
+    service.sealed().await;
     assert!(service.stop().success());
     let service = Service::start_with(&exports.key.args(&exports.ledger));
     let path = format!("/ledger/proof/consistency?from={}", lines.len());
@@ -251,11 +245,12 @@ async fn a_signing_key_in_the_place_of_a_verifier_key_is_named() {
 async fn an_export_continues_the_checkpoint_that_is_kept_outside() {
     let exports = Exports::new().await;
     let outside = exports.key.dir().join("outside");
+    let serve = exports.key.args_with_outside(&exports.ledger, &outside);
     let outside = ["--checkpoint-dir", outside.to_str().unwrap()];
-    let serve = [&exports.key.args(&exports.ledger)[..], &outside].concat();
     let begin = [&serve[..], &["--new-checkpoint-dir"]].concat();
     let service = Service::start_with(&begin);
     service.identify(&Seen::new("one@x.org", "98")).await;
+    service.sealed().await;
     assert!(service.stop().success());
     let other = exports.ledger.copy().await;
     succeeds(&mut exports.export(&[]));
@@ -264,6 +259,7 @@ async fn an_export_continues_the_checkpoint_that_is_kept_outside() {
 
     let service = Service::start_with(&serve);
     service.identify(&Seen::new("one.more@x.org", "99")).await;
+    service.sealed().await;
     assert!(service.stop().success());
     let said = succeeds(&mut exports.verify(&outside));
     assert!(said.contains("not compared: the checkpoint outside covers"), "{said}");

@@ -129,7 +129,8 @@ async fn what_is_recorded_on_any_node_is_heard_on_any_other_at_once() {
         let recorded = Instant::now();
         nodes[1].identify(&Seen::new(&format!("a{n}@x"), "")).await;
         assert_eq!(listener.next().await.unwrap().entry["observation"]["id"], n + 1);
-        assert!(recorded.elapsed() < Duration::from_secs(1), "{:?}", recorded.elapsed());
+        // It is looked for five times a second, and not with the heartbeat every 15 seconds.
+        assert!(recorded.elapsed() < Duration::from_secs(5), "{:?}", recorded.elapsed());
     }
 }
 
@@ -225,7 +226,8 @@ async fn a_stop_ends_live_streams_at_once() {
     service.signal(Signal::TERM);
     while listener.next().await.is_some() {}
     assert!(service.wait().success());
-    assert!(stopped.elapsed() < Duration::from_secs(3), "{:?}", stopped.elapsed());
+    // Not with the heartbeat.
+    assert!(stopped.elapsed() < Duration::from_secs(10), "{:?}", stopped.elapsed());
 }
 
 #[tokio::test]

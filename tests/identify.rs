@@ -85,12 +85,7 @@ async fn random_requests_at_once_give_the_connected_components() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     let all = random_observations(1, 400, 90);
-    let callers = all.chunks(25).map(async |mine| {
-        for seen in mine {
-            service.identify(seen).await;
-        }
-    });
-    join_all(callers).await;
+    service.identify_all(&all).await;
     let shown = service.contacts(400).await;
     Model::of(&all).check(shown);
     identity_ledger::audit::verify(&ledger.database).await.unwrap();

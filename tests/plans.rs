@@ -12,8 +12,8 @@ const MOMENT: &str = include_str!("../src/audit/moment.sql");
 const OF_CONTACT: &str = include_str!("../src/ledger/of_contact.sql");
 const COMPARE: &str = include_str!("../src/audit/compare.sql");
 const HELD: &str = include_str!("../src/erasure/held.sql");
-// append_one.sql is the part of it that reads the head alone.
 const APPEND: &str = include_str!("../src/recorder/append.sql");
+const APPEND_ONE: &str = include_str!("../src/recorder/append_one.sql");
 
 /// A million contacts, a tenth of them secondaries, that nothing has ever gathered statistics of.
 const GROW: &str = "
@@ -37,7 +37,9 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
     let ledger = TestLedger::new().await;
     sqlx::raw_sql(GROW).execute(&mut ledger.owner().await).await.unwrap();
     let mut session = ledger.database.recorder().await.unwrap();
-    for (name, statement) in [("load", LOAD), ("identity", IDENTITY), ("append", APPEND)] {
+    let statements =
+        [("load", LOAD), ("identity", IDENTITY), ("append", APPEND), ("append_one", APPEND_ONE)];
+    for (name, statement) in statements {
         let prepare = AssertSqlSafe(format!("prepare {name} as {statement}"));
         sqlx::raw_sql(prepare).execute(&mut session).await.unwrap();
     }
@@ -45,6 +47,10 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
         let set = AssertSqlSafe(format!("set plan_cache_mode = {mode}"));
         sqlx::raw_sql(set).execute(&mut session).await.unwrap();
         check(&mut session, "identity(500000)").await;
+        // It reads the head alone.
+        let append_one = "append_one(1, 7, now(), 'x', 'x', 7, 7, 'x', 'x', '', 'x', 'x', 'x', 'x', \
+            1, '', 1)";
+        check_scans(&mut session, append_one).await;
         for len in [1, 1000] {
             let many = |value: &str| format!("array_fill({value}, array[{len}])");
             let (text, number) = (many("'x'::text"), many("7::bigint"));
@@ -161,14 +167,20 @@ fn collect_loops(plan: &Value, loops: &mut Vec<i64>) {
     }
 }
 
+/// Of a statement that reads tables, each by its index.
 async fn check(session: &mut PgConnection, call: &str) -> Value {
+    let plan = check_scans(session, call).await;
+    assert!(plan.to_string().contains("Index"), "the plan is one that reads the table");
+    plan
+}
+
+async fn check_scans(session: &mut PgConnection, call: &str) -> Value {
     let explain = AssertSqlSafe(format!("explain (format json) execute {call}"));
     let plan: Value = query_scalar(explain).fetch_one(session).await.unwrap();
     let mut scanned = Vec::new();
     collect_scans(&plan, &mut scanned);
     scanned.retain(|table| table != "head");
     assert!(scanned.is_empty(), "{call:.40} scans {scanned:?}: {plan:#}");
-    assert!(plan.to_string().contains("Index"), "the plan is one that reads the table");
     plan
 }
 

@@ -1,8 +1,8 @@
 //! A Postgres of our own: it comes and goes with those who use it, wherever it has to live.
 
 use crate::support::{
-    BINARY, Seen, Service, command, command_of, ended, postmaster, refuses, scratch_dir, succeeds,
-    until, until_async,
+    BINARY, Seen, Service, command, command_of, ended, hold_head, patient, postmaster, refuses,
+    scratch_dir, succeeds, told, until, until_async,
 };
 use identity_ledger::ledger::Database;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
@@ -32,7 +32,7 @@ async fn records(service: &Service, email: &str) {
 
 async fn superuser(data_dir: &Path) -> PgConnection {
     let socket_dir = data_dir.join("socket");
-    Database::private(&socket_dir, "ledger".parse().unwrap()).owner().await.unwrap()
+    patient(&Database::private(&socket_dir, "ledger".parse().unwrap())).await
 }
 
 /// Stops a service while a request waits for the line, which is held until the service has said
@@ -42,10 +42,7 @@ async fn finishes_what_is_queued(stop: impl FnOnce(Pid)) {
     let data_dir = dir.path().join("data");
     let service = Service::spawn(on(&data_dir, "serve").process_group(0));
     let mut holder = superuser(&data_dir).await;
-    sqlx::raw_sql("begin; select position from head for update")
-        .execute(&mut holder)
-        .await
-        .unwrap();
+    hold_head(&mut holder).await;
     let stopping = async {
         let waiting = "select exists (select from pg_locks where not granted)";
         until_async("the request waits", async || {
@@ -81,11 +78,11 @@ fn make_ledger(data_dir: &Path) {
     assert!(Service::spawn(&mut on(data_dir, "serve")).stop().success());
 }
 
-fn spawn_and_wait_for(verb: &str, data_dir: &Path, sign: &str) -> (Child, Pid) {
+fn spawn_and_wait_for(verb: &str, data_dir: &Path, signs: &[&str]) -> (Child, Pid) {
     let mut command = on(data_dir, verb);
     let child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = child.spawn().unwrap();
-    until(sign, || data_dir.join(sign).exists());
+    until("it is under way", || signs.iter().any(|sign| data_dir.join(sign).exists()));
     let pid = Pid::from_child(&child);
     (child, pid)
 }
@@ -95,26 +92,32 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     let dir = scratch_dir();
     let data_dir = dir.path().join("data");
 
-    let (service, pid) = spawn_and_wait_for("serve", &data_dir, "postgres.new");
+    // The first one is there for a moment.
+    let signs = ["postgres.new", "postgres"];
+    let (service, pid) = spawn_and_wait_for("serve", &data_dir, &signs);
     kill_process_group(pid, Signal::INT).unwrap();
     let output = ended(service);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(postmaster(&data_dir), None);
 
-    let (service, pid) = spawn_and_wait_for("serve", &data_dir, "postgres/postmaster.pid");
+    let (service, pid) = spawn_and_wait_for("serve", &data_dir, &["postgres/postmaster.pid"]);
     kill_process(pid, Signal::TERM).unwrap();
     let output = ended(service);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(postmaster(&data_dir), None);
 
-    let (verify, pid) = spawn_and_wait_for("verify", &data_dir, "postgres/postmaster.pid");
+    // Each session begins a second later: else it may have done its work before it is told to stop.
+    let settings = data_dir.join("postgres/postgresql.auto.conf");
+    let right = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, format!("{right}post_auth_delay = 1\n")).unwrap();
+    let (verify, pid) = spawn_and_wait_for("verify", &data_dir, &["postgres/postmaster.pid"]);
     kill_process(pid, Signal::TERM).unwrap();
     let output = ended(verify);
-    let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(said, "error: SIGTERM before this was done; run it again\n");
+    assert_eq!(told(&output), "error: SIGTERM before this was done; run it again\n");
     assert_eq!(postmaster(&data_dir), None);
 
+    std::fs::write(&settings, right).unwrap();
     make_ledger(&data_dir);
 }
 

@@ -1,7 +1,8 @@
 //! The contact table can be thrown away, and a wrong one is found out.
 
 use crate::support::{
-    Model, Seen, Service, TestLedger, command, random_observations, refuses, succeeds, until_async,
+    Model, Seen, Service, TestLedger, command, random_observations, refuses, succeeds, until,
+    until_async,
 };
 use futures_util::future::join_all;
 use identity_ledger::audit::verify;
@@ -18,8 +19,7 @@ const WHOLE_TABLE: &str = "select jsonb_agg(to_jsonb(c) order by c.id)::text fro
 async fn filled(seed: u64, len: usize, world: u64) -> (TestLedger, Service) {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    let all = random_observations(seed, len, world);
-    join_all(all.iter().map(|seen| service.identify(seen))).await;
+    service.identify_all(&random_observations(seed, len, world)).await;
     (ledger, service)
 }
 
@@ -105,12 +105,7 @@ async fn rebuilds_and_verifications_hold_while_requests_run() {
     let all = random_observations(6, 3000, 500);
     let done = AtomicBool::new(false);
     let load = async {
-        join_all(all.chunks(200).map(async |mine| {
-            for seen in mine {
-                service.identify(seen).await;
-            }
-        }))
-        .await;
+        service.identify_all(&all).await;
         done.store(true, Ordering::Relaxed);
     };
     let operate = async {
@@ -310,7 +305,7 @@ async fn a_contact_without_its_primary_fails_alone() {
             "the contact table is damaged: contact {stray_id} is linked to none that leads; \
              identity-ledger rebuild makes the table anew"
         );
-        assert!(service.log().contains(&told), "{}", service.log());
+        until("it is told", || service.log().contains(&told));
         rebuild(&ledger.database).await.unwrap();
         assert_eq!(service.identify(&stray).await, whole);
         assert_eq!(service.identify(&fine).await, other);

@@ -9,7 +9,6 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ct_merkle::{ConsistencyProof, InclusionProof};
-use futures_util::future::join_all;
 use identity_ledger::identity::EXACT_RULES;
 use serde_json::Value;
 use sha2::Sha256;
@@ -38,8 +37,9 @@ impl Lost {
         let (key, ledger) = (SigningKey::new(), TestLedger::new().await);
         let forgotten = Seen::new("canary@lost.example", "0049");
         let service = Service::start_with(&args(&key, &ledger));
-        identify_all(&service, &random_observations(1, BEFORE, 100)).await;
+        service.identify_all(&random_observations(1, BEFORE, 100)).await;
         let forgotten_id = service.identify(&forgotten).await.primary_contact_id;
+        service.sealed().await;
         assert!(service.stop().success());
         let lost = Self { key, ledger, forgotten, forgotten_id, position: 0, number: 0 };
         succeeds(command(&["backup"]).arg(lost.backup()).args(lost.url()));
@@ -49,17 +49,18 @@ impl Lost {
 
     async fn goes_on(self) -> Self {
         let service = Service::start_with(&args(&self.key, &self.ledger));
-        identify_all(&service, &random_observations(2, 200, 100)).await;
+        service.identify_all(&random_observations(2, 200, 100)).await;
         let later = service.identify(&Seen::new("later@lost.example", "0050")).await;
-        service.erase(self.forgotten_id).await;
-        service.erase(later.primary_contact_id).await;
+        assert_eq!(service.erase(self.forgotten_id).await.status(), 200);
+        assert_eq!(service.erase(later.primary_contact_id).await.status(), 200);
+        service.sealed().await;
         assert!(service.stop().success());
         succeeds(command(&["export"]).arg(self.export()).args(self.key.args(&self.ledger)));
         // Not all that was given out is under the last checkpoint that was kept.
         let service = Service::start(&self.ledger.url);
-        identify_all(&service, &random_observations(3, 50, 100)).await;
+        service.identify_all(&random_observations(3, 50, 100)).await;
         assert!(service.stop().success());
-        let [position, number] = head(&self.ledger).await;
+        let [position, number] = self.ledger.head().await;
         Self { position, number, ..self }
     }
 
@@ -86,7 +87,7 @@ impl Lost {
 
     /// What is left, in a database of its own.
     async fn restored(&self) -> TestLedger {
-        let left = empty_database().await;
+        let left = TestLedger::empty_database().await;
         succeeds(command(&["restore", "--database-url", &left.url]).arg(self.backup()));
         left
     }
@@ -128,36 +129,14 @@ impl Lost {
     }
 }
 
-fn args<'a>(key: &'a SigningKey, ledger: &'a TestLedger) -> Vec<&'a str> {
-    let outside = ["--checkpoint-dir", key.dir().to_str().unwrap()];
-    [&key.args(ledger)[..], &outside].concat()
-}
-
-async fn empty_database() -> TestLedger {
-    let ledger = TestLedger::new().await;
-    let quiet = "set client_min_messages = warning; drop schema ledger cascade";
-    sqlx::raw_sql(quiet).execute(&mut ledger.owner().await).await.unwrap();
-    ledger
-}
-
-/// The last position and the last number.
-async fn head(ledger: &TestLedger) -> [i64; 2] {
-    let head = sqlx::query_as::<_, (i64, i64)>("select position, observation_id from head");
-    head.fetch_one(&mut ledger.owner().await).await.unwrap().into()
+/// With the checkpoint outside beside the key.
+fn args<'a>(key: &'a SigningKey, ledger: &'a TestLedger) -> [&'a str; 6] {
+    key.args_with_outside(ledger, key.dir())
 }
 
 async fn lines(ledger: &TestLedger) -> Vec<String> {
     let lines = query_scalar("select line from event order by position");
     lines.fetch_all(&mut ledger.owner().await).await.unwrap()
-}
-
-async fn identify_all(service: &Service, all: &[Seen]) {
-    join_all(all.chunks(all.len().div_ceil(8)).map(async |mine| {
-        for seen in mine {
-            service.identify(seen).await;
-        }
-    }))
-    .await;
 }
 
 /// Of the one loss that was accepted last.
@@ -177,7 +156,7 @@ async fn restored_event(service: &Service) -> Value {
 async fn a_lost_ledger_is_gone_on_with_and_nothing_is_given_out_twice() {
     let lost = Lost::new().await;
     let left = lost.restored().await;
-    let [left_position, left_number] = head(&left).await;
+    let [left_position, left_number] = left.head().await;
     assert!(left_position < lost.position && left_number < lost.number);
     let left_lines = lines(&left).await;
 
@@ -256,7 +235,8 @@ async fn what_goes_on_is_proven_in_its_new_name() {
     let left_len = lines(&left).await.len();
     let said = succeeds(&mut lost.accept(&left));
     let service = Service::spawn(&mut lost.serve(&left));
-    identify_all(&service, &random_observations(7, 40, 20)).await;
+    service.identify_all(&random_observations(7, 40, 20)).await;
+    service.sealed().await;
     let position = restored_event(&service).await["position"].as_i64().unwrap();
     assert!(service.stop().success());
 
@@ -286,7 +266,7 @@ async fn what_goes_on_is_proven_in_its_new_name() {
     }
     assert_eq!(told["checkpoint"]["size"], lines.len());
     assert_eq!(note.lines().nth(2).unwrap(), BASE64_STANDARD.encode(tree.root().as_bytes()));
-    let last = head(&left).await[0];
+    let last = left.position().await;
     for (position, index) in [
         (1, 0),
         (left_len, left_len - 1),
@@ -355,11 +335,12 @@ async fn a_loss_of_an_accepted_loss_skips_what_was_given_out_after_it() {
     let left = lost.restored().await;
     succeeds(&mut lost.accept(&left));
     let service = Service::spawn(&mut lost.serve(&left));
-    identify_all(&service, &random_observations(8, 100, 30)).await;
-    service.erase(lost.forgotten_id).await;
+    service.identify_all(&random_observations(8, 100, 30)).await;
+    assert_eq!(service.erase(lost.forgotten_id).await.status(), 200);
+    service.sealed().await;
     assert!(service.stop().success());
     let export = lost.export_of(&left);
-    let [position, number] = head(&left).await;
+    let [position, number] = left.head().await;
 
     let again = lost.restored().await;
     let said = refuses(&mut lost.serve(&again));
@@ -370,7 +351,7 @@ async fn a_loss_of_an_accepted_loss_skips_what_was_given_out_after_it() {
     let event = restored_event(&service).await;
     assert!(event["position"].as_i64().unwrap() > position, "{event}");
     assert!(event["data"]["nextObservationId"].as_i64().unwrap() > number, "{event}");
-    identify_all(&service, &random_observations(9, 20, 30)).await;
+    service.identify_all(&random_observations(9, 20, 30)).await;
     assert!(service.stop().success());
     lost.verify(&again);
 }
@@ -467,17 +448,17 @@ async fn what_reads_all_of_history_goes_on_over_a_gap() {
     succeeds(command(&activate).args(url));
     lost.verify(&left);
     let service = Service::spawn(&mut lost.serve(&left));
-    identify_all(&service, &random_observations(10, 60, 30)).await;
+    service.identify_all(&random_observations(10, 60, 30)).await;
     let default = activate.map(|arg| if arg == exact { DEFAULT } else { arg });
     succeeds(command(&["rules", "diff", DEFAULT]).args(url));
     succeeds(command(&default).args(url));
     succeeds(command(&["rebuild"]).args(url));
-    identify_all(&service, &random_observations(11, 60, 30)).await;
+    service.identify_all(&random_observations(11, 60, 30)).await;
     assert!(service.stop().success());
     lost.verify(&left);
     let (backup, export) = (lost.key.dir().join("second"), lost.key.dir().join("after"));
     succeeds(command(&["backup"]).arg(&backup).args(url));
-    let other = empty_database().await;
+    let other = TestLedger::empty_database().await;
     succeeds(command(&["restore", "--database-url", &other.url]).arg(&backup));
     lost.verify(&other);
     succeeds(command(&["export", "--observations"]).arg(&export).args(lost.key.args(&other)));
@@ -505,7 +486,7 @@ async fn a_loss_is_accepted_to_the_end_though_nothing_can_be_printed() {
 async fn an_export_that_was_changed_forgets_nobody() {
     let lost = Lost::new().await;
     let left = lost.restored().await;
-    let [before, _] = head(&left).await;
+    let before = left.position().await;
     let kept = fs::read_to_string(lost.outside()).unwrap();
     let (file, checkpoint) =
         (lost.export().join("events.ndjson"), lost.export().join("checkpoint"));
@@ -528,7 +509,7 @@ async fn an_export_that_was_changed_forgets_nobody() {
     fs::remove_file(&checkpoint).unwrap();
     let said = refuses(&mut lost.accept_with_erasures(&left));
     assert!(said.contains("does not say whom to forget; give an export"), "{said}");
-    assert_eq!(head(&left).await[0], before, "nothing was recorded");
+    assert_eq!(left.position().await, before, "nothing was recorded");
     assert_eq!(fs::read_to_string(lost.outside()).unwrap(), kept);
 
     fs::write(&checkpoint, signed).unwrap();
@@ -548,6 +529,7 @@ async fn whoever_was_not_forgotten_is_not_forgotten_with_somebody_else() {
     let service = Service::start_with(&with_outside);
     service.identify(&Seen::new("a@x.org", "030 1")).await;
     service.identify(&Seen::new("b@x.org", "0301")).await;
+    service.sealed().await;
     assert!(service.stop().success());
     let (backup, export) = (key.dir().join("backup"), key.dir().join("export"));
     succeeds(command(&["backup"]).arg(&backup).args(["--database-url", &ledger.url]));
@@ -555,16 +537,17 @@ async fn whoever_was_not_forgotten_is_not_forgotten_with_somebody_else() {
     let service = Service::start_with(&with_outside);
     assert_eq!(service.erase(1).await.status(), 200);
     assert_eq!(service.contact(2).await.emails, ["b@x.org"]);
+    service.sealed().await;
     assert!(service.stop().success());
     succeeds(command(&["export"]).arg(&export).args(key.args(&ledger)));
 
-    let left = empty_database().await;
+    let left = TestLedger::empty_database().await;
     succeeds(command(&["restore", "--database-url", &left.url]).arg(&backup));
-    let before = head(&left).await;
+    let before = left.head().await;
     let mut accept = command(&["restore", "--accept-loss", "--reason", "the disk died", "--yes"]);
     let said = refuses(accept.args(args(&key, &left)).arg("--erasures").arg(&export));
     assert!(said.contains("one customer here with observation 2, which was not"), "{said}");
-    assert_eq!(head(&left).await, before);
+    assert_eq!(left.head().await, before);
 }
 
 #[tokio::test]
@@ -599,7 +582,7 @@ async fn no_loss_is_accepted_that_cannot_be_told() {
 
     // A ledger as long as what was signed has lost nothing: it is another one.
     let service = Service::start(&left.url);
-    identify_all(&service, &random_observations(12, 400, 100)).await;
+    service.identify_all(&random_observations(12, 400, 100)).await;
     assert!(service.stop().success());
     let said = refuses(&mut lost.accept(&left));
     assert!(said.contains("differs from a checkpoint kept outside"), "{said}");
@@ -610,12 +593,12 @@ async fn no_loss_is_accepted_that_cannot_be_told() {
 async fn no_loss_is_accepted_of_a_ledger_that_was_restored_in_part() {
     let lost = Lost::new().await;
     let left = lost.restored().await;
-    let [position, _] = head(&left).await;
+    let [position, _] = left.head().await;
     left.cut_events_after(position - 20).await;
-    let before = head(&left).await;
+    let before = left.head().await;
     let said = refuses(&mut lost.accept(&left));
     assert!(said.contains("it was restored in part; restore the whole backup"), "{said}");
-    assert_eq!(head(&left).await, before, "nothing was recorded");
+    assert_eq!(left.head().await, before, "nothing was recorded");
 }
 
 /// As docs/personal-data.md says.

@@ -3,7 +3,6 @@
 use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds, until,
 };
-use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query_scalar};
 use std::process::Command;
@@ -23,16 +22,16 @@ impl Sealed {
         let (ledger, key) = (TestLedger::new().await, SigningKey::new());
         record(&ledger, &key, 1).await;
         let earlier = ledger.copy().await;
-        let earlier_head = head(&ledger).await;
+        let earlier_head = ledger.position().await;
         record(&ledger, &key, 2).await;
-        let head = head(&ledger).await;
+        let head = ledger.position().await;
         assert!(earlier_head > 300 && head > earlier_head + 100);
         Self { ledger, key, earlier, earlier_head, head }
     }
 
     fn with_outside(&self, args: &[&str], ledger: &TestLedger) -> Command {
         let mut command = command(args);
-        command.args(self.key.args(ledger)).arg("--checkpoint-dir").arg(self.key.dir());
+        command.args(self.key.args_with_outside(ledger, self.key.dir()));
         command
     }
 
@@ -63,20 +62,10 @@ impl Sealed {
 
 /// Has a service record a few hundred observations, seal them and stop.
 async fn record(ledger: &TestLedger, key: &SigningKey, seed: u64) {
-    let args = [&key.args(ledger)[..], &["--checkpoint-dir", key.dir().to_str().unwrap()]].concat();
-    let service = Service::start_with(&args);
-    let all = random_observations(seed, 300, 120);
-    join_all(all.chunks(40).map(async |mine| {
-        for seen in mine {
-            service.identify(seen).await;
-        }
-    }))
-    .await;
+    let service = Service::start_with(&key.args_with_outside(ledger, key.dir()));
+    service.identify_all(&random_observations(seed, 300, 120)).await;
+    service.sealed().await;
     assert!(service.stop().success());
-}
-
-async fn head(ledger: &TestLedger) -> i64 {
-    number(&mut ledger.owner().await, "select position from head").await
 }
 
 async fn number(session: &mut PgConnection, query: &'static str) -> i64 {
@@ -261,7 +250,7 @@ async fn a_ledger_that_is_gone_is_not_begun_anew_beside_its_checkpoint() {
     let mut superuser = ledger.superuser().await;
     sqlx::raw_sql("drop schema ledger cascade").execute(&mut superuser).await.unwrap();
     let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
-    serve.args(key.args(&ledger)).arg("--checkpoint-dir").arg(key.dir());
+    serve.args(key.args_with_outside(&ledger, key.dir()));
     let said = refuses(&mut serve);
     assert!(said.contains("no ledger") && said.contains("identity-ledger restore"), "{said}");
     let is_there = "select to_regnamespace('ledger') is not null";
@@ -298,8 +287,8 @@ async fn a_time_that_cannot_be_told_refuses_whom_it_concerns_and_nobody_else() {
     let shown = service.get("/contacts/1").await;
     assert_eq!(shown.status(), 500);
     assert!(shown.text().await.unwrap().contains("identity-ledger verify"));
-    let log = service.log();
-    assert!(log.contains("not recorded: ") && !log.contains("canary"), "{log}");
+    until("it is told", || service.log().contains("not recorded: "));
+    assert!(!service.log().contains("canary"), "{}", service.log());
 }
 
 #[tokio::test]
@@ -378,13 +367,7 @@ async fn a_checkpoint_outside_that_is_not_there_is_not_passed_over() {
 async fn a_changed_line_is_told_from_a_changed_tile_however_far_the_checkpoint_is() {
     let (ledger, key) = (TestLedger::new().await, SigningKey::new());
     let service = Service::start(&ledger.url);
-    let all = random_observations(4, 8_200, 2_000);
-    join_all(all.chunks(256).map(async |mine| {
-        for seen in mine {
-            service.identify(seen).await;
-        }
-    }))
-    .await;
+    service.identify_all(&random_observations(4, 8_200, 2_000)).await;
     assert!(service.stop().success());
     succeeds(command(&["export"]).arg(key.dir().join("export")).args(key.args(&ledger)));
     let mut superuser = ledger.superuser().await;
@@ -554,7 +537,7 @@ async fn whatever_is_changed_about_an_erasure_verify_names_it() {
     let (secondary, last) = (primary + 1, primary + 2);
     assert_eq!(service.erase(secondary).await.status(), 200);
     assert!(service.stop().success());
-    let head = head(&sealed.ledger).await;
+    let head = sealed.ledger.position().await;
     let mut owner = sealed.ledger.owner().await;
     let position = "select position from observation where id = ";
     let mut at = async |id: i64| {

@@ -1,8 +1,9 @@
 //! Many nodes against one database answer as one.
 
-use crate::support::{Model, Seen, Service, TestLedger, random_observations};
+use crate::support::{Model, Seen, Service, TestLedger, hold_head, random_observations};
 use futures_util::future::join_all;
 use rustix::process::Signal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -46,8 +47,9 @@ async fn a_node_that_hangs_does_not_hold_the_line() {
     let nodes = [Service::start(&ledger.url), Service::start(&ledger.url)];
     let all = random_observations(3, 2000, 400);
     let (hanging, going_on) = (&nodes[0], &nodes[1]);
+    let is_over = AtomicBool::new(false);
     let load = join_all(all.chunks(100).map(async |mine| {
-        for seen in mine {
+        for seen in mine.iter().cycle().take_while(|_| !is_over.load(Ordering::Relaxed)) {
             if hanging.try_identify(seen).await.is_err() {
                 break;
             }
@@ -62,6 +64,7 @@ async fn a_node_that_hangs_does_not_hold_the_line() {
             assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
             hanging.signal(Signal::CONT);
         }
+        is_over.store(true, Ordering::Relaxed);
     };
     tokio::join!(load, observe);
     identity_ledger::audit::verify(&ledger.database).await.unwrap();
@@ -73,11 +76,8 @@ async fn a_lock_that_is_held_by_a_hanging_node_is_taken_from_it() {
     let ledger = TestLedger::new().await;
     let node = Service::start(&ledger.url);
     let mut hanging = ledger.database.recorder().await.unwrap();
-    sqlx::raw_sql("begin; select position from head for update")
-        .execute(&mut hanging)
-        .await
-        .unwrap();
     let since = Instant::now();
+    hold_head(&mut hanging).await;
     node.identify(&Seen::new("a@x.org", "")).await;
     assert!(since.elapsed() > Duration::from_secs(1), "the lock was held");
     assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());

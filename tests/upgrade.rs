@@ -1,15 +1,14 @@
 //! Nodes of two versions beside one another corrupt nothing, and say which of them is too old.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, command, random_observations, succeeds,
+    Seen, Service, SigningKey, TestLedger, command, random_observations, succeeds, until_async,
 };
 use futures_util::future::join_all;
 use identity_ledger::ledger::schema_version;
 use serde_json::Value;
 use sqlx::migrate::Migrator;
 use sqlx::{query, query_scalar};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -32,14 +31,12 @@ const QUESTIONS: [&str; 15] = [
     "/contacts/1000000",
 ];
 
+/// What a node that is too old says, once each.
+const TOLD: [&str; 2] = ["no question is answered", "not recorded"];
+
 async fn change_version(ledger: &TestLedger, by: i64) {
     let change = query("update head set schema_version = schema_version + $1").bind(by);
     change.execute(&mut ledger.owner().await).await.unwrap();
-}
-
-async fn head(ledger: &TestLedger) -> i64 {
-    let head = query_scalar("select position from head");
-    head.fetch_one(&mut ledger.owner().await).await.unwrap()
 }
 
 #[tokio::test]
@@ -47,13 +44,17 @@ async fn a_node_older_than_the_database_says_so_and_touches_nothing() {
     let (ledger, key) = (TestLedger::new().await, SigningKey::new());
     let service = Service::start_with(&key.args(&ledger));
     let all = random_observations(1, 20_000, 4_000);
+    let recorded = AtomicUsize::new(0);
     let (is_raised, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     let callers = join_all(all.chunks(1_000).map(async |mine| {
-        for seen in mine.iter().take_while(|_| !is_over.load(Ordering::SeqCst)) {
+        for seen in mine.iter().cycle().take_while(|_| !is_over.load(Ordering::SeqCst)) {
             let was_raised = is_raised.load(Ordering::SeqCst);
             let response = service.try_identify(seen).await.unwrap();
             match response.status().as_u16() {
-                200 => assert!(!was_raised, "a node that is too old has recorded something"),
+                200 => {
+                    assert!(!was_raised, "a node that is too old has recorded something");
+                    recorded.fetch_add(1, Ordering::SeqCst);
+                }
                 503 => {
                     let problem: Value = response.json().await.unwrap();
                     assert_eq!(problem["recorded"], "no", "{problem}");
@@ -65,10 +66,11 @@ async fn a_node_older_than_the_database_says_so_and_touches_nothing() {
         }
     }));
     let upgrade = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        let is_under_load = async || recorded.load(Ordering::SeqCst) > 500;
+        until_async("it is under load", is_under_load).await;
         change_version(&ledger, 1).await;
         is_raised.store(true, Ordering::SeqCst);
-        let before = head(&ledger).await;
+        let before = ledger.position().await;
         for question in QUESTIONS {
             let response = service.get(question).await;
             assert_eq!(response.status(), 503, "{question}");
@@ -78,13 +80,15 @@ async fn a_node_older_than_the_database_says_so_and_touches_nothing() {
         }
         assert_eq!(service.lookup(&all[0]).await.status(), 503);
         assert_eq!(service.get("/health/live").await.status(), 200);
+        let is_told = async || TOLD.iter().all(|told| service.log().contains(told));
+        until_async("it is told", is_told).await;
         is_over.store(true, Ordering::SeqCst);
         before
     };
     let (_, before) = tokio::join!(callers, upgrade);
-    assert!(before > 100 && head(&ledger).await == before, "nothing more was appended");
+    assert_eq!(ledger.position().await, before, "nothing more was appended");
     let log = service.log();
-    for told in ["no question is answered", "not recorded"] {
+    for told in TOLD {
         assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
     }
 
@@ -119,14 +123,21 @@ async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {
     ";
     sqlx::raw_sql(first_event).execute(&mut owner).await.unwrap();
 
+    let mut other = ledger.owner().await;
     let args = ["--database-url", &ledger.url, "--ledger", "older"];
     let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
     let starting = tokio::task::spawn_blocking({
         let args = args.map(str::to_owned);
         move || Service::spawn(serve.args(args))
     });
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(!starting.is_finished(), "somebody reads the tables");
+    let waits = "select exists (
+        select from pg_locks where relation = 'older.head'::regclass and not granted
+    )";
+    until_async("it waits for whoever reads the tables", async || {
+        query_scalar(waits).fetch_one(&mut other).await.unwrap()
+    })
+    .await;
+    assert!(!starting.is_finished());
     sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
     let service = starting.await.unwrap();
     service.identify(&Seen::new("a@x.org", "1")).await;

@@ -5,13 +5,13 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A ledger in memory: resolves and folds, as the recorder does.
 struct Observation {
     id: ObservationId,
     identifiers: Identifiers,
     keys: Keys,
 }
 
+/// A ledger in memory: resolves and folds, as the recorder does.
 #[derive(Default)]
 struct Ledger {
     events: Vec<Event>,
@@ -29,7 +29,7 @@ impl Ledger {
             identifiers,
         };
         let decision = resolve(&mut self.known, observation.id, &observation.keys);
-        // With and without, so that both are seen to be canonical and to change nothing.
+        // With and without, so that both are seen to be read back and to change nothing.
         let asked_by = (observation.id.get() % 2 == 0).then(|| "shop".parse().unwrap());
         for fact in decision.facts(commitment, asked_by) {
             let position = Position::new(self.events.len() as i64 + 1);
@@ -170,17 +170,10 @@ fn a_long_answer_has_all_that_came_since_it_was_given_last() {
 }
 
 #[test]
-fn a_line_is_canonical_and_reads_back() {
+fn a_line_says_what_happened_and_what_nobody_would_have_written_is_refused() {
     let mut ledger = Ledger::default();
-    for text in ["a@x 1", "b@x 1", "c@x", "c@x 1"] {
+    for text in ["a@x 1", "b@x 1"] {
         ledger.observe(identifiers(text));
-    }
-    for event in &ledger.events {
-        let line = event.line();
-        assert_eq!(Event::parse(&line).unwrap(), *event);
-        // serde_json's own map keeps members in order of their names.
-        let sorted: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(line, sorted.to_string());
     }
     let linked = &ledger.events[2];
     assert_eq!(

@@ -31,4 +31,10 @@ impl SigningKey {
     pub fn args<'a>(&'a self, ledger: &'a TestLedger) -> [&'a str; 4] {
         ["--database-url", &ledger.url, "--signing-key", self.file()]
     }
+
+    /// As `args`, with the checkpoint outside in this directory.
+    pub fn args_with_outside<'a>(&'a self, ledger: &'a TestLedger, dir: &'a Path) -> [&'a str; 6] {
+        let [url, of_ledger, key, in_file] = self.args(ledger);
+        [url, of_ledger, key, in_file, "--checkpoint-dir", dir.to_str().unwrap()]
+    }
 }

@@ -62,6 +62,30 @@ impl TestLedger {
         patient(&self.database).await
     }
 
+    /// A database that has no ledger.
+    pub async fn empty_database() -> Self {
+        let database = Self::new().await;
+        database.drop_ledger().await;
+        database
+    }
+
+    pub async fn drop_ledger(&self) {
+        let quiet = "set client_min_messages = warning; drop schema ledger cascade";
+        sqlx::raw_sql(quiet).execute(&mut self.owner().await).await.unwrap();
+    }
+
+    /// The position of the last event, and the number of the last observation.
+    pub async fn head(&self) -> [i64; 2] {
+        let head = query_as::<_, (i64, i64)>("select position, observation_id from head");
+        head.fetch_one(&mut self.owner().await).await.unwrap().into()
+    }
+
+    /// The position of the last event.
+    pub async fn position(&self) -> i64 {
+        let [position, _] = self.head().await;
+        position
+    }
+
     /// The digest of the rules in force.
     pub async fn rules_digest(&self) -> String {
         let digest = query_scalar("select rules_digest from head");
@@ -149,10 +173,15 @@ impl TestLedger {
 }
 
 /// A session that may be idle in a transaction for as long as a busy machine takes.
-async fn patient(database: &Database) -> PgConnection {
+pub async fn patient(database: &Database) -> PgConnection {
     let mut session = database.owner().await.unwrap();
     query("set idle_in_transaction_session_timeout = 0").execute(&mut session).await.unwrap();
     session
+}
+
+/// Takes the lock that every append waits for, until the transaction ends.
+pub async fn hold_head(session: &mut PgConnection) {
+    sqlx::raw_sql("begin; select position from head for update").execute(session).await.unwrap();
 }
 
 /// An empty directory that every user may enter, under the system's own for such things.

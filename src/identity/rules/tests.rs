@@ -505,12 +505,11 @@ proptest! {
     }
 
     #[test]
-    fn no_digits_are_too_strange_to_be_a_number(
+    fn no_digits_make_the_library_panic(
         rules in any_phone_rules(vec!["e164"]),
         digits in "[+]?[0-9]{0,40}",
     ) {
-        let key = rules.phone.key(&PhoneNumber::recorded(&digits));
-        prop_assert_eq!(told(&key), told(&rules.phone.key(&PhoneNumber::recorded(&digits))));
+        rules.phone.key(&PhoneNumber::recorded(&digits));
     }
 }
 
