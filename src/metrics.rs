@@ -40,7 +40,7 @@ pub struct Metrics {
     /// Reads of personal data that were not put on record.
     pub reads_lost: Counter,
     requests: Family<Answered, Counter>,
-    request_duration: Family<Asked, Histogram>,
+    request_duration: Family<RouteLabel, Histogram>,
     registry: Registry,
 }
 
@@ -49,7 +49,7 @@ pub struct Metrics {
 pub struct Route(pub Option<Cow<'static, str>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Asked {
+struct RouteLabel {
     route: Route,
 }
 
@@ -163,9 +163,9 @@ impl Metrics {
 
     /// Counts a request that was answered.
     pub fn answered(&self, route: Route, method: &'static str, status: u16, took: Duration) {
-        let asked = Asked { route };
-        self.request_duration.get_or_create(&asked).observe(took.as_secs_f64());
-        let answered = Answered { route: asked.route, method, status };
+        let label = RouteLabel { route };
+        self.request_duration.get_or_create(&label).observe(took.as_secs_f64());
+        let answered = Answered { route: label.route, method, status };
         self.requests.get_or_create(&answered).inc();
     }
 

@@ -40,7 +40,7 @@ pub fn problems() -> Vec<Problem> {
     others.into_iter().chain(json_problems()).collect()
 }
 
-/// All that can be wrong with a body before anybody looks at its members.
+/// All that can be wrong with a body before its members are looked at.
 pub fn json_problems() -> [Problem; 6] {
     [no_body(), not_json(1, 1), too_slow(), too_large(), not_announced_as_json(), encoded()]
 }
@@ -139,7 +139,7 @@ fn unescaped<'a>(written: &'a RawValue, field: &'static str) -> Result<Cow<'a, s
         .map_err(|_| Invalid { field, expected: "no half of a surrogate pair" })
 }
 
-/// Borrows where nothing is escaped.
+/// Borrows if nothing is escaped.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -12,7 +12,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// It lasts until the node is restarted, and every question meets it.
 static OTHER_VERSION_TOLD: Once = Once::new();
-/// Whether Postgres did not answer the last question: it is told when it begins and when it ends.
+/// Whether Postgres did not answer the last question. An outage is logged when it begins and when it ends.
 static IS_AWAY: AtomicBool = AtomicBool::new(false);
 
 /// The answer, or the problem to send when there is none in time. Logs the latter.

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 #[derive(Serialize, ToSchema)]
 struct Reads<'a> {
-    reads: Vec<ReadTold<'a>>,
+    reads: Vec<ReadView<'a>>,
     /// Where to go on. Null if this page is not full.
     #[schema(required)]
     next: Option<String>,
@@ -26,7 +26,7 @@ struct Reads<'a> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Read)]
-struct ReadTold<'a> {
+struct ReadView<'a> {
     /// Without gaps, in the order in which reads were put on record.
     #[schema(minimum = 1)]
     id: i64,
@@ -104,13 +104,13 @@ fn paged(rows: &[ReadRow], limit: i64) -> Response {
     let is_full = i64::try_from(rows.len()) == Ok(limit);
     let last = rows.last().filter(|_| is_full);
     json(&Reads {
-        reads: rows.iter().map(told).collect(),
+        reads: rows.iter().map(view).collect(),
         next: last.map(|last| format!("/access?after={}&limit={limit}", last.id)),
     })
 }
 
-fn told(row: &ReadRow) -> ReadTold<'_> {
-    ReadTold {
+fn view(row: &ReadRow) -> ReadView<'_> {
+    ReadView {
         id: row.id,
         read_at: rfc_3339(row.read_at),
         asked_by: &row.asked_by,

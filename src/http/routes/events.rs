@@ -29,7 +29,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub struct EventsQuery {
     /// Events after this position.
     #[param(value_type = Option<i64>, minimum = 0, default = 0)]
     after: Option<String>,
@@ -79,7 +79,7 @@ struct Events<'a> {
     get,
     path = "/events",
     tag = "auditors",
-    params(Asked, ("last-event-id" = Option<i64>, Header, description = "Where a stream goes on")),
+    params(EventsQuery, ("last-event-id" = Option<i64>, Header, description = "Where a stream goes on")),
     responses(
         (
             status = 200,
@@ -113,7 +113,7 @@ pub async fn events(
     State(app): State<Arc<App>>,
     version: Version,
     headers: HeaderMap,
-    Parameters(asked): Parameters<Asked>,
+    Parameters(asked): Parameters<EventsQuery>,
 ) -> Result<Response, Problem> {
     let after = paging::after(asked.after.as_deref())?;
     let wanted = asked.wanted()?;
@@ -151,7 +151,7 @@ async fn head_from(app: &App, name: &'static str, after: Position) -> Result<Pos
     if after > head { Err(beyond_the_head(name)) } else { Ok(head) }
 }
 
-impl Asked {
+impl EventsQuery {
     fn wanted(&self) -> Result<EventFilter, Problem> {
         let kind = self.kind.as_deref().map(|kind| known(kind).ok_or_else(not_a_kind));
         let contact =
@@ -212,7 +212,7 @@ pub fn problems() -> Vec<Problem> {
         paging::not_a_limit(),
         beyond_the_head("after"),
         not_a_kind(),
-        not_these::<Asked>(),
+        not_these::<EventsQuery>(),
         too_old_for_lines(),
         too_many(),
     ];

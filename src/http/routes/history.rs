@@ -98,13 +98,13 @@ fn paged(id: ContactId, happened: &[Happened], limit: i64) -> Result<Response, P
     let is_full = i64::try_from(happened.len()) == Ok(limit);
     let last = happened.last().filter(|_| is_full).map(|last| last.row.position);
     let history = History {
-        events: happened.iter().map(told).collect::<Result<_, _>>()?,
+        events: happened.iter().map(view).collect::<Result<_, _>>()?,
         next: last.map(|last| format!("/contacts/{id}/history?after={last}&limit={limit}")),
     };
     Ok(json(&history))
 }
 
-fn told(happened: &Happened) -> Result<HistoryEntry<'_>, Problem> {
+fn view(happened: &Happened) -> Result<HistoryEntry<'_>, Problem> {
     Ok(HistoryEntry {
         entry: entry(&happened.row)?,
         rules: happened.rules.as_ref().into(),

@@ -65,11 +65,11 @@ pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<R
     let retry_key = idempotency::key(request.headers(), caller)?;
     let identifiers = body::identifiers(request).await?;
     let recorded = app.recorder.record(identifiers, asked_by, retry_key).await;
-    match recorded.map_err(|not_recorded| told(not_recorded, retry_key.is_some()))? {
+    match recorded.map_err(|not_recorded| problem(not_recorded, retry_key.is_some()))? {
         Outcome::Recorded(recorded) => Ok(answered(&recorded.answer, recorded.position)),
         Outcome::RecordedBefore(id) => {
             let id = id.into();
-            // Boxed: few are retries, and every request has room for what is awaited here.
+            // Boxed: few are retries, and the future of every request has room for what is awaited here.
             let answer = Box::pin(now(id, app.reader.identity(id))).await;
             let answer = answer.map_err(|problem| problem.recorded(InLedger::Yes))?;
             Ok(([REPLAY], answer).into_response())
@@ -77,8 +77,8 @@ pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<R
     }
 }
 
-/// What is not recorded now may have been under its key before. Nobody has looked.
-fn told(not_recorded: NotRecorded, has_key: bool) -> Problem {
+/// A request that is not recorded now may have been recorded before under its key: that was not looked up.
+fn problem(not_recorded: NotRecorded, has_key: bool) -> Problem {
     let problem = Problem::from(not_recorded);
     match not_recorded {
         NotRecorded::KeyReused => problem,

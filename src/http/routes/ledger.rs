@@ -90,10 +90,10 @@ pub async fn ledger(
     let summary = ask(seal::summary(app.auditor.sessions())).await?;
     // Of a position, they never change.
     let gaps = ask(ledger::gaps(app.auditor.sessions())).await?;
-    Ok(json(&told(summary, &gaps, app.status.sealing())))
+    Ok(json(&view(summary, &gaps, app.status.sealing())))
 }
 
-fn told(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
+fn view(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
     let checkpoint = summary.size.zip(summary.signed_at);
     let (sealing, refusal) = match sealing {
         Sealing::Off => ("off", None),

@@ -1,5 +1,5 @@
-//! Every route, and who may ask it: one table, of which the router and the OpenAPI document are
-//! made. Beside it are only the document itself and its pages, which no guard stands before.
+//! Every route, and who may ask it: one table, from which the router and the OpenAPI document are made. Only the
+//! document itself and its pages are not in it, and have no guard.
 
 mod access;
 mod contacts;
@@ -36,8 +36,7 @@ use utoipa_axum::routes;
 /// What the OpenAPI document calls the tokens.
 const SCHEME: &str = "token";
 
-/// Of `/identify`, which does not always meet the router. An event by itself says who asked, but a retry is
-/// none.
+/// Who may ask `/identify`, which bypasses the router. Its event says who asked; a retry has none, and is noted.
 pub const IDENTIFY: (Who, Note) = (CALLERS, Note::Replays);
 
 const CALLERS: Who = Who::Holders(&[Role::Caller]);
@@ -45,10 +44,10 @@ const CALLERS_AND_AUDITORS: Who = Who::Holders(&[Role::Caller, Role::Auditor]);
 const AUDITORS: Who = Who::Holders(&[Role::Auditor]);
 const OPERATORS: Who = Who::Holders(&[]);
 
-/// Who may ask, what is noted of that, and what may keep it from being answered.
+/// Who may ask a route, what is put on record of that, the problems it may be answered with, and the route.
 type Row = (Who, Note, fn() -> Vec<Problem>, UtoipaMethodRouter<Arc<App>>);
 
-/// Operators may ask all of it.
+/// Operators may ask every route.
 fn table() -> Vec<Row> {
     vec![
         (IDENTIFY.0, IDENTIFY.1, identify::problems, routes!(identify::identify)),
@@ -61,7 +60,7 @@ fn table() -> Vec<Row> {
         (OPERATORS, Note::Nothing, erase::problems, routes!(erase::erase)),
         (AUDITORS, Note::Reads, events::problems, routes!(events::events)),
         (AUDITORS, Note::Nothing, ledger::ledger_problems, routes!(ledger::ledger)),
-        // What holds us to the ledger is for everybody: a signature and hashes, and nobody's data.
+        // What holds the service to the ledger is for everyone: a signature and hashes, no one's data.
         (Who::Anybody, Note::Nothing, ledger::checkpoint_problems, routes!(ledger::checkpoint)),
         (Who::Anybody, Note::Nothing, ledger::key_problems, routes!(ledger::key)),
         (AUDITORS, Note::Nothing, proof::inclusion_problems, routes!(proof::inclusion)),
@@ -73,7 +72,7 @@ fn table() -> Vec<Row> {
     ]
 }
 
-/// All routes, guarded where there are tokens, and the document that describes them.
+/// All routes, guarded if there are tokens, and the document that describes them.
 pub fn routes(access: Option<&Access>) -> (Router<Arc<App>>, OpenApi) {
     let mut api = docs::Api::openapi();
     let components = api.components.get_or_insert_default();
@@ -109,7 +108,7 @@ pub fn pages(router: Router<Arc<App>>, openapi: &OpenApi) -> Router<Arc<App>> {
         .route("/docs/{*file}", get(docs::file))
 }
 
-/// Says in the document who may ask, and what else may be answered than what was asked for.
+/// Adds to the document who may ask, and the problems that may be the answer.
 fn describe(paths: &mut Paths, who: Who, note: Note, problems: Vec<Problem>) {
     let problems = documented(problems);
     for operation in paths.paths.values_mut().flat_map(operations) {
@@ -134,7 +133,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
         .flatten()
 }
 
-/// A token of any of these roles will do. One that names none says that no token will do, too.
+/// A token of any of these roles will do. An empty requirement says that no token is needed.
 fn requirements(who: Who) -> Vec<SecurityRequirement> {
     let open = matches!(who, Who::ThisMachine).then(SecurityRequirement::default);
     let roles = who.roles().map(|role| SecurityRequirement::new(SCHEME, [role.as_str()]));

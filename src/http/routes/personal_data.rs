@@ -27,15 +27,15 @@ struct PersonalData<'a> {
     #[schema(value_type = i64, minimum = 1)]
     position: Position,
     /// The observations that brought something new, and how they belong together.
-    contacts: Vec<ContactTold>,
+    contacts: Vec<ContactView>,
     /// Everything that was ever observed of the customer, in order.
-    observations: Vec<ObservationTold<'a>>,
+    observations: Vec<ObservationView<'a>>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = HeldContact)]
-struct ContactTold {
+struct ContactView {
     #[schema(value_type = i64, minimum = 1)]
     id: ContactId,
     /// The primary. Null for the primary itself.
@@ -50,7 +50,7 @@ struct ContactTold {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = HeldObservation)]
-struct ObservationTold<'a> {
+struct ObservationView<'a> {
     #[schema(value_type = i64, minimum = 1)]
     id: ObservationId,
     /// The contact that it is filed under: its own number if it brought something new.
@@ -115,7 +115,7 @@ pub async fn personal_data(
         Some(held) if held.is_erased() => Err(erased()),
         Some(held) => {
             let position = [(LEDGER_POSITION, held.position.get())];
-            let response = (position, json(&told(&held))).into_response();
+            let response = (position, json(&view(&held))).into_response();
             Ok(Shown::of(id, held.position).by(response))
         }
         None => Err(not_observed()),
@@ -127,23 +127,23 @@ pub fn problems() -> Vec<Problem> {
     others.into_iter().chain(unanswered()).collect()
 }
 
-fn told(held: &Held) -> PersonalData<'_> {
+fn view(held: &Held) -> PersonalData<'_> {
     PersonalData {
         primary_contact_id: held.primary_id,
         position: held.position,
-        contacts: held.contacts().map(ContactTold::from).collect(),
-        observations: held.observations.iter().map(ObservationTold::from).collect(),
+        contacts: held.contacts().map(ContactView::from).collect(),
+        observations: held.observations.iter().map(ObservationView::from).collect(),
     }
 }
 
-impl From<HeldContact> for ContactTold {
+impl From<HeldContact> for ContactView {
     fn from(contact: HeldContact) -> Self {
         let HeldContact { id, linked_id, created_at, updated_at } = contact;
         Self { id, linked_id, created_at: rfc_3339(created_at), updated_at: rfc_3339(updated_at) }
     }
 }
 
-impl<'a> From<&'a HeldObservation> for ObservationTold<'a> {
+impl<'a> From<&'a HeldObservation> for ObservationView<'a> {
     fn from(held: &'a HeldObservation) -> Self {
         Self {
             id: held.id,

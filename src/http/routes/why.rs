@@ -25,7 +25,7 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub struct WhyQuery {
     /// The number of the other observation.
     #[param(value_type = i64, minimum = 1, example = 3, required = true)]
     with: Option<String>,
@@ -51,7 +51,7 @@ struct Explanation<'a> {
     /// if they are not linked, at a position within a rule change, whose links are still to come, and
     /// if it led through what has been erased since.
     #[schema(required)]
-    chain: Option<ChainTold<'a>>,
+    chain: Option<ChainView<'a>>,
     /// What stands between them. Null if they are linked.
     #[schema(required)]
     apart: Option<Apart<'a>>,
@@ -60,10 +60,10 @@ struct Explanation<'a> {
 /// Observations, each of which shares an identifier with the next.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Chain)]
-struct ChainTold<'a> {
+struct ChainView<'a> {
     observations: Vec<Step<'a>>,
     /// One fewer: the first is what the first two observations share.
-    shared: Vec<SharedTold<'a>>,
+    shared: Vec<SharedView<'a>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -90,7 +90,7 @@ struct Step<'a> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Shared)]
-struct SharedTold<'a> {
+struct SharedView<'a> {
     /// `email` or `phoneNumber`.
     field: &'static str,
     /// The normal form that makes them equal.
@@ -132,7 +132,7 @@ struct NeverLinking<'a> {
 #[derive(Serialize, ToSchema)]
 struct UnderOtherRules<'a> {
     rules: RuleSet<'a>,
-    chain: ChainTold<'a>,
+    chain: ChainView<'a>,
 }
 
 /// Why two observations belong to one customer, or what stands between them.
@@ -142,7 +142,7 @@ struct UnderOtherRules<'a> {
     tag = "auditors",
     params(
         ("id" = i64, Path, minimum = 1, description = "The number of an observation", example = 1),
-        Asked,
+        WhyQuery,
     ),
     responses(
         (status = 200, description = "The chain between them, or what is missing", body = Explanation),
@@ -151,7 +151,7 @@ struct UnderOtherRules<'a> {
 pub async fn why(
     State(app): State<Arc<App>>,
     PathId(id): PathId,
-    Parameters(asked): Parameters<Asked>,
+    Parameters(asked): Parameters<WhyQuery>,
 ) -> Result<Response, Problem> {
     let other = number::id("with", asked.with.as_deref())?;
     let position = match moment::position(asked.as_of, &app).await? {
@@ -167,22 +167,22 @@ pub async fn why(
 
 pub fn problems() -> Vec<Problem> {
     let others =
-        [not_an_id("id"), not_an_id("with"), not_these::<Asked>(), not_observed(), erased()];
+        [not_an_id("id"), not_an_id("with"), not_these::<WhyQuery>(), not_observed(), erased()];
     others.into_iter().chain(unanswered()).chain(moment::problems()).collect()
 }
 
 fn explained(why: &Why) -> Result<Response, Unanswered> {
     let (chain, apart) = match &why.relation {
         Relation::Linked(chain) => {
-            let told = chain.as_ref().map(|chain| chain_told(why, chain));
-            (told.transpose()?, None)
+            let view = chain.as_ref().map(|chain| chain_view(why, chain));
+            (view.transpose()?, None)
         }
         Relation::Apart { never_linking, other_rules } => {
             let under_other_rules = other_rules.iter().map(|LinkingRules { rules, chain }| {
-                Ok(UnderOtherRules { rules: rules.into(), chain: chain_told(why, chain)? })
+                Ok(UnderOtherRules { rules: rules.into(), chain: chain_view(why, chain)? })
             });
             let under_other_rules = under_other_rules.collect::<Result<_, Unanswered>>()?;
-            let never_linking = never_linking.iter().map(|it| never_linking_told(why, it));
+            let never_linking = never_linking.iter().map(|it| never_linking_view(why, it));
             (None, Some(Apart { never_linking: never_linking.collect(), under_other_rules }))
         }
     };
@@ -197,7 +197,7 @@ fn explained(why: &Why) -> Result<Response, Unanswered> {
     Ok(json(&explanation))
 }
 
-fn chain_told<'a>(why: &'a Why, chain: &'a Chain) -> Result<ChainTold<'a>, Unanswered> {
+fn chain_view<'a>(why: &'a Why, chain: &'a Chain) -> Result<ChainView<'a>, Unanswered> {
     let steps = chain.observations.iter().map(|chained| {
         let observed = why.observed(chained.id);
         let identifiers = observed.identifiers.as_ref();
@@ -215,7 +215,7 @@ fn chain_told<'a>(why: &'a Why, chain: &'a Chain) -> Result<ChainTold<'a>, Unans
     let neighbours = chain.observations.windows(2);
     let shared = chain.shared.iter().zip(neighbours).map(|(shared, neighbours)| {
         let SharedIdentifier { field, key, contacts_len, is_bridge } = shared;
-        SharedTold {
+        SharedView {
             field: field.name(),
             key: key.as_str(),
             values: values(why, neighbours.iter().map(|chained| chained.id), *field),
@@ -223,13 +223,13 @@ fn chain_told<'a>(why: &'a Why, chain: &'a Chain) -> Result<ChainTold<'a>, Unans
             is_bridge: *is_bridge,
         }
     });
-    Ok(ChainTold {
+    Ok(ChainView {
         observations: steps.collect::<Result<_, Unanswered>>()?,
         shared: shared.collect(),
     })
 }
 
-fn never_linking_told<'a>(why: &'a Why, unlinked: &'a Unlinked) -> NeverLinking<'a> {
+fn never_linking_view<'a>(why: &'a Why, unlinked: &'a Unlinked) -> NeverLinking<'a> {
     let Unlinked { field, key, contacts_len, observations } = unlinked;
     NeverLinking {
         field: field.name(),

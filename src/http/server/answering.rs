@@ -1,5 +1,5 @@
-//! What answers a request: the router, but for `/identify`. A router looks up, clones and boxes its way
-//! through each request, for which observations would pay a tenth of what they cost the service.
+//! What answers a request: the router, except for `/identify`. A router looks up, clones and boxes its way
+//! through each request, which would add a tenth to what an observation costs the service.
 
 use super::around::Around as _;
 use super::guard::Guard;
@@ -28,11 +28,11 @@ pub struct Straight {
     pub app: Arc<App>,
     pub measure: Measure,
     pub head: HeadCheck,
-    /// None where anybody may ask.
+    /// `None` if anyone may ask.
     pub guard: Option<Arc<Guard>>,
 }
 
-/// Beside a request that met no router.
+/// Marks a request that bypasses the router.
 #[derive(Clone)]
 struct Identifies;
 
@@ -53,7 +53,7 @@ impl Answering {
     }
 }
 
-/// All by a router.
+/// Answers everything by a router.
 impl From<Router> for Answering {
     fn from(router: Router) -> Self {
         Self { router, straight: None }
@@ -80,7 +80,7 @@ impl Straight {
     }
 }
 
-/// The pattern of the path that is asked, such as `/contacts/{id}`.
+/// The pattern of the path of a request, such as `/contacts/{id}`.
 pub fn pattern(request: &Request) -> Option<Cow<'static, str>> {
     let extensions = request.extensions();
     let matched = extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned().into());

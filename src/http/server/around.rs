@@ -1,5 +1,5 @@
-//! What is done around each request of a route. axum's `from_fn` does the same, and clones and boxes
-//! the route and the request for it, for which every request would pay.
+//! What is done around each request of a route. axum's `from_fn` does the same, but clones and boxes the route
+//! and the request for it, at a cost for every request.
 
 use crate::http::parts::question::panicked;
 use axum::extract::Request;
@@ -14,14 +14,14 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub trait Around: Clone + Send + Sync + 'static {
-    /// What is known before that is needed after.
+    /// What `before` keeps for `after`.
     type Kept: Send;
     /// Lets a request through, or answers it.
     fn before(&self, request: &mut Request) -> Result<Self::Kept, Box<Response>>;
     fn after(&self, kept: Self::Kept, response: Response) -> Response;
 }
 
-/// None does nothing.
+/// `None` does nothing.
 impl<A: Around> Around for Option<A> {
     type Kept = Option<A::Kept>;
 
@@ -38,7 +38,7 @@ impl<A: Around> Around for Option<A> {
 }
 
 /// Puts it around a route, or all of them. A panic inside is answered, too: sqlx panics if a
-/// time is later than chrono can say, which only somebody who has tampered with a table can have written.
+/// time is later than chrono can say, which only tampering with a table can have written.
 #[derive(Clone)]
 pub struct AroundLayer<A>(pub A);
 

@@ -16,18 +16,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// From the first byte of a head to its last, and from the start to the first byte.
+/// From the first byte of a head to its last; and from the start of a connection to its first byte.
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
 /// From one request to the next. A client may take as long to read an answer.
 const REST_MAX: Duration = Duration::from_secs(75);
 /// From the last answer to the end of what the client is still sending, as for a body that is read.
 const HANG_UP_MAX: Duration = Duration::from_secs(10);
 
-/// In bytes.
+/// Number of bytes.
 const SHORT_LEN_MAX: usize = 1024;
 const DISCARDED_LEN: usize = 8 * 1024;
 
-/// What a connection waits for. The connection and whoever handles its requests share it.
+/// What a connection waits for, shared by the connection and the handler of its requests.
 #[derive(Clone)]
 pub struct Patience(Arc<Mutex<Waits>>);
 
@@ -41,8 +41,7 @@ enum Waits {
     Resting {
         until: Instant,
     },
-    /// For the client to take more of an answer that goes on for as long as it takes it. None while it has
-    /// taken all there is.
+    /// For the client to take more of a stream. `None` while it has taken all there is.
     Streaming {
         until: Option<Instant>,
     },
@@ -66,7 +65,7 @@ impl Patience {
         *self.waits() = Waits::Resting { until: Instant::now() + REST_MAX };
     }
 
-    /// An answer whose end nobody waits for begins; it ends when what is returned is dropped.
+    /// A stream begins. It ends when the returned value is dropped.
     pub fn streaming(&self) -> Streaming {
         *self.waits() = Waits::Streaming { until: None };
         Streaming(self.clone())
@@ -77,12 +76,12 @@ impl Patience {
         *self.waits() = Waits::HangingUp { until: Instant::now() + HANG_UP_MAX };
     }
 
-    /// Whether the client may be sending yet what nobody will read: a body, or a head that is refused.
+    /// Whether the client may still be sending what will not be read: a body, or a head that is refused.
     fn is_sent_to(&self) -> bool {
         matches!(*self.waits(), Waits::HangingUp { .. } | Waits::ForHead { .. })
     }
 
-    /// The client was to take more, and has or has not.
+    /// Bytes were offered to the client, which has taken some of them or none.
     fn offered(&self, is_taken: bool) {
         if let Waits::Streaming { until } = &mut *self.waits() {
             match is_taken {
@@ -100,7 +99,7 @@ impl Patience {
     }
 
     /// Serves a connection until it has ended, or until its client has kept it waiting too long. When
-    /// `stopping` has no sender any more, the connection is told to end, and a stream is broken off.
+    /// `stopping` has lost its sender, tells the connection to end, and breaks a stream off.
     pub async fn limit<C: Future>(
         &self,
         connection: C,
@@ -122,7 +121,7 @@ impl Patience {
                     return Poll::Ready(());
                 }
                 let until = match *self.waits() {
-                    // Once it has answered, this is polled again.
+                    // This is polled again once the handler has answered.
                     Waits::ForHandler => return Poll::Pending,
                     Waits::Streaming { .. } if is_stopping => return Poll::Ready(()),
                     Waits::Streaming { until } => until,
@@ -134,7 +133,7 @@ impl Patience {
                     continue;
                 }
                 let Some(until) = until else { return Poll::Pending };
-                // To put it off with each request would cost more than to wake up once too early.
+                // Postponing the timer with each request would cost more than waking up too early now and then.
                 if until < hang_up.deadline() {
                     hang_up.as_mut().reset(until);
                 }
@@ -153,7 +152,7 @@ impl Patience {
     }
 }
 
-/// Lives for as long as a stream.
+/// Lives as long as a stream.
 pub struct Streaming(Patience);
 
 impl Drop for Streaming {
@@ -168,7 +167,7 @@ impl Waits {
     }
 }
 
-/// A stream that tells when bytes come and go.
+/// A socket that notes when bytes come and go.
 pub struct Connection<S> {
     stream: TokioIo<S>,
     patience: Patience,
@@ -213,8 +212,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for Connection<S> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    /// Where the client may be sending yet, it is read from until it ends: it would be told otherwise that
-    /// the connection broke, and might not see the answer.
+    /// If the client may still be sending, reads until it ends. Otherwise the client would be told that the
+    /// connection broke, and might not see the answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
         while self.patience.is_sent_to() {

@@ -1,7 +1,7 @@
 //! Lets a request through to its route, or says which token it takes.
 
 use super::around::Around;
-use super::noted::Asked;
+use super::noted::ReadRequest;
 use super::serve::is_stream;
 use crate::access::{Holder, Refused, Role};
 use crate::http::Access;
@@ -63,7 +63,7 @@ enum Refusal {
 /// Who is let through, and what is put on record of it.
 pub struct Admitted {
     holder: Arc<Holder>,
-    asked: Option<Asked>,
+    asked: Option<ReadRequest>,
 }
 
 impl Around for Arc<Guard> {
@@ -76,7 +76,7 @@ impl Around for Arc<Guard> {
         let Some(holder) = admitted else { return Ok(None) };
         request.extensions_mut().insert(holder.asker.clone());
         let is_noted = self.note != Note::Nothing && holder.role != Role::Caller;
-        let asked = is_noted.then(|| Asked::of(request)).transpose();
+        let asked = is_noted.then(|| ReadRequest::of(request)).transpose();
         let asked = asked.map_err(|problem| Box::new(problem.into_response()))?;
         Ok(Some(Admitted { holder, asked }))
     }

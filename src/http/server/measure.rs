@@ -1,4 +1,4 @@
-//! The measuring of every request.
+//! Measures every request.
 
 use super::answering::pattern;
 use super::around::Around;
@@ -13,24 +13,24 @@ use std::time::Instant;
 #[derive(Clone)]
 pub struct Measure(pub Arc<Metrics>);
 
-pub struct Asked {
+pub struct Timed {
     at: Instant,
     route: Route,
     method: &'static str,
 }
 
 impl Around for Measure {
-    type Kept = Asked;
+    type Kept = Timed;
 
-    fn before(&self, request: &mut Request) -> Result<Asked, Box<Response>> {
-        Ok(Asked {
+    fn before(&self, request: &mut Request) -> Result<Timed, Box<Response>> {
+        Ok(Timed {
             at: Instant::now(),
             route: Route(pattern(request)),
             method: name(request.method()),
         })
     }
 
-    fn after(&self, Asked { at, route, method }: Asked, response: Response) -> Response {
+    fn after(&self, Timed { at, route, method }: Timed, response: Response) -> Response {
         self.0.answered(route, method, response.status().as_u16(), at.elapsed());
         response
     }

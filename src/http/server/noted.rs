@@ -17,7 +17,7 @@ const PURPOSE: &str = "purpose";
 const PURPOSE_LEN_MAX: usize = 200;
 
 /// What is put on record of a request if it is answered.
-pub struct Asked {
+pub struct ReadRequest {
     at: Instant,
     route: String,
     purpose: Option<String>,
@@ -47,7 +47,7 @@ impl Shown {
     }
 }
 
-impl Asked {
+impl ReadRequest {
     pub fn of(request: &Request) -> Result<Self, Problem> {
         let purpose = purpose(request.headers())?;
         let route = format!("{} {}", request.method(), pattern(request).unwrap_or_default());

@@ -5,6 +5,7 @@ use super::connection::{Connection, Patience, Streaming};
 use super::guard::Peer;
 use super::tls::Tls;
 use super::unread::Unread;
+use crate::outage::Outage;
 use axum::body::Body;
 use axum::http::header::{CONNECTION, EXPECT};
 use axum::http::{HeaderValue, StatusCode};
@@ -29,13 +30,14 @@ use tokio::time::{sleep, timeout};
 const LAST_ANSWERS_WAIT_MAX: Duration = Duration::from_secs(50);
 /// For a client to shake hands.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
-/// In bytes: whoever connects may have so much kept, without any token. Hyper's own is 25 times that.
+/// Number of bytes. Any client may have this many kept for each connection, without a token. Hyper's own limit
+/// is 25 times as high.
 const HEAD_LEN_MAX: usize = 16 * 1024;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` is ready; then accepts nothing more and returns when the requests
-/// under way are answered, or after 50 s. Answers without an end are broken off at once. Who connects
-/// while `connections_max` are open waits until one of them ends.
+/// Serves until `shutdown` is ready. Then accepts no more connections, and returns when the requests under way
+/// are answered, or after 50 s. Streams are broken off at once. A client that connects while `connections_max`
+/// connections are open waits until one of them ends.
 pub async fn serve(
     listener: TcpListener,
     connections_max: usize,
@@ -46,16 +48,16 @@ pub async fn serve(
     let (stop, stopping) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     let mut clients = JoinSet::new();
-    // A trouble is told when it begins and when it ends.
-    let mut is_failing = false;
-    let mut is_crowded = false;
+    let (mut failing, mut crowded) = (Outage::default(), Outage::default());
     loop {
         let is_full = clients.len() >= connections_max;
-        if is_full && !std::mem::replace(&mut is_crowded, true) {
+        if is_full && crowded.begins() {
             tracing::warn!(connections_max, "others have to wait until a connection ends");
         }
-        // Where one goes and one comes, it is still the same crowd.
-        is_crowded &= clients.len() > connections_max / 2;
+        // While clients come as others go, it is still the same crowd.
+        if clients.len() <= connections_max / 2 {
+            crowded.ends();
+        }
         let accepted = tokio::select! {
             accepted = listener.accept(), if !is_full => accepted,
             Some(_) = clients.join_next() => continue,
@@ -63,7 +65,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                if std::mem::take(&mut is_failing) {
+                if failing.ends() {
                     tracing::info!("connections are accepted again");
                 }
                 // Without it, an answer may wait for the client to acknowledge the one before.
@@ -72,11 +74,11 @@ pub async fn serve(
                     Client { peer, answering: answering.clone(), stopping: stopping.clone() };
                 clients.spawn(client.welcome(stream, tls.clone()));
             }
-            // The one who connected has gone already.
+            // The client has gone already.
             Err(error) if is_of_client(&error) => {}
             Err(error) => {
                 // Such as too many open files: connections that end give theirs back.
-                if !std::mem::replace(&mut is_failing, true) {
+                if failing.begins() {
                     tracing::warn!(%error, "cannot accept connections");
                 }
                 sleep(PAUSE_AFTER_ERROR).await;
@@ -89,20 +91,20 @@ pub async fn serve(
     if timeout(LAST_ANSWERS_WAIT_MAX, last_answers).await.is_err() {
         tracing::warn!("some requests were not answered before the service stopped");
     }
-    // Whoever is left has a hold of the recorder, and nothing ends before that is let go.
+    // Clients that are left hold the recorder, which ends only when all have let go of it.
     clients.shutdown().await;
 }
 
-/// Somebody who has connected.
+/// A client that has connected.
 struct Client {
     peer: SocketAddr,
     answering: Answering,
-    /// Nothing is ever sent: that the sender is gone says that the service stops.
+    /// Nothing is ever sent. Once the sender is gone, the service is stopping.
     stopping: watch::Receiver<()>,
 }
 
 impl Client {
-    /// Shakes hands where there is TLS, and answers. Whoever cannot, or takes long, is left.
+    /// Shakes hands if there is TLS, and answers. Hangs up on a client that cannot, or takes too long.
     async fn welcome(mut self, stream: TcpStream, tls: Option<Tls>) {
         let Some(tls) = tls else { return self.answer(stream).await };
         let shaken = tokio::select! {
@@ -124,7 +126,7 @@ impl Client {
         let service = service_fn(async |mut request: hyper::Request<Incoming>| {
             patience.head_received();
             request.extensions_mut().insert(Peer(peer.ip()));
-            // Whoever read such a body now would ask for it.
+            // To read such a body now would tell the client to send it.
             let sends_when_told = request.headers().contains_key(EXPECT);
             let mut answer = answering.answer(request.map(|body| unread.watch(body))).await;
             let may_wait = !sends_when_told && answer.status() != StatusCode::REQUEST_TIMEOUT;
@@ -146,7 +148,7 @@ impl Client {
             .header_read_timeout(None)
             .max_buf_size(HEAD_LEN_MAX)
             .serve_connection(Connection::new(stream, patience.clone()), service);
-        // However it ends, there is nobody left to tell.
+        // However it ends, no one is left to tell.
         patience.limit(connection, http1::Connection::graceful_shutdown, stopping).await;
     }
 }
@@ -162,7 +164,7 @@ fn until_dropped(streaming: Streaming, body: Body) -> Body {
     Body::from_stream(body.into_data_stream().inspect(held))
 }
 
-/// Its length is not known: it goes on for as long as its client takes it.
+/// Whether the length of an answer is not known: it goes on for as long as its client takes it.
 pub fn is_stream(answer: &Response) -> bool {
     answer.body().size_hint().exact().is_none()
 }

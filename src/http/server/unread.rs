@@ -1,6 +1,6 @@
-//! What a handler leaves of the body of a request. Hyper closes the connection then, unless the rest is there
-//! already, and does not say so: the client's next request fails, and a client that is still sending may not
-//! see the answer.
+//! What a handler leaves unread of the body of a request. Unless the rest has come already, hyper then closes
+//! the connection without saying so: the client's next request fails, and a client that is still sending may
+//! not see the answer.
 
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt as _;
@@ -11,13 +11,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// In bytes. To read more would cost more than another connection does.
+/// Number of bytes. Reading more would cost more than another connection does.
 const REST_LEN_MAX: u64 = 64 * 1024;
 /// A client sends the body right after the head.
 const REST_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Where the body of a request is put that was not read to its end. One connection has one of them, for it
-/// has one request at a time.
+/// Where a body goes that was not read to its end. There is one for each connection, which has one request at a
+/// time.
 #[derive(Clone, Default)]
 pub struct Unread(Arc<Mutex<Rest>>);
 
@@ -26,13 +26,13 @@ enum Rest {
     #[default]
     Nothing,
     Left(Incoming),
-    /// It cannot be read on.
+    /// The rest cannot be read.
     Broken,
 }
 
-/// A body that is put there when it is dropped.
+/// A body that goes there when it is dropped.
 struct Watched {
-    /// None from its end on.
+    /// `None` once its end has been read.
     body: Option<Incoming>,
     unread: Unread,
 }
@@ -46,13 +46,13 @@ impl Unread {
         Body::new(Watched { body: Some(body), unread: self.clone() })
     }
 
-    /// Whether the connection is good for another request: nothing is left, or what is left comes soon and
-    /// is short. Where the client is not to be waited for, it is looked at whether something is left.
+    /// Whether the connection is good for another request: nothing is left unread, or what is left is short and
+    /// comes soon. If the client is not to be waited for, only whether something is left counts.
     pub async fn is_read(&self, may_wait: bool) -> bool {
         let rest = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         match rest {
             Rest::Nothing => true,
-            // Boxed: every request has room for what is awaited here.
+            // Boxed: the future of every request has room for what is awaited here.
             Rest::Left(body) if may_wait => Box::pin(comes_soon(body)).await,
             Rest::Left(_) | Rest::Broken => false,
         }
