@@ -75,7 +75,7 @@ async fn a_wrong_database_url_is_refused_and_not_repeated() {
             "postgres://shop:hidden@127.0.0.1/shop?sslmode=hidden".to_owned(),
             "an option sslmode with",
         ),
-        // Nobody listens there.
+        // No one listens there.
         ("postgres://shop:hidden@127.0.0.1:1/shop".to_owned(), "check DATABASE_URL"),
         (format!("{server}/nowhere"), "database \"nowhere\" does not exist; check DATABASE_URL"),
         (

@@ -229,7 +229,7 @@ async fn a_connection_lost_under_the_lock_is_settled() {
                 .await;
                 superuser.close().await.unwrap();
             };
-            // It is known to be nobody's: what somebody has would be read.
+            // A new one, which no one has: what a key leads to would be read.
             let email = format!("second{len}@x.org");
             let seen = Seen::new(&email, "");
             let (answer, ()) = tokio::join!(service.identify(&seen), cut);

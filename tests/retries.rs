@@ -267,8 +267,9 @@ async fn what_a_caller_wrote_as_its_key_is_nowhere() {
 fn allow_connections(len: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < len) {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(len), ..limit }).unwrap();
+    let allowed = limit.maximum.map_or(len, |maximum| maximum.min(len));
+    if limit.current.is_some_and(|current| current < allowed) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), ..limit }).unwrap();
     }
 }
 

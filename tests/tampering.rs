@@ -509,6 +509,7 @@ async fn another_history_of_the_same_length_is_not_served_even_without_its_tiles
     for (args, email) in [(&with_outside[..], "a@x.org"), (&key.args(&other), "b@x.org")] {
         let service = Service::start_with(args);
         service.identify(&Seen::new(email, "")).await;
+        service.sealed().await;
         assert!(service.stop().success());
     }
     let damage = "alter table tile disable trigger all; delete from tile";

@@ -133,7 +133,7 @@ async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {
     let waits = "select exists (
         select from pg_locks where relation = 'older.head'::regclass and not granted
     )";
-    until_async("it waits for whoever reads the tables", async || {
+    until_async("it waits for the reader of the tables", async || {
         query_scalar(waits).fetch_one(&mut other).await.unwrap()
     })
     .await;

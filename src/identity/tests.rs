@@ -170,7 +170,7 @@ fn a_long_answer_has_all_that_came_since_it_was_given_last() {
 }
 
 #[test]
-fn a_line_says_what_happened_and_what_nobody_would_have_written_is_refused() {
+fn a_line_says_what_happened_and_one_that_says_anything_else_is_refused() {
     let mut ledger = Ledger::default();
     for text in ["a@x 1", "b@x 1"] {
         ledger.observe(identifiers(text));

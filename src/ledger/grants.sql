@@ -11,7 +11,8 @@ revoke update on head, idempotency from identity_ledger;
 grant select, insert on event, observation to identity_ledger;
 grant select on rules to identity_ledger;
 grant select, update (position, observation_id, recorded_at) on head to identity_ledger;
--- It locks keys before it deletes them, and whoever locks rows has to have the right to update a column.
+-- To lock keys before it deletes them, it needs the right to update a column. It can do no more with that
+-- than by deleting and inserting.
 grant select, insert, update (key), delete on idempotency to identity_ledger;
 grant select, insert, update on tile to identity_ledger;
 grant select, insert on checkpoint to identity_ledger;

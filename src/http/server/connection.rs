@@ -26,6 +26,8 @@ const HANG_UP_MAX: Duration = Duration::from_secs(10);
 /// Number of bytes.
 const SHORT_LEN_MAX: usize = 1024;
 const DISCARDED_LEN: usize = 8 * 1024;
+/// Number of bytes. A client that sends more is not reading the answer.
+const DISCARDED_LEN_MAX: usize = 16 * 1024 * 1024;
 
 /// What a connection waits for, shared by the connection and the handler of its requests.
 #[derive(Clone)]
@@ -171,11 +173,12 @@ impl Waits {
 pub struct Connection<S> {
     stream: TokioIo<S>,
     patience: Patience,
+    discarded_len: usize,
 }
 
 impl<S> Connection<S> {
     pub fn new(stream: S, patience: Patience) -> Self {
-        Self { stream: TokioIo::new(stream), patience }
+        Self { stream: TokioIo::new(stream), patience, discarded_len: 0 }
     }
 
     fn told_when_sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -216,13 +219,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for Connection<S> {
     /// connection broke, and might not see the answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-        while self.patience.is_sent_to() {
+        while self.patience.is_sent_to() && self.discarded_len < DISCARDED_LEN_MAX {
             let mut discarded = [0; DISCARDED_LEN];
             let mut buffer = ReadBuf::new(&mut discarded);
             ready!(Pin::new(self.stream.inner_mut()).poll_read(context, &mut buffer))?;
             if buffer.filled().is_empty() {
                 break;
             }
+            self.discarded_len += buffer.filled().len();
         }
         Poll::Ready(Ok(()))
     }
