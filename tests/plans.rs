@@ -10,7 +10,7 @@ const PAST: &str = include_str!("../src/audit/past.sql");
 const HISTORY: &str = include_str!("../src/audit/history.sql");
 const MOMENT: &str = include_str!("../src/audit/moment.sql");
 const OF_CONTACT: &str = include_str!("../src/ledger/of_contact.sql");
-const COMPARE: &str = include_str!("../src/audit/compare.sql");
+const COMPARE: &str = include_str!("../src/verify/compare.sql");
 const HELD: &str = include_str!("../src/erasure/held.sql");
 // append_one.sql is the part of it that reads the head alone.
 const APPEND: &str = include_str!("../src/recorder/append.sql");

@@ -1,7 +1,7 @@
 //! Laws of making decisions again, on random ledgers, rule changes and erasures.
 
 use super::decisions::Decisions;
-use super::difference::Difference;
+use super::mismatch::Mismatch;
 use crate::identity::*;
 use chrono::TimeDelta;
 use proptest::prelude::*;
@@ -121,7 +121,7 @@ impl Ledger {
     }
 
     /// Makes all decisions again from what is left.
-    fn decided_again(&self) -> Result<Decisions, Difference> {
+    fn decided_again(&self) -> Result<Decisions, Mismatch> {
         let mut erasures = Erasures::default();
         self.events.iter().for_each(|event| erasures.note(&event.line()));
         let mut decisions = Decisions::beside(erasures.into());
