@@ -133,7 +133,7 @@ fn identifiers(kept: &Kept<'_>) -> Option<Identifiers> {
     Identifiers::recorded(kept.email, kept.phone_number)
 }
 
-/// Whether an observation is erased and no event says so, or the other way round.
+/// Whether a mismatch is that an observation is erased and no event says so, or the other way round.
 pub fn is_of_erasure(mismatch: &Mismatch) -> bool {
     mismatch.part == PART && [LEFT, NOTHING_LEFT].contains(&mismatch.found.as_str())
 }

@@ -6,7 +6,7 @@ use crate::ledger::CopiedRow;
 use crate::seal::Hash;
 use tlog_tiles::record_hash;
 
-/// Postgres counts time from the year 2000, in microseconds.
+/// The beginning of the year 2000, from which Postgres counts microseconds.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// The columns that are to be read of each event, in this order.
@@ -16,7 +16,7 @@ pub const COLUMNS: &str =
 /// Lines that are right by themselves, one after the other.
 #[derive(Default)]
 pub struct CheckedLines {
-    /// Their hashes.
+    /// The hash of each line.
     pub leaves: Vec<Hash>,
     pub observed: Vec<Committed>,
     pub events: Vec<Event>,

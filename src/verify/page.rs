@@ -46,7 +46,7 @@ impl PageReader {
         let mut session = self.sessions.acquire().await?;
         let (lines, wrong) = self.lines(&mut session, after).await?;
         let identifiers = self.identifiers(&mut session, after, &lines.observed).await?;
-        // Only now: a mismatch of an observation before that line comes first.
+        // Only now, because the mismatch of an observation before that line is the first one.
         if let Some(wrong) = wrong {
             return Err(wrong.into());
         }
@@ -95,8 +95,8 @@ impl PageReader {
         observed: &[Committed],
     ) -> anyhow::Result<Vec<Option<Identifiers>>> {
         let Some(last) = observed.last() else { return Ok(Vec::new()) };
-        // From the observation before this page on: numbers may have been skipped in between, and no
-        // observation may have one of them.
+        // Read on from the last observation before this page: numbers may have been skipped in between,
+        // and no observation may have one of those.
         let before = query_scalar!(
             r#"select coalesce(observation_id, 0) as "id!"
             from event

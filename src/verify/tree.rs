@@ -94,7 +94,7 @@ impl TreeCheck {
         Ok(())
     }
 
-    /// Compares a signed head with the tree, which has the size of the head.
+    /// Checks that a signed head is that of the tree as it is now.
     fn check_head(&mut self, part: &'static str, head: TreeHead) -> Result<(), Mismatch> {
         let root = self.tree.root();
         let signed_is_right = head.size == self.tree.size() && head.root == root;
