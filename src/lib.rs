@@ -19,3 +19,4 @@ pub mod rebuild;
 pub mod recorder;
 pub mod seal;
 mod threads;
+pub mod verify;

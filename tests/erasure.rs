@@ -5,11 +5,11 @@ use crate::support::{
     refuses, succeeds, until_async,
 };
 use futures_util::future::join_all;
-use identity_ledger::audit;
 use identity_ledger::erasure;
 use identity_ledger::identity::{DEFAULT_RULES, ObservationId, ReasonCode, Rules};
 use identity_ledger::ledger::block_erasures;
 use identity_ledger::rebuild::{impact, rebuild};
+use identity_ledger::verify;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, query_scalar};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ async fn every_number_of_a_forgotten_customer_is_gone_and_nobody_else_is() {
     assert_eq!(event["kind"], "ContactErased");
     let data = json!({"contactId": 2, "observationIds": [2, 4, 5], "reason": "customer-request"});
     assert_eq!(event["data"], data);
-    audit::verify(&ledger.database).await.unwrap();
+    verify::verify(&ledger.database).await.unwrap();
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn the_same_email_seen_later_is_a_new_customer() {
     assert_eq!(service.get("/contacts/2").await.status(), 410);
     assert_eq!(service.erase(7).await.status(), 200);
     assert_eq!(service.identify(&Seen::new(EMAIL, "")).await.primary_contact_id, 8);
-    audit::verify(&ledger.database).await.unwrap();
+    verify::verify(&ledger.database).await.unwrap();
 }
 
 /// A retry from before is answered by nothing that was kept: it is seen for the first time.
@@ -146,7 +146,7 @@ impl Forgetting {
             service.identify(seen).await;
         }
         assert_eq!(self.answers().await, service.contacts(self.living.len() as i64).await);
-        let walked = audit::verify(&self.ledger.database).await.unwrap().walked;
+        let walked = verify::verify(&self.ledger.database).await.unwrap().walked;
         assert_eq!(walked.erased_len as i64, self.observed_len - self.living.len() as i64);
     }
 }
@@ -212,9 +212,9 @@ async fn two_nodes_under_load_forget_at_once() {
     tokio::join!(load, erasures);
     let seen = nodes[0].identify(&Seen::new("", "77")).await;
     assert!(seen.primary_contact_id > 60 && seen.emails.is_empty(), "{seen:?}");
-    audit::verify(&ledger.database).await.unwrap();
+    verify::verify(&ledger.database).await.unwrap();
     rebuild(&ledger.database).await.unwrap();
-    audit::verify(&ledger.database).await.unwrap();
+    verify::verify(&ledger.database).await.unwrap();
 }
 
 #[tokio::test]
@@ -260,7 +260,7 @@ async fn the_past_of_somebody_else_shows_no_more_than_numbers_of_what_was_erased
     assert_eq!(service.get("/contacts/1").await.status(), 410);
     // Their common email is the other's, too, who was not forgotten.
     assert_eq!(service.contact(2).await.emails, [EMAIL, "b@x.org"]);
-    audit::verify(&ledger.database).await.unwrap();
+    verify::verify(&ledger.database).await.unwrap();
 }
 
 #[tokio::test]
@@ -302,7 +302,7 @@ async fn what_moves_with_a_rule_change_is_held_and_erased_where_it_stands() {
     assert_eq!(service.contact(1).await.emails, ["a@x.org"]);
     ledger.put_in_force(DEFAULT_RULES).await;
     assert_eq!(ids(4).await, [1, 4]);
-    audit::verify(&ledger.database).await.unwrap();
+    verify::verify(&ledger.database).await.unwrap();
 }
 
 #[tokio::test]

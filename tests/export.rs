@@ -553,7 +553,7 @@ async fn what_was_changed_in_the_database_is_not_exported() {
         update event set line = 'garbage' where position = (select max(position) - 9 from event)";
     sqlx::raw_sql(change).execute(&mut exports.ledger.superuser().await).await.unwrap();
     let said = refuses(&mut exports.export(&[]));
-    assert!(said.contains("do not have the root that was signed of them"), "{said}");
+    assert!(said.contains("do not have the root that was signed: an event was changed"), "{said}");
     assert_eq!(exports.read("checkpoint"), checkpoint, "what was right is left as it was");
 }
 
@@ -679,7 +679,7 @@ async fn an_erasure_is_exported_once_it_is_sealed() {
     succeeds(command(&["erase", "1", "--reason", "test", "--yes"]).args(url));
     let mut export = command(&["export", "--observations"]);
     let said = refuses(export.arg(&exports.dir).args(url));
-    assert!(said.contains("somebody was erased after event"), "{said}");
+    assert!(said.contains("a customer was erased after event"), "{said}");
     exports.check(true);
     succeeds(&mut exports.export(&["--observations"]));
     exports.check(true);

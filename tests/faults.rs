@@ -32,7 +32,7 @@ async fn a_request_that_postgres_refuses_fails_alone() {
             assert_eq!(problem["recorded"], "no");
         }
     }
-    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+    identity_ledger::verify::verify(&ledger.database).await.unwrap();
 }
 
 /// A trigger stands for a disk that is full, and a table that is gone for whatever else Postgres says
@@ -125,7 +125,7 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
     for told in ["Postgres answers no questions", "Postgres answers questions again"] {
         assert_eq!(service.log().matches(told).count(), 1, "{told}");
     }
-    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+    identity_ledger::verify::verify(&ledger.database).await.unwrap();
 }
 
 /// Ends the session of an append that waits for the lock, as soon as there is one.
@@ -162,7 +162,7 @@ async fn whoever_is_not_told_what_became_of_an_append_is_told_so() {
     service.identify(&seen).await;
     let introduced = query_scalar::<_, i64>("select count(*) from contact");
     assert_eq!(introduced.fetch_one(&mut ledger.owner().await).await.unwrap(), 2);
-    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+    identity_ledger::verify::verify(&ledger.database).await.unwrap();
 }
 
 /// A connection that dies while its append waits for the lock: the recorder connects again
@@ -239,7 +239,7 @@ async fn a_connection_lost_under_the_lock_is_settled() {
         }
         let observations = query_scalar::<_, i64>("select count(*) from observation");
         assert_eq!(observations.fetch_one(&mut owner).await.unwrap(), len);
-        identity_ledger::audit::verify(&ledger.database).await.unwrap();
+        identity_ledger::verify::verify(&ledger.database).await.unwrap();
     }
 }
 
@@ -303,7 +303,7 @@ async fn a_client_that_goes_away_leaves_no_open_transaction() {
         where datname = current_database() and state like 'idle in transaction%'",
     );
     assert_eq!(open.fetch_one(&mut ledger.superuser().await).await.unwrap(), 0);
-    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+    identity_ledger::verify::verify(&ledger.database).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::support::{Contact, Model, Seen, Service, TestLedger, random_observations};
 use futures_util::future::join_all;
-use identity_ledger::audit::verify;
+use identity_ledger::verify::verify;
 use serde_json::{Value, json};
 use sqlx::query_scalar;
 
@@ -88,7 +88,7 @@ async fn random_requests_at_once_give_the_connected_components() {
     service.identify_all(&all).await;
     let shown = service.contacts(400).await;
     Model::of(&all).check(shown);
-    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+    identity_ledger::verify::verify(&ledger.database).await.unwrap();
 }
 
 fn contact(primary: i64, emails: &[&str], numbers: &[&str], secondaries: &[i64]) -> Contact {

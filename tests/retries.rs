@@ -1,7 +1,7 @@
 //! A retry with the same Idempotency-Key is recorded once, whatever happens in between.
 
 use crate::support::{
-    Contact, Seen, Service, TestLedger, command, random_observations, scratch_dir, succeeds,
+    Contact, Seen, Service, TestLedger, command, random_observations, scratch_dir, succeeds, until,
     until_async,
 };
 use futures_util::future::join_all;
@@ -51,7 +51,7 @@ async fn a_retry_appends_nothing_and_is_answered_with_the_customer_as_it_is_now(
     let (is_replay, _) = once(&service, &ann, "two").await;
     assert!(!is_replay, "another key is another request");
     assert_eq!(observations(&ledger).await, 3);
-    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+    identity_ledger::verify::verify(&ledger.database).await.unwrap();
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn of_many_at_once_on_two_nodes_one_is_recorded() {
         assert_eq!(recorded, 1, "of key {n}");
     }
     assert_eq!(observations(&ledger).await, 440);
-    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+    identity_ledger::verify::verify(&ledger.database).await.unwrap();
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn what_was_recorded_and_not_answered_before_a_kill_is_not_recorded_again(
     }))
     .await;
     assert_eq!(observations(&ledger).await, 2_000);
-    identity_ledger::audit::verify(&ledger.database).await.unwrap();
+    identity_ledger::verify::verify(&ledger.database).await.unwrap();
 }
 
 #[tokio::test]
@@ -308,6 +308,19 @@ async fn very_many_retries_at_once_are_recorded_once_and_others_go_on() {
     let (is_replay, ()) = tokio::join!(retries, others);
     assert_eq!(is_replay.iter().filter(|is_replay| !**is_replay).count(), 1);
     assert_eq!(observations(&ledger).await, 11);
+}
+
+/// Otherwise the table grows, and no answer shows why.
+#[tokio::test]
+async fn it_is_told_that_old_keys_cannot_be_deleted() {
+    let ledger = TestLedger::new().await;
+    let refuse = "create function refuse() returns trigger language plpgsql as
+        $$ begin raise exception 'refused'; end $$;
+        create trigger refuse before delete on idempotency
+        for each statement execute function refuse()";
+    sqlx::raw_sql(refuse).execute(&mut ledger.owner().await).await.unwrap();
+    let service = Service::start(&ledger.url);
+    until("it is told", || service.log().contains("old idempotency keys are not deleted"));
 }
 
 /// Nobody has looked whether it was recorded before.

@@ -5,9 +5,9 @@ use crate::support::{
     refuses, scratch_dir, succeeds, until_async,
 };
 use futures_util::future::join_all;
-use identity_ledger::audit::verify;
 use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES, Rules};
 use identity_ledger::rebuild::{activate, impact, rebuild};
+use identity_ledger::verify::verify;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::path::Path;

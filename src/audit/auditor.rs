@@ -11,15 +11,15 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
-/// Of their own: a caller never waits for an auditor's connection.
+/// Auditors have sessions of their own, so that a caller never waits for one of theirs.
 const SESSIONS_MAX: u32 = 4;
-/// Each holds a few pages of events in memory.
+/// Each feed holds a few pages of events in memory.
 const FEEDS_MAX: usize = 100;
-/// Each keeps a core busy.
+/// Each explanation keeps a core busy.
 const EXPLAINED_AT_ONCE: usize = 2;
-/// How old the head may be that those who follow the ledger are told.
+/// How old the head may be that live feeds compare themselves with.
 const HEAD_AGE_MAX: Duration = Duration::from_millis(200);
-/// In positions. Where a kind is wanted that is rare, a statement looks no further than this.
+/// In positions. A statement looks no further than this for a kind, which may be rare.
 const LOOK_LEN_MAX: i64 = 50_000;
 
 /// Reads history beside the recorder. Cheap to clone; connects when first used.
@@ -29,14 +29,14 @@ pub struct Auditor {
     feeds: Arc<Semaphore>,
     pub(super) explaining: Arc<Semaphore>,
     head: Arc<Mutex<Option<(Instant, Position)>>>,
-    /// Read once: what is recorded under a digest never changes.
+    /// Rules that were read before: what is recorded under a digest never changes.
     rules: Arc<std::sync::Mutex<HashMap<RulesDigest, Arc<Rules>>>>,
 }
 
 /// Some events in order.
 pub struct EventPage {
     pub events: Vec<EventRow>,
-    /// All that is wanted up to here is in this page or in one before it.
+    /// All wanted events up to here are in this page or in an earlier one.
     pub through: Position,
 }
 
@@ -51,7 +51,7 @@ impl Auditor {
         }
     }
 
-    /// For questions that other rooms answer.
+    /// The sessions, for questions that other rooms answer.
     pub fn sessions(&self) -> &PgPool {
         &self.pool
     }
@@ -61,8 +61,8 @@ impl Auditor {
         Ok(ledger::position(&self.pool).await?)
     }
 
-    /// The position of the last event, or of one that was the last 200 ms ago: five statements a
-    /// second for however many who follow the ledger.
+    /// The position of the last event, or of the one that was last up to 200 ms ago: five statements
+    /// a second, however many live feeds there are.
     pub(super) async fn recent_position(&self) -> Result<Position, Fault> {
         let mut head = self.head.lock().await;
         if let Some((read_at, position)) = *head
@@ -75,7 +75,8 @@ impl Auditor {
         Ok(position)
     }
 
-    /// Up to `limit` wanted events after a position, up to one that the ledger has reached.
+    /// Up to `limit` wanted events after a position, in order. `up_to` is a position that the ledger
+    /// has reached.
     pub async fn events(
         &self,
         after: Position,
@@ -92,7 +93,7 @@ impl Auditor {
         Ok(EventPage { events, through: last.unwrap_or(up_to.max(after)) })
     }
 
-    /// The wanted events after a position, page after page. `None` while too many others are fed.
+    /// The wanted events after a position, page after page. `None` while there are too many feeds.
     pub fn feed(&self, after: Position, wanted: EventFilter) -> Option<Feed> {
         let place = self.feeds.clone().try_acquire_owned().ok()?;
         Some(Feed::new(self.clone(), after, wanted, place))

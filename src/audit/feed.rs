@@ -1,4 +1,4 @@
-//! The events as they come: to the end of the ledger, or on from there for as long as it lives.
+//! Reads events page after page: to the end of the ledger, or on from there as they come.
 
 use super::auditor::{Auditor, EventPage};
 use crate::identity::Position;
@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
+/// In events.
 const PAGE_LEN: i64 = 1_000;
+/// How long a live feed waits before it looks for new events again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Reads on from a position. Each page is one short statement, and none is read before it is
@@ -29,13 +31,13 @@ impl Feed {
         Self { auditor, position: after, wanted, _place: place }
     }
 
-    /// All that is wanted up to here has been given.
+    /// All wanted events up to here have been returned.
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// The next events up to a position that the ledger has reached. There may be none before
-    /// `position` is there.
+    /// Returns the next events up to a position that the ledger has reached. May return none before
+    /// `position` has come to it.
     pub async fn next(&mut self, up_to: Position) -> Result<Vec<EventRow>, Fault> {
         let page = self.auditor.events(self.position, up_to, &self.wanted, PAGE_LEN);
         let EventPage { events, through } = page.await?;
@@ -43,7 +45,8 @@ impl Feed {
         Ok(events)
     }
 
-    /// The next events, at least one: waits for it. Can be given up and called again.
+    /// Waits until there is at least one wanted event, and returns the next ones. May be cancelled and
+    /// called again.
     pub async fn next_live(&mut self) -> Result<Vec<EventRow>, Fault> {
         loop {
             let head = self.auditor.recent_position().await?;

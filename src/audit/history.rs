@@ -1,24 +1,24 @@
-//! Every event that made an identity what it is.
+//! Tells every event that made an identity what it is.
 
 use super::auditor::Auditor;
 use crate::identity::{Event, Fact, ObservationId, Position, RulesActivated, sentence};
-use crate::ledger::{EventRow, Unanswered};
-use sqlx::{query, query_file, query_scalar};
+use crate::ledger::{EventColumns, EventRow, Unanswered};
+use sqlx::{query, query_file_as, query_scalar};
 use std::sync::Arc;
 
-/// An event beside what it means.
+/// An event with what it means.
 pub struct Happened {
     pub row: EventRow,
     pub event: Event,
     /// The rules that were in force then.
     pub rules: Arc<RulesActivated>,
-    /// In one line.
+    /// The event in one line of English.
     pub reading: String,
 }
 
 impl Auditor {
     /// Up to `limit` events after a position that made the identity of an observation what it is
-    /// now, in order. `None` for a number that was not given yet.
+    /// now, in order. `None` if the number has not been given yet.
     pub async fn history(
         &self,
         id: ObservationId,
@@ -26,21 +26,15 @@ impl Auditor {
         limit: i64,
     ) -> Result<Option<Vec<Happened>>, Unanswered> {
         self.position().await?;
-        let found = query_file!("src/audit/history.sql", id.get(), after.get(), limit);
-        let rows = found.fetch_all(&self.pool).await?.into_iter().map(|row| EventRow {
-            position: Position::new(row.position),
-            kind: row.kind,
-            line: row.line,
-            observation_id: row.observation_id.map(ObservationId::new),
-            email: row.email,
-            phone_number: row.phone_number,
-        });
-        let rows: Vec<_> = rows.collect();
+        let found =
+            query_file_as!(EventColumns, "src/audit/history.sql", id.get(), after.get(), limit);
+        let rows = found.fetch_all(&self.pool).await?;
         if rows.is_empty() && !self.is_observed(id).await? {
             return Ok(None);
         }
         let activated = self.activated().await?;
-        rows.into_iter().map(|row| happened(row, &activated)).collect::<Result<_, _>>().map(Some)
+        let rows = rows.into_iter().map(EventRow::from);
+        rows.map(|row| happened(row, &activated)).collect::<Result<_, _>>().map(Some)
     }
 
     /// Whether one of these observations was erased.
@@ -60,7 +54,7 @@ impl Auditor {
         Ok(found.fetch_optional(&self.pool).await?.is_some())
     }
 
-    /// All rules that were ever activated, with the positions.
+    /// All rules that were ever activated, in order, with their positions.
     async fn activated(&self) -> Result<Vec<(Position, Arc<RulesActivated>)>, Unanswered> {
         let lines = query!(
             "select position, line from event where kind = 'RulesActivated'

@@ -1,6 +1,6 @@
 -- Up to $3 events after position $2 that made the identity of observation $1 what it is, in order:
--- what its contacts brought and what was filed under them, how they came together, and how those
--- that were linked to one of them went away.
+-- those that observed its contacts or filed something under them, those that linked them, and those
+-- that took contacts away again that had been linked to one of them.
 with filed as (
     select coalesce(
         (select c.id from contact as c where c.id = $1),

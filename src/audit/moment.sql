@@ -1,5 +1,5 @@
--- The last position whose event was not recorded after the time $1: 0 where there is none. The
--- times of events never run backwards, so halving finds it, one probe of the primary key a step.
+-- The last position whose event was not recorded after the time $1, or 0 if there is none. The times
+-- of events never run backwards, so a binary search finds it, with one probe of the primary key a step.
 with recursive search (low, high) as (
     select 0::bigint, h.position
     from head as h
@@ -8,7 +8,7 @@ with recursive search (low, high) as (
         case when e.recorded_at <= $1 then s.low + (s.high - s.low + 1) / 2 else s.low end,
         case when e.recorded_at <= $1 then s.high else s.low + (s.high - s.low + 1) / 2 - 1 end
     from search as s
-    -- Where a loss was accepted, positions have a gap.
+    -- The next event, as an accepted loss leaves a gap in the positions.
     cross join lateral (
         select e.recorded_at
         from event as e

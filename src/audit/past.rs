@@ -1,4 +1,4 @@
-//! What was known of some observations at a position.
+//! Answers what was known of some observations at a position.
 
 use super::auditor::Auditor;
 use crate::identity::{
@@ -13,17 +13,17 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// So many observations that brought nothing new are read to explain a link.
+/// How many observations that brought nothing new are read to explain a link.
 const REPEATS_LEN_MAX: i64 = 100_000;
 
-/// As RFC 3339 writes them. Postgres has no year 0.
+/// The years that RFC 3339 can write, except 0, which Postgres does not have.
 const YEARS: RangeInclusive<i32> = 1..=9999;
 
-/// When something is asked of.
+/// The moment that a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     Position(Position),
-    /// The last position whose event was not recorded after it.
+    /// Means the last position whose event was not recorded after this time.
     Time(Timestamp),
 }
 
@@ -36,24 +36,25 @@ impl FromStr for Moment {
             let position = text.parse().map_err(|_| expected)?;
             return Ok(Self::Position(Position::new(position)));
         }
-        // Chrono reads others, too, and Postgres refuses them.
+        // Chrono reads other years, too, but Postgres refuses them.
         let time: Option<Timestamp> = text.parse().ok();
         time.filter(|time| YEARS.contains(&time.year())).map(Self::Time).ok_or(expected)
     }
 }
 
-/// Some observations as they were at a position, and all that had led to it.
+/// Some observations as they were at a position, and everything that had led to that.
 pub struct Excerpt {
     pub past: Past,
     pub observed: BTreeMap<ObservationId, Observed>,
-    /// In order, with the position that each was activated at.
+    /// The rules that had been activated, in order, with their positions.
     pub activated: Vec<(Position, RulesActivated)>,
 }
 
-/// An observation, as it was recorded.
+/// An observation as it was recorded.
 pub struct Observed {
     pub position: Position,
     pub recorded_at: Timestamp,
+    /// `None` if they were erased since.
     pub identifiers: Option<Identifiers>,
 }
 
@@ -65,7 +66,7 @@ struct Row {
 }
 
 impl Auditor {
-    /// The position that a moment means. `None` beyond the head, or in time to come.
+    /// The position that a moment means. `None` if it is beyond the head, or in the future.
     pub async fn position_at(&self, moment: Moment) -> Result<Option<Position>, Unanswered> {
         match moment {
             Moment::Position(position) => {
@@ -80,7 +81,7 @@ impl Auditor {
     }
 
     /// The identity that an observation belonged to at a position that the ledger has reached, as
-    /// it was answered then. `None` for a number that was not given yet.
+    /// it would have been answered then. `None` if the number had not been given yet.
     pub async fn identity_at(
         &self,
         id: ObservationId,
@@ -93,8 +94,9 @@ impl Auditor {
         Ok(Some(known.past.answer(primary, &rules, observed)))
     }
 
-    /// What was known of these observations and of all that were linked to them, at a position
-    /// that the ledger has reached. On demand with those that brought nothing new.
+    /// What was known, at a position that the ledger has reached, of these observations and of all
+    /// contacts that were linked to theirs. `with_repeats` adds the observations that brought nothing
+    /// new.
     pub(super) async fn known_at(
         &self,
         ids: &[ObservationId],
@@ -118,7 +120,7 @@ impl Auditor {
         Ok(known)
     }
 
-    /// The rules that were activated, as they are recorded.
+    /// The recorded rules of an activation.
     pub(super) async fn rules_of(
         &self,
         activated: &RulesActivated,

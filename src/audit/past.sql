@@ -1,6 +1,6 @@
--- What happened up to position $2 to the observations $1 and to all contacts that were linked to
--- theirs by then, in order; where $3 is set, with all that was filed under them. The rules that were
--- activated come along. No `or` across columns: each arm is a range of one index.
+-- What happened up to position $2 to the observations $1 and to all contacts that had been linked to
+-- theirs by then, in order. If $3, with up to $4 observations that were filed under them. With all
+-- activations of rules. No `or` across columns: each arm is a range of one index.
 with recursive asked as (
     select n.id
     from unnest($1::bigint[]) as n (id)

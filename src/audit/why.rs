@@ -1,4 +1,4 @@
-//! Why two observations belong to one customer, or why they do not.
+//! Explains why two observations belong to one customer, or why they do not.
 
 use super::auditor::Auditor;
 use super::past::{Excerpt, Observed};
@@ -10,23 +10,24 @@ use crate::ledger::{self, Unanswered};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// What leads from one observation to another at a position, or what stands between them.
+/// What leads from one observation to another at a position, or what keeps them apart.
 pub struct Why {
     pub position: Position,
     pub rules: Arc<Rules>,
-    /// Of the one that was asked of, then of the other.
+    /// The primaries of the two observations, in the order of the question.
     pub primary_ids: [ContactId; 2],
     pub relation: Relation,
     known: Excerpt,
 }
 
 pub enum Relation {
-    /// No chain where the position is one within a rule change, whose links are on their way, where
-    /// it led through what was erased since, or through more observations than are read.
+    /// There is no chain if the position is within a rule change, whose links are not complete there;
+    /// if it led through observations that were erased since; or if it led through more observations
+    /// than are read.
     Linked(Option<Chain>),
     Apart {
         never_linking: Vec<Unlinked>,
-        /// Those that would link them.
+        /// Other rules that would link them.
         other_rules: Vec<LinkingRules>,
     },
 }
@@ -38,16 +39,16 @@ pub struct LinkingRules {
 }
 
 impl Auditor {
-    /// Why two observations are linked at a position that the ledger has reached, and what is made of
-    /// that for whoever asks. `None` where one of the numbers was not given by then.
+    /// Explains why two observations are linked, or not, at a position that the ledger has reached, and
+    /// returns what `tell` makes of that. `None` if one of the numbers had not been given by then.
     pub async fn why<T: Send + 'static>(
         &self,
         ids: [ObservationId; 2],
         position: Position,
         tell: impl FnOnce(&Why) -> T + Send + 'static,
     ) -> Result<Option<T>, Unanswered> {
-        // Whoever stops waiting does not stop the thread: else there would soon be one for each who
-        // asked and left.
+        // The thread keeps this place. It goes on if the client leaves, so without the place there
+        // would soon be a thread for each client that asked and left.
         let place = self.explaining.clone().acquire_owned().await.expect("it is never closed");
         let known = self.known_at(&ids, position, true).await?;
         let [Some(one), Some(other)] = ids.map(|id| known.past.primary_of(id)) else {
@@ -67,7 +68,7 @@ impl Auditor {
             };
             tell(&Why { position, rules, primary_ids, relation, known })
         };
-        // Seconds, where a customer was observed very often, and threads that serve are few.
+        // This takes seconds if a customer was observed very often, and threads that serve are few.
         let told = tokio::task::spawn_blocking(explain).await;
         Ok(Some(told.expect("explaining does not panic")))
     }
@@ -96,9 +97,9 @@ fn apart(
     Relation::Apart { never_linking, other_rules: linking_rules(known, rules, ids, recorded) }
 }
 
-/// All rules that the ledger ever had or the binary is shipped with, other than those then in
-/// force, under which the two would be linked by what is known of them: what belongs to their
-/// customers, or has belonged to them.
+/// The rules under which the two would be linked by what is known of them: by what belongs to their
+/// customers or has belonged to them. All rules are tried that the ledger ever had or that the binary
+/// is shipped with, except those in force at the position.
 fn linking_rules(
     known: &Excerpt,
     in_force: &Rules,
@@ -123,7 +124,7 @@ impl Why {
         matches!(self.relation, Relation::Linked(_))
     }
 
-    /// As they were activated.
+    /// The rules in force at the position, as they were activated.
     pub fn rules_in_force(&self) -> Result<&RulesActivated, Unanswered> {
         self.known.rules_at(self.position)
     }
@@ -143,7 +144,7 @@ impl Why {
 }
 
 impl Excerpt {
-    /// The observations of a primary by their keys, or all that are known.
+    /// The observations of a primary by their keys. Without a primary, all that are known.
     fn keyed(&self, rules: &Rules, primary: Option<ContactId>) -> Keyed {
         let is_wanted =
             |id: &ObservationId| primary.is_none() || self.past.primary_of(*id) == primary;

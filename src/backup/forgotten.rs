@@ -1,6 +1,5 @@
 //! Whom a lost ledger had forgotten: an export of it says so.
 
-use crate::audit::verify_folder;
 use crate::erasure::{self, NotErased};
 use crate::export::{CHECKPOINT, EVENTS, watched_lines};
 use crate::identity::{ContactErased, Event, Fact, ObservationId, Position, ReasonCode};
@@ -8,6 +7,7 @@ use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::seal::VerifierKeys;
 use crate::threads::on_a_thread;
+use crate::verify::verify_folder;
 use anyhow::{Context as _, bail, ensure};
 use std::collections::HashSet;
 use std::fs::read_to_string;

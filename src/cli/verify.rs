@@ -4,10 +4,10 @@ use super::config::{DatabaseConfig, VerifyConfig};
 use super::in_one_line;
 use super::place::Place;
 use super::say::{counted, counted_with, say};
-use crate::audit::{self, Difference, Trust};
 use crate::ledger::gaps;
 use crate::seal::{CheckpointDir, VerifierKeys};
 use crate::threads::{on_a_thread, without_panic};
+use crate::verify::{Mismatch, Trust, verify_folder, verify_with};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -38,9 +38,9 @@ pub async fn verify(database: DatabaseConfig, config: VerifyConfig) -> anyhow::R
 
 /// What differs, or why that could not be found out.
 fn told(error: &anyhow::Error) -> Value {
-    let difference = error.downcast_ref::<Difference>();
-    let other = difference.is_none().then(|| in_one_line(error));
-    json!({"verified": false, "failure": difference, "error": other})
+    let mismatch = error.downcast_ref::<Mismatch>();
+    let other = mismatch.is_none().then(|| in_one_line(error));
+    json!({"verified": false, "failure": mismatch, "error": other})
 }
 
 async fn ledger(
@@ -59,7 +59,7 @@ async fn ledger(
     };
     let has_keys = keys.is_some();
     let trust = Trust { keys, outside: place.checkpoint_dir(&config.seal) };
-    let verified = without_panic(audit::verify_with(&place.database, trust)).await?;
+    let verified = without_panic(verify_with(&place.database, trust)).await?;
     let walked = verified.walked;
     place.close().await?;
     let signatures = if has_keys { "checked" } else { "not checked, for want of a key" };
@@ -132,8 +132,7 @@ async fn folder(
     let origin = keys.origin().to_owned();
     let (dir, since) = (dir.to_owned(), since.map(Path::to_owned));
     let verified =
-        on_a_thread(move || audit::verify_folder(&dir, &keys, since.as_deref(), outside.as_ref()))
-            .await?;
+        on_a_thread(move || verify_folder(&dir, &keys, since.as_deref(), outside.as_ref())).await?;
     let observations = match verified.observations_len {
         Some(len) => counted(len, "observation"),
         None => "no observations in the folder".to_owned(),

@@ -1,4 +1,4 @@
-//! Forgets one identity, in one transaction.
+//! Erases one identity, in one transaction.
 
 use super::held::{Held, held};
 use crate::identity::{
@@ -7,13 +7,13 @@ use crate::identity::{
 use crate::ledger::{self, Database, Fault};
 use sqlx::{Connection as _, PgConnection, query};
 
-/// What was forgotten.
+/// What was erased.
 pub struct Erased {
-    /// Of its `ContactErased`.
+    /// The position of its `ContactErased`.
     pub position: Position,
     pub primary_id: ContactId,
     pub contacts_len: usize,
-    /// In order.
+    /// In order of their numbers.
     pub observation_ids: Vec<ObservationId>,
 }
 
@@ -24,12 +24,12 @@ pub enum NotErased {
     NotObserved,
     #[error("the identity of this number is erased already")]
     AlreadyErased,
-    #[error("the identity has become another one than was shown: look again")]
+    #[error("the identity has changed since it was shown: look again")]
     Changed,
-    /// Somebody reads all observations, and would not know which were erased meanwhile.
-    #[error("nothing can be erased beside what reads all observations, as does now: {0}")]
+    /// What reads all observations could not tell those that are erased meanwhile from tampering.
+    #[error("nothing can be erased until this has finished, so try again then: {0}")]
     InTheWay(String),
-    /// Where the connection was lost at the end, it may be erased: asking again tells.
+    /// If the connection was lost at the end, the identity may be erased. Asking again tells.
     #[error("{0}")]
     Fault(#[from] Fault),
 }
@@ -40,10 +40,10 @@ impl From<sqlx::Error> for NotErased {
     }
 }
 
-/// Forgets the whole identity that an observation belongs to: appends the `ContactErased`, nulls
+/// Erases the whole identity that an observation belongs to: appends the `ContactErased`, nulls
 /// identifiers and salts of all its observations and the values of all its contacts, and deletes the
-/// idempotency keys they were recorded by. All of it, or nothing where this fails, as it does where
-/// the identity has other contacts by now than were `shown`.
+/// idempotency keys they were recorded by. Erases nothing if it fails, as it does if the identity no
+/// longer has the contacts that were `shown`.
 pub async fn erase(
     database: &Database,
     id: ObservationId,
@@ -138,7 +138,7 @@ async fn forget(
     })
 }
 
-/// Leaves a tombstone of each contact: where it stood, and when it was erased.
+/// Leaves a tombstone of each contact, which says where it was linked and when it was erased.
 async fn bury(tx: &mut PgConnection, ids: &[i64], at: Timestamp) -> Result<(), sqlx::Error> {
     query!(
         "update contact

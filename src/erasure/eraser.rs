@@ -1,31 +1,32 @@
-//! Erasing for a service: in tasks that do not end with the client that asked.
+//! Erases for a service, in tasks that go on when the client that asked has left.
 
 use super::erase::{Erased, NotErased, erase};
 use super::sweep::{Swept, is_due, sweep};
 use crate::identity::{ObservationId, ReasonCode};
 use crate::ledger::{Database, Fault};
+use crate::outage::Outage;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
-/// As long as an erasure itself waits for what is in the way.
+/// How long an erasure waits for the one before it: as long as for anything else that is in its way.
 const TURN_WAIT: Duration = Duration::from_secs(5);
-/// Its steps wait for locks of their own, and one that forgets much takes seconds.
+/// How long an erasure may take. Each of its steps waits for locks, and a large one takes seconds.
 const ERASE_WAIT: Duration = Duration::from_secs(30);
-/// Before it is looked again whether what was erased can be swept.
+/// How long to wait before sweeping again.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
-/// For so long a vacuum runs, or the transaction beside it that still saw what was erased. On what is
-/// swept already another sweep costs little.
+/// How long a vacuum may run at most, or a transaction beside it that still sees what was erased. Ample,
+/// as sweeping once more than necessary costs little.
 const SWEEP_LEN_MAX: Duration = Duration::from_hours(24);
 
-/// Erases, and sweeps after it without anybody waiting. Cheap to clone.
+/// Erases, and sweeps in the background afterwards. Cheap to clone.
 #[derive(Clone)]
 pub struct Eraser {
     database: Database,
-    /// One sweep at a time, for however many erasures.
+    /// There is one sweep at a time, however many erasures there are.
     sweep_wanted: Arc<Notify>,
-    /// One erasure at a time: they wait for one another anyway, each with a session.
+    /// There is one erasure at a time. They would wait for one another anyway, each with a session.
     turn: Arc<Semaphore>,
 }
 
@@ -36,7 +37,7 @@ impl Eraser {
         Self { database, sweep_wanted, turn: Arc::new(Semaphore::new(1)) }
     }
 
-    /// As `erase`. Given up by whoever asked, it goes on.
+    /// As `erase`. It goes on if this future is dropped.
     pub async fn erase(
         &self,
         id: ObservationId,
@@ -47,11 +48,12 @@ impl Eraser {
         let erasing = tokio::spawn(async move {
             let in_the_way = |_| NotErased::InTheWay("another erasure".to_owned());
             let turn = timeout(TURN_WAIT, turn.acquire_owned()).await.map_err(in_the_way)?;
-            let turn = turn.expect("nobody closes it");
+            let turn = turn.expect("it is never closed");
             let erasing = timeout(ERASE_WAIT, erase(&database, id, None, &reason, by.as_deref()));
             let erased = erasing.await.unwrap_or(Err(Fault::Lost("no answer in time").into()));
             drop(turn);
-            // One that failed at its end may have been done, and so may one before that one.
+            // If it failed at its end, it may be done nevertheless. If the identity was erased already,
+            // that erasure may not have been swept.
             if !matches!(erased, Err(NotErased::NotObserved | NotErased::InTheWay(_))) {
                 sweep_wanted.notify_one();
             }
@@ -65,25 +67,31 @@ async fn sweep_when_told(database: Database, sweep_wanted: Arc<Notify>) {
     if is_due(&database, SWEEP_LEN_MAX).await.unwrap_or(true) {
         sweep_wanted.notify_one();
     }
-    let mut is_failing = false;
+    let mut outage = Outage::default();
     loop {
         sweep_wanted.notified().await;
         let swept = sweep(&database).await;
-        let fails = matches!(swept, Err(_) | Ok(Swept::NotAllowed));
-        let was_failing = std::mem::replace(&mut is_failing, fails);
+        if matches!(swept, Ok(Swept::All | Swept::TooEarly)) && outage.ends() {
+            tracing::info!("what was erased can be vacuumed again");
+        }
         match swept {
             Ok(Swept::All) => continue,
             Ok(Swept::TooEarly) => {
                 tracing::debug!("what was erased is vacuumed later: an older transaction sees it");
             }
-            Err(_) | Ok(Swept::NotAllowed) if was_failing => {}
-            Ok(Swept::NotAllowed) => tracing::warn!(
-                "what was erased is still in the files of Postgres: this role may not vacuum observation \
-                 and contact; let it own them, or have a superuser vacuum them"
-            ),
+            Ok(Swept::NotAllowed) => {
+                if outage.begins() {
+                    tracing::warn!(
+                        "what was erased is still in the files of Postgres: this role may not vacuum \
+                         observation and contact; let it own them, or have a superuser vacuum them"
+                    );
+                }
+            }
             Err(error) => {
-                let fault = Fault::from(error);
-                tracing::warn!("what was erased is vacuumed later: {fault}");
+                if outage.begins() {
+                    let fault = Fault::from(error);
+                    tracing::warn!("what was erased is vacuumed later: {fault}");
+                }
             }
         }
         sleep(SWEEP_PAUSE).await;

@@ -1,4 +1,4 @@
-//! All that is held on one identity.
+//! Reads everything that is held about one identity.
 
 use crate::identity::{ContactId, ObservationId, Position, Timestamp};
 use crate::ledger::ThisVersion;
@@ -6,27 +6,28 @@ use sqlx::{PgExecutor, query_file_as};
 
 /// An identity with every observation that belongs to it, read by one statement.
 pub struct Held {
-    /// That it was read at.
+    /// The position at which it was read.
     pub position: Position,
     /// The database's clock, or the time of the last event if that is later.
     pub now: Timestamp,
     pub primary_id: ContactId,
-    /// In order of their numbers, those that introduced nothing included.
+    /// All observations, in order of their numbers, including those that introduced nothing.
     pub observations: Vec<HeldObservation>,
 }
 
 pub struct HeldObservation {
     pub id: ObservationId,
-    /// Of the event that observed it.
+    /// The position of the event that observed it.
     pub position: Position,
     pub observed_at: Timestamp,
     pub email: Option<String>,
     pub phone_number: Option<String>,
-    /// The contact that it is filed under: its own number where it introduced one.
+    /// The contact that it is filed under. Its own number if it introduced one.
     pub contact_id: ContactId,
     pub is_erased: bool,
+    /// The primary that the contact is linked to.
     linked_id: Option<ContactId>,
-    /// Of the contact.
+    /// When the contact was updated.
     updated_at: Timestamp,
 }
 
@@ -40,7 +41,7 @@ pub struct HeldContact {
 
 struct Row {
     head_position: i64,
-    #[expect(dead_code, reason = "that it could be decoded is all that it says")]
+    #[expect(dead_code, reason = "it matters only that it can be decoded")]
     schema_version: ThisVersion,
     now: Timestamp,
     id: Option<i64>,
@@ -54,8 +55,8 @@ struct Row {
     updated_at: Option<Timestamp>,
 }
 
-/// What is held on the identity that an observation belongs to. `None` for a number that was not
-/// given yet. Of an erased one, numbers and times.
+/// What is held about the identity that an observation belongs to: of an erased one, numbers and times.
+/// `None` if the number has not been given yet.
 pub async fn held(
     executor: impl PgExecutor<'_>,
     id: ObservationId,
@@ -97,12 +98,12 @@ impl Held {
         self.observations.iter().any(|held| held.is_erased)
     }
 
-    /// In order.
+    /// The numbers of its contacts, in order.
     pub fn contact_ids(&self) -> impl Iterator<Item = ContactId> {
         self.contacts().map(|contact| contact.id)
     }
 
-    /// In order of their numbers.
+    /// Its contacts, in order of their numbers.
     pub fn contacts(&self) -> impl Iterator<Item = HeldContact> {
         let introduced = self.observations.iter().filter(|held| held.is_contact());
         introduced.map(|held| HeldContact {
@@ -111,5 +112,30 @@ impl Held {
             created_at: held.observed_at,
             updated_at: held.updated_at,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    const HELD: &str = include_str!("held.sql");
+    const HISTORY: &str = include_str!("../audit/history.sql");
+    const IDENTITY: &str = include_str!("../../projections/contact/identity.sql");
+
+    /// The text from one text on up to another.
+    fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
+        let text = &text[text.find(begin).unwrap()..];
+        &text[..text.find(end).unwrap()]
+    }
+
+    /// A statement that sqlx checks cannot include another one.
+    #[test]
+    fn all_statements_find_where_an_observation_is_filed_in_the_same_way() {
+        let filed = |statement| between(statement, "with filed as (", "leader as (");
+        assert_eq!(filed(HISTORY), filed(IDENTITY));
+        assert_eq!(filed(HELD), filed(IDENTITY));
+        let moved = |statement| between(statement, "select e.contact_id", "limit 1");
+        let of_candidate = between(HELD, "refiled as", "held as");
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words(moved(of_candidate)), words(moved(IDENTITY)).replace("$1", "c.id"));
     }
 }

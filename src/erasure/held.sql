@@ -1,7 +1,7 @@
--- All that is held on the identity that observation $1 belongs to: what is filed under one of its
--- contacts, these included, in order, each beside the head that it was read at. No observation: one
--- row with the head alone. Each arm is a range of one index, as in projections/contact/identity.sql.
-with asked as (
+-- Everything that is held about the identity that observation $1 belongs to: its contacts and what is
+-- filed under them, in order, each beside the head at which it was read. If there is no such observation,
+-- one row with the head alone. Each arm is a range of one index, as in projections/contact/identity.sql.
+with filed as (
     select coalesce(
         (select c.id from contact as c where c.id = $1),
         (
@@ -21,8 +21,8 @@ with asked as (
 ),
 leader as (
     select coalesce(c.linked_id, c.id) as id
-    from asked as a
-    join contact as c on c.id = a.contact_id
+    from filed as f
+    join contact as c on c.id = f.contact_id
 ),
 member as (
     select l.id
@@ -32,7 +32,7 @@ member as (
     from leader as l
     join contact as c on c.linked_id = l.id
 ),
--- What was ever filed under one of them.
+-- Everything that was ever filed under one of them.
 candidate as (
     select m.id
     from member as m
@@ -47,9 +47,9 @@ candidate as (
     join event as e on e.contact_id = m.id
     where e.kind <> 'ContactObserved' and e.kind in ('ContactRetired', 'ObservationMoved')
 ),
--- Where it is filed now: a rule change may have made a contact of it, or moved it. Materialized: else
--- that would be looked up again for each pair of an observation and a member.
-filed as materialized (
+-- Where each of these is filed now: a rule change may have made a contact of it, or moved it. This is
+-- materialized because otherwise it would be looked up again for each pair of an observation and a member.
+refiled as materialized (
     select o.id, o.position, o.observed_at, o.email, o.phone_number, o.salt,
         coalesce(
             (select k.id from contact as k where k.id = c.id),
@@ -66,18 +66,18 @@ filed as materialized (
     join observation as o on o.id = c.id
 ),
 held as (
-    select f.id, f.position, f.observed_at, f.email, f.phone_number, f.salt, f.contact_id,
+    select r.id, r.position, r.observed_at, r.email, r.phone_number, r.salt, r.contact_id,
         c.linked_id, c.updated_at
-    from filed as f
-    join contact as c on c.id = f.contact_id
+    from refiled as r
+    join contact as c on c.id = r.contact_id
     where coalesce(c.linked_id, c.id) = (select l.id from leader as l)
 )
 select h.position as head_position, h.schema_version as "schema_version: ThisVersion",
     greatest(clock_timestamp(), h.recorded_at) as "now!",
-    f.id as "id?", f.position as "position?", f.observed_at as "observed_at?",
-    f.email, f.phone_number, f.salt is null as "is_erased!",
-    f.contact_id as "contact_id?",
-    f.linked_id, f.updated_at as "updated_at?"
+    d.id as "id?", d.position as "position?", d.observed_at as "observed_at?",
+    d.email, d.phone_number, d.salt is null as "is_erased!",
+    d.contact_id as "contact_id?",
+    d.linked_id, d.updated_at as "updated_at?"
 from head as h
-left join held as f on true
-order by f.id
+left join held as d on true
+order by d.id

@@ -1,9 +1,9 @@
-//! What is held on a person, and how it is forgotten. docs/personal-data.md says what is left.
+//! Shows what is held about an identity, and erases it. docs/personal-data.md says what is left.
 //!
-//! Promises: an identity is forgotten as a whole, in one transaction, or not at all; each erasure
-//! is one event, of numbers and a code.
-//! Never: changes an event, takes one value away from an identity that lives on, or runs beside
-//! what reads all observations.
+//! Promises: an identity is erased as a whole, in one transaction, or not at all; each erasure is
+//! one event, of numbers and a code.
+//! Never: changes an event, takes a single value from an identity, or runs while all observations
+//! are being read.
 
 mod erase;
 mod eraser;

@@ -1,4 +1,4 @@
-//! What an erasure leaves behind in the files of Postgres, cleared away.
+//! Clears away what an erasure leaves behind in the files of Postgres.
 
 use crate::ledger::{self, Database};
 use crate::projection;
@@ -9,15 +9,15 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swept {
     All,
-    /// A transaction that began before the last erasure can still see what was erased, as that of a
-    /// backup does: it is to be swept again when that has ended.
+    /// A transaction that began before the last erasure can still see what was erased, for example that
+    /// of a backup. Sweep again when it has ended.
     TooEarly,
-    /// This role may not vacuum one of the tables, which Postgres would skip with no more than a warning.
+    /// This role may not vacuum one of the tables. Postgres would skip that table with a mere warning.
     NotAllowed,
 }
 
-/// Removes the old versions of rows that were erased, and what indexes say of them, from the tables
-/// that hold personal data, and what a rebuild left that was broken off. Callers go on meanwhile.
+/// Removes the old versions of erased rows, and their index entries, from the tables that hold personal
+/// data. Also removes what an interrupted rebuild left. Requests run meanwhile.
 pub async fn sweep(database: &Database) -> Result<Swept, sqlx::Error> {
     drop_leftover(database).await?;
     let mut owner = database.owner().await?;
@@ -29,17 +29,17 @@ pub async fn sweep(database: &Database) -> Result<Swept, sqlx::Error> {
         owner.close().await?;
         return Ok(Swept::NotAllowed);
     }
-    // Indexes, too, however few rows they concern. No truncation: it would lock everybody out.
-    // `observation` comes last: `is_due` looks there.
+    // Clean the indexes up, too, however few rows that concerns. Truncate nothing, since that would lock
+    // everyone out. `observation` comes last, because `is_due` looks there.
     let vacuum = "vacuum (index_cleanup on, truncate off) contact, observation";
     query(vacuum).execute(&mut owner).await?;
     owner.close().await?;
     Ok(Swept::All)
 }
 
-/// Whether a transaction that began before the last erasure goes on: in another session of this
-/// database, prepared, or on a standby. What it may still see, vacuum leaves
-/// (`ComputeXidHorizons` of Postgres).
+/// Whether a transaction is still open that began before the last erasure: in another session of this
+/// database, prepared, or on a standby. Vacuum leaves what it may still see (`ComputeXidHorizons` of
+/// Postgres).
 async fn is_seen(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query_scalar!(
         r#"select exists (
@@ -70,7 +70,7 @@ async fn is_seen(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
 }
 
 /// Whether Postgres lets this role vacuum the tables (`vacuum_is_permitted_for_relation`, before 17
-/// `vacuum_is_relation_owner`). A table that is missing is not in the way: vacuum fails without it.
+/// `vacuum_is_relation_owner`). Ignores a missing table, since vacuum itself fails without it.
 async fn may_vacuum(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query_scalar!(
         r#"select coalesce(
@@ -92,7 +92,8 @@ async fn may_vacuum(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     .await
 }
 
-/// A rebuild that is running has begun after the erasure: nothing is erased beside one.
+/// Drops the table that an interrupted rebuild left. One that a running rebuild fills may stay: that
+/// rebuild began after the erasure, since nothing is erased during a rebuild.
 async fn drop_leftover(database: &Database) -> Result<(), sqlx::Error> {
     let mut owner = database.owner().await?;
     if ledger::try_lock_rebuild(&mut owner).await? {
@@ -102,9 +103,9 @@ async fn drop_leftover(database: &Database) -> Result<(), sqlx::Error> {
     owner.close().await
 }
 
-/// Whether something was erased since the last sweep, as far as Postgres remembers it: a service may
-/// have been killed in between. Postgres knows when the sweep ended, and it has not seen what was erased
-/// `before_its_end`.
+/// Whether something was erased that the last sweep did not see, as far as Postgres remembers that sweep:
+/// a service may have been killed in between. Postgres knows when the sweep ended; it began no longer
+/// than `before_its_end` earlier.
 pub async fn is_due(database: &Database, before_its_end: Duration) -> Result<bool, sqlx::Error> {
     let before_its_end_s = i64::try_from(before_its_end.as_secs()).unwrap_or(i64::MAX);
     let mut owner = database.owner().await?;

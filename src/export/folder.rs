@@ -1,4 +1,4 @@
-//! What an earlier export left in the folder.
+//! Checks what an earlier export left in the folder.
 
 use super::lines::{LinesFile, watched_lines};
 use super::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR};
@@ -10,8 +10,8 @@ use std::io;
 use std::path::Path;
 use tlog_tiles::record_hash;
 
-/// Fails where an export can neither begin nor go on in a folder. Observations that stay behind would
-/// contradict the events.
+/// Fails if an export can neither begin nor go on in a folder. It cannot go on without the observations,
+/// since those that are there would contradict the events.
 pub fn check_goes_on(dir: &Path, with_observations: bool) -> anyhow::Result<()> {
     let is_taken = is_taken(dir).with_context(|| format!("cannot look into {}", dir.display()))?;
     ensure!(
@@ -28,8 +28,8 @@ pub fn check_goes_on(dir: &Path, with_observations: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Whether there is something else than an export, whose first files are rules and events. What systems
-/// put into folders of their own accord does not count.
+/// Whether a folder holds something other than an export, whose first files are rules and events. Files
+/// that systems put into folders of their own accord do not count.
 fn is_taken(dir: &Path) -> io::Result<bool> {
     let mut entries = match dir.read_dir() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -41,9 +41,8 @@ fn is_taken(dir: &Path) -> io::Result<bool> {
     Ok(!is_export && entries.any(|entry| entry.is_ok_and(is_foreign)))
 }
 
-/// What the checkpoint in the folder covers, where there is one. It may be older than the ledger, never
-/// newer. Whose signature it has does not matter here: whoever could put another one there could as well
-/// take it away.
+/// What the checkpoint in the folder covers, if there is one. It may be older than the ledger, never
+/// newer. Its signature is not checked: a forger who can put it there could as well take it away.
 pub fn check_kept(dir: &Path, signed: Option<TreeHead>) -> anyhow::Result<Option<TreeHead>> {
     let file = dir.join(CHECKPOINT);
     let note = files::read_if_any(&file);
@@ -62,8 +61,8 @@ pub fn check_kept(dir: &Path, signed: Option<TreeHead>) -> anyhow::Result<Option
     Ok(Some(kept))
 }
 
-/// The tree over the whole lines of a file of events, which must be those that the checkpoint beside
-/// them covers, as far as they go. What a crash may have torn is cut off.
+/// The tree over the whole lines of a file of events. Fails if they are not those that the checkpoint
+/// beside them covers. A line that a crash has torn is cut off.
 pub fn tree(file: &Path, kept: Option<TreeHead>) -> anyhow::Result<Tree> {
     LinesFile::open(file, files::PUBLIC)?.0.finish()?;
     let mut tree = Tree::default();

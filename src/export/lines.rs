@@ -1,4 +1,4 @@
-//! Files of lines that are only ever appended to.
+//! Reads and writes files of lines, which grow at the end.
 
 use crate::files;
 use crate::progress::Progress;
@@ -8,17 +8,19 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek as _, SeekFrom, Wr
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+/// In bytes.
 const CHUNK_LEN: u64 = 64 * 1024;
 const MEGABYTE: usize = 1 << 20;
 
+/// A file that lines are appended to.
 pub struct LinesFile {
     path: PathBuf,
     file: BufWriter<File>,
 }
 
 impl LinesFile {
-    /// Opens a file to go on with it, and returns its last line. What follows that was torn by a
-    /// crash, and is cut off.
+    /// Opens a file to append to it, and returns its last whole line. Cuts off what follows that line, as
+    /// a crash has torn it.
     pub fn open(path: &Path, mode: u32) -> anyhow::Result<(Self, Option<String>)> {
         let open = || {
             let mut options = File::options();
@@ -46,8 +48,8 @@ impl LinesFile {
     }
 }
 
-/// The last whole line of a file, which may be missing, and the beginning of what follows it. Changes
-/// nothing.
+/// The last whole line of a file, and the beginning of what follows it. The file may be missing, and is
+/// not changed.
 pub fn tail(path: &Path) -> anyhow::Result<(Option<String>, Vec<u8>)> {
     let read = || {
         let mut file = match File::open(path) {
@@ -63,8 +65,8 @@ pub fn tail(path: &Path) -> anyhow::Result<(Option<String>, Vec<u8>)> {
     read().with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Writes a file anew without some of its lines. Durable when it returns; whatever is cut off, one of
-/// the two is there whole.
+/// Writes a file anew without some of its lines. Durable when it returns. If it is interrupted, either the
+/// old file or the new one is there, whole.
 pub fn without(
     path: &Path,
     mode: u32,
@@ -72,7 +74,7 @@ pub fn without(
 ) -> anyhow::Result<()> {
     let beside = beside(path);
     let (mut kept, _) = LinesFile::open(&beside, mode)?;
-    // Without what a crash may have torn.
+    // Cut off a line that a crash has torn.
     LinesFile::open(path, mode)?.0.finish()?;
     for line in watched_lines(path, "taking out what was erased (MB)")? {
         let line = line?;
@@ -91,7 +93,7 @@ pub fn len(path: &Path) -> anyhow::Result<i64> {
     lines.map(|line| line.map(|_| 1)).sum()
 }
 
-/// Removes what `without` left of a file when it was cut off.
+/// Removes what `without` left if it was interrupted.
 pub fn clear(path: &Path) -> anyhow::Result<()> {
     match fs::remove_file(beside(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -105,7 +107,7 @@ fn beside(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
-/// As `whole_lines`, and tells how many megabytes were read.
+/// As `whole_lines`, and shows how many megabytes were read as progress.
 pub fn watched_lines(
     path: &Path,
     step: &'static str,
@@ -123,7 +125,7 @@ pub fn watched_lines(
     }))
 }
 
-/// The lines of a file, without their line feeds. Fails where the last one was torn.
+/// The lines of a file, without their line feeds. Fails at the last line if it is torn.
 pub fn whole_lines(
     path: &Path,
 ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<String>> + use<>> {
@@ -148,7 +150,7 @@ pub fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
-/// Where the last whole line ends, and that line.
+/// The end of the last whole line, in bytes, and that line.
 fn last_line(file: &mut File) -> io::Result<(u64, Option<String>)> {
     let len = file.metadata()?.len();
     let mut begin = len;

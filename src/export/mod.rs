@@ -1,8 +1,8 @@
-//! Writes the ledger to a folder, for whoever checks it without this service. docs/proof.md says
+//! Writes the ledger to a folder, so that anyone can check it without this service. docs/proof.md says
 //! what is in it.
 //!
-//! Promises: the events are those that the checkpoint beside them covers, root and all; a folder that was left
-//! half written is gone on with; what was erased since is taken out of it; memory stays flat.
+//! Promises: the events have the root of the checkpoint beside them; a later run goes on with the folder,
+//! even if it was left half written, and takes out what was erased since; memory stays flat.
 //! Never: writes an email or a phone number unless it was asked to.
 
 mod folder;
@@ -30,22 +30,24 @@ pub const OBSERVATIONS: &str = "observations.ndjson";
 pub const CHECKPOINT: &str = "checkpoint";
 pub const KEY: &str = "key";
 const RULES_DIR: &str = "rules";
-/// What the file is called, but for this, that says what the keys of some rules were made with.
+/// The extension of the file that says which normaliser makes the keys of some rules. Its name is that of
+/// the rules.
 pub const NORMALISER: &str = "normaliser";
 
-/// Where the document of some rules is.
+/// The file with the document of some rules.
 pub fn rules_file(dir: &Path, digest: &str) -> PathBuf {
     dir.join(RULES_DIR).join(format!("{digest}.toml"))
 }
 
+/// In rows.
 const PAGE_LEN: i64 = 10_000;
 
 /// What is in the folder now.
 pub struct Exported {
-    /// Events, those of earlier exports included.
+    /// Events, including those of earlier exports.
     pub events_len: i64,
     pub is_sealed: bool,
-    /// Events that no checkpoint covers yet, and that were left out for that.
+    /// Events that were left out because no checkpoint covers them yet.
     pub beyond: i64,
 }
 
@@ -55,7 +57,8 @@ struct Export {
     gaps: Gaps,
 }
 
-/// Exports up to the last checkpoint; without any, all events, which then prove nothing.
+/// Exports the events up to the last checkpoint. Without a checkpoint it exports all events, which then
+/// prove nothing.
 pub async fn export(
     database: &Database,
     keys: Option<&VerifierKeys>,
@@ -77,7 +80,7 @@ pub async fn export(
     std::fs::create_dir_all(dir.join(RULES_DIR))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let mut export = Export { owner, dir: dir.to_owned(), gaps };
-    // First: nothing is taken out of a folder that is not this ledger's.
+    // Check this first, so that nothing is taken out of a folder that is not this ledger's.
     let begun = export.check_begins(size).await?;
     let mut tree = export.tree(kept).await?;
     if with_observations {
@@ -93,14 +96,14 @@ pub async fn export(
     if let Some(keys) = keys {
         replace(&dir.join(KEY), keys.text())?;
     }
-    // Last: all that it covers is there.
+    // Write this last, when everything that it covers is there.
     if let Some(last) = &last {
         replace(&dir.join(CHECKPOINT), &last.note)?;
     }
     Ok(Exported { events_len: size, is_sealed: last.is_some(), beyond: events_len - size })
 }
 
-/// What the last checkpoint says, if it counts. Without keys its signature is not looked at.
+/// What the last checkpoint says. Fails if it does not count. Without keys its signature is not checked.
 fn signed(
     last: &StoredCheckpoint,
     keys: Option<&VerifierKeys>,
@@ -116,26 +119,26 @@ fn signed(
     Ok(signed)
 }
 
-/// Whoever is to be convinced by the folder finds out, too.
+/// Checks that the events have the root that was signed. Anyone who checks the folder would find out, too.
 fn check_root(tree: &Tree, signed: Option<TreeHead>) -> anyhow::Result<()> {
     let Some(signed) = signed else { return Ok(()) };
     ensure!(
         (tree.size(), tree.root()) == (signed.size, signed.root),
-        "the {} events do not have the root that was signed of them: some event was changed; run \
-         identity-ledger verify, which names it, and where it finds nothing, export to a new folder",
+        "the {} events do not have the root that was signed: an event was changed; run identity-ledger \
+         verify, which names it; if it finds nothing, export to a new folder",
         signed.size
     );
     Ok(())
 }
 
 impl Export {
-    /// The tree over the events that are there, without what follows the last whole line.
+    /// The tree over the events in the folder, up to the last whole line.
     async fn tree(&self, kept: Option<TreeHead>) -> anyhow::Result<Tree> {
         let file = self.dir.join(EVENTS);
         on_a_thread(move || folder::tree(&file, kept)).await
     }
 
-    /// Appends what is new, to the tree, too.
+    /// Appends new events, to the tree, too.
     async fn events(&mut self, size: i64, tree: &mut Tree) -> anyhow::Result<()> {
         let (mut file, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
         let last_position = number_in(last.as_deref(), "position")?;
@@ -163,18 +166,18 @@ impl Export {
         file.finish()
     }
 
-    /// Else observations would be missing, and no event would say why.
+    /// Fails if an erasure is not sealed: its observations would be missing, and no event would say why.
     async fn check_sealed_erasures(&mut self, end: i64, head: i64) -> anyhow::Result<()> {
         ensure!(
             ledger::erasures(&mut self.owner, end, head).await?.is_empty(),
-            "somebody was erased after event {end}, which is the last one that is sealed: start the \
+            "a customer was erased after event {end}, which is the last one that is sealed: start the \
              service, or give the key, so that the rest is sealed, and export again"
         );
         Ok(())
     }
 
-    /// Takes away what an earlier export wrote of observations that were erased since. Before their
-    /// events are there, so that it is done again where it is cut off.
+    /// Takes out the observations that were erased since an earlier export. This comes before the events
+    /// that erased them are written, so that it is done again if it is interrupted.
     async fn forget(&mut self, after: i64, end: i64) -> anyhow::Result<()> {
         let file = self.dir.join(OBSERVATIONS);
         lines::clear(&file)?;
@@ -189,8 +192,7 @@ impl Export {
         on_a_thread(move || lines::without(&file, files::PRIVATE, is_erased)).await
     }
 
-    /// What is in the folder already must be the beginning of this ledger. Returns the position that
-    /// it ends with.
+    /// Checks that the folder holds the beginning of this ledger. Returns the position that it ends with.
     async fn check_begins(&mut self, size: i64) -> anyhow::Result<i64> {
         let (last, torn) = lines::tail(&self.dir.join(EVENTS))?;
         let after = number_in(last.as_deref(), "position")?;
@@ -200,7 +202,7 @@ impl Export {
              database has gone back in time, or this is the folder of another ledger",
             self.dir.display()
         );
-        // What was torn in the first line is the beginning of it.
+        // A torn first line must be the beginning of the first event.
         let position = after.max(1);
         let recorded = query_scalar!("select line from event where position = $1", position)
             .fetch_optional(&mut self.owner)
@@ -217,6 +219,7 @@ impl Export {
         Ok(after)
     }
 
+    /// Appends new observations, and checks that none is missing.
     async fn observations(&mut self, last_position: i64) -> anyhow::Result<()> {
         let path = self.dir.join(OBSERVATIONS);
         let (mut file, last) = LinesFile::open(&path, files::PRIVATE)?;
@@ -256,13 +259,13 @@ impl Export {
             }
         }
         file.finish()?;
-        // As many numbers were skipped as positions.
+        // A loss skips as many numbers as positions.
         let skipped_len = last.position - self.gaps.size_at(last.position);
         let erased = ledger::erasures(&mut self.owner, 0, last_position).await?;
         ensure!(
             len == last_id - skipped_len - erased.len() as i64,
-            "an observation is missing: run identity-ledger verify, which names it, and where it finds \
-             nothing, export to a new folder"
+            "an observation is missing: run identity-ledger verify, which names it; if it finds nothing, \
+             export to a new folder"
         );
         Ok(())
     }
@@ -283,11 +286,12 @@ impl Export {
         Ok(len)
     }
 
+    /// Writes all rules that were activated.
     async fn rules(&mut self, last_position: i64) -> anyhow::Result<()> {
         let all = ledger::activations(&mut self.owner, Position::new(last_position)).await;
         for activation in all.context("the rules cannot be exported; run identity-ledger verify")? {
             let digest = &activation.rules.digest;
-            // What another version has activated only that can read.
+            // If another version activated them, only that one can read them.
             let here = Rules::parse(&activation.document).ok();
             let here =
                 here.filter(|it| it.normaliser().unwrap_or_default() == activation.normaliser);
@@ -311,7 +315,7 @@ fn replace(file: &Path, content: &str) -> anyhow::Result<()> {
         .with_context(|| lines::cannot_write(file))
 }
 
-/// Where an earlier export ended, 0 where there was none.
+/// A number in the last line that an earlier export wrote. 0 if there is no line.
 fn number_in(line: Option<&str>, member: &str) -> anyhow::Result<i64> {
     let Some(line) = line else { return Ok(0) };
     let value: Value = serde_json::from_str(line).unwrap_or_default();

@@ -6,35 +6,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::HashMap;
 
-#[derive(Clone, Debug)]
-enum Step {
-    Observe(Vec<Identifiers>),
-    Activate(Ruling),
-    Erase(Index),
-}
-
-fn any_steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        2 => prop::collection::vec(any_identifiers(), 1..15).prop_map(Step::Observe),
-        1 => any_ruling().prop_map(Step::Activate),
-        3 => any::<Index>().prop_map(Step::Erase),
-    ];
-    prop::collection::vec(step, 1..14)
-}
-
-fn walked(first: Ruling, steps: Vec<Step>) -> Ledger {
+fn walked(first: Coarse, steps: Vec<Step<Coarse>>) -> Ledger<Coarse> {
     let mut ledger = Ledger::new(first);
-    for step in steps {
-        match step {
-            Step::Observe(all) => all.into_iter().for_each(|seen| ledger.observe(seen)),
-            Step::Activate(ruling) => _ = ledger.activate(ruling),
-            Step::Erase(_) if ledger.observations.is_empty() => {}
-            Step::Erase(any) => {
-                let number = any.index(ledger.observations.len()) as i64 + 1;
-                ledger.erase(ObservationId::new(number));
-            }
-        }
-    }
+    ledger.walk(steps);
     ledger
 }
 
@@ -51,7 +25,7 @@ proptest! {
     #[test]
     fn answers_are_those_of_a_ledger_that_never_saw_what_was_erased(
         first in any_ruling(),
-        steps in any_steps(),
+        steps in any_steps(any_identifiers(), any_ruling()),
     ) {
         let mut ledger = walked(first, steps);
         let living = ledger.living();
@@ -64,7 +38,7 @@ proptest! {
     #[test]
     fn the_fold_is_what_the_observations_that_are_left_decide(
         first in any_ruling(),
-        steps in any_steps(),
+        steps in any_steps(any_identifiers(), any_ruling()),
     ) {
         let ledger = walked(first, steps);
         let len = ledger.observations.len();
@@ -78,9 +52,9 @@ proptest! {
     #[test]
     fn a_tombstone_stands_where_the_contact_stood(
         first in any_ruling(),
-        steps in any_steps(),
+        steps in any_steps(any_identifiers(), any_ruling()),
         erased in any::<Index>(),
-        later in any_steps(),
+        later in any_steps(any_identifiers(), any_ruling()),
     ) {
         let mut ledger = walked(first, steps);
         prop_assume!(!ledger.living().is_empty());

@@ -49,7 +49,7 @@ mod erasure_tests;
 #[cfg(test)]
 mod rule_change_tests;
 #[cfg(test)]
-mod test_ledger;
+pub mod test_ledger;
 #[cfg(test)]
 mod tests;
 

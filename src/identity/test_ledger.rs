@@ -2,10 +2,27 @@
 
 use super::*;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
-/// How keys are made in these tests.
+/// What makes the keys of a ledger.
+pub trait Ruling: Clone {
+    fn keys(&self, identifiers: &Identifiers) -> Keys;
+    fn digest(&self) -> RulesDigest;
+}
+
+impl Ruling for Rules {
+    fn keys(&self, identifiers: &Identifiers) -> Keys {
+        Rules::keys(self, identifiers)
+    }
+
+    fn digest(&self) -> RulesDigest {
+        Rules::digest(self).clone()
+    }
+}
+
+/// Rules that make coarser keys than any document can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ruling {
+pub struct Coarse {
     email_links: bool,
     phone_links: bool,
     /// Emails of the user with this number never link.
@@ -15,8 +32,8 @@ pub struct Ruling {
     phone_len: usize,
 }
 
-impl Ruling {
-    pub fn keys(self, identifiers: &Identifiers) -> Keys {
+impl Ruling for Coarse {
+    fn keys(&self, identifiers: &Identifiers) -> Keys {
         let key = |text: &str, links: bool| match links {
             true => Key::links(text),
             false => Key::never_links(text),
@@ -33,33 +50,50 @@ impl Ruling {
                 .map(|number| key(&cut(number.as_str(), self.phone_len), self.phone_links)),
         }
     }
+
+    /// The same for all: no one looks these rules up.
+    fn digest(&self) -> RulesDigest {
+        "0".repeat(64).try_into().unwrap()
+    }
+}
+
+/// What happens to a ledger.
+#[derive(Clone, Debug)]
+pub enum Step<R> {
+    Observe(Vec<Identifiers>),
+    Activate(R),
+    Erase(Index),
 }
 
 /// Resolves and folds as the recorder does. Of what was erased it has numbers only.
-pub struct Ledger {
-    pub ruling: Ruling,
+pub struct Ledger<R> {
+    pub ruling: R,
+    pub events: Vec<Event>,
+    /// Decides by what is left.
     pub census: Census,
     /// `None` if they were erased.
     pub observations: Vec<Option<Identifiers>>,
     /// The fold of all facts, rule changes among them.
     pub folded: Links,
     pub past: Past,
-    events_len: i64,
+    steps_len: i64,
 }
 
-impl Ledger {
-    pub fn new(ruling: Ruling) -> Self {
+impl<R: Ruling> Ledger<R> {
+    /// A ledger without events, not even one that puts the rules in force.
+    pub fn new(ruling: R) -> Self {
         Self {
             ruling,
+            events: Vec::new(),
             census: Census::default(),
             observations: Vec::new(),
             folded: Links::default(),
             past: Past::default(),
-            events_len: 0,
+            steps_len: 0,
         }
     }
 
-    pub fn with(ruling: Ruling, observations: &[Identifiers]) -> Self {
+    pub fn with(ruling: R, observations: &[Identifiers]) -> Self {
         let mut ledger = Self::new(ruling);
         observations.iter().for_each(|identifiers| ledger.observe(identifiers.clone()));
         ledger
@@ -69,7 +103,21 @@ impl Ledger {
     /// those of `living`, in order.
     pub fn as_never_seen(&self) -> Self {
         let living: Vec<_> = self.observations.iter().flatten().cloned().collect();
-        Self::with(self.ruling, &living)
+        Self::with(self.ruling.clone(), &living)
+    }
+
+    pub fn walk(&mut self, steps: Vec<Step<R>>) {
+        for step in steps {
+            match step {
+                Step::Observe(all) => all.into_iter().for_each(|seen| self.observe(seen)),
+                Step::Activate(ruling) => _ = self.activate(ruling),
+                Step::Erase(_) if self.observations.is_empty() => {}
+                Step::Erase(any) => {
+                    let number = any.index(self.observations.len()) as i64 + 1;
+                    self.erase(ObservationId::new(number));
+                }
+            }
+        }
     }
 
     /// The numbers of what was not erased, in order.
@@ -79,8 +127,15 @@ impl Ledger {
     }
 
     fn now(&mut self) -> Timestamp {
-        self.events_len += 1;
-        Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(self.events_len)
+        self.steps_len += 1;
+        Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(self.steps_len)
+    }
+
+    fn append(&mut self, fact: Fact, at: Timestamp) {
+        self.folded.apply(fold(&fact), at);
+        self.past.apply(fold(&fact));
+        let position = Position::new(self.events.len() as i64 + 1);
+        self.events.push(Event { position, recorded_at: at, fact });
     }
 
     pub fn observe(&mut self, identifiers: Identifiers) {
@@ -88,25 +143,28 @@ impl Ledger {
         let id = ObservationId::new(self.observations.len() as i64 + 1);
         let decision = self.census.observe(id, &self.ruling.keys(&identifiers), at);
         let commitment = Commitment::to(&identifiers, Salt([0; 16]));
-        for fact in decision.facts(commitment, None) {
-            self.folded.apply(fold(&fact), at);
-            self.past.apply(fold(&fact));
-        }
+        decision.facts(commitment, None).into_iter().for_each(|fact| self.append(fact, at));
         self.observations.push(Some(identifiers));
     }
 
-    /// Changes the rules; returns the facts that this appends.
-    pub fn activate(&mut self, ruling: Ruling) -> Vec<Fact> {
+    /// Changes the rules. Returns the facts that this makes different.
+    pub fn activate(&mut self, ruling: R) -> Vec<Fact> {
         let at = self.now();
-        let mut after = self.decided(ruling, at);
+        let mut after = census(&ruling, &self.observations, at);
         self.folded.compress_all();
         after.links.compress_all();
         let differences = Differences::between(&self.folded, &after.links);
         let facts: Vec<_> = differences.facts(&self.folded, &after.links).collect();
         assert_eq!(facts.len(), differences.facts_len());
-        self.folded.apply(Change::Rules, at);
-        facts.iter().for_each(|fact| self.folded.apply(fold(fact), at));
-        facts.iter().for_each(|fact| self.past.apply(fold(fact)));
+        let activated = RulesActivated {
+            activated_by: "test".to_owned(),
+            digest: ruling.digest(),
+            name: "test".to_owned(),
+            reason: "test".to_owned(),
+            version: 1,
+        };
+        self.append(Fact::RulesActivated(activated), at);
+        facts.iter().for_each(|fact| self.append(fact.clone(), at));
         self.census = after;
         self.ruling = ruling;
         facts
@@ -118,24 +176,17 @@ impl Ledger {
         let Some(primary) = self.folded.primary_of(id) else { return };
         let all = (1..=self.observations.len() as i64).map(ObservationId::new);
         let ids: Vec<_> = all.filter(|id| self.folded.primary_of(*id) == Some(primary)).collect();
-        let change = Change::Erased { primary, observations: &ids };
-        self.folded.apply(change, at);
-        self.past.apply(change);
-        for id in ids {
+        for id in &ids {
             self.observations[id.get() as usize - 1] = None;
         }
-        self.census = self.decided(self.ruling, at);
-    }
-
-    /// The state of the observations that are left, decided by some rules.
-    fn decided(&self, ruling: Ruling, at: Timestamp) -> Census {
-        let keys = |seen: &Option<_>| seen.as_ref().map(|seen| ruling.keys(seen));
-        let ids = (1..).map(ObservationId::new);
-        let seen: Vec<_> =
-            ids.zip(&self.observations).map(|(id, seen)| (id, at, keys(seen))).collect();
-        let mut census = Census::default();
-        census.observe_all(&seen);
-        census
+        let erased = ContactErased {
+            contact_id: primary,
+            erased_by: None,
+            observation_ids: ids,
+            reason: "test".parse().unwrap(),
+        };
+        self.append(Fact::ContactErased(erased), at);
+        self.census = census(&self.ruling, &self.observations, at);
     }
 
     /// Where everything stands, by the facts.
@@ -170,14 +221,24 @@ impl Ledger {
     }
 }
 
+/// What some rules decide about the observations that are left.
+pub fn census(ruling: &impl Ruling, observations: &[Option<Identifiers>], at: Timestamp) -> Census {
+    let keys = |seen: &Option<_>| seen.as_ref().map(|seen| ruling.keys(seen));
+    let ids = (1..).map(ObservationId::new);
+    let seen: Vec<_> = ids.zip(observations).map(|(id, seen)| (id, at, keys(seen))).collect();
+    let mut census = Census::default();
+    census.observe_all(&seen);
+    census
+}
+
 pub fn filings(links: &Links, observations_len: usize) -> Vec<Option<Filing>> {
     (1..=observations_len as i64).map(|id| links.filing(ObservationId::new(id))).collect()
 }
 
-pub fn any_ruling() -> impl Strategy<Value = Ruling> {
+pub fn any_ruling() -> impl Strategy<Value = Coarse> {
     let links = prop_oneof![4 => Just(true), 1 => Just(false)];
     (links.clone(), links, 0..12u8, 3..6usize, 2..5usize).prop_map(
-        |(email_links, phone_links, blocked, email_len, phone_len)| Ruling {
+        |(email_links, phone_links, blocked, email_len, phone_len)| Coarse {
             email_links,
             phone_links,
             blocked,
@@ -202,6 +263,18 @@ pub fn any_observations() -> impl Strategy<Value = Vec<Identifiers>> {
 }
 
 /// Rule changes, each after some more observations.
-pub fn any_history() -> impl Strategy<Value = Vec<(Vec<Identifiers>, Ruling)>> {
+pub fn any_history() -> impl Strategy<Value = Vec<(Vec<Identifiers>, Coarse)>> {
     prop::collection::vec((any_observations(), any_ruling()), 1..5)
+}
+
+pub fn any_steps<R: std::fmt::Debug>(
+    any_identifiers: impl Strategy<Value = Identifiers>,
+    any_ruling: impl Strategy<Value = R>,
+) -> impl Strategy<Value = Vec<Step<R>>> {
+    let step = prop_oneof![
+        2 => prop::collection::vec(any_identifiers, 1..15).prop_map(Step::Observe),
+        1 => any_ruling.prop_map(Step::Activate),
+        3 => any::<Index>().prop_map(Step::Erase),
+    ];
+    prop::collection::vec(step, 1..14)
 }

@@ -21,13 +21,14 @@ pub struct EventFilter {
     pub contact: Option<ContactId>,
 }
 
-struct Row {
-    position: i64,
-    kind: String,
-    line: String,
-    observation_id: Option<i64>,
-    email: Option<String>,
-    phone_number: Option<String>,
+/// The columns of an [`EventRow`], as a statement reads them.
+pub struct EventColumns {
+    pub position: i64,
+    pub kind: String,
+    pub line: String,
+    pub observation_id: Option<i64>,
+    pub email: Option<String>,
+    pub phone_number: Option<String>,
 }
 
 /// Up to `limit` wanted events after a position and up to another one, in order.
@@ -54,9 +55,9 @@ async fn in_order(
     up_to: Position,
     kind: Option<&str>,
     limit: i64,
-) -> Result<Vec<Row>, sqlx::Error> {
+) -> Result<Vec<EventColumns>, sqlx::Error> {
     query_as!(
-        Row,
+        EventColumns,
         r#"
         select e.position, e.kind, e.line, e.observation_id,
             o.email as "email?", o.phone_number as "phone_number?"
@@ -82,9 +83,9 @@ async fn of_contact(
     contact: ContactId,
     kind: Option<&str>,
     limit: i64,
-) -> Result<Vec<Row>, sqlx::Error> {
+) -> Result<Vec<EventColumns>, sqlx::Error> {
     query_file_as!(
-        Row,
+        EventColumns,
         "src/ledger/of_contact.sql",
         after.get(),
         up_to.get(),
@@ -96,8 +97,8 @@ async fn of_contact(
     .await
 }
 
-impl From<Row> for EventRow {
-    fn from(row: Row) -> Self {
+impl From<EventColumns> for EventRow {
+    fn from(row: EventColumns) -> Self {
         Self {
             position: Position::new(row.position),
             kind: row.kind,

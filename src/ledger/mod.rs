@@ -27,7 +27,7 @@ pub use copy_in::write_copied_row;
 pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;
 pub use erasures::erasures;
-pub use events::{EventFilter, EventRow, events_between};
+pub use events::{EventColumns, EventFilter, EventRow, events_between};
 pub use fault::{Damaged, Fault, Unanswered, failed_statement, is_lock_timeout};
 pub use gaps::{gaps, observations_len};
 pub use in_time::in_time;

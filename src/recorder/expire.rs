@@ -1,6 +1,7 @@
 //! Lets go of idempotency keys when their time is over.
 
 use crate::ledger::{Database, Fault, in_time};
+use crate::outage::Outage;
 use sqlx::query;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -13,11 +14,27 @@ const CHUNK_LEN: i64 = 1_000;
 pub async fn expire(database: Database, kept_for: Duration) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut outage = Outage::default();
     loop {
         ticks.tick().await;
-        // The next time will do: a key that is too old is not answered by, deleted or not.
-        if let Err(fault) = try_expire(&database, kept_for).await {
-            tracing::debug!("old idempotency keys are still there: {fault}");
+        match try_expire(&database, kept_for).await {
+            Ok(()) => {
+                if outage.ends() {
+                    tracing::info!("old idempotency keys are deleted again");
+                }
+            }
+            // The next try will do. While Postgres is away, callers say so loudly enough.
+            Err(fault @ Fault::Lost(_)) => {
+                tracing::debug!("old idempotency keys are still there: {fault}");
+            }
+            // No request is answered by a key that is too old, so nothing else would show this.
+            Err(fault) => {
+                if outage.begins() {
+                    tracing::warn!(
+                        "old idempotency keys are not deleted, and use up space: {fault}"
+                    );
+                }
+            }
         }
     }
 }
@@ -32,7 +49,7 @@ async fn try_expire(database: &Database, kept_for: Duration) -> Result<(), Fault
                 from idempotency as i
                 order by i.observation_id
                 limit $2
-                -- Whoever waits for nobody is in no deadlock.
+                -- A statement that waits for no lock is in no deadlock.
                 for update skip locked
             )
             delete from idempotency as i

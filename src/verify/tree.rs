@@ -1,6 +1,6 @@
-//! Lines against the tree that was stored and the checkpoints that were signed.
+//! Compares lines with the stored tree and the signed checkpoints.
 
-use super::difference::Difference;
+use super::mismatch::Mismatch;
 use crate::identity::Gaps;
 use crate::seal::{
     Checkpoint, HASH_LEN, Hash, StoredCheckpoint, TILE_WIDTH, Tile, TileId, Tiles, Tree, TreeHead,
@@ -9,13 +9,13 @@ use crate::seal::{
 
 const CHECKPOINT: &str = "checkpoint";
 
-/// Grows a tree from the lines alone, and compares.
+/// A tree that grows from the lines alone, and is compared with what is stored and signed.
 pub struct TreeCheck {
     tree: Tree,
     gaps: Gaps,
     keys: Option<VerifierKeys>,
-    /// The first line that does not have the hash that is stored for it. Whether the line or the
-    /// tile was changed, the next checkpoint tells.
+    /// The first line that does not have the hash that is stored for it. The next checkpoint tells
+    /// whether the line or the tile was changed.
     suspect: Option<Suspect>,
     pub checkpoints_len: usize,
 }
@@ -31,7 +31,7 @@ struct Suspect {
 pub struct StoredPart {
     /// The tiles of the lowest level, for as many of the events as were sealed.
     pub lowest: Tiles,
-    /// Events up to here are under a checkpoint, and so in the tiles.
+    /// How many events of the ledger are under a checkpoint, and so in the tiles.
     pub sealed: u64,
     pub checkpoints: Vec<StoredCheckpoint>,
 }
@@ -45,8 +45,8 @@ impl TreeCheck {
         &self.tree
     }
 
-    /// Whether some line does not have the hash in its tile, and no checkpoint has told yet which
-    /// of the two was changed.
+    /// Whether a line does not have the hash in its tile, and no checkpoint has told yet which of the
+    /// two was changed.
     pub fn is_undecided(&self) -> bool {
         self.suspect.is_some()
     }
@@ -57,7 +57,7 @@ impl TreeCheck {
         leaves: &[Hash],
         stored: &StoredPart,
         vouched: &[(&'static str, TreeHead)],
-    ) -> Result<Vec<Tile>, Difference> {
+    ) -> Result<Vec<Tile>, Mismatch> {
         let mut filled = Vec::new();
         let mut checkpoints = stored.checkpoints.iter().peekable();
         for leaf in leaves {
@@ -77,12 +77,12 @@ impl TreeCheck {
         Ok(filled)
     }
 
-    fn check_row(&mut self, row: &StoredCheckpoint) -> Result<(), Difference> {
+    fn check_row(&mut self, row: &StoredCheckpoint) -> Result<(), Mismatch> {
         let read = Checkpoint::read_by(&row.note, self.keys.as_ref());
         let read = read.and_then(|checkpoint| checkpoint.named_as(&self.gaps));
         let position = self.gaps.position_at(row.size);
         let wrong =
-            |expected: &str, found: String| Difference::at(position, CHECKPOINT, expected, found);
+            |expected: &str, found: String| Mismatch::at(position, CHECKPOINT, expected, found);
         let checkpoint = read.map_err(|error| {
             wrong("a note signed by the log's key", format!("a note, but {error}"))
         })?;
@@ -94,8 +94,8 @@ impl TreeCheck {
         Ok(())
     }
 
-    /// Checks what was signed of a tree of the present size.
-    fn check_head(&mut self, part: &'static str, head: TreeHead) -> Result<(), Difference> {
+    /// Checks that a signed head is that of the tree as it is now.
+    fn check_head(&mut self, part: &'static str, head: TreeHead) -> Result<(), Mismatch> {
         let root = self.tree.root();
         let signed_is_right = head.size == self.tree.size() && head.root == root;
         match (self.suspect.take(), signed_is_right) {
@@ -103,21 +103,21 @@ impl TreeCheck {
             (None, false) => {
                 let expected = format!("root {} of the first {} events", head.root, head.size);
                 let position = self.gaps.position_at(head.size.cast_signed());
-                Err(Difference::at(position, part, expected, root))
+                Err(Mismatch::at(position, part, expected, root))
             }
-            // The lines are as they were signed, so it is the tile.
+            // The lines are as they were signed, so the tile was changed.
             (Some(suspect), true) => {
-                Err(Difference::at(suspect.position, "tile", suspect.of_line, suspect.stored))
+                Err(Mismatch::at(suspect.position, "tile", suspect.of_line, suspect.stored))
             }
             (Some(suspect), false) => {
                 let expected = format!("a line with the sealed hash {}", suspect.stored);
-                Err(Difference::at(suspect.position, "line", expected, suspect.of_line))
+                Err(Mismatch::at(suspect.position, "line", expected, suspect.of_line))
             }
         }
     }
 }
 
-/// The trees that events name which accept a loss.
+/// The trees that are named by events that accept a loss.
 pub fn roots(gaps: &Gaps) -> impl Iterator<Item = (&'static str, TreeHead)> {
     gaps.roots().map(|(size, root)| {
         ("newRoot", TreeHead { size: size.cast_unsigned(), root: Hash(root.0) })
@@ -125,7 +125,7 @@ pub fn roots(gaps: &Gaps) -> impl Iterator<Item = (&'static str, TreeHead)> {
 }
 
 /// Compares a tile with what is stored in its place, which may have grown since.
-pub fn check_tile(tile: &Tile, stored: &Tiles, gaps: &Gaps) -> Result<(), Difference> {
+pub fn check_tile(tile: &Tile, stored: &Tiles, gaps: &Gaps) -> Result<(), Mismatch> {
     let expected = tile.hashes.chunks(HASH_LEN);
     let stored = stored.get(&tile.id).map_or(&[][..], Vec::as_slice);
     let mut found = stored.chunks(HASH_LEN);
@@ -134,7 +134,7 @@ pub fn check_tile(tile: &Tile, stored: &Tiles, gaps: &Gaps) -> Result<(), Differ
         if found != Some(expected) {
             let first = ((tile.id.index * TILE_WIDTH as u64 + at) << (8 * tile.id.level)) + 1;
             let position = gaps.position_at(first.cast_signed());
-            return Err(Difference::at(position, "tile", hash(expected), of(found)));
+            return Err(Mismatch::at(position, "tile", hash(expected), hash_or_none(found)));
         }
     }
     Ok(())
@@ -145,10 +145,14 @@ fn suspect(index: u64, position: i64, of_line: Hash, lowest: &Tiles) -> Option<S
     let id = TileId { level: 0, index: index / width };
     let begin = (index % width) as usize * HASH_LEN;
     let stored = lowest.get(&id).and_then(|hashes| hashes.get(begin..begin + HASH_LEN));
-    (stored != Some(&of_line.0)).then(|| Suspect { position, of_line, stored: of(stored) })
+    (stored != Some(&of_line.0)).then(|| Suspect {
+        position,
+        of_line,
+        stored: hash_or_none(stored),
+    })
 }
 
-fn of(stored: Option<&[u8]>) -> String {
+fn hash_or_none(stored: Option<&[u8]>) -> String {
     stored.map_or_else(|| "none".to_owned(), hash)
 }
 

@@ -1,16 +1,16 @@
-//! A rule change that concerned what was erased since. Its events are believed where only that could
-//! bear witness, and must be the differences that they make.
+//! Checks a rule change that concerned what was erased since. Its events are believed if only the
+//! erased observations could bear witness, and they must be exactly the differences that they make.
 
-use super::difference::{Difference, told};
+use super::mismatch::{Mismatch, fact_text};
 use crate::identity::{
     ContactId, Differences, Erasures, Event, Fact, Filing, Links, ObservationId, Position,
 };
 
 /// A change whose events are being folded.
 pub struct RuleChange {
-    /// Of its `RulesActivated`.
+    /// The position of its `RulesActivated`.
     position: Position,
-    /// What was, compressed.
+    /// The links before the change, compressed.
     before: Links,
     facts: Vec<Fact>,
 }
@@ -20,24 +20,24 @@ impl RuleChange {
         Self { position, before, facts: Vec::new() }
     }
 
-    /// Takes the next event, if what it says can be folded.
-    pub fn take(&mut self, event: &Event, links: &mut Links) -> Result<(), Difference> {
+    /// Takes the next event. Fails if it cannot be folded.
+    pub fn take(&mut self, event: &Event, links: &mut Links) -> Result<(), Mismatch> {
         if !can_be_folded(&event.fact, links) {
-            let found = told(&event.fact);
-            return Err(Difference::decision(event.position, "a difference", found));
+            let found = fact_text(&event.fact);
+            return Err(Mismatch::decision(event.position, "a difference", found));
         }
         self.facts.push(event.fact.clone());
         Ok(())
     }
 
-    /// Checks the change as a whole, now that `after` is its fold: the events are its differences,
-    /// and it leads to what the observations lead to that are not to be erased.
+    /// Checks the change as a whole, now that `after` is its fold: its events are its differences, and
+    /// it leads to what the observations lead to that no event erases.
     pub fn check(
         &self,
         after: &mut Links,
         decided: &Links,
         erasures: &Erasures,
-    ) -> Result<(), Difference> {
+    ) -> Result<(), Mismatch> {
         after.compress_all();
         self.check_facts(after)?;
         let believed = erasures.primaries(after);
@@ -45,7 +45,7 @@ impl RuleChange {
             let (Some(filing), Some(primary)) = (after.filing(id), after.primary_of(id)) else {
                 continue;
             };
-            // What would have been filed together without the erased is together with them, too.
+            // Observations that belong together without the erased ones belong together with them, too.
             let together =
                 decided.primary_of(id).and_then(|primary| after.primary_of(primary.into()));
             let is_right = match believed.contains(&primary) {
@@ -59,7 +59,7 @@ impl RuleChange {
         Ok(())
     }
 
-    fn check_facts(&self, after: &Links) -> Result<(), Difference> {
+    fn check_facts(&self, after: &Links) -> Result<(), Mismatch> {
         let differences = Differences::between(&self.before, after);
         let mut expected = differences.facts(&self.before, after);
         let mut position = self.position;
@@ -68,30 +68,30 @@ impl RuleChange {
             let expected = expected.next();
             if expected.as_ref() != Some(fact) {
                 let expected =
-                    expected.map_or_else(|| "no such difference".to_owned(), |it| told(&it));
-                return Err(Difference::decision(position, expected, told(fact)));
+                    expected.map_or_else(|| "no such difference".to_owned(), |it| fact_text(&it));
+                return Err(Mismatch::decision(position, expected, fact_text(fact)));
             }
         }
         match expected.next() {
             Some(fact) => {
-                Err(Difference::decision(position.next(), told(&fact), "no such difference"))
+                Err(Mismatch::decision(position.next(), fact_text(&fact), "no such difference"))
             }
             None => Ok(()),
         }
     }
 
-    fn differs(&self, id: ObservationId, decided: Option<Filing>, filing: Filing) -> Difference {
+    fn differs(&self, id: ObservationId, decided: Option<Filing>, filing: Filing) -> Mismatch {
         let words = |filing: Option<Filing>| match filing {
             Some(Filing::Contact { primary }) => format!("contact {id}, led by {primary}"),
             Some(Filing::Under { contact }) => format!("observation {id}, filed under {contact}"),
             None => "nothing".to_owned(),
         };
-        Difference::decision(self.position, words(decided), words(Some(filing)))
+        Mismatch::decision(self.position, words(decided), words(Some(filing)))
     }
 }
 
-/// Whether everything is there that a difference speaks of: whoever something is linked to leads an
-/// identity by then.
+/// Whether everything that a difference names is there. A primary that it names must lead an identity
+/// by then.
 fn can_be_folded(fact: &Fact, links: &mut Links) -> bool {
     let (Some(contact), Some(primary)) = (fact.contact_id(), fact.primary_id()) else {
         return false;

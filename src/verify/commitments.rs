@@ -1,7 +1,7 @@
-//! Observations against the events that commit to them.
+//! Compares observations with the events that commit to them.
 
-use super::difference::Difference;
 use super::lines::{Committed, micros};
+use super::mismatch::Mismatch;
 use crate::export::ObservationLine;
 use crate::identity::{Commitment, Erasures, Identifiers, ObservationId, Salt};
 use crate::ledger::{CopiedRow, CopiedRows};
@@ -9,14 +9,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 const PART: &str = "observation";
-/// What is found of one that was erased, and of one that was not.
+/// What is found if an observation was erased and something of it is left.
 const LEFT: &str = "something";
+/// What is found if an observation was not erased and nothing of it is left.
 const NOTHING_LEFT: &str = "commitment none";
 
-/// What is to be read of each observation, in this order.
+/// The columns that are to be read of each observation, in this order.
 pub const COLUMNS: &str = "id, position, observed_at, email, phone_number, salt";
 
-/// An observation as it was kept.
+/// An observation as it is stored.
 struct Kept<'a> {
     id: i64,
     position: i64,
@@ -25,13 +26,13 @@ struct Kept<'a> {
     salt: Option<&'a [u8]>,
 }
 
-/// Checks that the rows are the observations, in order, and returns what they hold: nothing where
-/// they were erased.
+/// Checks that the rows are the observations, in order, and returns what they hold: `None` for each
+/// that was erased.
 pub fn check_rows(
     observed: &[Committed],
     rows: &CopiedRows,
     erasures: &Erasures,
-) -> Result<Vec<Option<Identifiers>>, Difference> {
+) -> Result<Vec<Option<Identifiers>>, Mismatch> {
     let mut rows = rows.iter();
     let check = |observed: &Committed| {
         let mut row = rows.next().ok_or_else(|| missing(observed))?;
@@ -45,7 +46,7 @@ fn check_row(
     observed: &Committed,
     row: &mut CopiedRow<'_>,
     is_erased: bool,
-) -> Result<Option<Identifiers>, Difference> {
+) -> Result<Option<Identifiers>, Mismatch> {
     let (id, position) = (row.number().unwrap_or(0), row.number().unwrap_or(0));
     let observed_at = row.number();
     let (email, phone_number) = (row.text(), row.text());
@@ -65,10 +66,10 @@ fn check_row(
 }
 
 /// Checks that a line of an export is the observation, and returns what it holds.
-pub fn check_line(observed: &Committed, line: Option<&str>) -> Result<Identifiers, Difference> {
+pub fn check_line(observed: &Committed, line: Option<&str>) -> Result<Identifiers, Mismatch> {
     let line = line.ok_or_else(|| missing(observed))?;
     let Ok(line) = serde_json::from_str::<ObservationLine>(line) else {
-        return Err(Difference::at(observed.position, PART, "a line of JSON", "other text"));
+        return Err(Mismatch::at(observed.position, PART, "a line of JSON", "other text"));
     };
     let salt = BASE64_STANDARD.decode(&line.salt).ok();
     let kept = Kept {
@@ -83,8 +84,8 @@ pub fn check_line(observed: &Committed, line: Option<&str>) -> Result<Identifier
     identifiers(&kept).ok_or_else(|| missing(observed))
 }
 
-/// Checks that the next line of an export is not of the observation, which was erased.
-pub fn check_no_line(observed: &Committed, line: Option<&str>) -> Result<(), Difference> {
+/// Checks that the next line of an export does not hold the observation, which was erased.
+pub fn check_no_line(observed: &Committed, line: Option<&str>) -> Result<(), Mismatch> {
     let line = line.and_then(|line| serde_json::from_str::<ObservationLine>(line).ok());
     match line.filter(|line| line.id == observed.id) {
         Some(_) => Err(still_there(observed)),
@@ -92,17 +93,17 @@ pub fn check_no_line(observed: &Committed, line: Option<&str>) -> Result<(), Dif
     }
 }
 
-/// What a line of an export holds that was checked before.
+/// What a line of an export holds. The line was checked before.
 pub fn read_line(line: &str) -> Option<Identifiers> {
     let line: ObservationLine = serde_json::from_str(line).ok()?;
     Identifiers::recorded(line.email.as_deref(), line.phone_number.as_deref())
 }
 
-fn check_place(observed: &Committed, kept: &Kept<'_>) -> Result<(), Difference> {
+fn check_place(observed: &Committed, kept: &Kept<'_>) -> Result<(), Mismatch> {
     if kept.id < observed.id {
         let expected = format!("observation {}", observed.id);
         let found = format!("observation {} before it", kept.id);
-        return Err(Difference::at(observed.position, PART, expected, found));
+        return Err(Mismatch::at(observed.position, PART, expected, found));
     }
     if kept.id != observed.id {
         return Err(missing(observed));
@@ -114,7 +115,7 @@ fn check_place(observed: &Committed, kept: &Kept<'_>) -> Result<(), Difference> 
     Ok(())
 }
 
-fn check_commitment(observed: &Committed, kept: &Kept<'_>) -> Result<(), Difference> {
+fn check_commitment(observed: &Committed, kept: &Kept<'_>) -> Result<(), Mismatch> {
     let expected = String::from(observed.commitment);
     let found = commitment(kept).map_or_else(|| "none".to_owned(), String::from);
     if found != expected {
@@ -123,7 +124,7 @@ fn check_commitment(observed: &Committed, kept: &Kept<'_>) -> Result<(), Differe
     Ok(())
 }
 
-/// None where there is nothing to commit to.
+/// `None` if there is nothing to commit to.
 fn commitment(kept: &Kept<'_>) -> Option<Commitment> {
     Some(Commitment::to(&identifiers(kept)?, Salt(kept.salt?.try_into().ok()?)))
 }
@@ -132,21 +133,21 @@ fn identifiers(kept: &Kept<'_>) -> Option<Identifiers> {
     Identifiers::recorded(kept.email, kept.phone_number)
 }
 
-/// Whether an observation is erased of which no event says so, or the other way round.
-pub fn is_of_erasure(difference: &Difference) -> bool {
-    difference.part == PART && [LEFT, NOTHING_LEFT].contains(&difference.found.as_str())
+/// Whether a mismatch is that an observation is erased and no event says so, or the other way round.
+pub fn is_of_erasure(mismatch: &Mismatch) -> bool {
+    mismatch.part == PART && [LEFT, NOTHING_LEFT].contains(&mismatch.found.as_str())
 }
 
-fn still_there(observed: &Committed) -> Difference {
+fn still_there(observed: &Committed) -> Mismatch {
     let expected = format!("observation {} with nothing left: it was erased", observed.id);
-    Difference::at(observed.position, PART, expected, LEFT)
+    Mismatch::at(observed.position, PART, expected, LEFT)
 }
 
-fn missing(observed: &Committed) -> Difference {
-    Difference::at(observed.position, PART, format!("observation {}", observed.id), "none")
+fn missing(observed: &Committed) -> Mismatch {
+    Mismatch::at(observed.position, PART, format!("observation {}", observed.id), "none")
 }
 
-fn differs(observed: &Committed, what: &str, expected: &str, found: &str) -> Difference {
+fn differs(observed: &Committed, what: &str, expected: &str, found: &str) -> Mismatch {
     let expected = format!("observation {} with {what}{expected}", observed.id);
-    Difference::at(observed.position, PART, expected, format!("{what}{found}"))
+    Mismatch::at(observed.position, PART, expected, format!("{what}{found}"))
 }

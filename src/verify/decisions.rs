@@ -1,6 +1,6 @@
-//! Decisions, made again from the observations.
+//! Makes decisions again from the observations, and compares them with the events.
 
-use super::difference::{Difference, told};
+use super::mismatch::{Mismatch, fact_text};
 use super::rule_change::RuleChange;
 use crate::identity::{
     Census, ContactErased, ContactId, ContactObserved, Differences, Erasures, Event, Fact, Holders,
@@ -10,30 +10,32 @@ use crate::projection::Replay;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-/// What the events up to a position say, beside what the resolver says to the observations.
+/// What the events up to a position say, and what the resolver decides about the observations.
 ///
-/// Those that were erased since cannot be asked. So of a decision that concerned an identity with
-/// one among them, what it says of the holders of keys is believed, and what follows from that is
-/// checked.
+/// Observations that were erased since cannot be resolved. So if a decision concerned an identity
+/// with one of them, what it says about the holders of keys is believed, and what follows from that
+/// is checked.
 #[derive(Default)]
 pub struct Decisions {
     /// The fold of the events.
     pub replay: Replay,
-    /// The rules then in force. `None` where this binary would make other keys by them.
+    /// The rules in force at that position. `None` if this binary would make other keys by them.
     rules: Option<Rules>,
-    /// Of the observations that were not erased since.
+    /// What the observations lead to that were not erased since.
     census: Census,
-    /// What has been decided and must come next.
+    /// The facts that have been decided and must come next.
     expected: VecDeque<Fact>,
-    /// Or a rule change that cannot be decided as a whole.
+    /// A rule change under way whose facts cannot be expected, because it concerns what was erased
+    /// since.
     change: Option<RuleChange>,
     erasures: Arc<Erasures>,
-    /// The primaries of identities with observations that are to be erased.
+    /// The primaries of identities with observations that a later event erases.
     to_be_erased: HashSet<ContactId>,
-    /// Observations whose decisions were made again, those that were believed, and those where
-    /// nothing could be checked.
+    /// Observations whose decisions were made again.
     pub remade_len: i64,
+    /// Observations whose decisions were believed.
     pub believed_len: i64,
+    /// Observations whose decisions could not be checked.
     pub not_remade_len: i64,
 }
 
@@ -43,13 +45,13 @@ impl Decisions {
         Self { erasures, ..Self::default() }
     }
 
-    /// Checks the next event, which is no change of rules. `identifiers` are those of its own
-    /// observation, where it is a `ContactObserved` and they were not erased.
+    /// Checks the next event, which is no `RulesActivated`. `identifiers` are those of its
+    /// observation, if it is a `ContactObserved` and they were not erased.
     pub fn check(
         &mut self,
         event: &Event,
         identifiers: Option<&Identifiers>,
-    ) -> Result<(), Difference> {
+    ) -> Result<(), Mismatch> {
         if !self.replay.can_take(event) {
             return Err(differs(event, "numbers that were given, each led by an older one"));
         }
@@ -80,14 +82,14 @@ impl Decisions {
         self.replay.links.is_skipped(id)
     }
 
-    /// Takes a change of rules: from here on the differences that it makes must come, and then
-    /// decisions by the new rules. They come with a census of all observations so far; `None` where
-    /// this binary cannot decide by them.
+    /// Takes a `RulesActivated`. From here on the differences that it makes must come, and then
+    /// decisions by the new rules. `decided` are these rules and a census of all observations so far;
+    /// `None` if this binary cannot decide by them.
     pub fn activate(
         &mut self,
         event: &Event,
         decided: Option<(Rules, Census)>,
-    ) -> Result<(), Difference> {
+    ) -> Result<(), Mismatch> {
         self.settle(event)?;
         self.check_left_over()?;
         let (rules, census) = decided.unzip();
@@ -101,7 +103,7 @@ impl Decisions {
         Ok(())
     }
 
-    /// Who holds which key, if these are the rules that it was found by.
+    /// Who holds which key by these rules. Empty if the decisions were made by other rules.
     pub fn holders_by(&mut self, rules: &Rules) -> Holders {
         match &self.rules {
             Some(own) if own == rules => std::mem::take(&mut self.census.holders),
@@ -114,25 +116,25 @@ impl Decisions {
         self.erasures.len()
     }
 
-    /// Checks that all has come that was to come.
-    pub fn end(&mut self) -> Result<(), Difference> {
+    /// Checks that everything that was expected has come.
+    pub fn end(&mut self) -> Result<(), Mismatch> {
         if let Some(fact) = self.expected.front() {
             let position = self.replay.position.next();
-            return Err(Difference::decision(position, told(fact), "the end of the ledger"));
+            return Err(Mismatch::decision(position, fact_text(fact), "the end of the ledger"));
         }
         self.end_change()?;
         self.check_left_over()
     }
 
-    /// Before an event that begins something new: what was begun must have ended.
-    fn settle(&mut self, event: &Event) -> Result<(), Difference> {
+    /// Checks, before an event that begins something new, that what had begun has ended.
+    fn settle(&mut self, event: &Event) -> Result<(), Mismatch> {
         match self.expected.front() {
-            Some(expected) => Err(differs(event, told(expected))),
+            Some(expected) => Err(differs(event, fact_text(expected))),
             None => self.end_change(),
         }
     }
 
-    fn end_change(&mut self) -> Result<(), Difference> {
+    fn end_change(&mut self) -> Result<(), Mismatch> {
         let Some(change) = self.change.take() else { return Ok(()) };
         let links = &mut self.replay.links;
         change.check(links, &self.census.links, &self.erasures)?;
@@ -155,7 +157,7 @@ impl Decisions {
         event: &Event,
         observed: &ContactObserved,
         identifiers: Option<&Identifiers>,
-    ) -> Result<(), Difference> {
+    ) -> Result<(), Mismatch> {
         let Some(rules) = &self.rules else {
             self.not_remade_len += 1;
             return Ok(());
@@ -179,21 +181,21 @@ impl Decisions {
         if identifiers.is_none() {
             self.census.leave_out(id);
         }
-        // Who asked is recorded, and not decided.
+        // Who asked is not decided, so it is taken as recorded.
         self.expected.extend(decision.facts(observed.commitment, observed.asked_by.clone()));
         self.take_expected(event)
     }
 
-    fn take_expected(&mut self, event: &Event) -> Result<(), Difference> {
+    fn take_expected(&mut self, event: &Event) -> Result<(), Mismatch> {
         match self.expected.pop_front() {
             Some(expected) if expected == event.fact => Ok(()),
-            Some(expected) => Err(differs(event, told(&expected))),
+            Some(expected) => Err(differs(event, fact_text(&expected))),
             None if self.rules.is_some() => Err(differs(event, "no such decision")),
             None => Ok(()),
         }
     }
 
-    fn check_erased(&self, event: &Event, erased: &ContactErased) -> Result<(), Difference> {
+    fn check_erased(&self, event: &Event, erased: &ContactErased) -> Result<(), Mismatch> {
         let primary = erased.contact_id;
         let ids = &erased.observation_ids;
         let links = &self.replay.links;
@@ -207,12 +209,11 @@ impl Decisions {
         Ok(())
     }
 
-    /// An erasure takes the whole identity.
-    fn check_left_over(&self) -> Result<(), Difference> {
+    /// Checks that each erasure took the whole identity.
+    fn check_left_over(&self) -> Result<(), Mismatch> {
         let Some(id) = self.replay.links.left_over() else { return Ok(()) };
-        let expected = "no observation of an erased identity that is not erased".to_owned();
-        let (part, found) = ("erasure", format!("observation {id}"));
-        Err(Difference { position: None, part, expected, found })
+        let expected = "no observation of an erased identity that is not erased";
+        Err(Mismatch::anywhere("erasure", expected, format!("observation {id}")))
     }
 
     fn fold(&mut self, event: &Event) {
@@ -234,7 +235,7 @@ impl Decisions {
     }
 }
 
-/// Whether an observation met one of these identities.
+/// Whether an observation matched one of these identities.
 fn concerns(observed: &ContactObserved, links: &mut Links, primaries: &HashSet<ContactId>) -> bool {
     let holders = [observed.email, observed.phone_number].into_iter().flatten();
     let mut holders = holders.filter_map(|matched| matched.holder());
@@ -242,6 +243,6 @@ fn concerns(observed: &ContactObserved, links: &mut Links, primaries: &HashSet<C
         && holders.any(|holder| links.find(holder).is_some_and(|id| primaries.contains(&id)))
 }
 
-fn differs(event: &Event, expected: impl ToString) -> Difference {
-    Difference::decision(event.position, expected, told(&event.fact))
+fn differs(event: &Event, expected: impl ToString) -> Mismatch {
+    Mismatch::decision(event.position, expected, fact_text(&event.fact))
 }

@@ -1,10 +1,10 @@
-//! The numbers of observations.
+//! Checks the numbers of observations.
 
-use super::difference::Difference;
+use super::mismatch::Mismatch;
 use crate::identity::{Event, Fact};
 
-/// They count up without gaps, but for those that are skipped where a loss is accepted: as many
-/// numbers as positions, since each observation has one of its own.
+/// They count up without gaps, except that an accepted loss skips as many numbers as positions,
+/// since each observation has a position of its own.
 #[derive(Default)]
 pub struct Numbers {
     /// How many observations there were.
@@ -17,19 +17,19 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Checks the next event.
-    pub fn check(&mut self, event: &Event) -> Result<(), Difference> {
+    /// Checks the next event, whatever its kind.
+    pub fn check(&mut self, event: &Event) -> Result<(), Mismatch> {
         let position = event.position.get();
         match &event.fact {
             Fact::ContactObserved(observed) => {
                 self.last += 1;
                 self.len += 1;
-                is(position, self.last, observed.observation_id.get())?;
+                check_number(position, self.last, observed.observation_id.get())?;
                 self.last_given = self.last;
             }
             Fact::LedgerRestored(restored) => {
                 self.last += position - self.last_position - 1;
-                is(position, self.last + 1, restored.next_observation_id.get())?;
+                check_number(position, self.last + 1, restored.next_observation_id.get())?;
             }
             _ => {}
         }
@@ -38,10 +38,10 @@ impl Numbers {
     }
 }
 
-fn is(position: i64, expected: i64, found: i64) -> Result<(), Difference> {
+fn check_number(position: i64, expected: i64, found: i64) -> Result<(), Mismatch> {
     let number = |number: i64| format!("number {number}");
     match expected == found {
         true => Ok(()),
-        false => Err(Difference::at(position, "observation", number(expected), number(found))),
+        false => Err(Mismatch::at(position, "observation", number(expected), number(found))),
     }
 }

@@ -1,8 +1,8 @@
-//! A page of the ledger: what is right or wrong with its events and observations by themselves.
+//! Reads a page of the ledger, and checks its events and observations by themselves.
 
 use super::commitments;
-use super::difference::Difference;
 use super::lines::{self, CheckedLines, Committed};
+use super::mismatch::Mismatch;
 use super::tree::StoredPart;
 use crate::identity::{Erasures, Gaps, Identifiers};
 use crate::ledger::{self, CopiedRows};
@@ -11,47 +11,49 @@ use anyhow::Context as _;
 use sqlx::{PgConnection, PgPool, query_scalar};
 use std::sync::Arc;
 
-/// In events: whole tiles.
+/// In events. Fills whole tiles.
 pub const PAGE_LEN: i64 = 32 * TILE_WIDTH as i64;
 
-/// The part of an event that is not there.
+/// The part that mismatches if an event is missing.
 pub const MISSING: &str = "position";
 
-/// Where pages are read.
+/// What pages are read with.
 pub struct PageReader {
     pub sessions: PgPool,
     pub gaps: Gaps,
-    /// How many events there were when the walk began, and in the tree.
+    /// How many events there were when the walk began.
     pub events_len: i64,
+    /// How many of them are under the last checkpoint.
     pub sealed: i64,
     pub erasures: Arc<Erasures>,
 }
 
-/// Some events, right by themselves, and what is stored of the tree over them.
+/// Some events that are right by themselves, and what is stored of the tree over them.
 pub struct Page {
-    /// The position of the first, and how many there are up to the last.
+    /// The position of the first event.
     pub first: i64,
+    /// How many events there are up to the last one.
     pub end: i64,
     pub lines: CheckedLines,
-    /// Of the observations in it, in order.
+    /// The identifiers of its observations, in order. `None` for each that was erased.
     pub identifiers: Vec<Option<Identifiers>>,
     pub stored: StoredPart,
 }
 
 impl PageReader {
-    /// The page after so many events.
+    /// Reads the page after so many events. Fails with the first mismatch in it.
     pub async fn read(&self, after: i64) -> anyhow::Result<Page> {
         let mut session = self.sessions.acquire().await?;
         let (lines, wrong) = self.lines(&mut session, after).await?;
         let identifiers = self.identifiers(&mut session, after, &lines.observed).await?;
-        // Only now: what is wrong with an observation before it comes first.
+        // Only now, because the mismatch of an observation before that line is the first one.
         if let Some(wrong) = wrong {
             return Err(wrong.into());
         }
         self.page(&mut session, after, lines, identifiers).await
     }
 
-    /// As `read`, but looks at no observations.
+    /// As `read`, without the observations.
     pub async fn read_lines(&self, after: i64) -> anyhow::Result<Page> {
         let mut session = self.sessions.acquire().await?;
         let (lines, wrong) = self.lines(&mut session, after).await?;
@@ -65,12 +67,12 @@ impl PageReader {
         self.events_len.min(after + PAGE_LEN)
     }
 
-    /// Lines up to the first that is wrong, and what is wrong with that.
+    /// Reads lines up to the first that is wrong, and says what is wrong with it.
     async fn lines(
         &self,
         session: &mut PgConnection,
         after: i64,
-    ) -> anyhow::Result<(CheckedLines, Option<Difference>)> {
+    ) -> anyhow::Result<(CheckedLines, Option<Mismatch>)> {
         let end = self.end(after);
         let [first, last] = [after, end].map(|size| self.gaps.position_at(size));
         let rows = rows_between(session, first, last).await?;
@@ -93,7 +95,8 @@ impl PageReader {
         observed: &[Committed],
     ) -> anyhow::Result<Vec<Option<Identifiers>>> {
         let Some(last) = observed.last() else { return Ok(Vec::new()) };
-        // From there on: where numbers were skipped, there is nothing.
+        // Read on from the last observation before this page: numbers may have been skipped in between,
+        // and no observation may have one of those.
         let before = query_scalar!(
             r#"select coalesce(observation_id, 0) as "id!"
             from event
@@ -153,11 +156,12 @@ async fn rows_between(
     ledger::copy_out(session, &events).await
 }
 
-/// What is wrong with the event after one that is missing: it may be one that says what was skipped.
+/// What is wrong with the event after a missing one, if anything: it may be the one that says which
+/// positions were skipped.
 async fn wrong_next(
     session: &mut PgConnection,
-    missing: &Difference,
-) -> anyhow::Result<Option<Difference>> {
+    missing: &Mismatch,
+) -> anyhow::Result<Option<Mismatch>> {
     let next = query_scalar!(
         "select position from event where position > $1 order by position limit 1",
         missing.position
@@ -168,18 +172,18 @@ async fn wrong_next(
     Ok(rows.iter().find_map(|mut row| lines.push_row(next, &mut row).err()))
 }
 
-/// Takes lines up to the first that is wrong, and tells what is wrong with that.
+/// Takes lines up to the first that is wrong, and says what is wrong with it.
 fn check_lines(
     after: i64,
     end: i64,
     gaps: &Gaps,
     rows: &CopiedRows,
-) -> (CheckedLines, Option<Difference>) {
+) -> (CheckedLines, Option<Mismatch>) {
     let mut lines = CheckedLines::default();
     let mut rows = rows.iter();
     for position in (after + 1..=end).map(|size| gaps.position_at(size)) {
         let taken = match rows.next() {
-            None => Err(Difference::at(position, MISSING, "an event", "none")),
+            None => Err(Mismatch::at(position, MISSING, "an event", "none")),
             Some(mut row) => lines.push_row(position, &mut row),
         };
         if let Err(wrong) = taken {
@@ -189,9 +193,9 @@ fn check_lines(
     (lines, None)
 }
 
-/// On a thread of its own, for it takes long.
+/// Runs a check that takes long on a thread of its own.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Difference> + Send + 'static,
+    work: impl FnOnce() -> Result<T, Mismatch> + Send + 'static,
 ) -> anyhow::Result<T> {
     Ok(tokio::task::spawn_blocking(work).await.context("a check panicked")??)
 }

@@ -1,29 +1,30 @@
-//! Folds the whole ledger and compares it with the contact table, while requests run.
+//! Compares the contact table with what the events fold into, while requests run.
 
-use super::difference::Difference;
-use super::walk::{Trust, Walked, walk};
+use super::decisions::Decisions;
+use super::mismatch::Mismatch;
 use crate::identity::{
     Contact, ContactId, Email, Holders, Identifiers, Keys, Link, PhoneNumber, Position, Rules,
     RulesDigest, Timestamp, rfc_3339,
 };
-use crate::ledger::{self, Database, RulesFault};
+use crate::ledger::{self, RulesFault};
 use crate::progress::Progress;
 use crate::projection::{Replay, key};
 use anyhow::Context as _;
 use sqlx::{PgConnection, query_file_as};
 
+/// In contacts.
 const CHUNK_LEN: i64 = 5_000;
 
-/// What was found to be right.
-pub struct Verified {
+/// A contact table that is right.
+pub struct Compared {
+    /// The position at which the last chunk was read.
     pub position: Position,
     pub contacts_len: usize,
-    /// Whether the keys of contacts were, too: not where they need another version of a normaliser.
+    /// Whether their keys were compared, too.
     pub keys_compared: bool,
-    pub walked: Walked,
 }
 
-struct Verification {
+struct Comparison {
     owner: PgConnection,
     in_force: InForce,
     replay: Replay,
@@ -33,11 +34,11 @@ struct Verification {
 /// The rules that the events put in force: the head is compared with them.
 struct InForce {
     digest: RulesDigest,
-    /// `None` where this binary would make other keys by them.
+    /// `None` if this binary would make other keys by them.
     rules: Option<Rules>,
 }
 
-/// A contact row beside its observation and the head; the head alone past the last contact.
+/// A contact row beside its observation and the head. Past the last contact, the head alone.
 struct Row {
     position: i64,
     rules_digest: String,
@@ -60,36 +61,31 @@ struct Row {
     observed_phone_number: Option<String>,
 }
 
-/// As `verify_with`, without signatures.
-pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
-    verify_with(database, Trust::default()).await
-}
-
-/// Checks everything. Fails with the first difference. Nothing is erased meanwhile.
-pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Verified> {
-    let mut owner = database.pager().await?;
-    ledger::block_erasures(&mut owner, "verify").await?;
-    let (walked, mut decisions) = walk(database, trust).await?;
+/// Compares every contact with what was decided. Events that come meanwhile are folded, too.
+pub async fn compare_contacts(
+    mut owner: PgConnection,
+    mut decisions: Decisions,
+) -> anyhow::Result<Compared> {
     let mut progress = Progress::new();
     let in_force = rules_in_force(&mut owner, &decisions.replay).await?;
-    // They may have changed since the walk began.
+    // Other rules may have come into force since the walk began.
     let holders = in_force.rules.as_ref().map(|rules| decisions.holders_by(rules));
     let holders = holders.unwrap_or_default();
-    let mut verification = Verification { owner, in_force, replay: decisions.replay, holders };
+    let mut comparison = Comparison { owner, in_force, replay: decisions.replay, holders };
     loop {
-        if let Some(contacts_len) = verification.compare(&mut progress).await? {
-            let position = verification.replay.position;
-            let keys_compared = verification.in_force.rules.is_some();
-            return Ok(Verified { position, contacts_len, keys_compared, walked });
+        if let Some(contacts_len) = comparison.compare(&mut progress).await? {
+            let position = comparison.replay.position;
+            let keys_compared = comparison.in_force.rules.is_some();
+            return Ok(Compared { position, contacts_len, keys_compared });
         }
         // The rules have changed meanwhile, and with them who holds which key.
-        let Verification { owner, replay, .. } = &mut verification;
-        verification.in_force = rules_in_force(owner, replay).await?;
-        verification.holders = Holders::new();
+        let Comparison { owner, replay, .. } = &mut comparison;
+        comparison.in_force = rules_in_force(owner, replay).await?;
+        comparison.holders = Holders::new();
     }
 }
 
-/// As the events say: the head is compared with them.
+/// The rules that the events say are in force.
 async fn rules_in_force(owner: &mut PgConnection, replay: &Replay) -> anyhow::Result<InForce> {
     let digest = replay.rules_digest.clone().context("no event puts rules in force")?;
     let rules = match ledger::rules_to_decide_by(owner, &digest).await {
@@ -99,9 +95,9 @@ async fn rules_in_force(owner: &mut PgConnection, replay: &Replay) -> anyhow::Re
     Ok(InForce { digest, rules })
 }
 
-impl Verification {
-    /// Compares in chunks, each at the position that it was read at. `None` where the rules have
-    /// changed, so that the rest cannot be judged.
+impl Comparison {
+    /// Compares in chunks, each at the position at which it was read, and returns how many contacts
+    /// there are. `None` if the rules have changed, so that the rest cannot be judged.
     async fn compare(&mut self, progress: &mut Progress) -> anyhow::Result<Option<usize>> {
         progress.begin("comparing contacts", self.replay.links.contacts_len() as i64);
         let mut from = ContactId::new(i64::MIN);
@@ -139,7 +135,7 @@ impl Verification {
     }
 
     /// The head says where the events end, and which rules they have put in force.
-    fn check_head(&self, head: &Row) -> Result<(), Difference> {
+    fn check_head(&self, head: &Row) -> Result<(), Mismatch> {
         let Replay { links, position, recorded_at, rules_digest, .. } = &self.replay;
         let rules = rules_digest.as_ref().map(RulesDigest::as_str).unwrap_or_default();
         let members = [
@@ -151,7 +147,7 @@ impl Verification {
             if expected != found {
                 let (expected, found) =
                     (format!("{member} {expected}"), format!("{member} {found}"));
-                return Err(Difference::at(position.get(), "head", expected, found));
+                return Err(Mismatch::at(position.get(), "head", expected, found));
             }
         }
         Ok(())
@@ -159,9 +155,7 @@ impl Verification {
 
     fn compare_contact(&mut self, id: ContactId, row: Option<&Row>) -> anyhow::Result<()> {
         let Some(row) = row.filter(|row| row.id == Some(id.get())) else {
-            let expected = format!("contact {id}");
-            let (position, part) = (None, "contact");
-            return Err(Difference { position, part, expected, found: "none".to_owned() }.into());
+            return Err(Mismatch::anywhere("contact", format!("contact {id}"), "none").into());
         };
         let expected = self.expected(id, row);
         let expected = expected.with_context(|| format!("observation {id} is missing"))?;
@@ -169,7 +163,7 @@ impl Verification {
         Ok(())
     }
 
-    /// The contact or tombstone that the events make of an observation.
+    /// The contact or tombstone that the events make of an observation. `None` if its row is missing.
     fn expected(&mut self, id: ContactId, row: &Row) -> Option<Contact> {
         let links = &mut self.replay.links;
         let observed_at = row.observed_at?;
@@ -182,22 +176,22 @@ impl Verification {
             row.observed_phone_number.as_deref(),
         )?;
         let rules = self.in_force.rules.as_ref();
-        // Those that nobody here can make are taken for what they are.
+        // Keys that this binary cannot make are taken as they are.
         let keys = rules.map_or_else(|| row.keys(), |rules| rules.keys(&observed));
         let holds = self.holders.claim(id, &keys);
         Some(Contact::new(&observed, keys, standing, holds, observed_at))
     }
 
     async fn chunk(&mut self, from: ContactId) -> Result<Vec<Row>, sqlx::Error> {
-        query_file_as!(Row, "src/audit/compare.sql", from.get(), CHUNK_LEN)
+        query_file_as!(Row, "src/verify/compare.sql", from.get(), CHUNK_LEN)
             .fetch_all(&mut self.owner)
             .await
     }
 }
 
 impl Row {
-    /// Compares column by column. Says nothing of what is personal.
-    fn compare(&self, expected: &Contact, found: &Contact) -> Result<(), Difference> {
+    /// Compares column by column. Tells no personal value.
+    fn compare(&self, expected: &Contact, found: &Contact) -> Result<(), Mismatch> {
         let id = expected.id;
         let personal = |column, equal: bool| {
             (column, equal, "as it was observed".to_owned(), "another".to_owned())
@@ -212,7 +206,7 @@ impl Row {
             personal("phone_number", expected.phone_number == found.phone_number),
             personal("email_key", expected.email_key == found.email_key),
             personal("phone_key", expected.phone_key == found.phone_key),
-            // Beside a key that links, they are no part of `found`.
+            // `found` does not show them if there is a key that links.
             personal("unlinked_email", self.email_key.is_none() || self.unlinked_email.is_none()),
             personal("unlinked_phone", self.phone_key.is_none() || self.unlinked_phone.is_none()),
             dated("created_at", expected.created_at, found.created_at),
@@ -233,10 +227,9 @@ impl Row {
         Ok(())
     }
 
-    /// At the event that observed the contact.
-    fn differs(&self, expected: String, found: impl ToString) -> Difference {
-        let (position, part) = (self.observed_position, "contact");
-        Difference { position, part, expected, found: found.to_string() }
+    /// A mismatch at the event that observed the contact.
+    fn differs(&self, expected: String, found: impl ToString) -> Mismatch {
+        Mismatch::new(self.observed_position, "contact", expected, found)
     }
 
     fn keys(&self) -> Keys {

@@ -1,5 +1,5 @@
--- The next $2 contacts from $1 on, each beside its observation, and the head with each. The head alone past
--- the last contact.
+-- The next $2 contacts from $1 on, each beside its observation, and the head with each. Past the last
+-- contact, one row with the head alone.
 select h.position, h.rules_digest, h.observation_id, h.recorded_at, c.deleted_at,
     o.position as "observed_position?", c.id as "id?", c.linked_id, c.created_at as "created_at?",
     c.updated_at as "updated_at?", c.email, c.phone_number, c.email_key, c.phone_key,

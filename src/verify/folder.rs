@@ -1,10 +1,10 @@
-//! An export against itself, its checkpoint and a key, without any database.
+//! Checks an export against itself, its checkpoint and a key, without a database.
 
 use super::activated::check_activated;
 use super::commitments;
 use super::decisions::Decisions;
-use super::difference::Difference;
 use super::lines::{CheckedLines, Committed};
+use super::mismatch::Mismatch;
 use super::numbers::Numbers;
 use super::tree::{StoredPart, TreeCheck, roots};
 use super::walk::{OUTSIDE, kept_outside, named};
@@ -27,17 +27,18 @@ use std::sync::Arc;
 /// In events.
 const PAGE_LEN: usize = 8_192;
 
-/// What was found to be right.
+/// An export that is right.
 pub struct VerifiedFolder {
     pub events_len: u64,
-    /// None where the export was made without them. Their decisions were made again, but for those
-    /// that were erased or had met one that was.
+    /// `None` if the export was made without observations. Their decisions were made again, except for
+    /// those that were erased or matched the identity of one that was.
     pub observations_len: Option<u64>,
     pub erased_len: usize,
-    /// Observations whose decisions were not made again, for want of the normaliser of their rules.
+    /// Observations whose decisions were not made again, because their rules need another version of
+    /// a normaliser.
     pub not_remade_len: i64,
-    /// Events after those under the checkpoint that is kept outside, where that was to be looked at. Less
-    /// than zero where the export ends before them, so that the two cannot be compared.
+    /// Events after those under the checkpoint that is kept outside, if that was to be checked. Negative
+    /// if the export ends before them, so that the two cannot be compared.
     pub after_outside: Option<i64>,
 }
 
@@ -56,16 +57,16 @@ struct Folder<'a> {
     signed: Vec<(&'static str, TreeHead)>,
 }
 
-/// Checks an export against its checkpoint, that it begins with what the checkpoint `since` covers, and
-/// with what the one covers that the service keeps outside, unless that is newer. Fails with the first
-/// [`Difference`], or with what is missing or cannot be read.
+/// Checks an export against its checkpoint. Checks that it begins with what the checkpoint `since` covers,
+/// and with what the checkpoint covers that the service keeps outside, unless that is newer. Fails with
+/// the first [`Mismatch`], or with what is missing or cannot be read.
 pub fn verify_folder(
     dir: &Path,
     keys: &VerifierKeys,
     since: Option<&Path>,
     outside: Option<&CheckpointDir>,
 ) -> anyhow::Result<VerifiedFolder> {
-    let (erasures, gaps) = told_ahead(dir)?;
+    let (erasures, gaps) = read_ahead(dir)?;
     let last = read_checkpoint("checkpoint", &dir.join(CHECKPOINT), keys, &gaps)?;
     let mut signed = vec![("checkpoint", last)];
     signed.extend(roots(&gaps));
@@ -73,7 +74,7 @@ pub fn verify_folder(
     if let Some(since) = since.filter(|since| since.size > last.size) {
         let expected = format!("an event: the earlier checkpoint covers {}", since.size);
         let position = gaps.position_at(last.size.cast_signed()) + 1;
-        return Err(Difference::at(position, "since", expected, "the end").into());
+        return Err(Mismatch::at(position, "since", expected, "the end").into());
     }
     let outside = outside.map(|dir| named(kept_outside(dir, Some(keys))?, &gaps)).transpose()?;
     // The service may have gone on since the export.
@@ -107,8 +108,8 @@ pub fn verify_folder(
     })
 }
 
-/// What some events say of others before or after them.
-fn told_ahead(dir: &Path) -> anyhow::Result<(Erasures, Gaps)> {
+/// What some events say about others before or after them.
+fn read_ahead(dir: &Path) -> anyhow::Result<(Erasures, Gaps)> {
     let (mut erasures, mut gaps) = (Erasures::default(), Gaps::default());
     for line in watched_lines(&dir.join(EVENTS), "reading events (MB)")? {
         let line = line?;
@@ -126,10 +127,10 @@ fn read_checkpoint(
 ) -> anyhow::Result<TreeHead> {
     let note = files::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let checkpoint = Checkpoint::read(&note, keys).and_then(|checkpoint| checkpoint.named_as(gaps));
-    Ok(checkpoint.map_err(|why| Difference::checkpoint(part, &why))?.head)
+    Ok(checkpoint.map_err(|why| Mismatch::checkpoint(part, &why))?.head)
 }
 
-/// One that cannot be read was not necessarily changed.
+/// Fails with no mismatch: a file that cannot be read was not necessarily changed.
 fn read_if_any(file: &Path) -> anyhow::Result<Option<String>> {
     files::read_if_any(file).with_context(|| format!("cannot read {}", file.display()))
 }
@@ -157,14 +158,12 @@ impl Folder<'_> {
         if len < size {
             let expected = format!("an event: the checkpoint covers {size}");
             let position = self.gaps.position_at(len + 1);
-            return Err(Difference::at(position, "line", expected, "the end").into());
+            return Err(Mismatch::at(position, "line", expected, "the end").into());
         }
         if let Some(line) = self.observations.as_mut().and_then(Iterator::next) {
             line?;
-            let part = "observation";
             let expected = format!("{} observations", self.numbers.len);
-            let found = "more".to_owned();
-            return Err(Difference { position: None, part, expected, found }.into());
+            return Err(Mismatch::anywhere("observation", expected, "more").into());
         }
         Ok(self.decisions.end()?)
     }
@@ -191,7 +190,7 @@ impl Folder<'_> {
         Ok(())
     }
 
-    /// `None` where the export was made without observations, or this one was erased.
+    /// `None` if the export was made without observations, or if this one was erased.
     fn observation(&mut self, observed: &Committed) -> anyhow::Result<Option<Identifiers>> {
         let Some(lines) = &mut self.observations else { return Ok(None) };
         if self.erasures.contains(ObservationId::new(observed.id)) {

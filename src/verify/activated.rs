@@ -1,11 +1,11 @@
-//! The rules that an event put in force, as they were kept.
+//! Compares the rules that an event put in force with what is stored of them.
 
-use super::difference::Difference;
+use super::mismatch::Mismatch;
 use crate::identity::{Position, Rules, RulesActivated};
 use crate::ledger::RulesFault;
 
-/// Checks that what was found under its digest is what the event says; `None` where they need another
-/// normaliser than this binary's.
+/// Checks that what was found under their digest is what the event says. `None` if they need another
+/// normaliser than this binary has.
 pub fn check_activated(
     position: Position,
     activated: &RulesActivated,
@@ -23,5 +23,5 @@ pub fn check_activated(
     };
     let RulesActivated { name, version, digest, .. } = activated;
     let expected = format!("{name} version {version} of digest {}", digest.as_str());
-    Err(Difference::at(position.get(), "rules", expected, found).into())
+    Err(Mismatch::at(position.get(), "rules", expected, found).into())
 }

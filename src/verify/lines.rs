@@ -1,24 +1,26 @@
-//! Lines by themselves, and against the columns that are copies of them.
+//! Checks lines by themselves, and compares them with the columns that are copies of them.
 
-use super::difference::Difference;
+use super::mismatch::Mismatch;
 use crate::identity::{Commitment, Event, Fact, Timestamp};
 use crate::ledger::CopiedRow;
 use crate::seal::Hash;
 use tlog_tiles::record_hash;
 
-/// Postgres counts time from the year 2000, in microseconds.
+/// The beginning of the year 2000, from which Postgres counts microseconds.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// What is to be read of each event, in this order.
+/// The columns that are to be read of each event, in this order.
 pub const COLUMNS: &str =
     "position, line, kind, contact_id, observation_id, primary_id, recorded_at";
 
 /// Lines that are right by themselves, one after the other.
 #[derive(Default)]
 pub struct CheckedLines {
+    /// The hash of each line.
     pub leaves: Vec<Hash>,
     pub observed: Vec<Committed>,
     pub events: Vec<Event>,
+    /// When the first and the last of them were recorded.
     pub times: Option<(Timestamp, Timestamp)>,
 }
 
@@ -32,18 +34,18 @@ pub struct Committed {
 }
 
 impl CheckedLines {
-    /// Takes the line at a position, if it is an event of that position, written as this ledger
-    /// writes it, and no earlier than the one before.
-    pub fn push(&mut self, position: i64, line: &str) -> Result<Event, Difference> {
+    /// Takes the line at a position. Fails unless it is an event of that position, written as this
+    /// ledger writes it, and no earlier than the one before.
+    pub fn push(&mut self, position: i64, line: &str) -> Result<Event, Mismatch> {
         let Ok(event) = Event::parse(line) else {
-            return Err(Difference::at(position, "line", "an event", "text that is none"));
+            return Err(Mismatch::at(position, "line", "an event", "text that is none"));
         };
         let said = event.position.get();
         if said != position {
-            return Err(Difference::at(position, "line", position, said));
+            return Err(Mismatch::at(position, "line", position, said));
         }
         if event.line() != line {
-            return Err(Difference::at(position, "line", "canonical JSON", "other JSON"));
+            return Err(Mismatch::at(position, "line", "canonical JSON", "other JSON"));
         }
         self.push_time(position, event.recorded_at)?;
         self.leaves.push(record_hash(line.as_bytes()));
@@ -58,17 +60,16 @@ impl CheckedLines {
         Ok(event)
     }
 
-    /// Takes the line of a row, if the columns say the same.
-    /// Keeps the event.
-    pub fn push_row(&mut self, position: i64, row: &mut CopiedRow<'_>) -> Result<(), Difference> {
+    /// Takes the line of a row, and keeps its event. Fails unless the columns say the same.
+    pub fn push_row(&mut self, position: i64, row: &mut CopiedRow<'_>) -> Result<(), Mismatch> {
         let found = row.number().unwrap_or_default();
         if found != position {
-            return Err(Difference::at(position, "position", position, found));
+            return Err(Mismatch::at(position, "position", position, found));
         }
         let event = self.push(position, row.text().unwrap_or_default())?;
         let fact = &event.fact;
         if row.text() != Some(fact.kind()) {
-            return Err(Difference::at(position, "column kind", fact.kind(), "another"));
+            return Err(Mismatch::at(position, "column kind", fact.kind(), "another"));
         }
         let numbers = [
             ("column contact_id", fact.contact_id().map(|id| id.get())),
@@ -79,14 +80,19 @@ impl CheckedLines {
         for (column, expected) in numbers {
             let found = row.number();
             if found != expected {
-                return Err(Difference::at(position, column, told(expected), told(found)));
+                return Err(Mismatch::at(
+                    position,
+                    column,
+                    number_text(expected),
+                    number_text(found),
+                ));
             }
         }
         self.events.push(event);
         Ok(())
     }
 
-    fn push_time(&mut self, position: i64, at: Timestamp) -> Result<(), Difference> {
+    fn push_time(&mut self, position: i64, at: Timestamp) -> Result<(), Mismatch> {
         let (first, last) = self.times.unwrap_or((at, at));
         check_time(position, last, at)?;
         self.times = Some((first, at));
@@ -94,19 +100,19 @@ impl CheckedLines {
     }
 }
 
-pub fn check_time(position: i64, before: Timestamp, at: Timestamp) -> Result<(), Difference> {
+pub fn check_time(position: i64, before: Timestamp, at: Timestamp) -> Result<(), Mismatch> {
     if at < before {
         let expected = format!("a time not before {}", before.to_rfc3339());
-        return Err(Difference::at(position, "recordedAt", expected, at.to_rfc3339()));
+        return Err(Mismatch::at(position, "recordedAt", expected, at.to_rfc3339()));
     }
     Ok(())
 }
 
-/// As Postgres writes it in its binary format.
+/// A time as Postgres writes it in its binary format.
 pub fn micros(at: Timestamp) -> i64 {
     at.timestamp_micros() - EPOCH_MICROS
 }
 
-fn told(number: Option<i64>) -> String {
+fn number_text(number: Option<i64>) -> String {
     number.map_or_else(|| "null".to_owned(), |number| number.to_string())
 }

@@ -1,11 +1,11 @@
-//! Walks the whole ledger and everything that vouches for it, while requests run.
+//! Walks the whole ledger and checks it against everything that vouches for it, while requests run.
 
 use super::activated::check_activated;
 use super::commitments::is_of_erasure;
 use super::decisions::Decisions;
-use super::difference::Difference;
 use super::edges::{check_edges, check_gaps};
 use super::lines::check_time;
+use super::mismatch::Mismatch;
 use super::numbers::Numbers;
 use super::page::{MISSING, PAGE_LEN, Page, PageReader};
 use super::tree::{StoredPart, TreeCheck, check_tile, roots};
@@ -19,22 +19,23 @@ use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use std::sync::Arc;
 
-/// Each on a connection of its own; while one is read, others are hashed.
+/// Each is read on a connection of its own; while one is read, others are hashed.
 const PAGES_AT_ONCE: usize = 3;
 const SESSIONS_MAX: u32 = 4;
 
-/// The part that is the checkpoint which the service keeps outside.
+/// The part that mismatches if the checkpoint differs that the service keeps outside the database.
 pub const OUTSIDE: &str = "checkpoint outside";
 
 /// What vouches for the ledger from outside.
 #[derive(Default)]
 pub struct Trust {
-    /// Without any, signatures are not checked.
+    /// Without them, signatures are not checked.
     pub keys: Option<VerifierKeys>,
+    /// Where the service keeps its last checkpoint, too.
     pub outside: Option<CheckpointDir>,
 }
 
-/// What was found to be right.
+/// A ledger that is right.
 #[derive(Clone, Copy)]
 pub struct Walked {
     pub events_len: i64,
@@ -42,13 +43,15 @@ pub struct Walked {
     pub checkpoints_len: usize,
     /// Events under the last checkpoint.
     pub sealed: i64,
-    /// Events under the checkpoint that is kept outside, where one was to be looked at.
+    /// Events under the checkpoint that is kept outside, if that was to be checked.
     pub outside: Option<i64>,
-    /// Observations that need another version of a normaliser.
+    /// Observations whose decisions were not made again, because their rules need another version of
+    /// a normaliser.
     pub not_remade_len: i64,
-    /// Observations that were erased, and those whose decisions are believed: these and the ones
-    /// that had met them.
+    /// Observations that were erased.
     pub erased_len: usize,
+    /// Observations whose decisions are believed: the erased ones, and those that matched one of
+    /// their identities.
     pub believed_len: i64,
 }
 
@@ -60,18 +63,19 @@ struct Walk {
 /// What is compared from page to page.
 struct Steps {
     tree: TreeCheck,
-    /// What was said of the tree elsewhere than in its checkpoints.
+    /// What is known of the tree from elsewhere than its stored checkpoints, and the part that says it.
     vouched: Vec<(&'static str, TreeHead)>,
     observations: Numbers,
     last_time: Option<Timestamp>,
-    /// To be compared with what is stored in their place.
+    /// Tiles that the lines made, to be compared with what is stored in their place.
     upper: Vec<Tile>,
 }
 
 /// Checks lines, columns, tree, checkpoints, signatures, commitments and decisions. Fails with the
-/// first [`Difference`]; else returns what the events say, too. The caller holds erasures.
+/// first [`Mismatch`]. Also returns the decisions, with the fold of all events. The caller blocks
+/// erasures.
 pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, Decisions)> {
-    // Read first: what it covers is in the ledger by then.
+    // Read this first: what it covers is then in the ledger that is read below.
     let outside = match trust.outside {
         Some(dir) => {
             let keys = trust.keys.clone();
@@ -81,7 +85,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     };
     let sessions = database.readers(SESSIONS_MAX);
     let sealed = seal::last_checkpoint(&sessions).await?.map_or(0, |last| last.size);
-    // Read last: all that was signed is in the ledger by now.
+    // Read this last: everything that was signed is in the ledger by now.
     let head = ledger::position(&sessions).await?.get();
     let gaps = ledger::gaps(&sessions).await?;
     let events_len = gaps.size_at(head);
@@ -122,13 +126,14 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     Ok((walked, decisions))
 }
 
-/// A sealer begins with none, but where nothing is kept, nothing would be compared.
+/// The checkpoint that the service keeps outside. Fails if there is none: a sealer may begin without
+/// one, but here nothing would be compared.
 pub fn kept_outside(
     dir: &CheckpointDir,
     keys: Option<&VerifierKeys>,
 ) -> anyhow::Result<Checkpoint> {
     let kept = dir.read(keys).map_err(|error| match error {
-        OutsideError::NotOurs(_, why) => Difference::checkpoint(OUTSIDE, &why).into(),
+        OutsideError::NotOurs(_, why) => Mismatch::checkpoint(OUTSIDE, &why).into(),
         OutsideError::Io(..) => anyhow::Error::from(error),
     })?;
     kept.with_context(|| {
@@ -137,18 +142,19 @@ pub fn kept_outside(
     })
 }
 
-/// What it covers. Fails where it is in a name that the log had no more at its size.
+/// What a checkpoint kept outside covers. Fails if it is in a name that the log no longer had at that
+/// size.
 pub fn named(kept: Checkpoint, gaps: &Gaps) -> anyhow::Result<TreeHead> {
     // An export may be older than the loss that gave the log its present name.
     let is_known = kept.restored_at().is_none_or(|at| gaps.restored().any(|known| known == at));
     let head = kept.head;
     if is_known {
-        kept.named_as(gaps).map_err(|why| Difference::checkpoint(OUTSIDE, &why))?;
+        kept.named_as(gaps).map_err(|why| Mismatch::checkpoint(OUTSIDE, &why))?;
     }
     Ok(head)
 }
 
-/// Nothing that was signed may be gone. Returns what the checkpoint outside covers.
+/// Fails if events are gone that were signed. Returns what the checkpoint outside covers.
 fn check_outside(
     outside: Option<Checkpoint>,
     head: i64,
@@ -161,7 +167,7 @@ fn check_outside(
     for (part, size) in [("checkpoint", sealed)].into_iter().chain(covered) {
         if size > gaps.size_at(head) {
             let expected = format!("an event: a checkpoint covers {size}");
-            return Err(Difference::at(head + 1, part, expected, "the end of the ledger").into());
+            return Err(Mismatch::at(head + 1, part, expected, "the end of the ledger").into());
         }
     }
     Ok(outside)
@@ -175,8 +181,8 @@ impl Walk {
     ) -> anyhow::Result<()> {
         let mut progress = Progress::of("checking events", self.pages.events_len);
         let begins = (0..self.pages.events_len).step_by(PAGE_LEN as usize);
-        // In tasks of their own: deciding a rule change again takes long, and a page whose rows
-        // nobody takes meanwhile runs into the timeout of its statement.
+        // Each page is read by a task: deciding a rule change again takes long, and if no one took a
+        // page's rows meanwhile, its statement would time out.
         let pages = begins.map(|after| {
             let pages = self.pages.clone();
             tokio::spawn(async move { pages.read(after).await })
@@ -185,8 +191,7 @@ impl Walk {
         let mut undecided = Vec::new();
         let mut end = 0;
         while let Some(page) = pages.next().await {
-            let unreadable =
-                "what is stored of these events cannot be read; somebody has tampered with it";
+            let unreadable = "what is stored of these events cannot be read: it was tampered with";
             let mut page = match page.context(unreadable)? {
                 Ok(page) => page,
                 Err(wrong) => return Err(self.blame(steps, end, wrong).await),
@@ -196,7 +201,7 @@ impl Walk {
             let events = std::mem::take(&mut page.lines.events);
             let identifiers = std::mem::take(&mut page.identifiers);
             undecided.push((events, identifiers));
-            // Else the tile would be blamed, or a decision, where a line was changed.
+            // Until then: if a line was changed, a tile or a decision would be blamed.
             if !steps.tree.is_undecided() {
                 self.check_rest(steps, decisions, &mut undecided).await?;
             }
@@ -205,21 +210,20 @@ impl Walk {
         self.check_rest(steps, decisions, &mut undecided).await
     }
 
-    /// What is wrong with the page after so many events may follow from a line further on that was
-    /// changed, and says which observations are erased or which positions are skipped. Then that line is
-    /// to blame.
+    /// Finds what is to blame for a mismatch in the page after so many events. That may be a line further
+    /// on that was changed and that says which observations are erased or which positions are skipped.
     async fn blame(&self, steps: &mut Steps, after: i64, wrong: anyhow::Error) -> anyhow::Error {
         let line = match wrong.downcast_ref() {
             Some(wrong) if is_of_erasure(wrong) => self.check_lines(steps, after).await,
-            Some(Difference { part: MISSING, .. }) => {
+            Some(Mismatch { part: MISSING, .. }) => {
                 check_gaps(&self.pages.sessions, &self.pages.gaps).await
             }
             _ => Ok(()),
         };
-        line.err().filter(|line| line.is::<Difference>()).unwrap_or(wrong)
+        line.err().filter(|line| line.is::<Mismatch>()).unwrap_or(wrong)
     }
 
-    /// Checks lines and tree from there on, and nothing else.
+    /// Checks the lines and the tree after so many events, and nothing else.
     async fn check_lines(&self, steps: &mut Steps, after: i64) -> anyhow::Result<()> {
         for after in (after..self.pages.events_len).step_by(PAGE_LEN as usize) {
             let page = self.pages.read_lines(after).await?;
@@ -228,7 +232,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Checks what follows from lines that are right.
+    /// Checks what follows from lines that are right: tiles and decisions.
     async fn check_rest(
         &self,
         steps: &mut Steps,
@@ -284,7 +288,7 @@ impl Walk {
 
 impl Steps {
     /// Compares the next page with what came before it, and with the tree.
-    fn page(&mut self, page: &Page, sealed: u64) -> Result<(), Difference> {
+    fn page(&mut self, page: &Page, sealed: u64) -> Result<(), Mismatch> {
         let lines = &page.lines;
         let first = page.first;
         if let Some((begin, end)) = lines.times {
@@ -292,7 +296,7 @@ impl Steps {
             self.last_time = Some(end);
         }
         lines.events.iter().try_for_each(|event| self.observations.check(event))?;
-        // The tree of the last checkpoint ends somewhere: its edge is compared there.
+        // The edge of the last checkpoint's tree can only be compared where that tree ends.
         let (before, after) = lines.leaves.split_at(
             (sealed.saturating_sub(self.tree.tree().size()) as usize).min(lines.leaves.len()),
         );

@@ -1,0 +1,146 @@
+//! Looks for rows that a walk over the events never reads.
+
+use super::mismatch::Mismatch;
+use crate::identity::Gaps;
+use sqlx::{PgPool, query, query_scalar};
+
+/// Fails if there is anything beyond the ends of what was walked, which are its last observation and
+/// its last event.
+pub async fn check_edges(
+    sessions: &PgPool,
+    gaps: &Gaps,
+    last_observation: i64,
+    last_position: i64,
+) -> anyhow::Result<()> {
+    check_events(sessions).await?;
+    check_tiles(sessions, gaps).await?;
+    check_checkpoints(sessions).await?;
+    check_observations(sessions, last_observation, last_position).await
+}
+
+/// Fails if there is an event before the first position or after the head.
+async fn check_events(sessions: &PgPool) -> anyhow::Result<()> {
+    let beyond = query_scalar!(
+        r#"
+        (select position as "position!" from event where position < 1 order by position limit 1)
+        union all
+        (
+            select e.position
+            from head as h
+            join event as e on e.position > h.position
+            order by e.position
+            limit 1
+        )
+        limit 1
+        "#
+    );
+    match beyond.fetch_optional(sessions).await? {
+        Some(position) => Err(Mismatch::at(position, "position", "no event", "one").into()),
+        None => Ok(()),
+    }
+}
+
+/// Fails if a tile is stored that is not one of the tree of the last checkpoint, or not as wide: the
+/// walk compares what the lines make, but not what is stored beside or behind it.
+async fn check_tiles(sessions: &PgPool, gaps: &Gaps) -> anyhow::Result<()> {
+    let tile = query!(
+        r#"
+        select t.level, t.index, octet_length(t.hashes) as "found!", e.len as "expected!"
+        from (select coalesce(max(size), 0) as size from checkpoint) as c
+        cross join tile as t
+        cross join lateral (
+            select case
+                when t.level between 0 and 7 and t.index >= 0
+                then 32 * least(256, greatest(0, (c.size >> 8 * t.level) - t.index::numeric * 256))
+                else 0
+            end::bigint as len
+        ) as e
+        where octet_length(t.hashes) <> e.len or e.len = 0
+        order by t.level, t.index
+        limit 1
+        "#
+    );
+    let Some(tile) = tile.fetch_optional(sessions).await? else { return Ok(()) };
+    let len = u32::try_from(tile.level + 1).ok().and_then(|level| 256_i64.checked_pow(level));
+    let before = len.and_then(|len| tile.index.checked_mul(len));
+    let first = before.and_then(|before| before.checked_add(1));
+    let position = first.map(|size| gaps.position_at(size));
+    let expected = format!("{} bytes at level {}, index {}", tile.expected, tile.level, tile.index);
+    Err(Mismatch::new(position, "tile", expected, format!("{} bytes", tile.found)).into())
+}
+
+/// Fails if there is a checkpoint that covers no event.
+async fn check_checkpoints(sessions: &PgPool) -> anyhow::Result<()> {
+    let empty = query_scalar!("select size from checkpoint where size < 1 order by size limit 1");
+    match empty.fetch_optional(sessions).await? {
+        Some(size) => {
+            let found = format!("one of size {size}");
+            Err(Mismatch::anywhere("checkpoint", "none of no events", found).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Fails if there is an observation that no event observed.
+async fn check_observations(
+    sessions: &PgPool,
+    last_observation: i64,
+    last_position: i64,
+) -> anyhow::Result<()> {
+    // After the last one, numbers may have been skipped.
+    let beyond = query_scalar!(
+        r#"
+        (select id as "id!" from observation where id < 1 order by id limit 1)
+        union all
+        (
+            select o.id
+            from observation as o
+            where o.id > $1 and o.id < coalesce(
+                (
+                    select e.observation_id
+                    from event as e
+                    where e.position > $2 and e.kind = 'ContactObserved'
+                    order by e.position
+                    limit 1
+                ),
+                9223372036854775807
+            )
+            order by o.id
+            limit 1
+        )
+        union all
+        (
+            select o.id
+            from head as h
+            join observation as o on o.id > h.observation_id
+            order by o.id
+            limit 1
+        )
+        limit 1
+        "#,
+        last_observation,
+        last_position
+    );
+    match beyond.fetch_optional(sessions).await? {
+        Some(id) => {
+            let expected = format!("those up to {last_observation}");
+            let found = format!("observation {id}");
+            Err(Mismatch::anywhere("observation", expected, found).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Fails if an event that accepts a loss does not say how many events were left before it.
+pub async fn check_gaps(sessions: &PgPool, gaps: &Gaps) -> anyhow::Result<()> {
+    for (position, (size, _)) in gaps.restored().zip(gaps.roots()) {
+        let before =
+            query_scalar!(r#"select count(*) as "len!" from event where position < $1"#, position);
+        let len = before.fetch_one(sessions).await?;
+        if len != size {
+            let (expected, found) = (format!("newSize {len}"), format!("newSize {size}"));
+            return Err(Mismatch::at(position, "line", expected, found).into());
+        }
+    }
+    Ok(())
+}
