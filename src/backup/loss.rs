@@ -2,7 +2,7 @@
 
 use crate::identity::{Event, Fact, LedgerRestored, ObservationId, Position, Root, Timestamp};
 use crate::ledger::{self, Database, ThisVersion};
-use crate::seal::{CheckpointDir, Loss, Seal, seal_anew};
+use crate::seal::{CheckpointDir, Loss, SealInputs, seal_anew};
 use anyhow::ensure;
 use sqlx::{Connection as _, PgConnection, query};
 use std::path::PathBuf;
@@ -52,12 +52,12 @@ pub async fn accept(
 /// Keeps the checkpoint that was outside aside, as evidence, and signs the first one in the name that
 /// the log goes by from here on. Returns where the former is now.
 pub async fn begin_anew(
-    seal: Seal,
+    inputs: SealInputs,
     outside: &CheckpointDir,
     position: Position,
 ) -> anyhow::Result<PathBuf> {
     let aside = outside.keep_aside(&format!("lost-{position}"))?;
-    seal_anew(seal, outside).await?;
+    seal_anew(inputs, outside).await?;
     Ok(aside)
 }
 

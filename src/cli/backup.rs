@@ -6,7 +6,7 @@ use super::place::Place;
 use super::say::{counted, say};
 use crate::backup::{self, Acceptance, Manifest, ToForget};
 use crate::ledger;
-use crate::seal::{self, Found, Seal};
+use crate::seal::{self, Found, SealInputs};
 use anyhow::{Context as _, bail};
 use chrono::SecondsFormat;
 use std::path::Path;
@@ -56,9 +56,9 @@ async fn accept_loss(
 ) -> anyhow::Result<()> {
     asking::check_somebody_is_here(config.yes, "accept the loss")?;
     let place = Place::open_existing_for_service(database).await?;
-    let seal = key_of(&place, config).await?;
-    let keys = seal.key.verifier_keys().clone();
-    let found = seal::loss(seal).await?;
+    let inputs = seal_inputs(&place, config).await?;
+    let keys = inputs.key.verifier_keys().clone();
+    let found = seal::loss(inputs.clone()).await?;
     let outside = place.checkpoint_dir(&config.seal).context("it was there just now")?;
     // Read first: an export that is of no use must not be found out about half way.
     let to_forget = match &config.erasures {
@@ -89,7 +89,7 @@ async fn accept_loss(
         }
         None => None,
     };
-    let aside = backup::begin_anew(key_of(&place, config).await?, &outside, position).await?;
+    let aside = backup::begin_anew(inputs, &outside, position).await?;
     let keys = keys.of(&ledger::gaps(&mut place.database.owner().await?).await?);
     // Last: where stdout takes nothing, all is done by then.
     if let Some(forgotten) = forgotten {
@@ -101,9 +101,9 @@ async fn accept_loss(
     place.close().await
 }
 
-async fn key_of(place: &Place, config: &RestoreConfig) -> anyhow::Result<Seal> {
-    let seal = place.seal(&config.seal).await?;
-    seal.context("there is no key that the ledger goes on to be signed with; give --signing-key")
+async fn seal_inputs(place: &Place, config: &RestoreConfig) -> anyhow::Result<SealInputs> {
+    let inputs = place.seal_inputs(&config.seal).await?;
+    inputs.context("there is no key that the ledger goes on to be signed with; give --signing-key")
 }
 
 fn show(found: &Found) {

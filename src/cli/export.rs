@@ -9,10 +9,10 @@ use crate::seal;
 pub async fn export(database: DatabaseConfig, config: ExportConfig) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
     place.give_way();
-    let seal = place.seal(&config.seal).await?;
-    let keys = seal.as_ref().map(|seal| seal.key.verifier_keys().clone());
-    if let Some(seal) = seal {
-        seal::seal_once(seal).await?;
+    let inputs = place.seal_inputs(&config.seal).await?;
+    let keys = inputs.as_ref().map(|inputs| inputs.key.verifier_keys().clone());
+    if let Some(inputs) = inputs {
+        seal::seal_once(inputs).await?;
     }
     let exported =
         crate::export::export(&place.database, keys.as_ref(), &config.dir, config.observations);

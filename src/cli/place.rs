@@ -2,9 +2,9 @@
 
 use super::config::{DatabaseConfig, SealConfig};
 use crate::ledger::{self, Database};
-use crate::postgres::{Gate, PrivatePostgres};
+use crate::postgres::{PrivatePostgres, StartLock};
 use crate::projection;
-use crate::seal::{self, CheckpointDir, Seal, SigningKey, key};
+use crate::seal::{self, CheckpointDir, SealInputs, SigningKey, key};
 use crate::threads::on_a_thread;
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, setpriority_process};
@@ -135,7 +135,7 @@ impl Place {
 
     /// What sealing works with, none without a key. Makes a key for a private server that has none,
     /// unless the ledger is sealed already: no other key would do.
-    pub async fn seal(&self, config: &SealConfig) -> anyhow::Result<Option<Seal>> {
+    pub async fn seal_inputs(&self, config: &SealConfig) -> anyhow::Result<Option<SealInputs>> {
         if config.signing_key.is_none()
             && let Some((postgres, file)) = self.postgres.as_ref().zip(self.private_key())
             && !file.exists()
@@ -151,7 +151,7 @@ impl Place {
         }
         let Some(key) = self.signing_key(config)? else { return Ok(None) };
         let outside = self.checkpoint_dir(config);
-        Ok(Some(Seal { database: self.database.clone(), key, outside }))
+        Ok(Some(SealInputs { database: self.database.clone(), key, outside }))
     }
 
     /// The key that checkpoints are signed with, if there is one.
@@ -179,8 +179,8 @@ impl Place {
             return Ok(Self { database, postgres: None, _service: None });
         }
         let (data_dir, chosen) = config.data_dir();
-        let gate = on_a_thread(move || Gate::hold(&data_dir, chosen)).await?;
-        let lease = tokio::task::spawn_blocking(move || gate.lease(&[]));
+        let lock = on_a_thread(move || StartLock::hold(&data_dir, chosen)).await?;
+        let lease = tokio::task::spawn_blocking(move || lock.lease(&[]));
         let postgres = lease.await.context("starting Postgres panicked")??;
         let database = Database::private(postgres.socket_dir(), config.ledger);
         Ok(Self { database, postgres: Some(postgres), _service: None })

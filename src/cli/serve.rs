@@ -11,7 +11,7 @@ use crate::http::{self, Access, App, SharedAnswers, Tls};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::{self, Recorder};
-use crate::seal::{self, Seal, Status};
+use crate::seal::{self, SealInputs, Status};
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
@@ -44,7 +44,7 @@ pub async fn serve(
 
     let metrics = Arc::new(Metrics::new());
     let kept_for = config.retries_kept_for();
-    let (place, seal, (recorder, recording)) = tokio::select! {
+    let (place, inputs, (recorder, recording)) = tokio::select! {
         biased;
         name = &mut signal => {
             tracing::info!("{name} during the start: stopping");
@@ -56,9 +56,9 @@ pub async fn serve(
     let reader = Reader::new(&place.database);
     let mut recording = pin!(recording);
     let expiring = tokio::spawn(recorder::expire(place.database.clone(), kept_for));
-    let (sealer, status) = match seal {
-        Some(seal) => {
-            let (sealer, status) = seal::start(seal, metrics.clone());
+    let (sealer, status) = match inputs {
+        Some(inputs) => {
+            let (sealer, status) = seal::start(inputs, metrics.clone());
             (Some(sealer), status)
         }
         None => {
@@ -120,11 +120,11 @@ async fn open(
     database: DatabaseConfig,
     config: &ServeConfig,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Place, Option<Seal>, (Recorder, impl Future<Output = ()> + use<>))> {
+) -> anyhow::Result<(Place, Option<SealInputs>, (Recorder, impl Future<Output = ()> + use<>))> {
     let place = Place::open_for_service(database, &config.seal).await?;
-    let seal = place.seal(&config.seal).await?;
-    match &seal {
-        Some(seal) => seal::check(seal.clone(), config.new_checkpoint_dir).await?,
+    let inputs = place.seal_inputs(&config.seal).await?;
+    match &inputs {
+        Some(inputs) => seal::check(inputs.clone(), config.new_checkpoint_dir).await?,
         // Else nobody would look into the directory, and whoever gave it relies on that.
         None => anyhow::ensure!(
             config.seal.checkpoint_dir.is_none(),
@@ -133,7 +133,7 @@ async fn open(
     }
     let kept_for = config.retries_kept_for();
     let recorder = recorder::start(place.database.clone(), metrics.clone(), kept_for).await?;
-    Ok((place, seal, recorder))
+    Ok((place, inputs, recorder))
 }
 
 /// Each connection is an open file. Systems give a process few by default, for old programs that could

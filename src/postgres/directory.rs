@@ -12,7 +12,7 @@ use super::user::{ServerUser, make_dir};
 
 /// The lock file that is held while the server is started, joined, left or stopped. It is the first
 /// file of a data directory, and its owner is who runs the server.
-pub const GATE: &str = "gate";
+pub const START_LOCK: &str = "gate";
 
 /// The database itself, which is there once it is complete.
 pub const DATABASE: &str = "postgres";

@@ -24,6 +24,7 @@ pub use binaries::{clients_of, find_client};
 pub use directory::Chosen;
 use server::Server;
 use user::ServerUser;
+pub use user::remove_pg_variables;
 
 /// The superuser role of every private server. Whoever can open the socket can log in as it.
 pub const SUPERUSER: &str = "postgres";
@@ -35,7 +36,7 @@ const CANNOT_LOCK: &str = "cannot lock the data directory";
 pub struct PrivatePostgres {
     server: Server,
     users: Option<File>,
-    /// Changed by who holds the gate.
+    /// Changed by who holds the lock.
     has_left: Arc<AtomicBool>,
 }
 
@@ -53,14 +54,14 @@ impl Keeper {
         if !self.is_wanted() {
             return Ok(());
         }
-        let gate = hold_gate(&self.server.user, &self.server.data_dir)?;
+        let lock = hold_start_lock(&self.server.user, &self.server.data_dir)?;
         // By now it may have been stopped for good, or started by another one.
         if self.has_left.load(Ordering::Relaxed) || !self.is_wanted() {
             return Ok(());
         }
         tracing::error!("Postgres has died: starting it again");
         self.has_failed.store(true, Ordering::Relaxed);
-        self.server.bring_up(&gate, &[])?;
+        self.server.bring_up(&lock, &[])?;
         self.has_failed.store(false, Ordering::Relaxed);
         tracing::info!("Postgres is there again");
         Ok(())
@@ -77,18 +78,18 @@ impl Keeper {
 }
 
 /// The right to start the server of a data directory, or to join it.
-pub struct Gate {
+pub struct StartLock {
     file: File,
     data_dir: PathBuf,
     user: ServerUser,
 }
 
-impl Gate {
+impl StartLock {
     /// Makes sure of the data directory. Blocks for as long as somebody else starts or stops its
     /// server, which can take minutes; may be cut off meanwhile.
     pub fn hold(data_dir: &Path, chosen: Chosen) -> anyhow::Result<Self> {
         let (data_dir, user) = directory::prepare(data_dir, chosen)?;
-        let file = hold_gate(&user, &data_dir)?;
+        let file = hold_start_lock(&user, &data_dir)?;
         Ok(Self { file, data_dir, user })
     }
 
@@ -152,11 +153,11 @@ impl PrivatePostgres {
 
     fn leave(&mut self) -> anyhow::Result<()> {
         let Some(users) = self.users.take() else { return Ok(()) };
-        let gate = hold_gate(&self.server.user, self.data_dir())?;
+        let lock = hold_start_lock(&self.server.user, self.data_dir())?;
         self.has_left.store(true, Ordering::Relaxed);
         // Closing is not enough: a child that another thread is just forking has our files open too.
         users.unlock().context(CANNOT_LOCK)?;
-        if try_lock(&users)? { self.server.take_down(&gate) } else { Ok(()) }
+        if try_lock(&users)? { self.server.take_down(&lock) } else { Ok(()) }
     }
 }
 
@@ -169,12 +170,12 @@ impl Drop for PrivatePostgres {
 }
 
 /// One process at a time starts or stops the server.
-fn hold_gate(user: &ServerUser, data_dir: &Path) -> anyhow::Result<File> {
-    let gate = user.open_lock(&data_dir.join(directory::GATE))?;
+fn hold_start_lock(user: &ServerUser, data_dir: &Path) -> anyhow::Result<File> {
+    let lock = user.open_lock(&data_dir.join(directory::START_LOCK))?;
     let dir = data_dir.display();
     let what = format!("another process is starting or stopping the Postgres in {dir}");
-    server::wait_for(&what, || Ok(try_lock(&gate)?.then_some(())))?;
-    Ok(gate)
+    server::wait_for(&what, || Ok(try_lock(&lock)?.then_some(())))?;
+    Ok(lock)
 }
 
 fn try_lock(file: &File) -> anyhow::Result<bool> {

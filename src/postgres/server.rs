@@ -15,7 +15,7 @@ use super::{SUPERUSER, binaries, directory, settings};
 const LOG: &str = "postgres.log";
 const CONFIGURATION: &str = "postgres.conf";
 
-/// One data directory with its server. Its methods are for who holds the gate.
+/// One data directory with its server. Its methods are for who holds the lock.
 #[derive(Clone)]
 pub struct Server {
     pub user: ServerUser,
@@ -35,9 +35,9 @@ impl Server {
     }
 
     /// Returns once the server takes connections.
-    pub fn bring_up(&self, gate: &File, extra: &[(&str, &str)]) -> anyhow::Result<()> {
+    pub fn bring_up(&self, lock: &File, extra: &[(&str, &str)]) -> anyhow::Result<()> {
         if !self.database.exists() {
-            self.initialise(gate)?;
+            self.initialise(lock)?;
         }
         if self.is_up()? {
             return Ok(());
@@ -45,7 +45,7 @@ impl Server {
         self.write_configuration(extra)?;
         let _ = fs::rename(self.log(), self.log().with_extension("log.1"));
         let begun = Instant::now();
-        while let Some(said) = self.start(gate)? {
+        while let Some(said) = self.start(lock)? {
             let reason = self.last_words(&said);
             // The children of a server that was killed take a moment to leave, and a server whose
             // starter was killed takes one to come up.
@@ -76,9 +76,9 @@ impl Server {
     }
 
     /// Returns once the server is down. One that has died already is no error.
-    pub fn take_down(&self, gate: &File) -> anyhow::Result<()> {
+    pub fn take_down(&self, lock: &File) -> anyhow::Result<()> {
         if self.is_up()? {
-            let mut stop = self.command("pg_ctl", gate)?;
+            let mut stop = self.command("pg_ctl", lock)?;
             stop.args(["stop", "-s", "-w", "-t", "600", "-m", "fast"]);
             // In a group of its own, or an impatient second Ctrl-C would end the wait. The start is
             // not: there Ctrl-C makes pg_ctl call it off.
@@ -99,12 +99,12 @@ impl Server {
     }
 
     /// Makes the database under another name first: under its own name a database is whole.
-    fn initialise(&self, gate: &File) -> anyhow::Result<()> {
+    fn initialise(&self, lock: &File) -> anyhow::Result<()> {
         let new = self.data_dir.join("postgres.new");
         if new.exists() {
             fs::remove_dir_all(&new).with_context(|| format!("cannot remove {}", new.display()))?;
         }
-        let mut initdb = self.command("initdb", gate)?;
+        let mut initdb = self.command("initdb", lock)?;
         initdb.args(["-U", SUPERUSER, "--auth-local=trust", "--auth-host=reject"]);
         initdb.args(["--locale=C", "--encoding=UTF8", "-D"]).arg(&new);
         let output = initdb.output().context("cannot run initdb")?;
@@ -116,8 +116,8 @@ impl Server {
     }
 
     /// What pg_ctl says where the server does not start.
-    fn start(&self, gate: &File) -> anyhow::Result<Option<String>> {
-        let mut start = self.command("pg_ctl", gate)?;
+    fn start(&self, lock: &File) -> anyhow::Result<Option<String>> {
+        let mut start = self.command("pg_ctl", lock)?;
         start.args(["start", "-s", "-w", "-t", "600", "-l", LOG]);
         start.arg("-o").arg(format!("-c config_file={CONFIGURATION}"));
         let (status, said) = run(start, "Postgres is starting, maybe after a crash")?;
@@ -150,12 +150,12 @@ impl Server {
 
     /// A command on the database. It runs in the data directory and names files from there, because
     /// pg_ctl hands names to a shell.
-    fn command(&self, program: &str, gate: &File) -> anyhow::Result<Command> {
+    fn command(&self, program: &str, lock: &File) -> anyhow::Result<Command> {
         let mut command = self.user.command(self.binaries.join(program));
-        // It holds the gate too, as its stdin: when we are killed, the next one waits until it is
+        // It holds the lock too, as its stdin: when we are killed, the next one waits until it is
         // through. pg_ctl does not pass it on to the server.
-        let gate = gate.try_clone().context("cannot share the gate")?;
-        command.current_dir(&self.data_dir).env("PGDATA", &self.database).stdin(gate);
+        let lock = lock.try_clone().context("cannot share the lock")?;
+        command.current_dir(&self.data_dir).env("PGDATA", &self.database).stdin(lock);
         Ok(command)
     }
 

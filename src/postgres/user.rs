@@ -1,7 +1,6 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, anyhow, ensure};
 use rustix::process::{getegid, geteuid};
 
-use super::directory::GATE;
+use super::directory::START_LOCK;
 
 /// The system user that runs the server and owns its files: ourselves, unless we are root.
 ///
@@ -31,8 +30,8 @@ impl ServerUser {
         if uid != 0 {
             return Ok(Self { uid, gid, we_are_root: false });
         }
-        let (uid, gid) = match fs::symlink_metadata(data_dir.join(GATE)) {
-            Ok(gate) if gate.uid() != 0 => (gate.uid(), gate.gid()),
+        let (uid, gid) = match fs::symlink_metadata(data_dir.join(START_LOCK)) {
+            Ok(lock) if lock.uid() != 0 => (lock.uid(), lock.gid()),
             _ => (id_of_postgres("-u")?, id_of_postgres("-g")?),
         };
         Ok(Self { uid, gid, we_are_root: true })
@@ -41,10 +40,7 @@ impl ServerUser {
     /// A command that runs as this user, with none of our Postgres settings and in plain English.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        let ours = std::env::vars_os().map(|(name, _)| name);
-        for name in ours.filter(|name| name.as_bytes().starts_with(b"PG")) {
-            command.env_remove(name);
-        }
+        remove_pg_variables(&mut command);
         command.env("LC_ALL", "C").current_dir("/");
         if self.we_are_root {
             // This drops root's supplementary groups, too.
@@ -99,6 +95,14 @@ impl ServerUser {
     /// Gives a directory that root has made to this user.
     pub fn give(&self, dir: &Path) -> io::Result<()> {
         if self.we_are_root { lchown(dir, Some(self.uid), Some(self.gid)) } else { Ok(()) }
+    }
+}
+
+/// Keeps a program of Postgres from what our own environment says to Postgres' programs.
+pub fn remove_pg_variables(command: &mut Command) {
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"PG")) {
+        command.env_remove(name);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::proof::{Question, TilesDiffer};
 use super::store::{StoredCheckpoint, last_checkpoint, tiles};
 use crate::identity::Timestamp;
-use crate::ledger::{self, Fault, ThisVersion};
+use crate::ledger::{self, Fault, ThisVersion, Unanswered};
 use sqlx::{PgPool, query_as};
 use tlog_tiles::Hash;
 
@@ -20,13 +20,10 @@ pub struct Summary {
     schema_version: ThisVersion,
 }
 
-/// Why there are no hashes.
-#[derive(Debug, thiserror::Error)]
-pub enum NoProof {
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    #[error(transparent)]
-    TilesDiffer(#[from] TilesDiffer),
+impl From<TilesDiffer> for Unanswered {
+    fn from(differ: TilesDiffer) -> Self {
+        Self::Unreadable(differ.to_string())
+    }
 }
 
 pub async fn summary(sessions: &PgPool) -> Result<Summary, Fault> {
@@ -62,8 +59,8 @@ pub async fn prove(
     sessions: &PgPool,
     checkpoint: &StoredCheckpoint,
     question: Question,
-) -> Result<Vec<Hash>, NoProof> {
+) -> Result<Vec<Hash>, Unanswered> {
     let head = checkpoint.noted_head().ok_or(TilesDiffer)?;
-    let tiles = tiles(sessions, &question.tiles(head)).await.map_err(Fault::from)?;
+    let tiles = tiles(sessions, &question.tiles(head)).await?;
     Ok(question.answer(head, &tiles)?)
 }

@@ -1,11 +1,11 @@
 //! What a database lost that has gone back in time.
 
 use super::checkpoint::Checkpoint;
+use super::error::SealError;
 use super::grow::Growing;
 use super::key;
 use super::proof::TreeHead;
-use super::sealer::Seal;
-use super::trouble::Trouble;
+use super::sealer::SealInputs;
 use crate::identity::{Gaps, Position};
 use anyhow::Context as _;
 use sqlx::PgConnection;
@@ -38,19 +38,19 @@ pub enum Found {
 
 /// Compares the ledger with the checkpoint that is kept outside. Fails where there is none, where what
 /// is left is not what was signed, and where nothing is lost.
-pub async fn loss(seal: Seal) -> anyhow::Result<Found> {
-    let outside = seal.outside.as_ref().context(
+pub async fn loss(inputs: SealInputs) -> anyhow::Result<Found> {
+    let outside = inputs.outside.as_ref().context(
         "nobody knows what is lost without the checkpoint that the service keeps outside; give \
          --checkpoint-dir, or, where it kept none, a directory with the checkpoint of an export as \
          <ledger>.checkpoint",
     )?;
-    let kept = outside.read_aside(seal.key.verifier_keys()).await?;
+    let kept = outside.read_aside(inputs.key.verifier_keys()).await?;
     let kept = kept.with_context(|| {
         let file = outside.file().display();
         format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")
     })?;
-    let mut session = seal.database.owner().await?;
-    let mut growing = Growing::new(seal);
+    let mut session = inputs.database.owner().await?;
+    let mut growing = Growing::new(inputs);
     let found = growing.loss(&mut session, kept).await?;
     found.context("nothing is lost: the database continues the checkpoint outside")
 }
@@ -70,9 +70,9 @@ impl Growing {
         &mut self,
         session: &mut PgConnection,
         kept: Checkpoint,
-    ) -> Result<Option<Found>, Trouble> {
+    ) -> Result<Option<Found>, SealError> {
         let tree = match self.resume(session).await {
-            Err(Trouble::NotFinished(position)) => {
+            Err(SealError::NotFinished(position)) => {
                 let left = self.gaps.size_at(position) - 1;
                 let position = Position::new(position);
                 return Ok(Some(Found::Accepted { position, left }));
@@ -86,7 +86,7 @@ impl Growing {
         }
         // Else that tree would be taken for the one over what is left, and said to be in the event.
         if tree.size() > size {
-            return Err(Trouble::InPart { head: size, size: tree.size() });
+            return Err(SealError::InPart { head: size, size: tree.size() });
         }
         // What was signed ends behind what there is.
         self.ahead.clear();

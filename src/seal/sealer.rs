@@ -1,13 +1,14 @@
 //! The sealer's task: one at a time over all nodes, beside the write path.
 
+use super::error::{By, SealError};
 use super::grow::Growing;
 use super::key::SigningKey;
 use super::outside::{CheckpointDir, OutsideError};
 use super::status::{Sealing, Status};
 use super::store;
-use super::trouble::{By, Trouble};
 use crate::ledger::{self, Database, Fault, in_time, try_lock_sealer};
 use crate::metrics::Metrics;
+use crate::outage::Outage;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ const LAST_SEAL_WAIT: Duration = Duration::from_secs(5);
 
 /// What sealing works with.
 #[derive(Clone)]
-pub struct Seal {
+pub struct SealInputs {
     pub database: Database,
     pub key: SigningKey,
     pub outside: Option<CheckpointDir>,
@@ -39,11 +40,11 @@ pub struct Sealer {
 }
 
 /// Starts the sealer of this node. Postgres may be away then and later.
-pub fn start(seal: Seal, metrics: Arc<Metrics>) -> (Sealer, Arc<Status>) {
-    let status = Arc::new(Status::standby(seal.key.verifier_keys().clone()));
+pub fn start(inputs: SealInputs, metrics: Arc<Metrics>) -> (Sealer, Arc<Status>) {
+    let status = Arc::new(Status::standby(inputs.key.verifier_keys().clone()));
     let (stop, stopped) = watch::channel(false);
-    let database = seal.database.clone();
-    let growing = Growing::new(seal);
+    let database = inputs.database.clone();
+    let growing = Growing::new(inputs);
     let task = Task { database, growing, status: status.clone(), metrics, stopped };
     (Sealer { stop, task: tokio::spawn(run(task)) }, status)
 }
@@ -74,32 +75,32 @@ fn turn(status: &Status, metrics: &Metrics, sealing: Sealing) {
 }
 
 /// Seals what is in the ledger now, unless another sealer is at work.
-pub async fn seal_once(seal: Seal) -> anyhow::Result<()> {
-    let mut session = seal.database.sealer().await?;
+pub async fn seal_once(inputs: SealInputs) -> anyhow::Result<()> {
+    let mut session = inputs.database.sealer().await?;
     if try_lock_sealer(&mut session).await? {
-        make_outside(&seal).await;
-        Growing::new(seal).seal(&mut session, |_, _| {}).await?;
+        make_outside(&inputs).await;
+        Growing::new(inputs).seal(&mut session, |_, _| {}).await?;
     }
     Ok(())
 }
 
 /// Seals what is in the ledger now, whatever was signed outside, and puts the checkpoint in its place
 /// there at the end: broken off before, it can be done again. Fails where another sealer is at work.
-pub async fn seal_anew(seal: Seal, outside: &CheckpointDir) -> anyhow::Result<()> {
-    let mut session = seal.database.sealer().await?;
+pub async fn seal_anew(inputs: SealInputs, outside: &CheckpointDir) -> anyhow::Result<()> {
+    let mut session = inputs.database.sealer().await?;
     ensure!(
         try_lock_sealer(&mut session).await?,
         "a service on this database has the right to sign; stop every service on it and try again"
     );
-    Growing::new(Seal { outside: None, ..seal }).seal(&mut session, |_, _| {}).await?;
+    Growing::new(SealInputs { outside: None, ..inputs }).seal(&mut session, |_, _| {}).await?;
     let signed = store::last_checkpoint(&mut session).await?.context("it was signed just now")?;
     Ok(outside.replace(&signed.note)?)
 }
 
 /// Makes the directory of the checkpoint outside. Where that fails, so does what is to be written there,
 /// and says why.
-async fn make_outside(seal: &Seal) {
-    if let Some(outside) = &seal.outside {
+async fn make_outside(inputs: &SealInputs) {
+    if let Some(outside) = &inputs.outside {
         let _ = outside.make_aside().await;
     }
 }
@@ -109,13 +110,13 @@ async fn make_outside(seal: &Seal) {
 /// cannot be read, is of another key, or is missing though the ledger is sealed, unless the
 /// directory is new; and where the last one in the database is none that counts. All else that is
 /// wrong stops the sealing alone. Makes the directory where it is missing.
-pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
-    let Some(outside) = seal.outside.clone() else { return Ok(()) };
+pub async fn check(inputs: SealInputs, is_new_dir: bool) -> anyhow::Result<()> {
+    let Some(outside) = inputs.outside.clone() else { return Ok(()) };
     let file = outside.file().display();
-    let mut session = seal.database.sealer().await?;
+    let mut session = inputs.database.sealer().await?;
     // Before the file, which a sealer writes first: another node may be sealing meanwhile.
     let is_sealed = store::last_checkpoint(&mut session).await?.is_some();
-    let kept = outside.read_aside(seal.key.verifier_keys()).await.context(
+    let kept = outside.read_aside(inputs.key.verifier_keys()).await.context(
         "the checkpoint outside tells nothing: give the key that it was signed with \
          (--signing-key), or, where the file is damaged, put a copy of it back",
     )?;
@@ -124,21 +125,21 @@ pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
         "there is no {file}, and the ledger is sealed already: give the directory that has it, or \
          --new-checkpoint-dir once where nothing was kept there yet"
     );
-    make_outside(&seal).await;
-    match Growing::new(seal).check(&mut session).await {
-        Err(Trouble::Fault(fault)) => Err(fault.into()),
-        Err(trouble @ Trouble::NotFinished(_)) => Err(trouble.into()),
-        Err(trouble @ Trouble::WentBack { by: By::Outside, .. }) => bail!(
-            "{trouble} ({file}): put the newer database back, or accept the loss with \
+    make_outside(&inputs).await;
+    match Growing::new(inputs).check(&mut session).await {
+        Err(SealError::Fault(fault)) => Err(fault.into()),
+        Err(error @ SealError::NotFinished(_)) => Err(error.into()),
+        Err(error @ SealError::WentBack { by: By::Outside, .. }) => bail!(
+            "{error} ({file}): put the newer database back, or accept the loss with \
              identity-ledger restore --accept-loss --reason TEXT --erasures EXPORT_DIR"
         ),
-        Err(trouble @ Trouble::Differs { by: By::Outside, .. }) => bail!(
-            "{trouble} ({file}): this is no older backup, but another history than was signed; \
+        Err(error @ SealError::Differs { by: By::Outside, .. }) => bail!(
+            "{error} ({file}): this is no older backup, but another history than was signed; \
              find out who has rewritten it, beginning with identity-ledger verify"
         ),
-        Err(trouble @ (Trouble::NotACheckpoint(_) | Trouble::RowDiffers)) if kept.is_some() => {
+        Err(error @ (SealError::NotACheckpoint(_) | SealError::RowDiffers)) if kept.is_some() => {
             bail!(
-                "{trouble}, and {file} does: either the key file lacks the line of a former key, or this is \
+                "{error}, and {file} does: either the key file lacks the line of a former key, or this is \
              another history than was signed; find out which, beginning with identity-ledger verify"
             )
         }
@@ -164,11 +165,11 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
-        let mut is_away = false;
+        let mut outage = Outage::default();
         while !*self.stopped.borrow() {
-            let Err(fault) = self.session(&mut is_away).await else { return };
+            let Err(fault) = self.session(&mut outage).await else { return };
             self.growing.forget();
-            if !std::mem::replace(&mut is_away, true) {
+            if outage.begins() {
                 tracing::warn!("sealing waits for Postgres: {fault}");
             }
             self.wait_until(Instant::now() + PAUSE_AFTER_FAULT).await;
@@ -176,16 +177,16 @@ impl Task {
     }
 
     /// Seals until it is stopped, or its session fails.
-    async fn session(&mut self, is_away: &mut bool) -> Result<(), Fault> {
+    async fn session(&mut self, outage: &mut Outage) -> Result<(), Fault> {
         let mut session = self.database.sealer().await?;
         while !in_time(try_lock_sealer(&mut session)).await? {
-            *is_away = false;
+            outage.ends();
             self.turn(Sealing::Standby);
             if self.wait_until(Instant::now() + LOOK_EVERY).await {
                 return Ok(());
             }
         }
-        *is_away = false;
+        outage.ends();
         let mut stopped = self.stopped.clone();
         loop {
             let begun = Instant::now();
@@ -211,15 +212,15 @@ impl Task {
                 self.turn(Sealing::Active);
                 Ok(LOOK_EVERY)
             }
-            Err(Trouble::Fault(fault)) => Err(fault),
-            Err(trouble) => {
+            Err(SealError::Fault(fault)) => Err(fault),
+            Err(error) => {
                 self.growing.forget();
-                let why = trouble.to_string();
-                self.turn(match trouble {
-                    Trouble::Outside(OutsideError::Io(..)) => Sealing::Stuck(why),
+                let why = error.to_string();
+                self.turn(match error {
+                    SealError::Outside(OutsideError::Io(..)) => Sealing::Stuck(why),
                     _ => Sealing::Refused(why),
                 });
-                let is_in_lines = trouble.is_in_lines();
+                let is_in_lines = error.is_in_lines();
                 Ok(if is_in_lines { LOOK_EVERY_WHERE_LINES_DIFFER } else { LOOK_EVERY })
             }
         }

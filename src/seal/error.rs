@@ -8,7 +8,7 @@ use std::fmt;
 
 /// A checkpoint to agree with.
 #[derive(Clone, Copy, Debug)]
-pub struct Signed {
+pub struct SignedHead {
     pub head: TreeHead,
     pub by: By,
 }
@@ -31,7 +31,7 @@ impl fmt::Display for By {
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum SealError {
     #[error(transparent)]
     Fault(#[from] Fault),
     #[error(transparent)]
@@ -63,7 +63,7 @@ pub enum Trouble {
     NotFinished(i64),
 }
 
-impl Trouble {
+impl SealError {
     /// Whether it was found by reading lines, perhaps all of them, and is there to stay.
     pub fn is_in_lines(&self) -> bool {
         matches!(self, Self::Differs { .. } | Self::Missing(_))
