@@ -1,6 +1,7 @@
 //! Runs one of Postgres' own programs against the ledger's database.
 
 use crate::ledger::Database;
+use crate::postgres::remove_pg_variables;
 use anyhow::{Context as _, bail};
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -12,10 +13,7 @@ pub const SESSION: &str = "identity-ledger backup";
 /// A program that will log in as the owner, and is killed when nobody waits for it any more.
 pub fn program(path: &Path, database: &Database) -> Command {
     let mut command = Command::new(path);
-    let ours = std::env::vars_os().map(|(name, _)| name);
-    for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"PG")) {
-        command.env_remove(name);
-    }
+    remove_pg_variables(command.as_std_mut());
     command.envs(database.environment()).env("PGAPPNAME", SESSION).env("LC_ALL", "C");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     command

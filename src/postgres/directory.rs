@@ -144,6 +144,5 @@ fn reachable(wanted: PathBuf, chosen: Chosen, user: &ServerUser) -> anyhow::Resu
 }
 
 fn short_digest(path: &Path) -> String {
-    let digest = Sha256::digest(path.as_os_str().as_bytes());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(path.as_os_str().as_bytes())[..8])
 }

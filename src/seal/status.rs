@@ -1,7 +1,7 @@
 //! How the sealing goes, for whoever asks.
 
 use super::key::VerifierKeys;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 /// What this node does about sealing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +41,12 @@ impl Status {
     }
 
     pub fn sealing(&self) -> Sealing {
-        self.sealing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sealing.lock().clone()
     }
 
     /// Returns what it was before.
     pub(super) fn set(&self, sealing: Sealing) -> Sealing {
-        let mut now = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.sealing.lock();
         std::mem::replace(&mut now, sealing)
     }
 }

@@ -16,7 +16,7 @@ pub use shared::{DatabaseConfig, Operator, Output, SealConfig};
 
 use crate::access::Token;
 use crate::audit::Moment;
-use crate::identity::ReasonCode;
+use crate::identity::{ReasonCode, TOKEN_PREFIX};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -191,7 +191,7 @@ fn without_tokens(mut error: clap::Error) -> clap::Error {
     let kinds: Vec<ContextKind> =
         error.context().filter(|(_, value)| is_token(value)).map(|(kind, _)| kind).collect();
     for kind in kinds {
-        error.insert(kind, ContextValue::String("idl_…".to_owned()));
+        error.insert(kind, ContextValue::String(format!("{TOKEN_PREFIX}…")));
     }
     error
 }
