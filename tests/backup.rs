@@ -455,7 +455,7 @@ async fn no_key_is_made_for_a_ledger_that_is_sealed_already() {
     assert!(service.stop().success());
     succeeds(command(&["restore"]).arg(&one).args(data_dir(&new)));
     let said = refuses(command(&["serve", "--listen", "127.0.0.1:0"]).args(data_dir(&new)));
-    assert!(said.contains("put the key back there, or give --signing-key"), "{said}");
+    assert!(said.contains("put the key back there, or pass --signing-key"), "{said}");
     fs::copy(data.join("ledger.key"), new.join("ledger.key")).unwrap();
     let service = Service::start_with(&data_dir(&new).each_ref().map(String::as_str));
     service.identify(&Seen::new("b@x.org", "")).await;
