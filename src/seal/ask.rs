@@ -13,8 +13,9 @@ pub struct Summary {
     pub rules_name: String,
     pub rules_version: i32,
     pub rules_digest: String,
-    /// Of the last checkpoint, if anything was sealed yet.
+    /// The size of the last checkpoint, if anything was sealed yet.
     pub size: Option<i64>,
+    /// The time of the last checkpoint.
     pub signed_at: Option<Timestamp>,
     #[expect(dead_code, reason = "that it could be decoded is all that it says")]
     schema_version: ThisVersion,
@@ -26,6 +27,7 @@ impl From<TilesDiffer> for Unanswered {
     }
 }
 
+/// The ledger and its last checkpoint, at one moment.
 pub async fn summary(sessions: &PgPool) -> Result<Summary, Fault> {
     let summary = query_as!(
         Summary,
@@ -46,8 +48,9 @@ pub async fn summary(sessions: &PgPool) -> Result<Summary, Fault> {
     Ok(summary.fetch_one(sessions).await?)
 }
 
+/// The last checkpoint, if anything was sealed yet.
 pub async fn checkpoint(sessions: &PgPool) -> Result<Option<StoredCheckpoint>, Fault> {
-    // Only a node of the database's own version knows what it has there.
+    // Fails on a node of another version, which does not know what is in these tables.
     ledger::position(sessions).await?;
     Ok(last_checkpoint(sessions).await?)
 }

@@ -1,4 +1,4 @@
-//! Why nothing is signed.
+//! Why nothing was signed.
 
 use super::checkpoint::NotACheckpoint;
 use super::outside::OutsideError;
@@ -6,14 +6,14 @@ use super::proof::{TilesDiffer, TreeHead};
 use crate::ledger::Fault;
 use std::fmt;
 
-/// A checkpoint to agree with.
+/// What was signed before, and must not be contradicted.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedHead {
     pub head: TreeHead,
     pub by: By,
 }
 
-/// Which checkpoint it is.
+/// The checkpoint that it is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     HereBefore,
@@ -36,7 +36,7 @@ pub enum SealError {
     Fault(#[from] Fault),
     #[error(transparent)]
     Outside(#[from] OutsideError),
-    #[error("the last checkpoint in the database does not count: {0}")]
+    #[error("the last checkpoint in the database is not valid: {0}")]
     NotACheckpoint(#[from] NotACheckpoint),
     #[error("the last checkpoint in the database is not what its row says")]
     RowDiffers,
@@ -64,7 +64,7 @@ pub enum SealError {
 }
 
 impl SealError {
-    /// Whether it was found by reading lines, perhaps all of them, and is there to stay.
+    /// Whether it was found by reading lines, perhaps all of them, and will be found again.
     pub fn is_in_lines(&self) -> bool {
         matches!(self, Self::Differs { .. } | Self::Missing(_))
     }

@@ -13,20 +13,20 @@ use crate::threads::on_a_thread;
 use sqlx::PgConnection;
 use tlog_tiles::record_hash;
 
-/// In events. Some three megabytes of lines.
+/// The length of a page, in events. Their lines have about three megabytes.
 const PAGE_LEN: u64 = 8_192;
-/// In events. Whoever catches up signs on the way, too.
+/// The greatest length of a step, in events. A sealer that has more to catch up on signs on the way, too.
 const STEP_LEN_MAX: u64 = 8 * PAGE_LEN;
 
 /// The tree as it was signed last, and what was signed elsewhere.
 pub struct Growing {
     inputs: SealInputs,
     tree: Option<Tree>,
-    /// Of the ledger, when it was looked at last.
+    /// The gaps of the ledger when it was read last.
     pub(super) gaps: Gaps,
     /// The last checkpoint that this node has seen in the database.
     seen: Option<TreeHead>,
-    /// SignedHead, but beyond what is sealed in the database, as after a crash in mid-seal. The
+    /// What was signed beyond what is sealed in the database, as after a crash between the two. The
     /// smallest comes first.
     pub(super) ahead: Vec<SignedHead>,
 }
@@ -36,30 +36,31 @@ impl Growing {
         Self { inputs, tree: None, gaps: Gaps::default(), seen: None, ahead: Vec::new() }
     }
 
-    /// What is known of the database may not hold any more.
+    /// Forgets what is known of the database, since it may not hold any more.
     pub fn forget(&mut self) {
         self.tree = None;
     }
 
-    /// Seals all that is in the ledger now. Tells how far it has come, and how far there is to go.
+    /// Seals all that is in the ledger now. Calls `at` with the size that it has reached and the size of the
+    /// ledger.
     pub async fn seal(
         &mut self,
         session: &mut PgConnection,
         mut at: impl FnMut(u64, u64),
     ) -> Result<(), SealError> {
-        // Gone until the end: whatever fails, the next one begins with what is stored.
+        // Taken until the end: if anything fails, the next call begins with what is stored.
         let begun = self.tree.take();
         let is_new = begun.is_none();
         let mut tree = match begun {
             Some(tree) => tree,
             None => self.resume(session).await?,
         };
-        // Read once: under load the head moves on all the time, and whoever looks again after each
-        // step signs as fast as it can.
+        // Read once: under load the head moves on all the time. If it were read after each step, the sealer
+        // would sign as fast as it can.
         let head = self.reached(session).await?;
         self.check_length(tree.size(), head)?;
         if let Some(outside) = self.inputs.outside.clone().filter(|_| is_new) {
-            // Before anything is hashed in vain.
+            // Checked before anything is hashed in vain.
             off_runtime(move || outside.check_writable()).await?;
         }
         while tree.size() < head {
@@ -71,12 +72,12 @@ impl Growing {
         Ok(())
     }
 
-    /// Finds out whether the database contradicts anything that was signed. Signs nothing.
+    /// Fails if the database contradicts anything that was signed. Signs nothing.
     pub async fn check(&mut self, session: &mut PgConnection) -> Result<(), SealError> {
         let outside = self.read_outside(session).await?;
         let resumed = self.resume_beside(session, outside).await;
-        // Read last: whatever was signed by then was committed before. Where the last checkpoint or
-        // the tiles are damaged, or events alone are missing, the length tells all the same.
+        // Read last: what was signed by then was committed before. Even if the last checkpoint or the tiles
+        // are damaged, or events alone are missing, the length tells.
         let head = self.reached(session).await?;
         if let Some(TreeHead { size, .. }) = outside.filter(|outside| outside.size > head) {
             return Err(SealError::WentBack { head, size, by: By::Outside });
@@ -88,20 +89,20 @@ impl Growing {
         Ok(())
     }
 
-    /// How many events there are now.
+    /// The number of events in the ledger now.
     pub(super) async fn reached(&mut self, session: &mut PgConnection) -> Result<u64, Fault> {
         let position = in_time(ledger::position(&mut *session)).await?;
         self.gaps = in_time(ledger::gaps(session)).await?;
         Ok(self.gaps.size_at(position.get()).cast_unsigned())
     }
 
-    /// The tree that was stored last. Refuses it where it contradicts anything that was signed.
+    /// The tree that was stored last. Fails if it contradicts anything that was signed.
     pub(super) async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, SealError> {
         let outside = self.read_outside(session).await?;
         self.resume_beside(session, outside).await
     }
 
-    /// What the checkpoint outside covers. Fails where its loss was accepted already.
+    /// What the checkpoint outside covers. Fails if its loss was accepted already.
     async fn read_outside(
         &mut self,
         session: &mut PgConnection,
@@ -148,7 +149,7 @@ impl Growing {
         }
     }
 
-    /// The position of the event that accepts that the database ends before this one.
+    /// The position of the event that accepts that the database ends before this checkpoint.
     fn accepted(&self, outside: TreeHead) -> Option<i64> {
         self.gaps.accepted(outside.size.cast_signed(), Root(outside.root.0))
     }
@@ -162,8 +163,8 @@ impl Growing {
         Ok(())
     }
 
-    /// Extends the tree by some events, and signs and stores what came of it. Nothing is signed
-    /// that does not reach as far as all that was signed before.
+    /// Extends the tree by some events, and signs and stores the result. A tree is signed only if it reaches
+    /// as far as all that was signed before.
     async fn step(
         &mut self,
         session: &mut PgConnection,
@@ -182,8 +183,8 @@ impl Growing {
         Ok(tree)
     }
 
-    /// Extends the tree to a size that the ledger has reached, and compares it with what was signed
-    /// on the way. Returns the tiles that this fills, too.
+    /// Extends the tree to a size that the ledger has reached, and compares it on the way with what was
+    /// signed. Returns the tiles that this fills, too.
     pub(super) async fn extend_to(
         &mut self,
         session: &mut PgConnection,
@@ -198,7 +199,7 @@ impl Growing {
             let position_at = |size: u64| gaps.position_at(size.cast_signed());
             let (after, last) = (position_at(tree.size()), position_at(page_end));
             let rows = in_time(read_page(session, after, last)).await?;
-            // On a thread of its own: those of the runtime are few, and for requests.
+            // On a thread of its own: the threads of the runtime are few, and for requests.
             let extended = tokio::task::spawn_blocking(move || extend(tree, &rows, tiles, &gaps));
             (tree, tiles) = extended.await.expect("hashing does not panic")?;
             if tree.size() < page_end {
@@ -210,6 +211,7 @@ impl Growing {
         Ok((tree, tiles))
     }
 
+    /// Fails if a tree has another root than what was signed at its size.
     fn agree(&mut self, tree: &Tree) -> Result<(), SealError> {
         while let Some(&SignedHead { head, by }) = self.ahead.first() {
             if head.size != tree.size() {
@@ -223,7 +225,7 @@ impl Growing {
         Ok(())
     }
 
-    /// Outside first: whatever anybody gets to see is known there.
+    /// Signs a tree. The checkpoint is written outside first, so that every one that others can see is there.
     async fn sign(
         &mut self,
         session: &mut PgConnection,
@@ -246,7 +248,7 @@ impl Growing {
     }
 }
 
-/// Off the runtime: the directory may be one of another machine, which may be gone.
+/// Works on a thread off the runtime: the directory may be on another machine, which may be gone.
 async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OutsideError> + Send + 'static,
 ) -> Result<T, SealError> {
@@ -256,13 +258,13 @@ async fn off_runtime<T: Send + 'static>(
     Ok(done?)
 }
 
-/// Asks the stored tiles for the root at the size of what was signed.
+/// Fails if the stored tiles have another root at the size of what was signed.
 async fn check_root(
     session: &mut PgConnection,
     stored: TreeHead,
     SignedHead { head, by }: SignedHead,
 ) -> Result<(), SealError> {
-    // Told without the tiles, which may be damaged.
+    // Compared without the tiles, which may be damaged.
     if head.size == stored.size && head.root != stored.root {
         return Err(SealError::Differs { size: head.size, by });
     }

@@ -1,8 +1,8 @@
 //! Proves that nothing was rewritten: a Merkle tree over the events, signed as it grows.
 //! docs/proof.md says how to check it without this code.
 //!
-//! Promises: a checkpoint is signed over what is durable only, and never contradicts an
-//! earlier one; a crash at any point loses nothing.
+//! Promises: a checkpoint covers durable events only, and never contradicts an earlier one; a crash at any
+//! point loses nothing.
 //! Never: stands in the write path, or signs what it could not check.
 
 mod ask;
