@@ -112,7 +112,7 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     let output = ended(verify);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(said, "error: SIGTERM before this was done; run it again\n");
+    assert_eq!(said, "error: interrupted by SIGTERM; run it again\n");
     assert_eq!(postmaster(&data_dir), None);
 
     make_ledger(&data_dir);
