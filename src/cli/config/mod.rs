@@ -23,8 +23,8 @@ use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Pars
 use std::env;
 use std::path::PathBuf;
 
-/// Says which customer an email or a phone number belongs to, and keeps a ledger of everything
-/// it ever saw and decided, in Postgres.
+/// Says which customer an email or a phone number belongs to, and keeps a ledger in Postgres of everything
+/// it ever saw and decided.
 #[derive(Parser)]
 #[command(name = "identity-ledger", version, max_term_width = 100)]
 pub struct Cli {
@@ -51,8 +51,8 @@ pub enum Command {
     /// Show, check, compare and activate matching rules.
     #[command(subcommand)]
     Rules(RulesCommand),
-    /// Check everything: lines, tree, signatures, commitments, every decision, made again, and whether the
-    /// contact table is what the events say. Exit with 1 at the first difference.
+    /// Check everything: lines, tree, signatures, commitments, every decision (by making it again), and
+    /// whether the contact table is what the events say. Exit with 1 at the first difference.
     Verify(VerifyConfig),
     /// Write the ledger to a folder, to be checked without this service. If no service is sealing, seal
     /// first: pass the --checkpoint-dir of the service, if it has one.

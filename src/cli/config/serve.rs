@@ -12,7 +12,7 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_0
 
 #[derive(Args)]
 pub struct ServeConfig {
-    /// Where to listen; the variable PORT alone changes the port [default: 127.0.0.1:10000].
+    /// Where to listen. The variable PORT changes the port alone [default: 127.0.0.1:10000].
     #[arg(long, env, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 
