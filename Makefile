@@ -1,5 +1,5 @@
-# Two commands are all it takes: `make run` and `make test`.
-# What it can do on this machine: `make bench`.
+# Two commands are all that is needed: `make run` and `make test`. `make bench` measures what this machine
+# can do.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test run test check bench bench-quick
@@ -7,13 +7,13 @@
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Install Postgres' server if there is none (part of run, unless DATABASE_URL is set, and of test)
+setup: ## Install a Postgres server if there is none (part of run, unless DATABASE_URL is set, and of test)
 	@scripts/install postgres
 
-setup-test: setup ## Install Python, too, which the tests check exports with (part of test)
+setup-test: setup ## Install Python, too, with which the tests check exports (part of test)
 	@scripts/install python3
 
-# Whoever has a server needs none installed.
+# With DATABASE_URL there is a server, and none needs to be installed.
 run: $(if $(value DATABASE_URL),,setup) ## Build and start the service, with Postgres at DATABASE_URL if set (ARGS="--listen 127.0.0.1:8080" for more)
 	cargo run --release --bin identity-ledger -- serve $(ARGS)
 

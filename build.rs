@@ -1,4 +1,4 @@
-//! A new migration is part of the binary, and cargo would not see it otherwise.
+//! Migrations are part of the binary, and cargo would not notice a new one without this.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");

@@ -4,7 +4,7 @@ use crate::machine;
 use anyhow::{Context as _, ensure};
 use futures_util::TryStreamExt as _;
 use identity_ledger::ledger::{self, Database, LedgerName};
-use identity_ledger::postgres::{Chosen, Gate, PrivatePostgres};
+use identity_ledger::postgres::{Chosen, PrivatePostgres, StartLock};
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query_as, query_scalar};
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ impl Server {
     /// Starts the server with the settings that the service gives it, and checks that they are
     /// durable ones.
     pub async fn start(dir: &Path) -> anyhow::Result<Self> {
-        let lease = Gate::hold(&dir.join("postgres"), Chosen::Default)?.lease(&[])?;
+        let lease = StartLock::hold(&dir.join("postgres"), Chosen::Default)?.lease(&[])?;
         let mut admin = PgConnection::connect(&url(&lease, "postgres")).await?;
         for setting in DURABLE {
             let value: String = query_scalar("select current_setting($1)")

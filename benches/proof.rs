@@ -8,7 +8,7 @@ use crate::scale::LARGE;
 use crate::service::{Service, run};
 use crate::traffic::Traffic;
 use hdrhistogram::Histogram;
-use identity_ledger::seal::{Seal, SigningKey, key, seal_once};
+use identity_ledger::seal::{SealInputs, SigningKey, key, seal_once};
 use sqlx::query_scalar;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ pub async fn verifying(server: &Server, dir: &Path, report: &mut Report) -> anyh
     server.settle().await?;
     let since = Instant::now();
     let key = SigningKey::read(&file)?;
-    seal_once(Seal { database: cloned.database.clone(), key, outside: None }).await?;
+    seal_once(SealInputs { database: cloned.database.clone(), key, outside: None }).await?;
     let sealed_s = since.elapsed().as_secs_f64();
     server.settle().await?;
     let mut owner = cloned.database.owner().await?;

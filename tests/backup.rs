@@ -164,7 +164,7 @@ async fn what_is_there_is_never_written_over() {
     let one = dir.path().join("one");
     succeeds(&mut backup(&ledger, &one));
     let said = refuses(&mut backup(&ledger, &one));
-    assert!(said.contains("is there already"), "{said}");
+    assert!(said.contains("one exists already"), "{said}");
     let said = refuses(&mut restore(&ledger, &one));
     assert!(said.contains("there is a ledger named ledger in this database already"), "{said}");
     assert!(said.contains("drop schema \"ledger\" cascade"), "{said}");
@@ -173,7 +173,7 @@ async fn what_is_there_is_never_written_over() {
     assert!(said.contains("; make the directory above it first"), "{said}");
     fs::create_dir(dir.path().join("two.unfinished")).unwrap();
     let said = refuses(&mut backup(&ledger, &dir.path().join("two")));
-    assert!(said.contains("if an earlier backup was broken off, remove it"), "{said}");
+    assert!(said.contains("if an earlier backup was interrupted, remove it"), "{said}");
 
     let other = TestLedger::empty_database().await;
     let said = refuses(restore(&other, &one).args(["--ledger", "shop"]));
@@ -372,7 +372,7 @@ async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     })
     .await;
     let said = refuses(&mut restore(&TestLedger::empty_database().await, &unfinished));
-    assert!(said.contains("is no backup"), "{said}");
+    assert!(said.contains("is not a backup"), "{said}");
     let said = refuses(&mut backup(&ledger, &one));
     assert!(said.contains("one.unfinished") && said.contains("remove it"), "{said}");
     fs::remove_dir_all(&unfinished).unwrap();
@@ -432,7 +432,7 @@ fn the_private_server_is_backed_up_and_restored_into_a_new_one() {
     let said = succeeds(at("backup", "data").arg("one"));
     assert_eq!(said, "the ledger up to position 1 is in one\n");
     for (backup, ledger, reason) in
-        [("nosuch", "ledger", "nosuch is no backup"), ("one", "shop", "--ledger ledger")]
+        [("nosuch", "ledger", "nosuch is not a backup"), ("one", "shop", "--ledger ledger")]
     {
         let said = refuses(at("restore", "new").arg(backup).args(["--ledger", ledger]));
         assert!(said.contains(reason), "{said}");
@@ -459,7 +459,7 @@ async fn no_key_is_made_for_a_ledger_that_is_sealed_already() {
     assert!(service.stop().success());
     succeeds(command(&["restore"]).arg(&one).args(data_dir(&new)));
     let said = refuses(command(&["serve", "--listen", "127.0.0.1:0"]).args(data_dir(&new)));
-    assert!(said.contains("put the key back there, or give --signing-key"), "{said}");
+    assert!(said.contains("put the key back there, or pass --signing-key"), "{said}");
     fs::copy(data.join("ledger.key"), new.join("ledger.key")).unwrap();
     let service = Service::start_with(&data_dir(&new).each_ref().map(String::as_str));
     service.identify(&Seen::new("b@x.org", "")).await;

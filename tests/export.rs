@@ -238,7 +238,7 @@ async fn a_signing_key_in_the_place_of_a_verifier_key_is_named() {
     let mut verify = command(&["verify", "--export"]);
     let said = refuses(verify.arg(&exports.dir).args(["--key", exports.key.file()]));
     assert!(said.contains("it is the private signing key"), "{said}");
-    assert!(said.contains("give the verifier key") && !said.contains("PRIVATE"), "{said}");
+    assert!(said.contains("pass the verifier key") && !said.contains("PRIVATE"), "{said}");
 }
 
 #[tokio::test]
@@ -497,7 +497,7 @@ async fn a_ledger_that_was_never_sealed_is_exported_whole() {
     let output = export.arg(dir.path().join("export")).output().unwrap();
     assert!(output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("there is no checkpoint beside them"), "{said}");
+    assert!(said.contains("there is no checkpoint with them"), "{said}");
     assert!(!dir.path().join("export/checkpoint").exists());
 
     // Sealed by the command itself, once there is a key.

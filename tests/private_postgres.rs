@@ -114,7 +114,7 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     kill_process(pid, Signal::TERM).unwrap();
     let output = ended(verify);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(told(&output), "error: SIGTERM before this was done; run it again\n");
+    assert_eq!(told(&output), "error: interrupted by SIGTERM; run it again\n");
     assert_eq!(postmaster(&data_dir), None);
 
     std::fs::write(&settings, right).unwrap();

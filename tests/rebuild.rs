@@ -302,7 +302,7 @@ async fn a_contact_without_its_primary_fails_alone() {
         assert_eq!(retried.status(), 500);
         assert_eq!(retried.json::<Value>().await.unwrap()["recorded"], "unknown");
         let told = format!(
-            "the contact table is damaged: contact {stray_id} is linked to none that leads; \
+            "the contact table is damaged: contact {stray_id} is linked to a contact that is not a primary; \
              identity-ledger rebuild makes the table anew"
         );
         until("it is told", || service.log().contains(&told));

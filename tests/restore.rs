@@ -165,7 +165,7 @@ async fn a_lost_ledger_is_gone_on_with_and_nothing_is_given_out_twice() {
     assert!(said.contains("identity-ledger restore --accept-loss --reason TEXT"), "{said}");
     let kept = fs::read_to_string(lost.outside()).unwrap();
     let said = succeeds(&mut lost.accept_with_erasures(&left));
-    assert!(said.contains("forgotten again: 1 customer"), "{said}");
+    assert!(said.contains("erased again: 1 customer"), "{said}");
     let said = lost.verify(&left);
     assert!(said.contains("events continue the checkpoint outside"), "{said}");
 
@@ -346,7 +346,7 @@ async fn a_loss_of_an_accepted_loss_skips_what_was_given_out_after_it() {
     let said = refuses(&mut lost.serve(&again));
     assert!(said.contains("gone back in time"), "{said}");
     let said = succeeds(lost.accept_undecided(&again).arg("--erasures").arg(export));
-    assert!(said.contains("forgotten again: 1 customer"), "{said}");
+    assert!(said.contains("erased again: 1 customer"), "{said}");
     let service = Service::spawn(&mut lost.serve(&again));
     let event = restored_event(&service).await;
     assert!(event["position"].as_i64().unwrap() > position, "{event}");
@@ -374,7 +374,7 @@ async fn an_acceptance_that_was_broken_off_is_finished() {
     let both = lost.accept_with_erasures(&left).arg("--no-erasures").output().unwrap();
     assert_eq!(both.status.code(), Some(2));
     let said = succeeds(&mut lost.accept_with_erasures(&left));
-    assert!(said.contains("forgotten again: 1 customer"), "{said}");
+    assert!(said.contains("erased again: 1 customer"), "{said}");
     let service = Service::spawn(&mut lost.serve(&left));
     assert_eq!(service.get(&format!("/contacts/{}", lost.forgotten_id)).await.status(), 410);
     assert!(service.stop().success());
@@ -502,13 +502,13 @@ async fn an_export_that_was_changed_forgets_nobody() {
         assert_ne!(changed, whole);
         fs::write(&file, changed).unwrap();
         let said = refuses(&mut lost.accept_with_erasures(&left));
-        assert!(said.contains("does not say whom to forget; give an export"), "{said}");
+        assert!(said.contains("cannot be used; pass an export"), "{said}");
     }
     fs::write(&file, &whole).unwrap();
     let signed = fs::read_to_string(&checkpoint).unwrap();
     fs::remove_file(&checkpoint).unwrap();
     let said = refuses(&mut lost.accept_with_erasures(&left));
-    assert!(said.contains("does not say whom to forget; give an export"), "{said}");
+    assert!(said.contains("cannot be used; pass an export"), "{said}");
     assert_eq!(left.position().await, before, "nothing was recorded");
     assert_eq!(fs::read_to_string(lost.outside()).unwrap(), kept);
 
@@ -516,7 +516,7 @@ async fn an_export_that_was_changed_forgets_nobody() {
     let accepted = lost.accept_with_erasures(&left).output().unwrap();
     let said = String::from_utf8(accepted.stderr).unwrap();
     let (has, all) = (whole.lines().count(), kept.lines().nth(1).unwrap());
-    assert!(said.contains("To be forgotten again, for ever: 1 customer."), "{said}");
+    assert!(said.contains("To be erased again, for ever: 1 customer."), "{said}");
     assert!(said.contains(&format!("has {has} of the {all} events that were signed")), "{said}");
 }
 
@@ -560,13 +560,13 @@ async fn no_loss_is_accepted_that_cannot_be_told() {
         accept
     };
     let said = refuses(accept().arg("--yes"));
-    assert!(said.contains("give --checkpoint-dir"), "{said}");
+    assert!(said.contains("pass --checkpoint-dir"), "{said}");
     assert!(said.contains("the checkpoint of an export"), "{said}");
     let said =
         refuses(accept().args(["--yes", "--checkpoint-dir"]).arg(lost.key.dir().join("typo")));
     assert!(said.contains("there is no checkpoint"), "{said}");
     let said = refuses(accept().arg("--checkpoint-dir").arg(lost.key.dir()));
-    assert!(said.contains("give --yes"), "{said}");
+    assert!(said.contains("pass --yes"), "{said}");
     let said = refuses(&mut lost.accept(&lost.ledger));
     assert!(said.contains("nothing is lost"), "{said}");
 
@@ -612,7 +612,7 @@ async fn who_kept_no_checkpoint_outside_goes_on_from_that_of_an_export() {
     let mut accept = command(&["restore", "--accept-loss", "--reason", "restored", "--yes"]);
     accept.args(lost.key.args(&left)).arg("--checkpoint-dir").arg(dir);
     let said = succeeds(accept.arg("--erasures").arg(lost.export()));
-    assert!(said.contains("forgotten again: 1 customer"), "{said}");
+    assert!(said.contains("erased again: 1 customer"), "{said}");
     let service = Service::start_with(&lost.key.args(&left));
     assert_eq!(service.get(&format!("/contacts/{}", lost.forgotten_id)).await.status(), 410);
     assert_eq!(service.lookup(&lost.forgotten).await.status(), 404);

@@ -328,7 +328,7 @@ async fn an_operator_sees_the_impact_and_limits_keep_it_in_bounds() {
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2, "nothing is left beside it");
     let at_dir = ["rules", "diff", file, "--remap", dir.path().to_str().unwrap()];
     let refused = refuses(command(&at_dir).args(url));
-    assert!(refused.contains("is no file; give another name"), "{refused}");
+    assert!(refused.contains("is not a file; pass another name"), "{refused}");
     let json: Value = serde_json::from_str(&diff(&["--json"])).unwrap();
     assert_eq!(json["contacts"]["moved"], 1);
     assert_eq!(json["identities"]["after"], 3);

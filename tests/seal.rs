@@ -355,7 +355,7 @@ async fn a_checkpoint_directory_that_cannot_be_written_is_no_contradiction() {
     std::fs::rename(&dir, &aside).unwrap();
     std::fs::write(&dir, "").unwrap();
     service.identify(&Seen::new("a@x.org", "1")).await;
-    until("it is stuck", || service.log().contains("nothing is sealed until it can be"));
+    until("it is stuck", || service.log().contains("nothing is sealed until this is put right"));
     let told = service.get_json("/ledger").await;
     assert_eq!(told["sealing"], "stuck");
     assert!(told["refusal"].as_str().unwrap().contains("cannot read or write"), "{told}");
@@ -380,7 +380,7 @@ async fn a_checkpoint_directory_that_vanishes_is_missed_and_not_made_anew() {
     service.sealed().await;
     std::fs::rename(&dir, &aside).unwrap();
     service.identify(&Seen::new("a@x.org", "1")).await;
-    until("it is stuck", || service.log().contains("nothing is sealed until it can be"));
+    until("it is stuck", || service.log().contains("nothing is sealed until this is put right"));
     // The next looks begin anew.
     let looked = "select max(query_start) from pg_stat_activity
         where datname = current_database() and application_name = 'identity-ledger sealer'";
@@ -407,7 +407,7 @@ async fn a_key_can_be_changed() {
     assert!(service.stop().success());
 
     let service = Service::start_with(&key.args(&ledger));
-    until("it refuses", || service.log().contains("it is not signed by the key of this log"));
+    until("it refuses", || service.log().contains("it is not signed with a key of this log"));
     drop(service);
     let private = std::fs::read_to_string(key.file()).unwrap();
     std::fs::write(key.file(), format!("{private}{}\n", former.verifier_key)).unwrap();
@@ -429,11 +429,11 @@ fn a_key_is_made_once_for_its_owner_only() {
     let mode = std::fs::metadata(key.file()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let said = refuses(command(&["key", "new"]).arg(key.file()));
-    assert!(said.contains("no key is overwritten"), "{said}");
+    assert!(said.contains("a key is never overwritten"), "{said}");
     assert_eq!(std::fs::read_to_string(key.file()).unwrap(), secret);
     let other = key.dir().join("other.key");
     let said = refuses(command(&["key", "new", "--name", "a b"]).arg(&other));
-    assert!(said.contains("no blanks") && !other.exists(), "{said}");
+    assert!(said.contains("without blanks") && !other.exists(), "{said}");
     let named = succeeds(command(&["key", "new", "--ledger", "shop"]).arg(&other));
     assert!(named.starts_with("identity-ledger/shop+"), "{named}");
     assert_eq!(std::fs::read_dir(key.dir()).unwrap().count(), 2, "nothing is left beside them");
@@ -444,7 +444,7 @@ async fn a_key_that_is_none_stops_the_start() {
     let ledger = TestLedger::new().await;
     let key = SigningKey::new();
     std::fs::write(key.dir().join("none"), "PRIVATE+KEY+canary").unwrap();
-    for (name, says) in [("none", "is no key"), ("missing", "cannot read the key")] {
+    for (name, says) in [("none", "is not a key"), ("missing", "cannot read the key")] {
         let file = key.dir().join(name);
         let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
         serve.args(["--database-url", &ledger.url]).env("SIGNING_KEY", &file);

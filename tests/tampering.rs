@@ -389,7 +389,7 @@ async fn nothing_is_served_beside_a_checkpoint_outside_that_tells_nothing() {
     let dir = sealed.key.dir().to_str().unwrap();
     let start = ["serve", "--listen", "127.0.0.1:0", "--checkpoint-dir", dir];
     let said = refuses(command(&start).args(other.args(&sealed.ledger)));
-    assert!(said.contains("give the key that it was signed with"), "{said}");
+    assert!(said.contains("pass the key that it was signed with"), "{said}");
     let said = refuses(command(&start).args(["--database-url", &sealed.ledger.url]));
     assert!(said.contains("--checkpoint-dir needs the key"), "{said}");
 
@@ -455,7 +455,7 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
         (&sealed.head.into(), &"checkpoint outside".into())
     );
     let said = refuses(&mut serve());
-    assert!(said.contains("this is no older backup, but another history"), "{said}");
+    assert!(said.contains("this is not an older backup, but another history"), "{said}");
 }
 
 /// Whatever else is damaged beside it, or was put back with it.
@@ -516,7 +516,7 @@ async fn another_history_of_the_same_length_is_not_served_even_without_its_tiles
     sqlx::raw_sql(damage).execute(&mut other.superuser().await).await.unwrap();
     let serve = ["serve", "--listen", "127.0.0.1:0"];
     let said = refuses(command(&serve).args(key.args(&other)).args(outside));
-    assert!(said.contains("this is no older backup, but another history"), "{said}");
+    assert!(said.contains("this is not an older backup, but another history"), "{said}");
 }
 
 /// The next one begins with what is stored and what is kept outside.

@@ -86,7 +86,7 @@ async fn the_service_is_who_its_certificate_says_and_changes_it_at_a_signal() {
     std::fs::write(&certificate.files()[1], "no key").unwrap();
     service.signal(Signal::HUP);
     until("it is told", || {
-        service.log().contains("the certificate stays: cannot read the TLS key")
+        service.log().contains("the certificate stays as it was: cannot read the TLS key")
     });
     assert!(live(&service.address, &renewed).await.unwrap().contains(" 200 OK"));
 }

@@ -1,7 +1,7 @@
 //! How many requests a token is good for in a second.
 
+use parking_lot::Mutex;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ impl Limit {
 
     /// Takes one request, or says how long to wait until there is room for it.
     pub fn take(&self, now: Instant) -> Result<(), Duration> {
-        let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paid_at = self.paid_at.lock();
         let from = paid_at.map_or(now, |at| at.max(now));
         let to = from + SECOND / self.per_second.get();
         match to.duration_since(now).checked_sub(SECOND) {

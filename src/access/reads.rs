@@ -4,6 +4,7 @@ use super::role::Role;
 use crate::identity::{Asker, Timestamp};
 use crate::ledger::{Database, Fault, in_time};
 use crate::metrics::Metrics;
+use crate::outage::Outage;
 use sqlx::{PgConnection, PgExecutor, query_as, query_file};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,7 +66,7 @@ impl ReadLog {
             noted,
             in_hand: Vec::new(),
             session: None,
-            is_failing: false,
+            outage: Outage::default(),
         };
         (Self { sender, metrics, _running: running }, tokio::spawn(task.run(ended)))
     }
@@ -87,8 +88,7 @@ struct Task {
     in_hand: Vec<Read>,
     /// None after a failure, until it is needed again.
     session: Option<PgConnection>,
-    /// Whether the last write failed: a trouble is logged when it begins and when it ends.
-    is_failing: bool,
+    outage: Outage,
 }
 
 impl Task {
@@ -149,13 +149,13 @@ impl Task {
     }
 
     fn tell_success(&mut self) {
-        if std::mem::take(&mut self.is_failing) {
+        if self.outage.ends() {
             tracing::info!("reads of personal data are put on record again");
         }
     }
 
     fn tell_failure(&mut self, fault: &Fault) {
-        if !std::mem::replace(&mut self.is_failing, true) {
+        if self.outage.begins() {
             tracing::error!("reads of personal data wait to be put on record: {fault}");
         }
     }

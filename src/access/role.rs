@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Role {
     /// Posts observations, and asks which customer an identifier belongs to.
     Caller,
-    /// Reads everything but the record of reads, and changes nothing.
+    /// Reads everything except the record of reads, and changes nothing.
     Auditor,
     /// May do everything.
     Operator,

@@ -1,13 +1,11 @@
 //! Bearer tokens: random text, of which the service knows only a hash.
 
+use crate::identity::TOKEN_PREFIX;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 use subtle::ConstantTimeEq as _;
 
-/// Tells anyone who finds one, and programs that look for leaked secrets, what it is.
-const PREFIX: &str = "idl_";
 const RANDOM_LEN: usize = 32;
 
 /// Its holder may ask. It cannot be logged: it implements neither `Debug` nor `Display`.
@@ -24,12 +22,12 @@ impl Token {
     pub fn random() -> Self {
         let mut bytes = [0; RANDOM_LEN];
         getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-        Self(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
+        Self(format!("{TOKEN_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     /// Whether a text begins as tokens do, and is not to be repeated.
     pub fn begins(text: &str) -> bool {
-        text.starts_with(PREFIX)
+        text.starts_with(TOKEN_PREFIX)
     }
 
     /// To be shown once, to its holder.
@@ -50,21 +48,13 @@ impl TokenHash {
 
     /// 64 hexadecimal digits, as `sha256sum` prints them.
     pub fn from_hex(text: &str) -> Option<Self> {
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
         let mut hash = [0; 32];
-        for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
-            *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-        }
+        hex::decode_to_slice(text, &mut hash).ok()?;
         Some(Self(hash))
     }
 
     pub fn to_hex(self) -> String {
-        self.0.iter().fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect("a string takes whatever is written");
-            hex
-        })
+        hex::encode(self.0)
     }
 
     /// Takes equally long whatever the two are.

@@ -4,7 +4,7 @@ use super::gate::Holder;
 use super::limit::Limit;
 use super::role::Role;
 use super::token::{Token, TokenHash};
-use crate::identity::Asker;
+use crate::identity::{Asker, line_of};
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -57,7 +57,7 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Holder>> {
     let text = fs::read_to_string(file);
     let text = text.with_context(|| format!("cannot read the tokens file {}", file.display()))?;
     parse(&text).map_err(|fault| {
-        let line = fault.span.map(|span| format!(":{}", line(&text, &span))).unwrap_or_default();
+        let line = fault.span.map(|span| format!(":{}", line_of(&text, &span))).unwrap_or_default();
         anyhow::anyhow!("{}{line}: {}", file.display(), fault.message)
     })
 }
@@ -129,11 +129,6 @@ fn without_values(complaint: &str) -> String {
         Some((_, expected)) => format!("expected {expected}"),
         None => complaint,
     }
-}
-
-/// Counted from 1.
-fn line(text: &str, span: &Range<usize>) -> usize {
-    text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
 }
 
 impl fmt::Display for TokenLines<'_> {

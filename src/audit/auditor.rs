@@ -6,7 +6,7 @@ use crate::ledger::{self, Database, EventFilter, EventRow, Fault};
 use sqlx::PgPool;
 use std::collections::HashMap;
 use std::ops::DerefMut;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ pub struct Auditor {
     pub(super) explaining: Arc<Semaphore>,
     head: Arc<Mutex<Option<(Instant, Position)>>>,
     /// Rules that were read before: what is recorded under a digest never changes.
-    rules: Arc<std::sync::Mutex<HashMap<RulesDigest, Arc<Rules>>>>,
+    rules: Arc<parking_lot::Mutex<HashMap<RulesDigest, Arc<Rules>>>>,
 }
 
 /// Some events in order.
@@ -100,7 +100,7 @@ impl Auditor {
     }
 
     pub(super) fn rules(&self) -> impl DerefMut<Target = HashMap<RulesDigest, Arc<Rules>>> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rules.lock()
     }
 
     pub async fn close(&self) {

@@ -1,4 +1,4 @@
-//! A ledger into a directory.
+//! Writes a ledger to a directory.
 
 use super::manifest::{DUMP, Manifest};
 use super::privileges;
@@ -21,15 +21,16 @@ struct Snapshot {
     manifest: Manifest,
 }
 
-/// A backup that is not whole yet. Goes away with this, unless it was given its name.
+/// The directory of a backup that is not complete yet. Dropping it removes the directory, unless it has got
+/// its own name by then.
 struct Unfinished(PathBuf);
 
-/// Writes the ledger, as it is now, to a directory that is not there yet. Until it is whole, the
+/// Writes the ledger, as it is now, to a directory that does not exist yet. Until the backup is complete, the
 /// directory has another name.
 pub async fn back_up(database: &Database, dir: &Path) -> anyhow::Result<Manifest> {
     ensure!(
         fs::symlink_metadata(dir).is_err(),
-        "{} is there already; a backup needs a directory of its own",
+        "{} exists already; pass a directory that does not, which the backup makes",
         dir.display()
     );
     let mut owner = database.owner().await?;
@@ -43,7 +44,7 @@ pub async fn back_up(database: &Database, dir: &Path) -> anyhow::Result<Manifest
     dump.args(["--format=directory", "--compress=1", "--no-owner", "--no-privileges"])
         .arg(format!("--snapshot={id}"))
         .arg(format!("--schema={schema}"))
-        // What an interrupted rebuild left.
+        // An interrupted rebuild may have left it.
         .arg(format!("--exclude-table={schema}.contact_next"))
         .arg("--file")
         .arg(unfinished.0.join(DUMP));
@@ -54,12 +55,13 @@ pub async fn back_up(database: &Database, dir: &Path) -> anyhow::Result<Manifest
     Ok(manifest)
 }
 
+/// The major version of the server.
 pub async fn server_major(owner: &mut PgConnection) -> anyhow::Result<u32> {
     let version = query!(r#"select current_setting('server_version_num')::integer as "number!""#);
     Ok(u32::try_from(version.fetch_one(owner).await?.number)? / 10_000)
 }
 
-/// Begins a transaction that pg_dump sees the same of, so that the position is known.
+/// Begins a transaction whose snapshot pg_dump uses, too, so that the position of the backup is known.
 async fn snapshot(
     holding: &mut PgConnection,
     database: &Database,
@@ -71,9 +73,9 @@ async fn snapshot(
         begin isolation level repeatable read, read only;
     ";
     sqlx::raw_sql(begin).execute(&mut *holding).await?;
-    // A lock takes no snapshot. A swap of the contact table and a migration, which wait for these locks,
-    // are thus seen as a whole or come after the backup: pg_dump reads catalogs as of the snapshot, and
-    // tables by the names that they have when it comes to them.
+    // pg_dump reads catalogs as of the snapshot, but tables by the names that they have when it comes to
+    // them. A swap of the contact table and a migration wait for these locks, which take no snapshot, so that
+    // each is before the backup as a whole, or after it.
     if has_contacts {
         sqlx::raw_sql("lock table contact in access share mode").execute(&mut *holding).await?;
     }
@@ -102,13 +104,13 @@ async fn snapshot(
 impl Unfinished {
     fn make(dir: &Path) -> anyhow::Result<Self> {
         let mut name =
-            dir.file_name().context("a backup needs a directory with a name")?.to_owned();
+            dir.file_name().context("expected the name of a directory to make")?.to_owned();
         name.push(".unfinished");
         let unfinished = dir.with_file_name(name);
         let made = DirBuilder::new().mode(0o700).create(&unfinished);
         if let Err(error) = made {
             let hint = match error.kind() {
-                ErrorKind::AlreadyExists => "; if an earlier backup was broken off, remove it",
+                ErrorKind::AlreadyExists => "; if an earlier backup was interrupted, remove it",
                 ErrorKind::NotFound => "; make the directory above it first",
                 _ => "",
             };
@@ -120,13 +122,13 @@ impl Unfinished {
 
     fn finish(self, dir: &Path) -> anyhow::Result<()> {
         let named = files::rename(&self.0, dir);
-        named.with_context(|| format!("cannot name the backup {}", dir.display()))
+        named.with_context(|| format!("cannot rename the backup to {}", dir.display()))
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Once it has its name there is none under this one.
+        // When it has its own name, there is nothing under this one.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Whom a lost ledger had forgotten: an export of it says so.
+//! Forgets again the customers whom a lost ledger had forgotten, as an export of it says.
 
 use crate::erasure::{self, NotErased};
 use crate::export::{CHECKPOINT, EVENTS, watched_lines};
@@ -13,15 +13,15 @@ use std::collections::HashSet;
 use std::fs::read_to_string;
 use std::path::Path;
 
-/// Whom to forget again.
+/// The customers to forget again.
 pub struct ToForget {
-    /// How many events the export has that says so.
+    /// How many events the export has.
     pub events_len: i64,
-    /// An observation of each customer who is back, and why they were forgotten.
+    /// An observation of each customer who is back, and why the customer was forgotten.
     pub customers: Vec<(ObservationId, ReasonCode)>,
 }
 
-/// What an export says that was signed with these keys.
+/// What an export says.
 struct Told {
     events_len: i64,
     /// The last event that it and the ledger must have in common, and how many there are up to it.
@@ -29,9 +29,9 @@ struct Told {
     lost: Vec<ContactErased>,
 }
 
-/// Whom the export says to forget who is not forgotten here, where so many of the first events are
-/// left. Fails where the export is not what was signed, where it is of another history up to there, and
-/// where somebody else would be forgotten, too. Changes nothing.
+/// The customers whom the export says were forgotten, and who are not forgotten here. `left` is how many of
+/// the first events are left here. Fails if the export is not what was signed with these keys, if its history
+/// up to there is another one, or if another customer would be forgotten, too. Changes nothing.
 pub async fn to_forget(
     database: &Database,
     export: &Path,
@@ -44,7 +44,7 @@ pub async fn to_forget(
     };
     let told = told.with_context(|| {
         let export = export.display();
-        format!("{export} does not say whom to forget; give an export that verify finds right")
+        format!("{export} cannot be used; pass an export that verify finds right")
     })?;
     check_common(database, export, &told).await?;
     let customers = who_is_back(database, &told.lost).await?;
@@ -61,11 +61,11 @@ pub async fn forget_again(
     for (n, (id, reason)) in (1..).zip(customers) {
         match erasure::erase(database, *id, None, reason, Some(by)).await {
             Ok(_) | Err(NotErased::AlreadyErased) => {}
-            Err(error) => return Err(error).context("not everybody is forgotten; try again"),
+            Err(error) => return Err(error).context("not all customers are forgotten; try again"),
         }
         progress.at(n);
     }
-    // Where it is too early for that, the service does it.
+    // If it is too early to sweep, the service does it later.
     let _ = erasure::sweep(database).await?;
     Ok(customers.len())
 }
@@ -73,7 +73,7 @@ pub async fn forget_again(
 fn read(export: &Path, keys: &VerifierKeys, left: i64) -> anyhow::Result<Told> {
     let note = export.join(CHECKPOINT);
     let note = read_to_string(&note).with_context(|| format!("cannot read {}", note.display()))?;
-    // The database may have lost the event that gave the log the name that this is in.
+    // The database may have lost the event that gave the log the name of this checkpoint.
     verify_folder(export, &keys.as_in(&note), None, None)?;
     let (mut events_len, mut common, mut lost) = (0, None, Vec::new());
     for line in watched_lines(&export.join(EVENTS), "reading erasures (MB)")? {
@@ -82,13 +82,13 @@ fn read(export: &Path, keys: &VerifierKeys, left: i64) -> anyhow::Result<Told> {
         if events_len <= left {
             common = Some((events_len, line));
         } else if line.contains(r#""kind":"ContactErased""#)
-            // Most lines are none, and parsing takes long.
+            // Most lines have another kind, and parsing takes long.
             && let Fact::ContactErased(erased) = Event::parse(&line)?.fact
         {
             lost.push(erased);
         }
     }
-    let common = common.context("it has no events")?;
+    let common = common.context("the export has no events")?;
     Ok(Told { events_len, common, lost })
 }
 
@@ -99,17 +99,17 @@ async fn check_common(database: &Database, export: &Path, told: &Told) -> anyhow
     let here = ledger::line_at(&mut owner, position).await?;
     ensure!(
         here.as_ref() == Some(line),
-        "event {position} in {} is another one than here: it is of another ledger, or something \
-         was recorded here after the database had gone back in time: then drop the ledger, \
+        "event {position} in {} is not the one here: the export is of another ledger, or something \
+         was recorded here after the database had gone back in time: in that case drop the ledger, \
          restore its backup, and do this before anything else",
         export.display()
     );
     Ok(())
 }
 
-/// Those of the erased who have an observation that is left, and is not erased. Fails where one of them
-/// is one customer here with somebody whom the lost ledger had not forgotten, since a change of the rules
-/// that took the two apart is lost: customers are forgotten as a whole.
+/// The erased customers who have an observation that is left here and is not erased. Fails if one of them is
+/// one customer here with another whom the lost ledger had not forgotten, since a rule change that split the
+/// two is lost: customers are forgotten as a whole.
 async fn who_is_back(
     database: &Database,
     lost: &[ContactErased],
@@ -127,8 +127,8 @@ async fn who_is_back(
             if let Some(other) = other.filter(|_| !held.is_erased()) {
                 bail!(
                     "observation {id} was forgotten, and is one customer here with observation {}, \
-                     which was not: accept the loss with --no-erasures, put the rules in force that \
-                     the export ends with, and then erase whom its events name",
+                     which was not: accept the loss with --no-erasures, activate the rules that the \
+                     export ends with, and then erase the customers that its events name",
                     other.id
                 );
             }

@@ -1,14 +1,14 @@
-//! Goes on with a database that has gone back in time.
+//! Continues a ledger whose database has gone back in time.
 
 use crate::identity::{Event, Fact, LedgerRestored, ObservationId, Position, Root, Timestamp};
 use crate::ledger::{self, Database, ThisVersion};
-use crate::seal::{CheckpointDir, Loss, Seal, seal_anew};
+use crate::seal::{CheckpointDir, Loss, SealInputs, seal_anew};
 use anyhow::ensure;
 use sqlx::{Connection as _, PgConnection, query};
 use std::path::PathBuf;
 
-/// Reads are numbered, too, and no signature says how many there were. A service that answers ten
-/// thousand a second takes a day for as many.
+/// How many numbers of reads are skipped. No signature says how many reads there were. A service that
+/// answers ten thousand of them a second takes a day for as many as these.
 const READS_SKIPPED: i64 = 1_000_000_000;
 
 /// Who accepts a loss, and why.
@@ -17,7 +17,7 @@ pub struct Acceptance {
     pub reason: String,
 }
 
-/// Appends the event that accepts a loss, at a position that nobody was given. Returns the position.
+/// Appends the event that accepts a loss, at a position that was never given out. Returns the position.
 pub async fn accept(
     database: &Database,
     loss: &Loss,
@@ -28,10 +28,10 @@ pub async fn accept(
     let head = lock(&mut tx).await?;
     ensure!(
         head.position == loss.position.get(),
-        "somebody records in this database; stop every service on it and try again"
+        "a service records in this database; stop every service on it and try again"
     );
     let position = loss.next_position();
-    // As many numbers as positions: each observation that was lost has had a position of its own.
+    // As many numbers as positions: each observation that was lost had a position of its own.
     let skipped = position.get() - head.position;
     let restored = LedgerRestored {
         accepted_by: acceptance.by.clone(),
@@ -49,15 +49,15 @@ pub async fn accept(
     Ok(position)
 }
 
-/// Keeps the checkpoint that was outside aside, as evidence, and signs the first one in the name that
-/// the log goes by from here on. Returns where the former is now.
+/// Keeps the checkpoint that was outside under another name, as evidence, and signs the first one under the
+/// name that the log has from here on. Returns where the earlier one is now.
 pub async fn begin_anew(
-    seal: Seal,
+    inputs: SealInputs,
     outside: &CheckpointDir,
     position: Position,
 ) -> anyhow::Result<PathBuf> {
     let aside = outside.keep_aside(&format!("lost-{position}"))?;
-    seal_anew(seal, outside).await?;
+    seal_anew(inputs, outside).await?;
     Ok(aside)
 }
 
@@ -95,7 +95,7 @@ async fn append(tx: &mut PgConnection, event: &Event, skipped: i64) -> Result<()
     Ok(())
 }
 
-/// Goes on behind the numbers of reads that may have been given out, with a row that says why.
+/// Skips the numbers of reads that may have been given out, with a row that says why.
 async fn skip_reads(tx: &mut PgConnection, by: &str) -> Result<(), sqlx::Error> {
     query!(
         "insert into access (id, read_at, asked_by, role, route)

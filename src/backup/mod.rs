@@ -1,8 +1,8 @@
-//! Copies a ledger out of its database and back into one, by Postgres' own programs; and goes on with
-//! one that has gone back in time.
+//! Copies a ledger out of its database and back into one, with the programs of Postgres; and continues a
+//! ledger whose database has gone back in time.
 //!
-//! Promises: a backup holds at one position, whatever is recorded meanwhile; what is named as a
-//! backup is whole, and what was restored is whole or is not there; a loss is told in the ledger.
+//! Promises: a backup is of one position, whatever is recorded meanwhile; a directory that has the name of a
+//! backup is complete; a restore brings back the whole ledger or nothing; a loss is recorded in the ledger.
 //! Never: puts a password where others can read it, or repeats what a program says of a row.
 
 mod dump;

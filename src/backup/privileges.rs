@@ -1,13 +1,14 @@
-//! What the owner may do to its own tables: it has taken from itself the right to rewrite history. What
-//! a rebuild leaves, `contact_next`, is not in a backup.
+//! What the owner may do to its own tables: it has revoked its own right to rewrite history. The table
+//! `contact_next`, which an interrupted rebuild leaves, is not in a backup.
 
 use anyhow::ensure;
 use sqlx::{AssertSqlSafe, PgConnection, query};
 use std::collections::BTreeMap;
 
-/// By table, those left out that the owner may do anything to.
+/// The privileges of the owner on each table, except on those whose owner may do anything.
 pub type Privileges = BTreeMap<String, Vec<String>>;
 
+/// Reads the privileges that the owner has.
 pub async fn read(owner: &mut PgConnection) -> Result<Privileges, sqlx::Error> {
     let granted = query!(
         r#"
@@ -25,7 +26,7 @@ pub async fn read(owner: &mut PgConnection) -> Result<Privileges, sqlx::Error> {
     Ok(tables.into_iter().map(|row| (row.table, row.privileges)).collect())
 }
 
-/// Gives the owner of tables that were made anew these privileges and no others.
+/// Gives the owner of restored tables these privileges and no others.
 pub async fn give(owner: &mut PgConnection, privileges: &Privileges) -> anyhow::Result<()> {
     for (table, privileges) in privileges {
         let is_plain = |text: &String| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -1,32 +1,30 @@
-//! Runs one of Postgres' own programs against the ledger's database.
+//! Runs a program of Postgres on the database of the ledger.
 
 use crate::ledger::Database;
+use crate::postgres::remove_pg_variables;
 use anyhow::{Context as _, bail};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use tokio::process::Command;
 
-/// What its session is called, for whoever watches it.
+/// The name of its session, by which its progress is found.
 pub const SESSION: &str = "identity-ledger backup";
 
-/// A program that will log in as the owner, and is killed when nobody waits for it any more.
+/// A command that logs in as the owner. It is killed when it is dropped.
 pub fn program(path: &Path, database: &Database) -> Command {
     let mut command = Command::new(path);
-    let ours = std::env::vars_os().map(|(name, _)| name);
-    for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"PG")) {
-        command.env_remove(name);
-    }
+    remove_pg_variables(command.as_std_mut());
     command.envs(database.environment()).env("PGAPPNAME", SESSION).env("LC_ALL", "C");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
-/// Waits until it has done what it was to do.
+/// Runs a command. Fails if the command does.
 pub async fn run(command: Command) -> anyhow::Result<()> {
     finished(command).await.map(|_| ())
 }
 
-/// As `run`, and returns what it wrote.
+/// As `run`. Returns what the command wrote to stdout.
 pub async fn written(mut command: Command) -> anyhow::Result<String> {
     command.stdout(Stdio::piped());
     Ok(String::from_utf8(finished(command).await?.stdout)?)
@@ -41,8 +39,8 @@ async fn finished(mut command: Command) -> anyhow::Result<Output> {
     Ok(output)
 }
 
-/// The first error that a program told. What follows may quote rows, and so does what Postgres says
-/// of a row that it could not take.
+/// The first error that a program tells. What follows may quote rows, as may what Postgres says of a row that
+/// it could not take.
 fn telling(stderr: &str) -> String {
     let told = stderr.lines().find(|line| line.contains("error:")).or(stderr.lines().next());
     let told = told.unwrap_or("it failed and said nothing");

@@ -1,4 +1,4 @@
-//! A ledger out of a directory.
+//! Restores a ledger from a directory.
 
 use super::dump::server_major;
 use super::manifest::{DUMP, Manifest};
@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use sqlx::Connection as _;
 use std::path::Path;
 
-/// Puts the ledger of a backup into a database where there is none of its name, and makes it ready.
+/// Puts the ledger of a backup into a database that has none of its name, and makes it ready.
 pub async fn restore(
     database: &Database,
     backup: &Path,
@@ -28,9 +28,9 @@ pub async fn restore(
     let (first, last) = clients_of(server).into_inner();
     ensure!(
         manifest.pg_dump <= last,
-        "{} was written by pg_dump {}, and a pg_restore that reads it sets what Postgres {server} does \
-         not know: restore it into Postgres {} or newer, or back up the ledger with pg_dump {last} or \
-         older",
+        "{} was written by pg_dump {}, and a pg_restore that reads it uses a setting that Postgres \
+         {server} does not know: restore it into Postgres {} or newer, or back up the ledger with pg_dump \
+         {last} or older",
         backup.display(),
         manifest.pg_dump,
         last + 1,
@@ -41,7 +41,7 @@ pub async fn restore(
         .with_context(|| format!("{} cannot be restored", backup.display()))?;
     ledger::create_schema(&mut owner, database).await?;
     let mut restore = program(&pg_restore, database);
-    // The name is in the environment: an empty one here means that.
+    // An empty name stands for the one in the environment.
     restore.args(["--single-transaction", "--no-owner", "--no-privileges", "--dbname="]);
     restore.arg(format!("--schema={schema}")).arg(backup.join(DUMP));
     let restored = watched(&mut owner, "copying tables (MB)", manifest.bytes, run(restore)).await;
@@ -53,7 +53,7 @@ pub async fn restore(
     ledger::open(database).await
 }
 
-/// Fails where the ledger in a dump is another one than the manifest says. Restores nothing.
+/// Fails if the ledger in a dump is not the one of the manifest. Restores nothing.
 async fn check(
     pg_restore: &Path,
     database: &Database,
@@ -78,7 +78,7 @@ async fn check(
     Ok(())
 }
 
-/// What a column has in the one row that a script of pg_restore's copies.
+/// The value of a column in the one row that a script of pg_restore copies.
 fn number(script: &str, column: &str) -> Option<i64> {
     let mut lines = script.lines().skip_while(|line| !line.starts_with("COPY "));
     let (_, columns) = lines.next()?.split_once('(')?;

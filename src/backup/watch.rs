@@ -1,4 +1,4 @@
-//! How far one of Postgres' programs is.
+//! How far a program of Postgres has come.
 
 use super::program::SESSION;
 use crate::progress::Progress;
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MEGABYTE: i64 = 1 << 20;
 
-/// Tells how many megabytes of the tables were copied, of so many bytes, while the work goes on.
+/// Does the work, and shows meanwhile how much of the tables was copied, of so many bytes.
 pub async fn watched(
     owner: &mut PgConnection,
     step: &'static str,
@@ -20,13 +20,13 @@ pub async fn watched(
     let mut progress = Progress::of(step, bytes / MEGABYTE);
     tokio::select! {
         done = work => done,
-        // Who cannot see how far it is does not stop it.
+        // If the progress cannot be read, the work goes on.
         never = watch(owner, &mut progress) => match never {},
     }
 }
 
 async fn watch(owner: &mut PgConnection, progress: &mut Progress) -> std::convert::Infallible {
-    // By table, for as far as it was when it was last seen.
+    // The bytes of each table when it was seen last.
     let mut copied = HashMap::new();
     let mut is_copying = true;
     loop {

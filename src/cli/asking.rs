@@ -1,18 +1,19 @@
-//! Asking whoever sits at the terminal.
+//! Questions to the user at the terminal.
 
 use crate::threads::on_a_thread;
 use anyhow::ensure;
 use std::io::{BufRead as _, IsTerminal as _};
 
-/// Fails where there is nobody to ask and no leave to go on without.
-pub fn check_somebody_is_here(yes: bool, to_do: &str) -> anyhow::Result<()> {
+/// Fails if the user can neither be asked nor wants to go on without being asked.
+pub fn check_can_ask(yes: bool, to_do: &str) -> anyhow::Result<()> {
     ensure!(
         yes || std::io::stdin().is_terminal(),
-        "nobody is here to ask: give --yes to {to_do} without asking"
+        "stdin is not a terminal: pass --yes to {to_do} without confirmation"
     );
     Ok(())
 }
 
+/// Asks a question on stderr. Returns whether the answer is yes.
 pub async fn confirmed(question: &str) -> anyhow::Result<bool> {
     eprint!("{question} [y/N] ");
     let answer = on_a_thread(|| {

@@ -6,7 +6,7 @@ use super::place::Place;
 use super::say::{counted, say};
 use crate::backup::{self, Acceptance, Manifest, ToForget};
 use crate::ledger;
-use crate::seal::{self, Found, Seal};
+use crate::seal::{self, Found, SealInputs};
 use anyhow::{Context as _, bail};
 use chrono::SecondsFormat;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub async fn back_up(database: DatabaseConfig, config: BackupConfig) -> anyhow::
     let manifest = backup::back_up(&place.database, &config.dir).await?;
     say!("the ledger up to position {} is in {}", manifest.position, config.dir.display());
     if let Some(key) = place.private_key().filter(|key| key.exists()) {
-        eprintln!("the signing key is not; keep a copy of {} elsewhere", key.display());
+        eprintln!("the signing key is not in it; keep a copy of {} elsewhere", key.display());
     }
     place.close().await
 }
@@ -30,7 +30,7 @@ pub async fn restore(database: DatabaseConfig, config: RestoreConfig) -> anyhow:
 }
 
 async fn put_back(database: DatabaseConfig, dir: &Path) -> anyhow::Result<()> {
-    // First: no private server is made for what is no backup.
+    // Read first: no private server is made if this is not a backup.
     let manifest = Manifest::read(dir, &database.ledger)?;
     let place = Place::reach(database).await?;
     backup::restore(&place.database, dir, &manifest).await?;
@@ -47,27 +47,28 @@ async fn put_back(database: DatabaseConfig, dir: &Path) -> anyhow::Result<()> {
     place.close().await
 }
 
-/// Shows what is lost, asks, says so in the ledger, and does what has to follow. Broken off, it can be
-/// run again.
+/// Shows what is lost, asks, records it in the ledger, and does what has to follow. If it is interrupted,
+/// it can be run again.
 async fn accept_loss(
     database: DatabaseConfig,
     config: &RestoreConfig,
     reason: &str,
 ) -> anyhow::Result<()> {
-    asking::check_somebody_is_here(config.yes, "accept the loss")?;
+    asking::check_can_ask(config.yes, "accept the loss")?;
     let place = Place::open_existing_for_service(database).await?;
-    let seal = key_of(&place, config).await?;
-    let keys = seal.key.verifier_keys().clone();
-    let found = seal::loss(seal).await?;
-    let outside = place.checkpoint_dir(&config.seal).context("it was there just now")?;
-    // Read first: an export that is of no use must not be found out about half way.
+    let inputs = seal_inputs(&place, config).await?;
+    let keys = inputs.key.verifier_keys().clone();
+    let found = seal::loss(inputs.clone()).await?;
+    let outside = place.checkpoint_dir(&config.seal).context("there is no --checkpoint-dir")?;
+    // Read first: if the export is of no use, nothing must have been changed when that is found.
     let to_forget = match &config.erasures {
         Some(export) => {
             Some(backup::to_forget(&place.database, export, &keys, found.left()).await?)
         }
         None => None,
     };
-    let kept = outside.read(Some(&keys))?.context("it was there just now")?;
+    let kept =
+        outside.read(Some(&keys))?.context("the checkpoint outside has vanished; try again")?;
     show(&found);
     show_forgotten(to_forget.as_ref(), kept.head.size);
     if !config.yes && !asking::confirmed(question(&found)).await? {
@@ -89,21 +90,24 @@ async fn accept_loss(
         }
         None => None,
     };
-    let aside = backup::begin_anew(key_of(&place, config).await?, &outside, position).await?;
+    let aside = backup::begin_anew(inputs, &outside, position).await?;
     let keys = keys.of(&ledger::gaps(&mut place.database.owner().await?).await?);
-    // Last: where stdout takes nothing, all is done by then.
+    // Printed last: if stdout cannot be written to, all is done by then.
     if let Some(forgotten) = forgotten {
-        say!("forgotten again: {}", counted(forgotten, "customer"));
+        say!("erased again: {}", counted(forgotten, "customer"));
     }
-    say!("the loss is event {position}; what had been signed is kept in {}", aside.display());
-    // Whoever checks the ledger needs the new one.
+    say!(
+        "event {position} records the loss; the earlier checkpoint is kept in {}",
+        aside.display()
+    );
+    // Those who check the ledger need the new key.
     say!("from here on its key is {}", keys.text().lines().next().unwrap_or_default());
     place.close().await
 }
 
-async fn key_of(place: &Place, config: &RestoreConfig) -> anyhow::Result<Seal> {
-    let seal = place.seal(&config.seal).await?;
-    seal.context("there is no key that the ledger goes on to be signed with; give --signing-key")
+async fn seal_inputs(place: &Place, config: &RestoreConfig) -> anyhow::Result<SealInputs> {
+    let inputs = place.seal_inputs(&config.seal).await?;
+    inputs.context("there is no key to sign the ledger with from here on; pass --signing-key")
 }
 
 fn show(found: &Found) {
@@ -114,11 +118,13 @@ fn show(found: &Found) {
                 "{old} events were signed, and {new} are left, up to position {}.",
                 loss.position
             );
-            eprintln!("Lost are {} of them, and what was recorded after those.", old - new);
+            eprintln!("{} of them are lost, and what was recorded after them.", old - new);
             eprintln!("The next event will have the position {}.", loss.next_position());
         }
         Found::Accepted { position, .. } => {
-            eprintln!("Event {position} accepts the loss already; what follows may not be done.");
+            eprintln!(
+                "Event {position} accepts the loss already; what has to follow may not be done."
+            );
         }
     }
 }
@@ -126,14 +132,14 @@ fn show(found: &Found) {
 fn show_forgotten(to_forget: Option<&ToForget>, signed: u64) {
     match to_forget {
         Some(ToForget { events_len, customers }) => {
-            eprintln!("To be forgotten again, for ever: {}.", counted(customers.len(), "customer"));
+            eprintln!("To be erased again, for ever: {}.", counted(customers.len(), "customer"));
             eprintln!(
                 "The export that says so has {events_len} of the {signed} events that were signed: \
-                 whoever was forgotten after those comes back."
+                 customers who were erased after those come back."
             );
         }
         None => eprintln!(
-            "Nobody is forgotten again (--no-erasures): who was forgotten since comes back."
+            "No one is erased again (--no-erasures): customers who were erased since come back."
         ),
     }
 }
@@ -141,6 +147,6 @@ fn show_forgotten(to_forget: Option<&ToForget>, signed: u64) {
 fn question(found: &Found) -> &'static str {
     match found {
         Found::Loss(_) => "Accept that they are lost for ever?",
-        Found::Accepted { .. } => "Do what follows?",
+        Found::Accepted { .. } => "Do what has to follow?",
     }
 }

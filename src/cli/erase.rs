@@ -1,4 +1,4 @@
-//! `identity-ledger erase`: forget a customer.
+//! `identity-ledger erase`: forgets a customer.
 
 use super::asking;
 use super::config::{DatabaseConfig, EraseConfig};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 /// Shows what is to be forgotten, asks, and forgets it. Prints numbers, never what they stand for.
 pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Result<()> {
-    asking::check_somebody_is_here(config.yes, "erase the customer")?;
+    asking::check_can_ask(config.yes, "erase the customer")?;
     let place = Place::open_existing(database).await?;
     place.check_projection().await?;
     let id = ObservationId::new(config.id);
@@ -26,23 +26,24 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
         }
     }
     let by = Some(config.operator.by.as_str());
-    // With --yes nothing was shown.
+    // With --yes nothing was shown, so that nothing can differ from it.
     let shown = (!config.yes).then_some(&held);
     let erased = erasure::erase(&place.database, id, shown, &config.reason, by).await?;
     let printed = print(&erased, config.output.json);
     let swept = erasure::sweep(&place.database).await.context(
-        "it is erased, but the files of Postgres hold remains: vacuum observation and contact",
+        "the customer is erased, but remains are left in the files of Postgres: vacuum the tables \
+         observation and contact",
     )?;
     match swept {
         Swept::All => {}
         Swept::TooEarly => eprintln!(
-            "note: a transaction that is older than the erasure, such as a backup's, keeps remains \
-             in the files of Postgres; a service vacuums them away when that has ended, at the latest \
-             after its next start"
+            "note: an older transaction, such as that of a backup, keeps remains in the files of Postgres; a \
+             service vacuums them away when it has ended, at the latest after the next start of the service"
         ),
         Swept::NotAllowed => bail!(
-            "it is erased, but the files of Postgres hold remains, since this role may not vacuum \
-             observation and contact: start a service as their owner, or have a superuser vacuum them"
+            "the customer is erased, but remains are left in the files of Postgres, since this role may not \
+             vacuum the tables observation and contact: start a service as their owner, or have a \
+             superuser vacuum them"
         ),
     }
     place.close().await?;

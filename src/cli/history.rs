@@ -1,4 +1,4 @@
-//! `identity-ledger history`: a customer's events as a timeline.
+//! `identity-ledger history`: the events of a customer as a timeline.
 
 use super::config::{DatabaseConfig, HistoryConfig};
 use super::place::Place;
@@ -10,7 +10,8 @@ use std::io::{self, Write, stdout};
 
 const PAGE_LEN: i64 = 1_000;
 
-/// Prints two lines an event: when it happened and what it says, and what was observed.
+/// Prints each event on a line of its own: when it happened and what it says. Below it comes what was
+/// observed.
 pub async fn history(database: DatabaseConfig, config: HistoryConfig) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
     let auditor = Auditor::new(&place.database);

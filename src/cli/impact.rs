@@ -1,4 +1,4 @@
-//! What a rule change would do, for people to read.
+//! What a rule change would do, as text.
 
 use super::say::counted;
 use crate::rebuild::{Changed, GainedAndLost, Growth, Impact};

@@ -40,22 +40,23 @@ pub fn main() -> ExitCode {
     log.start();
     let done = runtime(&command)
         .map_err(|error| anyhow::anyhow!("cannot start threads: {error}"))
-        // The end of the runtime waits for a Postgres that is being started, and stops it.
+        // When the runtime ends, it waits for a Postgres that is being started, and stops it.
         .and_then(|runtime| runtime.block_on(without_panic(run(command, database))));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has read enough, as `head` does.
+        // The reader of stdout has read enough, as `head` does.
         Err(error) if is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => failed(&log, &error),
     }
 }
 
-/// Half of the cores: the other half is for Postgres. More threads than that hand tasks to one
-/// another and wait for Postgres all the same.
+/// As many threads as half of the cores: the other half is for Postgres. With more threads, tasks move
+/// between them and wait for Postgres all the same.
 ///
-/// What `block_on` runs has a thread beside them: the work of a command; of a service the recorder,
-/// which so never waits behind the handlers that it wakes. On two cores that would be a thread too
-/// many: there the service has one, which looks after the recorder between any sixty other tasks.
+/// What `block_on` runs has a thread beside these: the work of a command, or the recorder of a service,
+/// which thus never waits behind the handlers that it wakes. On two cores that would be one thread too
+/// many: there the service has one thread only, which turns to the recorder after at most sixty other
+/// tasks.
 fn runtime(command: &Command) -> io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = cores.div_ceil(2);
@@ -84,8 +85,8 @@ async fn run(command: Command, database: DatabaseConfig) -> anyhow::Result<()> {
     }
 }
 
-/// Does work that may end at any point. Left to itself, the signal would end the process and
-/// leave a private Postgres behind.
+/// Does work that may end at any point. Without this, the signal would end the process and leave a
+/// private Postgres behind.
 async fn unless(
     signal: Signal,
     work: impl Future<Output = anyhow::Result<()>>,
@@ -93,7 +94,7 @@ async fn unless(
     let signal = signals::or_hangup(signal)?;
     tokio::select! {
         biased;
-        name = signal => anyhow::bail!("{name} before this was done; run it again"),
+        name = signal => anyhow::bail!("interrupted by {name}; run it again"),
         done = work => done,
     }
 }
@@ -118,7 +119,7 @@ fn new_key(database: &DatabaseConfig, file: &Path, name: Option<String>) -> anyh
     Ok(())
 }
 
-/// Whether nobody reads stdout any more. Errors of connections are of other types.
+/// Whether stdout is no longer read. Errors of connections are of other types.
 fn is_closed(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
@@ -129,7 +130,7 @@ fn failed(log: &LogConfig, error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// An error with its causes, none of them twice. Of a failed statement what quotes no value.
+/// An error with its causes, none of them twice. Of a failed statement it has only what quotes no value.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -141,7 +142,7 @@ fn in_one_line(error: &anyhow::Error) -> String {
         } else if !line.ends_with(&text) {
             line += &format!(": {text}");
         }
-        // What comes next is what Postgres says of it.
+        // The next cause is what Postgres says of it, which may quote values.
         if is_statement {
             break;
         }

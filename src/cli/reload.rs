@@ -1,4 +1,4 @@
-//! SIGHUP: tokens and certificate are read again.
+//! SIGHUP: the tokens and the certificate are read again.
 
 use crate::access::Gate;
 use crate::http::Tls;
@@ -6,12 +6,12 @@ use std::io;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// From here on the signal does not end the process.
+/// Listens from here on. The signal does not end the process any more.
 pub fn listen() -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
-/// Reads both again at each signal. What cannot be read stays as it was, and the log says so.
+/// Reads both again at each signal. If one cannot be read, it stays as it was, and the log says so.
 pub async fn reload(mut hangup: Signal, gate: Option<Arc<Gate>>, tls: Option<Tls>) {
     while hangup.recv().await.is_some() {
         if gate.is_none() && tls.is_none() {
@@ -26,7 +26,7 @@ pub async fn reload(mut hangup: Signal, gate: Option<Arc<Gate>>, tls: Option<Tls
         if let Some(tls) = &tls {
             match tls.reopen() {
                 Ok(()) => tracing::info!("SIGHUP: the TLS certificate was read again"),
-                Err(error) => tracing::error!("SIGHUP: the certificate stays: {error:#}"),
+                Err(error) => tracing::error!("SIGHUP: the certificate stays as it was: {error:#}"),
             }
         }
     }

@@ -47,11 +47,12 @@ fn check(file: &Path, output: &Output) -> anyhow::Result<()> {
 async fn show(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
     let activations = activations(&place).await?;
-    let in_force = activations.last().context("the ledger has no rules; run verify")?;
+    let in_force =
+        activations.last().context("the ledger has no rules; run identity-ledger verify")?;
     if output.json {
         say!("{:#}", described(in_force));
     } else {
-        // Not on stdout: that is the rules file.
+        // On stderr: stdout is for the rules file alone.
         eprintln!("{}", line(in_force));
         eprintln!("digest {}", in_force.rules.digest.as_str());
         if !in_force.normaliser.is_empty() {
@@ -114,7 +115,7 @@ fn described(activation: &Activation) -> Value {
 async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()> {
     let (rules, _) = read(&command.file)?;
     let remap = command.remap.as_deref();
-    // First: what cannot be written should not be computed.
+    // Checked first: what cannot be written should not be computed.
     remap.map_or(Ok(()), check_remap)?;
     let place = Place::open_existing(database).await?;
     place.give_way();
@@ -138,11 +139,11 @@ fn within(impact: &Impact, limits: &Limits) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails where the file could not be replaced at the end. Changes nothing.
+/// Fails if the file could not be replaced at the end. Changes nothing.
 fn check_remap(file: &Path) -> anyhow::Result<()> {
     ensure!(
         fs::symlink_metadata(file).map_or(true, |found| found.is_file()),
-        "{} is there and is no file; give another name with --remap",
+        "{} exists and is not a file; pass another name with --remap",
         file.display()
     );
     files::check_writable(file).with_context(|| cannot_write(file))
@@ -165,22 +166,25 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
     let place = Place::open_existing(database).await?;
     place.give_way();
     rebuild::check_turn(&place.database).await?;
-    let in_force = activations(&place).await?.pop().context("the ledger has no rules")?;
+    let in_force = activations(&place)
+        .await?
+        .pop()
+        .context("the ledger has no rules; run identity-ledger verify")?;
     if in_force.rules.digest == *rules.digest() {
         nothing_changed(&command.output)?;
         return place.close().await;
     }
-    asking::check_somebody_is_here(command.yes, "activate the rules")?;
+    asking::check_can_ask(command.yes, "activate the rules")?;
     let impact = rebuild::impact(&place.database, rules.clone()).await?;
     match (command.output.json, command.yes) {
         (false, _) => say!("{}", impact::Text(&impact)),
-        // On stdout is what was done, and whoever is asked must know what is to be.
+        // stdout is for what was done, but the user who is asked must know what is to be done.
         (true, false) => eprintln!("{}", impact::Text(&impact)),
         (true, true) => {}
     }
     within(&impact, &command.limits.limits())?;
     let from = impact.from.digest.clone();
-    // It holds two whole ledgers, which the activation makes again.
+    // It holds two whole ledgers, which the activation would hold a second time.
     drop(impact);
     if !command.yes && !asking::confirmed("Activate these rules?").await? {
         place.close().await?;
@@ -227,7 +231,7 @@ fn print_activated(activated: &Activated, output: &Output) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The rules of a file, and its text.
+/// The rules in a file, and the text of the file.
 fn read(file: &Path) -> anyhow::Result<(Rules, String)> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the rules file {}", file.display()))?;

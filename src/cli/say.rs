@@ -4,10 +4,10 @@ use anyhow::Context as _;
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write as _};
 
-/// What is wrong where stdout takes nothing. The work may be done all the same.
+/// The error if stdout cannot be written to. The work may be done all the same.
 pub const CANNOT_WRITE: &str = "cannot write to stdout";
 
-/// Prints a line on stdout. Whoever reads no more, as `head` does, has read enough: the work goes on.
+/// Prints a line on stdout. If stdout is no longer read, as by `head`, the work goes on.
 macro_rules! say {
     ($($arg:tt)*) => {
         $crate::cli::say::line(format_args!($($arg)*))?
@@ -30,6 +30,7 @@ pub fn counted_with(len: impl Display, one: &str, verb: [&str; 2]) -> String {
     format!("{counted} {verb}")
 }
 
+/// Prints a line on stdout, for `say!`.
 pub fn line(text: Arguments<'_>) -> anyhow::Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -11,7 +11,7 @@ use crate::http::{self, Access, App, SharedAnswers, Tls};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::{self, Recorder};
-use crate::seal::{self, Seal, Status};
+use crate::seal::{self, SealInputs, Status};
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
@@ -21,14 +21,15 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-/// For Postgres to take leave of the readers' sessions: it may be gone.
+/// How long to wait for Postgres to end the sessions of readers. It may be gone.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Each takes some 30 kB of memory.
+/// Each connection takes some 30 kB of memory.
 const CONNECTIONS_MAX: u64 = 10_000;
-/// For Postgres' sessions, checkpoints and whatever else is no connection of a client.
+/// How many files are kept for sessions of Postgres, checkpoints and all else that is not a connection of
+/// a client.
 const FILES_KEPT: u64 = 100;
 
-/// Serves until the signal: then stops accepting, finishes what is queued, and stops the
+/// Serves until the signal. Then it accepts no more connections, finishes what is queued, and stops the
 /// private Postgres.
 pub async fn serve(
     database: DatabaseConfig,
@@ -44,7 +45,7 @@ pub async fn serve(
 
     let metrics = Arc::new(Metrics::new());
     let kept_for = config.retries_kept_for();
-    let (place, seal, (recorder, recording)) = tokio::select! {
+    let (place, inputs, (recorder, recording)) = tokio::select! {
         biased;
         name = &mut signal => {
             tracing::info!("{name} during the start: stopping");
@@ -56,9 +57,9 @@ pub async fn serve(
     let reader = Reader::new(&place.database);
     let mut recording = pin!(recording);
     let expiring = tokio::spawn(recorder::expire(place.database.clone(), kept_for));
-    let (sealer, status) = match seal {
-        Some(seal) => {
-            let (sealer, status) = seal::start(seal, metrics.clone());
+    let (sealer, status) = match inputs {
+        Some(inputs) => {
+            let (sealer, status) = seal::start(inputs, metrics.clone());
             (Some(sealer), status)
         }
         None => {
@@ -96,7 +97,7 @@ pub async fn serve(
         () = &mut recording => anyhow::bail!("the recorder ended before the service"),
         () = http::serve(listener, connections_max, tls, answering, shutdown) => {}
     }
-    // The last handles went with what answers: both tasks drain their queues and end.
+    // The last handles are gone with the answers: both tasks drain their queues and end.
     recording.await;
     reads_task.await.context("the record of reads panicked")?;
     expiring.abort();
@@ -105,7 +106,7 @@ pub async fn serve(
     }
     let closing = async { tokio::join!(reader.close(), auditor.close()) };
     if timeout(CLOSE_WAIT_MAX, closing).await.is_err() {
-        tracing::debug!("some readers' sessions end with the process");
+        tracing::debug!("some sessions of readers end with the process");
     }
     if let Some(keeping) = keeping {
         keeping.abort();
@@ -115,63 +116,64 @@ pub async fn serve(
     Ok(())
 }
 
-/// The ledger, what it is sealed with, where nothing contradicts what was signed, and its recorder.
+/// Opens the ledger, and starts its recorder. Fails if anything contradicts what was signed. Returns what a
+/// sealer is given, too, if there is a key.
 async fn open(
     database: DatabaseConfig,
     config: &ServeConfig,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Place, Option<Seal>, (Recorder, impl Future<Output = ()> + use<>))> {
+) -> anyhow::Result<(Place, Option<SealInputs>, (Recorder, impl Future<Output = ()> + use<>))> {
     let place = Place::open_for_service(database, &config.seal).await?;
-    let seal = place.seal(&config.seal).await?;
-    match &seal {
-        Some(seal) => seal::check(seal.clone(), config.new_checkpoint_dir).await?,
-        // Else nobody would look into the directory, and whoever gave it relies on that.
+    let inputs = place.seal_inputs(&config.seal).await?;
+    match &inputs {
+        Some(inputs) => seal::check(inputs.clone(), config.new_checkpoint_dir).await?,
+        // Without a key nothing would look into the directory, although the operator relies on it.
         None => anyhow::ensure!(
             config.seal.checkpoint_dir.is_none(),
-            "--checkpoint-dir needs the key that its checkpoint is signed with: give --signing-key"
+            "--checkpoint-dir needs the key that its checkpoint is signed with: pass --signing-key"
         ),
     }
     let kept_for = config.retries_kept_for();
     let recorder = recorder::start(place.database.clone(), metrics.clone(), kept_for).await?;
-    Ok((place, seal, recorder))
+    Ok((place, inputs, recorder))
 }
 
-/// Each connection is an open file. Systems give a process few by default, for old programs that could
-/// not count further, and let it ask for more. Returns how many there may be.
+/// Raises the limit of open files: each connection is one. By default systems give a process few, for
+/// old programs that could not count further, and let it ask for more. Returns the limit.
 fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    // No more than are needed: macOS refuses a limit without a bound, which its maximum is.
+    // No more than are needed: the maximum of macOS is unlimited, which it then refuses.
     let wanted = (CONNECTIONS_MAX + FILES_KEPT).min(limit.maximum.unwrap_or(u64::MAX));
     if limit.current.is_some_and(|current| current < wanted)
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit })
     {
-        tracing::debug!("there are no more open files than {:?}: {error}", limit.current);
+        tracing::debug!("the limit of open files stays at {:?}: {error}", limit.current);
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// However many connect, there are files left for sessions of Postgres.
+/// How many clients may connect, so that files are left for sessions of Postgres.
 fn connections_max(files_max: u64) -> usize {
     let max = files_max.saturating_sub(FILES_KEPT).clamp(1, CONNECTIONS_MAX);
     usize::try_from(max).expect("it is at most CONNECTIONS_MAX")
 }
 
-/// Who is let in, and how connections are kept from listeners.
+/// Who is let in, and how connections are encrypted.
 struct Door {
     gate: Option<Arc<Gate>>,
     tls: Option<Tls>,
 }
 
 impl Door {
-    /// Reads both, and again at each SIGHUP, which without them must not end the service either.
+    /// Reads both, and again at each SIGHUP. The signal does not end the service if there are none, either.
     fn open(config: &ServeConfig, address: SocketAddr) -> anyhow::Result<Self> {
         let gate = config.tokens.clone().map(Gate::open).transpose()?.map(Arc::new);
         let tls = config.tls().map(|(certificate, key)| Tls::open(certificate, key)).transpose()?;
         tokio::spawn(reload::reload(reload::listen()?, gate.clone(), tls.clone()));
         if gate.is_some() && tls.is_none() && !address.ip().is_loopback() {
             tracing::warn!(
-                "whoever listens on the way reads tokens and customers: give --tls-cert and \
-                 --tls-key, or let something before the service do TLS"
+                "tokens and customers cross the network unencrypted: pass --tls-cert and --tls-key, or put \
+                 a proxy that does TLS in front of the service"
             );
         }
         Ok(Self { gate, tls })

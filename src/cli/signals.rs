@@ -7,7 +7,8 @@ use tokio::signal::unix::{self, SignalKind};
 /// Ends with the first signal, and tells its name.
 pub type Signal = Pin<Box<dyn Future<Output = &'static str> + Send>>;
 
-/// As `signal`, or with the terminal that a command was started from, unless `nohup` says otherwise.
+/// Ends with `signal`, or when the terminal that the command was started from goes away, except under
+/// `nohup`.
 pub fn or_hangup(signal: Signal) -> io::Result<Signal> {
     if is_hangup_ignored() {
         return Ok(signal);
@@ -21,7 +22,7 @@ pub fn or_hangup(signal: Signal) -> io::Result<Signal> {
     }))
 }
 
-/// Listens from here on, so that none is missed while a command starts.
+/// Listens from here on, so that no signal is missed while a command starts.
 pub fn listen() -> io::Result<Signal> {
     let mut terminate = unix::signal(SignalKind::terminate())?;
     let mut interrupt = unix::signal(SignalKind::interrupt())?;
@@ -33,7 +34,7 @@ pub fn listen() -> io::Result<Signal> {
     }))
 }
 
-/// Listening would undo it. Known on Linux alone.
+/// Whether SIGHUP is ignored, as under `nohup`: to listen would undo that. Known on Linux only.
 fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

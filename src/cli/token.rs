@@ -8,20 +8,20 @@ use anyhow::{Context as _, ensure};
 use std::io::{Write as _, stdout};
 use std::time::SystemTime;
 
-/// Prints a new token, which nobody can print again, and what makes it good.
+/// Prints a new token, which cannot be printed again, and the lines that let the service accept it.
 pub fn new(config: &NewToken) -> anyhow::Result<()> {
     let NewToken { name, role, expires, tokens } = config;
     if let Some(expires) = expires {
         let is_to_come = expires.parse::<Timestamp>()? > Timestamp::from(SystemTime::now());
-        ensure!(is_to_come, "--expires {expires} is in the past: give a time to come");
+        ensure!(is_to_come, "--expires {expires} is in the past: pass a time in the future");
     }
     if let Some(file) = tokens.as_ref().filter(|file| file.exists()) {
         check_free(file, name)?;
     }
     let token = Token::random();
-    eprintln!("The token, shown this once, for {name}:");
+    eprintln!("The token for {name}, which is shown only this once:");
     writeln!(stdout(), "{}", token.expose()).context(CANNOT_WRITE)?;
-    eprintln!("\nThe lines to add to the tokens file; then send SIGHUP to the service:");
+    eprintln!("\nAdd these lines to the tokens file, and then send SIGHUP to the service:");
     let lines = TokenLines { name, role: *role, hash: token.hash(), expires: expires.as_deref() };
     writeln!(stdout(), "{lines}").context(CANNOT_WRITE)
 }

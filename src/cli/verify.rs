@@ -7,12 +7,12 @@ use super::say::{counted, counted_with, say};
 use crate::ledger::gaps;
 use crate::seal::{CheckpointDir, VerifierKeys};
 use crate::threads::{on_a_thread, without_panic};
-use crate::verify::{Mismatch, Trust, verify_folder, verify_with};
+use crate::verify::{Mismatch, Trust, Verified, VerifiedFolder, verify_folder, verify_with};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Checks the database, or an export without any.
+/// Checks the ledger in the database, or an export, which needs no database.
 pub async fn verify(database: DatabaseConfig, config: VerifyConfig) -> anyhow::Result<()> {
     let verified = match (&config.export, &config.key) {
         (Some(dir), Some(key)) => {
@@ -60,10 +60,14 @@ async fn ledger(
     let has_keys = keys.is_some();
     let trust = Trust { keys, outside: place.checkpoint_dir(&config.seal) };
     let verified = without_panic(verify_with(&place.database, trust)).await?;
-    let walked = verified.walked;
     place.close().await?;
-    let signatures = if has_keys { "checked" } else { "not checked, for want of a key" };
-    let mut words = vec![
+    Ok((ledger_words(&verified, has_keys), ledger_facts(&verified, has_keys)))
+}
+
+fn ledger_words(verified: &Verified, has_keys: bool) -> String {
+    let walked = &verified.walked;
+    let signatures = if has_keys { "checked" } else { "not checked, since there is no key" };
+    let mut lines = vec![
         format!(
             "verified: {} what the events up to position {} say",
             counted_with(verified.contacts_len, "contact", ["is", "are"]),
@@ -77,29 +81,33 @@ async fn ledger(
             counted(walked.checkpoints_len, "checkpoint"),
         ),
     ];
-    let after_outside = walked.outside.map(|size| walked.events_len - size);
-    words.extend(after_outside.map(continued));
+    lines.extend(after_outside(verified).map(continued));
     if walked.erased_len > 0 {
-        words.push(format!(
-            "erased: {}; the decisions on what is gone and beside it, {}, are believed where only that \
-             could bear witness",
+        lines.push(format!(
+            "erased: {}; believed: {} that only erased observations could confirm",
             counted(walked.erased_len, "observation"),
-            walked.believed_len
+            counted(walked.believed_len, "decision")
         ));
     }
     if walked.not_remade_len > 0 {
-        words.push(format!(
-            "not decided again: {}, for want of the normaliser of the rules",
+        lines.push(format!(
+            "not decided again: {}, since this binary has another normaliser than their rules",
             counted(walked.not_remade_len, "observation")
         ));
     }
     if !verified.keys_compared {
-        words.push(
-            "not compared: the keys of contacts, for want of the normaliser of the rules in force"
+        lines.push(
+            "not compared: the keys of contacts, since this binary has another normaliser than the \
+             rules in force"
                 .to_owned(),
         );
     }
-    let facts = json!({
+    lines.join("\n")
+}
+
+fn ledger_facts(verified: &Verified, has_keys: bool) -> Value {
+    let walked = &verified.walked;
+    json!({
         "verified": true,
         "notRemade": walked.not_remade_len,
         "erased": walked.erased_len,
@@ -111,10 +119,15 @@ async fn ledger(
         "observations": walked.observations_len,
         "checkpoints": walked.checkpoints_len,
         "sealed": walked.sealed,
-        "afterOutside": after_outside,
+        "afterOutside": after_outside(verified),
         "signaturesChecked": has_keys,
-    });
-    Ok((words.join("\n"), facts))
+    })
+}
+
+/// How many events there are after those under the checkpoint that is kept outside.
+fn after_outside(verified: &Verified) -> Option<i64> {
+    let walked = &verified.walked;
+    walked.outside.map(|size| walked.events_len - size)
 }
 
 fn continued(events_len: i64) -> String {
@@ -133,43 +146,52 @@ async fn folder(
     let (dir, since) = (dir.to_owned(), since.map(Path::to_owned));
     let verified =
         on_a_thread(move || verify_folder(&dir, &keys, since.as_deref(), outside.as_ref())).await?;
-    let observations = match verified.observations_len {
+    Ok((folder_words(&verified, &origin), folder_facts(&verified)))
+}
+
+fn folder_words(verified: &VerifiedFolder, origin: &str) -> String {
+    let mut words = format!(
+        "verified: the {} of the checkpoint signed by {origin}; ",
+        counted_with(verified.events_len, "event", ["is that", "are those"]),
+    );
+    words += &match verified.observations_len {
         Some(len) => counted(len, "observation"),
         None => "no observations in the folder".to_owned(),
     };
-    let erased = match verified.erased_len {
-        0 => String::new(),
-        len => format!("; erased: {len}"),
-    };
-    let not_remade = match verified.not_remade_len {
-        0 => String::new(),
-        len => format!("; {len} not decided again, for want of the normaliser of their rules"),
-    };
-    let words = format!(
-        "verified: the {} of the checkpoint signed by {origin}; {observations}{erased}{not_remade}",
-        counted_with(verified.events_len, "event", ["is that", "are those"]),
-    );
-    let words = match verified.after_outside {
-        None => words,
-        Some(len @ 0..) => format!("{words}\n{}", continued(len)),
-        Some(len) => format!(
-            "{words}\nnot compared: the checkpoint outside covers {} more",
-            counted(len.unsigned_abs(), "event")
-        ),
-    };
-    let facts = json!({
+    if verified.erased_len > 0 {
+        words += &format!("; erased: {}", verified.erased_len);
+    }
+    if verified.not_remade_len > 0 {
+        words += &format!(
+            "; {} not decided again, since this binary has another normaliser than their rules",
+            verified.not_remade_len
+        );
+    }
+    match verified.after_outside {
+        None => {}
+        Some(len @ 0..) => words += &format!("\n{}", continued(len)),
+        Some(len) => {
+            let missing = counted(len.unsigned_abs(), "event");
+            words += &format!("\nnot compared: the checkpoint outside covers {missing} more");
+        }
+    }
+    words
+}
+
+fn folder_facts(verified: &VerifiedFolder) -> Value {
+    json!({
         "verified": true,
         "events": verified.events_len,
         "observations": verified.observations_len,
         "erased": verified.erased_len,
         "notRemade": verified.not_remade_len,
         "afterOutside": verified.after_outside,
-    });
-    Ok((words, facts))
+    })
 }
 
 fn read_keys(file: &Path) -> anyhow::Result<VerifierKeys> {
     let text = std::fs::read_to_string(file);
     let text = text.with_context(|| format!("cannot read the key {}", file.display()))?;
-    VerifierKeys::parse(&text).with_context(|| format!("{} has no verifier key", file.display()))
+    VerifierKeys::parse(&text)
+        .with_context(|| format!("{} is not a file of verifier keys", file.display()))
 }

@@ -1,4 +1,4 @@
-//! `identity-ledger why`: what leads from one observation to another.
+//! `identity-ledger why`: what links two observations.
 
 use super::config::{DatabaseConfig, WhyConfig};
 use super::place::Place;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeSet;
 use std::io::{self, Write, stdout};
 
-/// Prints whether the two are linked, and the chain between them or what stands there.
+/// Prints whether the two are linked, and the chain that links them or what keeps them apart.
 pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
     let auditor = Auditor::new(&place.database);
@@ -128,7 +128,7 @@ fn print_unlinked(
 ) -> io::Result<()> {
     writeln!(
         out,
-        "Observations {one} and {other} have the {} {}, which links nobody; {} it.",
+        "Observations {one} and {other} have the {} {}, which never links; {} it.",
         field.name(),
         key.as_str(),
         counted_with(contacts_len, "contact", ["has", "have"])

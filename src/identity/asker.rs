@@ -5,6 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+/// What every token begins with. It tells anyone who finds one, and programs that look for leaked
+/// secrets, what it is.
+pub const TOKEN_PREFIX: &str = "idl_";
 const LEN_MAX: usize = 64;
 const EXPECTED: &str =
     "a name is 1 to 64 of a-z, 0-9, dot, dash and underscore, a letter first, and no token";
@@ -28,7 +31,7 @@ impl FromStr for Asker {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let is_fit = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
         let begins_right = name.starts_with(|first: char| first.is_ascii_lowercase());
-        let is_token = name.starts_with("idl_");
+        let is_token = name.starts_with(TOKEN_PREFIX);
         if is_token || !begins_right || name.len() > LEN_MAX || !name.bytes().all(is_fit) {
             return Err(EXPECTED);
         }

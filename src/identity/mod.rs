@@ -54,7 +54,7 @@ pub mod test_ledger;
 mod tests;
 
 pub use answer::{Answer, Written};
-pub use asker::Asker;
+pub use asker::{Asker, TOKEN_PREFIX};
 pub use census::{Census, Dated};
 pub use differences::Differences;
 pub use erasures::Erasures;
@@ -77,6 +77,6 @@ pub use past::Past;
 pub use reason::{NoReasonCode, ReasonCode};
 pub use resolve::{Decision, Known, believe, resolve};
 pub use root::Root;
-pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError};
+pub use rules::{DEFAULT_RULES, E164_RULES, EXACT_RULES, Rules, RulesDigest, RulesError, line_of};
 pub use sentence::sentence;
 pub use why::{Chain, Chained, Keyed, SharedIdentifier, Unlinked, chain, unlinked};

@@ -19,8 +19,8 @@ pub struct ReasonCode(String);
 pub struct NoReasonCode;
 
 impl ReasonCode {
-    pub const EXPECTED: &str = "a code such as customer-request: a small letter, then small \
-        letters, hyphens and at most 4 digits, 40 characters in all";
+    pub const EXPECTED: &str = "a code such as customer-request: a lower-case letter, then \
+        lower-case letters, hyphens and at most 4 digits, 40 characters in all";
 }
 
 impl FromStr for ReasonCode {

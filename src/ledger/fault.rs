@@ -38,7 +38,7 @@ pub enum Fault {
 /// The contact table holds what no events fold into.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "the contact table is damaged: contact {0} is linked to none that leads; \
+    "the contact table is damaged: contact {0} is linked to a contact that is not a primary; \
      identity-ledger rebuild makes the table anew"
 )]
 pub struct Damaged(pub ContactId);

@@ -1,17 +1,18 @@
+//! Finds the installed programs of Postgres.
+
+use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::ops::RangeInclusive;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use anyhow::{Context, bail};
 
 const MAJOR_MIN: u32 = 14;
 const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
 
-/// Where packages put a server: a directory, how the names in it begin, and what follows them.
+/// Where packages put a server: a directory, how the names in it begin, and the directory below them.
 /// `scripts/install` looks at the same places.
 const PACKAGED: [(&str, &str, &str); 7] = [
     ("/usr/lib/postgresql", "", "bin"),
@@ -23,12 +24,12 @@ const PACKAGED: [(&str, &str, &str); 7] = [
     ("/opt/homebrew", "bin", ""),
 ];
 
-/// Finds the directory of the binaries for `database`: of the major version that made it or, where
-/// there is none yet, of any that we support.
+/// Finds the directory of the programs for `database`: of the major version that made it or, if there
+/// is none yet, of any version that we support.
 pub fn find(database: &Path) -> anyhow::Result<PathBuf> {
     let made_by = match fs::read_to_string(database.join("PG_VERSION")) {
         Ok(text) => {
-            Some(text.trim().parse::<u32>().context("PG_VERSION of the database is no number")?)
+            Some(text.trim().parse::<u32>().context("PG_VERSION of the database is not a number")?)
         }
         Err(_) => None,
     };
@@ -55,9 +56,9 @@ pub fn find(database: &Path) -> anyhow::Result<PathBuf> {
     )
 }
 
-/// The major versions of Postgres' programs for clients that suit a server: its own and newer ones,
-/// except that pg_restore of 17 or newer sets `transaction_timeout`, which older servers refuse. Only
-/// such a pg_restore reads what a pg_dump of 17 or newer wrote.
+/// The major versions of Postgres' client programs that suit a server: its own and newer ones. For a
+/// server older than 17 they end before 17: from there on pg_restore sets `transaction_timeout`, which
+/// such a server refuses, and no older pg_restore reads what such a pg_dump wrote.
 pub fn clients_of(server: u32) -> RangeInclusive<u32> {
     match server < TRANSACTION_TIMEOUT_SINCE {
         true => server..=TRANSACTION_TIMEOUT_SINCE - 1,
@@ -65,19 +66,24 @@ pub fn clients_of(server: u32) -> RangeInclusive<u32> {
     }
 }
 
-/// Finds one of Postgres' programs for clients, such as pg_dump: the oldest of these major versions
-/// that is there. Returns its path and its own version.
+/// Finds one of Postgres' client programs, such as pg_dump, of the oldest of these major versions that
+/// is installed. Of several programs of that version, the one on the PATH wins. Returns its path and
+/// its own version.
 pub fn find_client(program: &str, majors: RangeInclusive<u32>) -> anyhow::Result<(PathBuf, u32)> {
     let programs = holding(program, &["pg_dump", "pg_restore"]).map(|dir| dir.join(program));
     let with_major = programs.filter_map(|path| Some((version_of(&path)?, path)));
-    choose(program, majors, &with_major.collect())
+    choose(program, majors, with_major)
 }
 
 fn choose(
     program: &str,
     majors: RangeInclusive<u32>,
-    found: &BTreeMap<u32, PathBuf>,
+    best_first: impl Iterator<Item = (u32, PathBuf)>,
 ) -> anyhow::Result<(PathBuf, u32)> {
+    let mut found = BTreeMap::new();
+    for (major, path) in best_first {
+        found.entry(major).or_insert(path);
+    }
     if let Some((major, path)) = found.range(majors.clone()).next() {
         return Ok((path.clone(), *major));
     }
@@ -96,12 +102,12 @@ fn choose(
     )
 }
 
-/// The directories that hold a whole server, best first.
+/// The directories that hold all programs of a server, the best first.
 fn installed() -> impl Iterator<Item = PathBuf> {
     holding("postgres", &["initdb", "pg_ctl"])
 }
 
-/// The directories that hold a program and these others, best first.
+/// The directories that hold a program and these others, the best first.
 fn holding(program: &str, others: &[&str]) -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -110,7 +116,7 @@ fn holding(program: &str, others: &[&str]) -> impl Iterator<Item = PathBuf> {
         .chain(std::iter::once_with(told_by_pg_config).flatten())
         .chain(std::iter::once_with(packaged).flatten())
         .filter_map(move |dir| {
-            // The real directory: in one of links pg_ctl and its siblings need not be together.
+            // The real directory: one of links may have pg_ctl without the programs that it runs.
             let dir = fs::canonicalize(dir.join(program)).ok()?.parent()?.to_owned();
             others.iter().all(|name| dir.join(name).is_file()).then_some(dir)
         })
@@ -166,8 +172,8 @@ mod tests {
     fn a_client_is_one_that_the_server_understands() {
         let chosen = |server, installed: &[u32]| {
             let path = |major: &u32| PathBuf::from(format!("/{major}/pg_dump"));
-            let found = installed.iter().map(|major| (*major, path(major))).collect();
-            let chosen = choose("pg_dump", clients_of(server), &found);
+            let found = installed.iter().map(|major| (*major, path(major)));
+            let chosen = choose("pg_dump", clients_of(server), found);
             chosen.map(|(path, major)| {
                 assert_eq!(path, PathBuf::from(format!("/{major}/pg_dump")));
                 major
@@ -191,5 +197,12 @@ mod tests {
             let package = format!("postgresql-client-{server} (apt)");
             assert!(refused.starts_with(says) && refused.contains(&package), "{refused}");
         }
+    }
+
+    #[test]
+    fn of_two_clients_of_one_version_the_first_found_is_taken() {
+        let found = ["/on_path", "/packaged"].map(|dir| (17, PathBuf::from(dir)));
+        let (path, _) = choose("pg_dump", clients_of(17), found.into_iter()).unwrap();
+        assert_eq!(path, PathBuf::from("/on_path"));
     }
 }

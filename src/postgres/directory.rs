@@ -1,42 +1,43 @@
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, ensure};
-use rustix::process::geteuid;
-use sha2::{Digest, Sha256};
+//! The data directory: where it is, and whose.
 
 use super::user::{ServerUser, make_dir};
+use anyhow::{Context as _, ensure};
+use rustix::process::geteuid;
+use sha2::{Digest as _, Sha256};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 /// The lock file that is held while the server is started, joined, left or stopped. It is the first
-/// file of a data directory, and its owner is who runs the server.
-pub const GATE: &str = "gate";
+/// file of a data directory, and its owner is the user that runs the server.
+pub const START_LOCK: &str = "gate";
 
-/// The database itself, which is there once it is complete.
+/// The database itself. Under this name it is complete.
 pub const DATABASE: &str = "postgres";
 
 const SOCKET: &str = ".s.PGSQL.5432";
 const SOCKET_PATH_LEN_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
 const FALLBACK_PARENT: &str = "/var/lib/identity-ledger";
 
-/// Who chose the data directory. Where the user that runs Postgres for root cannot reach it, a
-/// default gives way to one in `/var/lib/identity-ledger`; a choice of the user's is an error.
+/// Who chose the data directory. If the user that runs Postgres for root cannot reach it, a default
+/// gives way to a directory in `/var/lib/identity-ledger`, and a choice of the user's is an error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Chosen {
     ByUser,
     Default,
 }
 
-/// Makes sure of the data directory, and returns where it really is and who runs its server.
+/// Makes the data directory if it is missing. Returns where it really is, and the user that runs its
+/// server.
 pub fn prepare(wanted: &Path, chosen: Chosen) -> anyhow::Result<(PathBuf, ServerUser)> {
     let cannot_make = || format!("cannot make the data directory {}", wanted.display());
     let path = canonical(wanted).with_context(cannot_make)?;
-    // Postgres keeps the path as one line of a file, and would wait in vain for the next.
+    // Postgres keeps the path as one line of a file, and would look for the rest of the file in vain.
     ensure!(
         !path.as_os_str().as_bytes().contains(&b'\n'),
-        "the data directory's name has two lines"
+        "the path of the data directory has a line break: choose another --data-dir"
     );
     let user = ServerUser::of(&path)?;
     let path = reachable(path, chosen, &user)?;
@@ -46,18 +47,19 @@ pub fn prepare(wanted: &Path, chosen: Chosen) -> anyhow::Result<(PathBuf, Server
         // Root's umask can close what it has just made.
         ensure!(
             user.can_enter(parent)?,
-            "user {}, who runs Postgres for root, cannot enter the new {}: open it (chmod o+x)",
+            "user {}, which runs Postgres for root, cannot enter the new {}: open it (chmod o+x)",
             user.uid,
             parent.display()
         );
     }
     let found = make_dir(&path).with_context(cannot_make)?;
     if found.uid() != user.uid {
-        // Never take over a directory with something else in it: `--data-dir /srv` is a slip.
+        // A directory with something else in it is never taken over: `--data-dir /srv` is a slip.
         let is_empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
         ensure!(
             is_empty,
-            "{} is neither empty nor of user {}, who runs Postgres: choose another --data-dir",
+            "{} is not empty, and does not belong to user {}, which runs Postgres: choose another \
+             --data-dir",
             path.display(),
             user.uid
         );
@@ -66,7 +68,7 @@ pub fn prepare(wanted: &Path, chosen: Chosen) -> anyhow::Result<(PathBuf, Server
     Ok((path, user))
 }
 
-/// Whether `prepare` would return a directory that has a database. Makes nothing.
+/// Whether `prepare` would return a directory that has a database. Changes nothing.
 pub fn has_database(wanted: &Path, chosen: Chosen) -> anyhow::Result<bool> {
     let look = || {
         let path = canonical(wanted)?;
@@ -77,14 +79,15 @@ pub fn has_database(wanted: &Path, chosen: Chosen) -> anyhow::Result<bool> {
     };
     look().with_context(|| {
         format!(
-            "cannot look into the data directory {}; run this as the user whose it is, or choose \
+            "cannot look into the data directory {}; run this as the user that owns it, or choose \
              another --data-dir",
             wanted.display()
         )
     })
 }
 
-/// Where the socket of `data_dir` goes. Everybody who uses the directory gets the same answer.
+/// The directory of the socket of `data_dir`. It is the same for every process that uses the data
+/// directory.
 pub fn socket_dir(data_dir: &Path) -> PathBuf {
     let inside = data_dir.join("socket");
     if socket(&inside).as_os_str().len() <= SOCKET_PATH_LEN_MAX {
@@ -98,7 +101,7 @@ pub fn socket(socket_dir: &Path) -> PathBuf {
     socket_dir.join(SOCKET)
 }
 
-/// One path for one directory, however it is named and whether or not it is there already.
+/// The one path of a directory, however it is named and whether or not it exists.
 fn canonical(path: &Path) -> io::Result<PathBuf> {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
         (Err(error), Some(parent), Some(name)) if error.kind() == ErrorKind::NotFound => {
@@ -123,20 +126,20 @@ fn reachable(wanted: PathBuf, chosen: Chosen, user: &ServerUser) -> anyhow::Resu
     };
     ensure!(
         chosen == Chosen::Default,
-        "user {}, who runs Postgres for root, cannot enter {closed}: choose another --data-dir, \
+        "user {}, which runs Postgres for root, cannot enter {closed}: choose another --data-dir, \
          or open it (chmod o+x)",
         user.uid
     );
     let parent = Path::new(FALLBACK_PARENT);
     if !parent.exists() {
-        // The server's user has to get through, whatever root's umask.
+        // The server's user has to get through, whatever the umask of root is.
         fs::create_dir_all(parent)
-            .and_then(|()| fs::set_permissions(parent, PermissionsExt::from_mode(0o755)))
+            .and_then(|()| fs::set_permissions(parent, fs::Permissions::from_mode(0o755)))
             .with_context(|| format!("cannot make {FALLBACK_PARENT}"))?;
     }
     let fallback = parent.join(short_digest(&wanted));
     tracing::warn!(
-        "the data is in {}, because user {}, who runs Postgres for root, cannot enter {closed}",
+        "the data is in {}, because user {}, which runs Postgres for root, cannot enter {closed}",
         fallback.display(),
         user.uid
     );
@@ -144,6 +147,5 @@ fn reachable(wanted: PathBuf, chosen: Chosen, user: &ServerUser) -> anyhow::Resu
 }
 
 fn short_digest(path: &Path) -> String {
-    let digest = Sha256::digest(path.as_os_str().as_bytes());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(path.as_os_str().as_bytes())[..8])
 }

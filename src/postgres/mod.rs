@@ -1,8 +1,8 @@
 //! A private Postgres server of our own, for when there is no `DATABASE_URL`.
 //!
-//! Does: finds the installed binaries (those for clients also for other servers), makes a database in
-//! the data directory, runs one server there for however many processes use it, starts it again for a
-//! service where it has died, and stops it when the last of them leaves.
+//! Does: finds the installed programs (those for clients also for other servers), makes a database in
+//! the data directory, runs one server there for all processes that use it, starts it again for a
+//! service if it has died, and stops it when the last of them leaves.
 //! Promises: what it commits is durable; only its user and root can connect; Ctrl-C does not reach
 //! it; after a kill -9 of anything, at any moment, the next lease finds a directory that works.
 //! Never: listens on a network, runs as root, logs a statement or a parameter, deletes data.
@@ -13,60 +13,60 @@ mod server;
 mod settings;
 mod user;
 
+pub use binaries::{clients_of, find_client};
+pub use directory::Chosen;
+pub use user::remove_pg_variables;
+
+use anyhow::{Context as _, ensure};
+use server::Server;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use anyhow::{Context, ensure};
-
-pub use binaries::{clients_of, find_client};
-pub use directory::Chosen;
-use server::Server;
 use user::ServerUser;
 
-/// The superuser role of every private server. Whoever can open the socket can log in as it.
+/// The superuser role of every private server. A process that can open the socket can log in as it.
 pub const SUPERUSER: &str = "postgres";
 
 const CANNOT_LOCK: &str = "cannot lock the data directory";
 
-/// A lease on the private server of a data directory: the server runs at least as long as this
+/// A lease on the private server of a data directory: the server runs for at least as long as the lease
 /// lives. Dropping it releases it.
 pub struct PrivatePostgres {
     server: Server,
     users: Option<File>,
-    /// Changed by who holds the gate.
+    /// Changed by the holder of the start lock only.
     has_left: Arc<AtomicBool>,
 }
 
-/// Starts a server again that has died, while the lease lives.
+/// Starts the server again if it has died, for as long as the lease lives.
 pub struct Keeper {
     server: Server,
     has_left: Arc<AtomicBool>,
-    /// A server that could not be started leaves no trace of the one that had died.
+    /// Whether the server could not be started again. Nothing else tells then that it had died.
     has_failed: AtomicBool,
 }
 
 impl Keeper {
-    /// Looks whether it has. Blocks until the server takes connections again.
+    /// Starts the server again if it has died. Blocks until it takes connections.
     pub fn look(&self) -> anyhow::Result<()> {
         if !self.is_wanted() {
             return Ok(());
         }
-        let gate = hold_gate(&self.server.user, &self.server.data_dir)?;
-        // By now it may have been stopped for good, or started by another one.
+        let lock = hold_start_lock(&self.server.user, &self.server.data_dir)?;
+        // By now this process may have left, or another one may have started the server.
         if self.has_left.load(Ordering::Relaxed) || !self.is_wanted() {
             return Ok(());
         }
         tracing::error!("Postgres has died: starting it again");
         self.has_failed.store(true, Ordering::Relaxed);
-        self.server.bring_up(&gate, &[])?;
+        self.server.bring_up(&lock, &[])?;
         self.has_failed.store(false, Ordering::Relaxed);
         tracing::info!("Postgres is there again");
         Ok(())
     }
 
-    /// Whether the server has died, or was not there when it was to be started again.
+    /// Whether the server has died, or could not be started again after it had.
     fn is_wanted(&self) -> bool {
         let is_gone = self.server.is_gone();
         if !is_gone {
@@ -77,24 +77,23 @@ impl Keeper {
 }
 
 /// The right to start the server of a data directory, or to join it.
-pub struct Gate {
+pub struct StartLock {
     file: File,
     data_dir: PathBuf,
     user: ServerUser,
 }
 
-impl Gate {
-    /// Makes sure of the data directory. Blocks for as long as somebody else starts or stops its
-    /// server, which can take minutes; may be cut off meanwhile.
+impl StartLock {
+    /// Makes the data directory if it is missing, and waits for the lock. Blocks for as long as another
+    /// process starts or stops the server, which can take minutes. May be cut off meanwhile.
     pub fn hold(data_dir: &Path, chosen: Chosen) -> anyhow::Result<Self> {
         let (data_dir, user) = directory::prepare(data_dir, chosen)?;
-        let file = hold_gate(&user, &data_dir)?;
+        let file = hold_start_lock(&user, &data_dir)?;
         Ok(Self { file, data_dir, user })
     }
 
-    /// Finds, initialises and starts the server with these settings beside our own, or joins it where
-    /// it already runs. Blocks until the server takes connections, which after a crash can take
-    /// minutes.
+    /// Finds, initialises and starts the server with these settings beside our own, or joins it if it
+    /// runs already. Blocks until the server takes connections, which can take minutes after a crash.
     pub fn lease(self, settings: &[(&str, &str)]) -> anyhow::Result<PrivatePostgres> {
         let server = Server::of(self.data_dir, self.user)?;
         server.bring_up(&self.file, settings)?;
@@ -105,7 +104,7 @@ impl Gate {
 }
 
 impl PrivatePostgres {
-    /// Whether there is a database in `data_dir` already. Makes nothing.
+    /// Whether there is a database in `data_dir` already. Changes nothing.
     pub fn is_made(data_dir: &Path, chosen: Chosen) -> anyhow::Result<bool> {
         directory::has_database(data_dir, chosen)
     }
@@ -123,12 +122,13 @@ impl PrivatePostgres {
         &self.server.socket_dir
     }
 
-    /// Where the data really is: for root it can be elsewhere than asked, see [`Chosen`].
+    /// Where the data really is. For root it can be elsewhere than asked: see [`Chosen`].
     pub fn data_dir(&self) -> &Path {
         &self.server.data_dir
     }
 
-    /// Makes the caller the one service of this data directory, for as long as the file is open.
+    /// Makes the caller the one service of this data directory for as long as the file is open. Fails if
+    /// there is one already.
     pub fn lock_service(&self) -> anyhow::Result<File> {
         let service = self.server.user.open_lock(&self.data_dir().join("service"))?;
         ensure!(
@@ -139,7 +139,7 @@ impl PrivatePostgres {
         Ok(service)
     }
 
-    /// Gives a file in the data directory to whoever runs the server.
+    /// Gives a file in the data directory to the user that runs the server.
     pub fn give(&self, file: &Path) -> anyhow::Result<()> {
         let given = self.server.user.give(file);
         given.with_context(|| format!("cannot give {} to the server's user", file.display()))
@@ -152,11 +152,11 @@ impl PrivatePostgres {
 
     fn leave(&mut self) -> anyhow::Result<()> {
         let Some(users) = self.users.take() else { return Ok(()) };
-        let gate = hold_gate(&self.server.user, self.data_dir())?;
+        let lock = hold_start_lock(&self.server.user, self.data_dir())?;
         self.has_left.store(true, Ordering::Relaxed);
-        // Closing is not enough: a child that another thread is just forking has our files open too.
+        // Closing is not enough: a child that another thread is just forking has our files open, too.
         users.unlock().context(CANNOT_LOCK)?;
-        if try_lock(&users)? { self.server.take_down(&gate) } else { Ok(()) }
+        if try_lock(&users)? { self.server.take_down(&lock) } else { Ok(()) }
     }
 }
 
@@ -168,13 +168,13 @@ impl Drop for PrivatePostgres {
     }
 }
 
-/// One process at a time starts or stops the server.
-fn hold_gate(user: &ServerUser, data_dir: &Path) -> anyhow::Result<File> {
-    let gate = user.open_lock(&data_dir.join(directory::GATE))?;
+/// Waits for the start lock: one process at a time starts or stops the server.
+fn hold_start_lock(user: &ServerUser, data_dir: &Path) -> anyhow::Result<File> {
+    let lock = user.open_lock(&data_dir.join(directory::START_LOCK))?;
     let dir = data_dir.display();
     let what = format!("another process is starting or stopping the Postgres in {dir}");
-    server::wait_for(&what, || Ok(try_lock(&gate)?.then_some(())))?;
-    Ok(gate)
+    server::wait_for(&what, || Ok(try_lock(&lock)?.then_some(())))?;
+    Ok(lock)
 }
 
 fn try_lock(file: &File) -> anyhow::Result<bool> {

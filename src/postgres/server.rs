@@ -1,21 +1,22 @@
+//! Starts and stops the server of a data directory.
+
+use super::user::ServerUser;
+use super::{SUPERUSER, binaries, directory, settings};
+use anyhow::{Context as _, bail, ensure};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-
-use super::user::ServerUser;
-use super::{SUPERUSER, binaries, directory, settings};
-
 const LOG: &str = "postgres.log";
 const CONFIGURATION: &str = "postgres.conf";
 
-/// One data directory with its server. Its methods are for who holds the gate.
+/// One data directory with its server. Only the holder of the start lock may call what starts or stops
+/// it.
 #[derive(Clone)]
 pub struct Server {
     pub user: ServerUser,
@@ -34,10 +35,11 @@ impl Server {
         Ok(Self { user, data_dir, socket_dir, database, binaries })
     }
 
-    /// Returns once the server takes connections.
-    pub fn bring_up(&self, gate: &File, extra: &[(&str, &str)]) -> anyhow::Result<()> {
+    /// Makes the database if it is missing, and starts the server unless it runs. Returns when the server
+    /// takes connections.
+    pub fn bring_up(&self, lock: &File, extra: &[(&str, &str)]) -> anyhow::Result<()> {
         if !self.database.exists() {
-            self.initialise(gate)?;
+            self.initialise(lock)?;
         }
         if self.is_up()? {
             return Ok(());
@@ -45,10 +47,10 @@ impl Server {
         self.write_configuration(extra)?;
         let _ = fs::rename(self.log(), self.log().with_extension("log.1"));
         let begun = Instant::now();
-        while let Some(said) = self.start(gate)? {
+        while let Some(said) = self.start(lock)? {
             let reason = self.last_words(&said);
-            // The children of a server that was killed take a moment to leave, and a server whose
-            // starter was killed takes one to come up.
+            // The children of a server that was killed take a moment to end, and a server whose starter
+            // was killed takes one to come up.
             let is_passing =
                 ["still in use", "already exists"].iter().any(|why| reason.contains(why));
             if !is_passing || begun.elapsed() > Duration::from_secs(10) {
@@ -62,26 +64,26 @@ impl Server {
         Ok(())
     }
 
-    /// Whether nobody takes connections.
+    /// Whether no server takes connections.
     pub fn is_gone(&self) -> bool {
         use ErrorKind::{ConnectionRefused, NotFound};
         let connected = UnixStream::connect(directory::socket(&self.socket_dir));
         connected.is_err_and(|error| matches!(error.kind(), ConnectionRefused | NotFound))
     }
 
-    /// Whether one that is gone has not died: somebody has stopped it, which takes the file away, or
-    /// could not start it.
+    /// Whether a server that is gone was stopped, or could not be started: either removes the file, which
+    /// a server that died leaves behind.
     pub fn was_stopped(&self) -> bool {
         !self.database.join("postmaster.pid").exists()
     }
 
-    /// Returns once the server is down. One that has died already is no error.
-    pub fn take_down(&self, gate: &File) -> anyhow::Result<()> {
+    /// Stops the server, and returns when it is down. It is no error if it has died already.
+    pub fn take_down(&self, lock: &File) -> anyhow::Result<()> {
         if self.is_up()? {
-            let mut stop = self.command("pg_ctl", gate)?;
+            let mut stop = self.command("pg_ctl", lock)?;
             stop.args(["stop", "-s", "-w", "-t", "600", "-m", "fast"]);
-            // In a group of its own, or an impatient second Ctrl-C would end the wait. The start is
-            // not: there Ctrl-C makes pg_ctl call it off.
+            // In a process group of its own, or a second Ctrl-C would end the wait. The start is in ours:
+            // there Ctrl-C makes pg_ctl call it off.
             stop.process_group(0);
             let (status, said) = run(stop, "Postgres is stopping")?;
             ensure!(
@@ -98,13 +100,13 @@ impl Server {
         Ok(())
     }
 
-    /// Makes the database under another name first: under its own name a database is whole.
-    fn initialise(&self, gate: &File) -> anyhow::Result<()> {
+    /// Makes the database under another name first, so that it is complete when it has its own.
+    fn initialise(&self, lock: &File) -> anyhow::Result<()> {
         let new = self.data_dir.join("postgres.new");
         if new.exists() {
             fs::remove_dir_all(&new).with_context(|| format!("cannot remove {}", new.display()))?;
         }
-        let mut initdb = self.command("initdb", gate)?;
+        let mut initdb = self.command("initdb", lock)?;
         initdb.args(["-U", SUPERUSER, "--auth-local=trust", "--auth-host=reject"]);
         initdb.args(["--locale=C", "--encoding=UTF8", "-D"]).arg(&new);
         let output = initdb.output().context("cannot run initdb")?;
@@ -115,9 +117,9 @@ impl Server {
             .with_context(|| format!("cannot make {}", self.database.display()))
     }
 
-    /// What pg_ctl says where the server does not start.
-    fn start(&self, gate: &File) -> anyhow::Result<Option<String>> {
-        let mut start = self.command("pg_ctl", gate)?;
+    /// Returns what pg_ctl says if the server does not start.
+    fn start(&self, lock: &File) -> anyhow::Result<Option<String>> {
+        let mut start = self.command("pg_ctl", lock)?;
         start.args(["start", "-s", "-w", "-t", "600", "-l", LOG]);
         start.arg("-o").arg(format!("-c config_file={CONFIGURATION}"));
         let (status, said) = run(start, "Postgres is starting, maybe after a crash")?;
@@ -133,10 +135,10 @@ impl Server {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Whether the server runs. Waits for the end of a start or a stop under way.
+    /// Whether the server runs. Waits for the end of a start or a stop that is under way.
     ///
-    /// A connection tells. The process id in postmaster.pid does not: after a crash it can be of
-    /// any other process.
+    /// A connection tells. The process id in postmaster.pid does not: after a crash it can be that of any
+    /// other process.
     fn is_up(&self) -> anyhow::Result<bool> {
         wait_for("Postgres is starting or stopping", || {
             if UnixStream::connect(directory::socket(&self.socket_dir)).is_err() {
@@ -150,12 +152,12 @@ impl Server {
 
     /// A command on the database. It runs in the data directory and names files from there, because
     /// pg_ctl hands names to a shell.
-    fn command(&self, program: &str, gate: &File) -> anyhow::Result<Command> {
+    fn command(&self, program: &str, lock: &File) -> anyhow::Result<Command> {
         let mut command = self.user.command(self.binaries.join(program));
-        // It holds the gate too, as its stdin: when we are killed, the next one waits until it is
-        // through. pg_ctl does not pass it on to the server.
-        let gate = gate.try_clone().context("cannot share the gate")?;
-        command.current_dir(&self.data_dir).env("PGDATA", &self.database).stdin(gate);
+        // The command holds the lock, too, as its stdin: if this process is killed, the next one waits
+        // until the command has ended. pg_ctl does not pass its stdin on to the server.
+        let lock = lock.try_clone().context("cannot share the start lock")?;
+        command.current_dir(&self.data_dir).env("PGDATA", &self.database).stdin(lock);
         Ok(command)
     }
 
@@ -163,7 +165,7 @@ impl Server {
         self.data_dir.join(LOG)
     }
 
-    /// Of the server, or of pg_ctl where there was none to say anything.
+    /// What the server said last, or what pg_ctl said if the server said nothing.
     fn last_words(&self, said: &str) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -171,8 +173,8 @@ impl Server {
     }
 }
 
-/// Waits until a command has ended, and returns what it said on stderr. Few words: it has ended before
-/// they are read. The server that it leaves behind says what it says in its log.
+/// Waits until a command has ended. Returns what it said on stderr if it failed, which is little: it is
+/// read after the end only. The server that it leaves behind writes to its log.
 fn run(mut command: Command, what: &str) -> anyhow::Result<(ExitStatus, String)> {
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child =
@@ -185,7 +187,7 @@ fn run(mut command: Command, what: &str) -> anyhow::Result<(ExitStatus, String)>
     Ok((status, String::from_utf8_lossy(&said).into_owned()))
 }
 
-/// Asks until there is an answer, and tells in the log when that takes long.
+/// Asks until there is an answer, and logs that it waits if that takes long.
 pub fn wait_for<T>(
     what: &str,
     mut ask: impl FnMut() -> anyhow::Result<Option<T>>,
@@ -205,6 +207,7 @@ pub fn wait_for<T>(
     }
 }
 
+/// The last line that names a failure, or the last line of all if none does.
 fn telling_line(text: &str) -> &str {
     let mut lines = text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
     let is_telling =

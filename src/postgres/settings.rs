@@ -1,5 +1,7 @@
+//! The settings of a private server.
+
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,13 +15,13 @@ const FIXED: [(&str, &str); 19] = [
     ("full_page_writes", "on"),
     ("synchronous_commit", "on"),
     ("max_wal_size", "4GB"),
-    // Nobody commits for as long as a new file of the write-ahead log is filled with zeros.
+    // While a new file of the write-ahead log is filled with zeros, nothing can be committed.
     ("wal_init_zero", "off"),
     ("checkpoint_timeout", "15min"),
     ("logging_collector", "off"),
     // Statements, their parameters and their errors ("invalid input syntax: ...") hold emails and
-    // phone numbers. A log outlives an erasure, so none of them may get there: for messages to the
-    // log, "log" is the level above "error". The client gets its errors all the same.
+    // phone numbers. The log outlives an erasure, so none of them may get there: among the levels of
+    // what is logged, "log" is above "error". Clients get their errors all the same.
     ("log_min_messages", "log"),
     ("log_error_verbosity", "terse"),
     ("log_statement", "none"),
@@ -29,15 +31,15 @@ const FIXED: [(&str, &str); 19] = [
     ("log_parameter_max_length_on_error", "0"),
 ];
 
-/// The configuration file of a private server, to stand in its data directory. Of a setting given
-/// twice the last counts: ours win over those that initdb wrote, and `extra` over ours.
+/// The configuration file of a private server, which is for its data directory. If a setting is given
+/// twice, the last one counts: ours win over those that initdb wrote, and `extra` over ours.
 pub fn configuration(socket_dir: &Path, extra: &[(&str, &str)]) -> Vec<u8> {
     let mut text = b"# Written anew at each start. ALTER SYSTEM overrides what is here.\n\
                      include 'postgres/postgresql.conf'\n"
         .to_vec();
     let shared_buffers_mb = (memory_mb() / 4).clamp(128, 8192);
     text.extend(line("shared_buffers", format!("{shared_buffers_mb}MB").as_bytes()));
-    // A list: inside double quotes a comma is a comma and a blank a blank.
+    // The setting is a list. In double quotes, commas and blanks are part of the path.
     let socket_dir = enclosed(b'"', b"\"", socket_dir.as_os_str().as_bytes());
     text.extend(line("unix_socket_directories", &socket_dir));
     for (name, value) in FIXED.iter().chain(extra) {
@@ -59,7 +61,7 @@ fn enclosed(quote: u8, doubled: &[u8], value: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The memory of this machine or, where that is less, of this container. Zero where unknown.
+/// The memory of this machine or, if that is less, of this container. 0 if it is not known.
 fn memory_mb() -> u64 {
     let bytes = if cfg!(target_os = "macos") {
         let output = Command::new("sysctl").args(["-n", "hw.memsize"]).output();
@@ -81,11 +83,10 @@ fn number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-    use std::path::Path;
-
     use super::configuration;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::path::Path;
 
     #[test]
     fn any_path_and_any_value_can_be_quoted() {

@@ -3,8 +3,9 @@
 use super::load::{Snapshot, load, load_by_number};
 use crate::identity::{Answer, ContactId, DEFAULT_RULES, Identifiers, Key, Link, Position, Rules};
 use crate::ledger::{self, Database, Fault, Unanswered};
+use parking_lot::Mutex;
 use sqlx::PgPool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 const SESSIONS_MAX: u32 = 8;
 
@@ -45,7 +46,7 @@ impl Reader {
     /// as they would be if the identifiers were observed together.
     pub async fn lookup(&self, identifiers: &Identifiers) -> Result<Option<LookedUp>, Unanswered> {
         loop {
-            let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let rules = self.rules.lock().clone();
             let keys = rules.keys(identifiers);
             let snapshot =
                 load(&self.pool, &linking(&keys.email), &linking(&keys.phone_number)).await?;
@@ -55,7 +56,7 @@ impl Reader {
             }
             // Other rules are in force at the snapshot than the keys were made by. Try again with those.
             let rules = ledger::rules_to_decide_by(&self.pool, digest).await?;
-            *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules.into();
+            *self.rules.lock() = rules.into();
         }
     }
 

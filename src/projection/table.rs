@@ -67,8 +67,7 @@ async fn sign(owner: &mut PgConnection, table: &str) -> Result<(), sqlx::Error> 
 
 fn definition() -> String {
     let digest = Sha256::new().chain_update(TABLE).chain_update(INDEXES).finalize();
-    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{SIGNATURE}{hex}")
+    format!("{SIGNATURE}{}", hex::encode(&digest[..8]))
 }
 
 /// Fails if something that is not ours would be in the way of a swap, or be gone after it.

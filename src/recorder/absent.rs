@@ -12,10 +12,11 @@ use crate::ledger::{Fault, in_time};
 use crate::projection::{self, Head, held};
 use fastbloom::AtomicBloomFilter;
 use foldhash::quality::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::metrics::gauge::Gauge;
 use sqlx::PgConnection;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -101,7 +102,7 @@ impl AbsentKeys {
     }
 
     fn books(&self) -> MutexGuard<'_, Option<Books>> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock()
     }
 
     fn unfilled(&self) -> Option<Arc<KeyFilter>> {

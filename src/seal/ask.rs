@@ -3,7 +3,7 @@
 use super::proof::{Question, TilesDiffer};
 use super::store::{StoredCheckpoint, last_checkpoint, tiles};
 use crate::identity::Timestamp;
-use crate::ledger::{self, Fault, ThisVersion};
+use crate::ledger::{self, Fault, ThisVersion, Unanswered};
 use sqlx::{PgPool, query_as};
 use tlog_tiles::Hash;
 
@@ -13,22 +13,21 @@ pub struct Summary {
     pub rules_name: String,
     pub rules_version: i32,
     pub rules_digest: String,
-    /// Of the last checkpoint, if anything was sealed yet.
+    /// The size of the last checkpoint, if anything was sealed yet.
     pub size: Option<i64>,
+    /// The time of the last checkpoint.
     pub signed_at: Option<Timestamp>,
     #[expect(dead_code, reason = "that it could be decoded is all that it says")]
     schema_version: ThisVersion,
 }
 
-/// Why there are no hashes.
-#[derive(Debug, thiserror::Error)]
-pub enum NoProof {
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    #[error(transparent)]
-    TilesDiffer(#[from] TilesDiffer),
+impl From<TilesDiffer> for Unanswered {
+    fn from(differ: TilesDiffer) -> Self {
+        Self::Unreadable(differ.to_string())
+    }
 }
 
+/// The ledger and its last checkpoint, at one moment.
 pub async fn summary(sessions: &PgPool) -> Result<Summary, Fault> {
     let summary = query_as!(
         Summary,
@@ -49,8 +48,9 @@ pub async fn summary(sessions: &PgPool) -> Result<Summary, Fault> {
     Ok(summary.fetch_one(sessions).await?)
 }
 
+/// The last checkpoint, if anything was sealed yet.
 pub async fn checkpoint(sessions: &PgPool) -> Result<Option<StoredCheckpoint>, Fault> {
-    // Only a node of the database's own version knows what it has there.
+    // Fails on a node of another version, which does not know what is in these tables.
     ledger::position(sessions).await?;
     Ok(last_checkpoint(sessions).await?)
 }
@@ -62,8 +62,8 @@ pub async fn prove(
     sessions: &PgPool,
     checkpoint: &StoredCheckpoint,
     question: Question,
-) -> Result<Vec<Hash>, NoProof> {
+) -> Result<Vec<Hash>, Unanswered> {
     let head = checkpoint.noted_head().ok_or(TilesDiffer)?;
-    let tiles = tiles(sessions, &question.tiles(head)).await.map_err(Fault::from)?;
+    let tiles = tiles(sessions, &question.tiles(head)).await?;
     Ok(question.answer(head, &tiles)?)
 }

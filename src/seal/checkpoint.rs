@@ -20,18 +20,18 @@ pub struct Checkpoint {
 pub enum NotACheckpoint {
     #[error("it is not a signed note of a log's size and root")]
     Malformed,
-    #[error("it is not signed by the key of this log")]
+    #[error("it is not signed with a key of this log")]
     NotSigned,
     #[error("its signature is wrong")]
     WrongSignature,
-    #[error("it is of another log")]
+    #[error("it is the checkpoint of another log")]
     OtherLog,
-    #[error("it is in a name that the log did not have at that size")]
+    #[error("it has a name that the log did not have at that size")]
     OtherName,
 }
 
 impl Checkpoint {
-    /// In the name that the log goes by at this size.
+    /// Signs a tree under the name that the log has at its size.
     pub fn sign(key: &SigningKey, head: TreeHead, gaps: &Gaps) -> Self {
         let signer = key.signer(gaps.restored_at(head.size.cast_signed()));
         let origin = signer.name().to_owned();
@@ -44,7 +44,7 @@ impl Checkpoint {
         Self { head, origin, note }
     }
 
-    /// Takes a note as a checkpoint if it is signed by one of the keys, in its name.
+    /// Reads a note. Fails if it is not signed with one of the keys, under the name that it has.
     pub fn read(note: &str, keys: &VerifierKeys) -> Result<Self, NotACheckpoint> {
         let checkpoint = Self::read_unsigned(note)?;
         let keys = keys.list(&checkpoint.origin).ok_or(NotACheckpoint::OtherLog)?;
@@ -56,23 +56,24 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Takes it if it is in the name that a log with these gaps had at its size.
+    /// Fails if it does not have the name that a log with these gaps had at its size.
     pub fn named_as(self, gaps: &Gaps) -> Result<Self, NotACheckpoint> {
         let is_named = self.restored_at() == gaps.restored_at(self.head.size.cast_signed());
         if is_named { Ok(self) } else { Err(NotACheckpoint::OtherName) }
     }
 
-    /// Where the loss was accepted that gave the log this name.
+    /// The position at which a loss was accepted that gave the log this name. `None` if it is the first
+    /// name of the log.
     pub fn restored_at(&self) -> Option<i64> {
         key::parts(&self.origin).1
     }
 
-    /// As `read`, but without keys the signatures are not looked at.
+    /// As `read`, but without keys no signature is checked.
     pub fn read_by(note: &str, keys: Option<&VerifierKeys>) -> Result<Self, NotACheckpoint> {
         keys.map_or_else(|| Self::read_unsigned(note), |keys| Self::read(note, keys))
     }
 
-    /// Reads what a note says, whoever signed it.
+    /// Reads what a note says, without a look at who signed it.
     fn read_unsigned(note: &str) -> Result<Self, NotACheckpoint> {
         let malformed = |_| NotACheckpoint::Malformed;
         let signed = Note::from_bytes(note.as_bytes()).map_err(|_| NotACheckpoint::Malformed)?;

@@ -1,65 +1,66 @@
 //! Extends the tree by what is new in the ledger, and signs it.
 
 use super::checkpoint::Checkpoint;
+use super::error::{By, SealError, SignedHead};
 use super::outside::OutsideError;
 use super::proof::{Question, TilesDiffer, TreeHead};
-use super::sealer::Seal;
+use super::sealer::SealInputs;
 use super::store;
 use super::tree::{HASH_LEN, Tile, Tree, edge_of};
-use super::trouble::{By, Signed, Trouble};
 use crate::identity::{Gaps, Root};
 use crate::ledger::{self, CopiedRows, Fault, in_time};
 use crate::threads::on_a_thread;
 use sqlx::PgConnection;
 use tlog_tiles::record_hash;
 
-/// In events. Some three megabytes of lines.
+/// The length of a page, in events. Their lines have about three megabytes.
 const PAGE_LEN: u64 = 8_192;
-/// In events. Whoever catches up signs on the way, too.
+/// The greatest length of a step, in events. A sealer that has more to catch up on signs on the way, too.
 const STEP_LEN_MAX: u64 = 8 * PAGE_LEN;
 
 /// The tree as it was signed last, and what was signed elsewhere.
 pub struct Growing {
-    seal: Seal,
+    inputs: SealInputs,
     tree: Option<Tree>,
-    /// Of the ledger, when it was looked at last.
+    /// The gaps of the ledger when it was read last.
     pub(super) gaps: Gaps,
     /// The last checkpoint that this node has seen in the database.
     seen: Option<TreeHead>,
-    /// Signed, but beyond what is sealed in the database, as after a crash in mid-seal. The
+    /// What was signed beyond what is sealed in the database, as after a crash between the two. The
     /// smallest comes first.
-    pub(super) ahead: Vec<Signed>,
+    pub(super) ahead: Vec<SignedHead>,
 }
 
 impl Growing {
-    pub fn new(seal: Seal) -> Self {
-        Self { seal, tree: None, gaps: Gaps::default(), seen: None, ahead: Vec::new() }
+    pub fn new(inputs: SealInputs) -> Self {
+        Self { inputs, tree: None, gaps: Gaps::default(), seen: None, ahead: Vec::new() }
     }
 
-    /// What is known of the database may not hold any more.
+    /// Forgets what is known of the database, since it may not hold any more.
     pub fn forget(&mut self) {
         self.tree = None;
     }
 
-    /// Seals all that is in the ledger now. Tells how far it has come, and how far there is to go.
+    /// Seals all that is in the ledger now. Calls `at` with the size that it has reached and the size of the
+    /// ledger.
     pub async fn seal(
         &mut self,
         session: &mut PgConnection,
         mut at: impl FnMut(u64, u64),
-    ) -> Result<(), Trouble> {
-        // Gone until the end: whatever fails, the next one begins with what is stored.
+    ) -> Result<(), SealError> {
+        // Taken until the end: if anything fails, the next call begins with what is stored.
         let begun = self.tree.take();
         let is_new = begun.is_none();
         let mut tree = match begun {
             Some(tree) => tree,
             None => self.resume(session).await?,
         };
-        // Read once: under load the head moves on all the time, and whoever looks again after each
-        // step signs as fast as it can.
+        // Read once: under load the head moves on all the time. If it were read after each step, the sealer
+        // would sign as fast as it can.
         let head = self.reached(session).await?;
         self.check_length(tree.size(), head)?;
-        if let Some(outside) = self.seal.outside.clone().filter(|_| is_new) {
-            // Before anything is hashed in vain.
+        if let Some(outside) = self.inputs.outside.clone().filter(|_| is_new) {
+            // Checked before anything is hashed in vain.
             off_runtime(move || outside.check_writable()).await?;
         }
         while tree.size() < head {
@@ -71,15 +72,15 @@ impl Growing {
         Ok(())
     }
 
-    /// Finds out whether the database contradicts anything that was signed. Signs nothing.
-    pub async fn check(&mut self, session: &mut PgConnection) -> Result<(), Trouble> {
+    /// Fails if the database contradicts anything that was signed. Signs nothing.
+    pub async fn check(&mut self, session: &mut PgConnection) -> Result<(), SealError> {
         let outside = self.read_outside(session).await?;
         let resumed = self.resume_beside(session, outside).await;
-        // Read last: whatever was signed by then was committed before. Where the last checkpoint or
-        // the tiles are damaged, or events alone are missing, the length tells all the same.
+        // Read last: what was signed by then was committed before. Even if the last checkpoint or the tiles
+        // are damaged, or events alone are missing, the length tells.
         let head = self.reached(session).await?;
         if let Some(TreeHead { size, .. }) = outside.filter(|outside| outside.size > head) {
-            return Err(Trouble::WentBack { head, size, by: By::Outside });
+            return Err(SealError::WentBack { head, size, by: By::Outside });
         }
         self.check_length(resumed.as_ref().map_or(0, Tree::size), head)?;
         let tree = resumed?;
@@ -88,30 +89,30 @@ impl Growing {
         Ok(())
     }
 
-    /// How many events there are now.
+    /// The number of events in the ledger now.
     pub(super) async fn reached(&mut self, session: &mut PgConnection) -> Result<u64, Fault> {
         let position = in_time(ledger::position(&mut *session)).await?;
         self.gaps = in_time(ledger::gaps(session)).await?;
         Ok(self.gaps.size_at(position.get()).cast_unsigned())
     }
 
-    /// The tree that was stored last. Refuses it where it contradicts anything that was signed.
-    pub(super) async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, Trouble> {
+    /// The tree that was stored last. Fails if it contradicts anything that was signed.
+    pub(super) async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, SealError> {
         let outside = self.read_outside(session).await?;
         self.resume_beside(session, outside).await
     }
 
-    /// What the checkpoint outside covers. Fails where its loss was accepted already.
+    /// What the checkpoint outside covers. Fails if its loss was accepted already.
     async fn read_outside(
         &mut self,
         session: &mut PgConnection,
-    ) -> Result<Option<TreeHead>, Trouble> {
+    ) -> Result<Option<TreeHead>, SealError> {
         self.gaps = in_time(ledger::gaps(session)).await?;
-        let Some(outside) = self.seal.outside.clone() else { return Ok(None) };
-        let keys = self.seal.key.verifier_keys().clone();
+        let Some(outside) = self.inputs.outside.clone() else { return Ok(None) };
+        let keys = self.inputs.key.verifier_keys().clone();
         let outside = off_runtime(move || outside.read(Some(&keys))).await?.map(|it| it.head);
         match outside.and_then(|head| self.accepted(head)) {
-            Some(position) => Err(Trouble::NotFinished(position)),
+            Some(position) => Err(SealError::NotFinished(position)),
             None => Ok(outside),
         }
     }
@@ -120,14 +121,14 @@ impl Growing {
         &mut self,
         session: &mut PgConnection,
         outside: Option<TreeHead>,
-    ) -> Result<Tree, Trouble> {
+    ) -> Result<Tree, SealError> {
         let stored = match in_time(store::last_checkpoint(&mut *session)).await? {
             None => None,
             Some(row) => {
-                let keys = self.seal.key.verifier_keys().of(&self.gaps);
+                let keys = self.inputs.key.verifier_keys().of(&self.gaps);
                 let checkpoint = Checkpoint::read(&row.note, &keys)?.named_as(&self.gaps)?;
                 let head = row.head().filter(|head| *head == checkpoint.head);
-                Some(head.ok_or(Trouble::RowDiffers)?)
+                Some(head.ok_or(SealError::RowDiffers)?)
             }
         };
         let signed = [(self.seen, By::HereBefore), (outside, By::Outside)];
@@ -136,9 +137,9 @@ impl Growing {
             let Some(head) = head else { continue };
             match stored {
                 Some(stored) if head.size <= stored.size => {
-                    check_root(session, stored, Signed { head, by }).await?;
+                    check_root(session, stored, SignedHead { head, by }).await?;
                 }
-                _ => self.ahead.push(Signed { head, by }),
+                _ => self.ahead.push(SignedHead { head, by }),
             }
         }
         self.ahead.sort_by_key(|signed| signed.head.size);
@@ -148,28 +149,28 @@ impl Growing {
         }
     }
 
-    /// The position of the event that accepts that the database ends before this one.
+    /// The position of the event that accepts that the database ends before this checkpoint.
     fn accepted(&self, outside: TreeHead) -> Option<i64> {
         self.gaps.accepted(outside.size.cast_signed(), Root(outside.root.0))
     }
 
-    fn check_length(&self, size: u64, head: u64) -> Result<(), Trouble> {
+    fn check_length(&self, size: u64, head: u64) -> Result<(), SealError> {
         let ahead = self.ahead.last().map(|signed| (signed.head.size, signed.by));
         let (size, by) = ahead.unwrap_or((size, By::HereBefore));
         if head < size {
-            return Err(Trouble::WentBack { head, size, by });
+            return Err(SealError::WentBack { head, size, by });
         }
         Ok(())
     }
 
-    /// Extends the tree by some events, and signs and stores what came of it. Nothing is signed
-    /// that does not reach as far as all that was signed before.
+    /// Extends the tree by some events, and signs and stores the result. A tree is signed only if it reaches
+    /// as far as all that was signed before.
     async fn step(
         &mut self,
         session: &mut PgConnection,
         tree: Tree,
         head: u64,
-    ) -> Result<Tree, Trouble> {
+    ) -> Result<Tree, SealError> {
         let from = tree.size();
         let end = match self.ahead.last() {
             Some(signed) => signed.head.size,
@@ -182,14 +183,14 @@ impl Growing {
         Ok(tree)
     }
 
-    /// Extends the tree to a size that the ledger has reached, and compares it with what was signed
-    /// on the way. Returns the tiles that this fills, too.
+    /// Extends the tree to a size that the ledger has reached, and compares it on the way with what was
+    /// signed. Returns the tiles that this fills, too.
     pub(super) async fn extend_to(
         &mut self,
         session: &mut PgConnection,
         mut tree: Tree,
         end: u64,
-    ) -> Result<(Tree, Vec<Tile>), Trouble> {
+    ) -> Result<(Tree, Vec<Tile>), SealError> {
         let mut tiles = Vec::new();
         while tree.size() < end {
             let next = self.ahead.first().map_or(end, |signed| signed.head.size);
@@ -198,42 +199,43 @@ impl Growing {
             let position_at = |size: u64| gaps.position_at(size.cast_signed());
             let (after, last) = (position_at(tree.size()), position_at(page_end));
             let rows = in_time(read_page(session, after, last)).await?;
-            // On a thread of its own: those of the runtime are few, and for requests.
+            // On a thread of its own: the threads of the runtime are few, and for requests.
             let extended = tokio::task::spawn_blocking(move || extend(tree, &rows, tiles, &gaps));
             (tree, tiles) = extended.await.expect("hashing does not panic")?;
             if tree.size() < page_end {
                 let missing = self.gaps.position_at(tree.size().cast_signed() + 1);
-                return Err(Trouble::Missing(missing));
+                return Err(SealError::Missing(missing));
             }
             self.agree(&tree)?;
         }
         Ok((tree, tiles))
     }
 
-    fn agree(&mut self, tree: &Tree) -> Result<(), Trouble> {
-        while let Some(&Signed { head, by }) = self.ahead.first() {
+    /// Fails if a tree has another root than what was signed at its size.
+    fn agree(&mut self, tree: &Tree) -> Result<(), SealError> {
+        while let Some(&SignedHead { head, by }) = self.ahead.first() {
             if head.size != tree.size() {
                 break;
             }
             if head.root != tree.root() {
-                return Err(Trouble::Differs { size: head.size, by });
+                return Err(SealError::Differs { size: head.size, by });
             }
             self.ahead.remove(0);
         }
         Ok(())
     }
 
-    /// Outside first: whatever anybody gets to see is known there.
+    /// Signs a tree. The checkpoint is written outside first, so that every one that others can see is there.
     async fn sign(
         &mut self,
         session: &mut PgConnection,
         from: u64,
         sealed: TreeHead,
         tiles: Vec<Tile>,
-    ) -> Result<(), Trouble> {
-        let checkpoint = Checkpoint::sign(&self.seal.key, sealed, &self.gaps);
+    ) -> Result<(), SealError> {
+        let checkpoint = Checkpoint::sign(&self.inputs.key, sealed, &self.gaps);
         let other = Fault::Lost("another sealer was at work, or the tables have changed");
-        if let Some(outside) = self.seal.outside.clone() {
+        if let Some(outside) = self.inputs.outside.clone() {
             let checkpoint = checkpoint.clone();
             if !off_runtime(move || outside.write(&checkpoint)).await? {
                 return Err(other.into());
@@ -246,35 +248,35 @@ impl Growing {
     }
 }
 
-/// Off the runtime: the directory may be one of another machine, which may be gone.
+/// Works on a thread off the runtime: the directory may be on another machine, which may be gone.
 async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OutsideError> + Send + 'static,
-) -> Result<T, Trouble> {
+) -> Result<T, SealError> {
     let done = on_a_thread(move || Ok(work())).await;
     // The system may have no thread left for a while.
     let done = done.map_err(|_| Fault::Lost("no thread for the checkpoint directory"))?;
     Ok(done?)
 }
 
-/// Asks the stored tiles for the root at the size of what was signed.
+/// Fails if the stored tiles have another root at the size of what was signed.
 async fn check_root(
     session: &mut PgConnection,
     stored: TreeHead,
-    Signed { head, by }: Signed,
-) -> Result<(), Trouble> {
-    // Told without the tiles, which may be damaged.
+    SignedHead { head, by }: SignedHead,
+) -> Result<(), SealError> {
+    // Compared without the tiles, which may be damaged.
     if head.size == stored.size && head.root != stored.root {
-        return Err(Trouble::Differs { size: head.size, by });
+        return Err(SealError::Differs { size: head.size, by });
     }
     let question = Question::Root { size: head.size };
     let tiles = in_time(store::tiles(session, &question.tiles(stored))).await?;
     if question.answer(stored, &tiles)? != [head.root] {
-        return Err(Trouble::Differs { size: head.size, by });
+        return Err(SealError::Differs { size: head.size, by });
     }
     Ok(())
 }
 
-async fn read_tree(session: &mut PgConnection, stored: TreeHead) -> Result<Tree, Trouble> {
+async fn read_tree(session: &mut PgConnection, stored: TreeHead) -> Result<Tree, SealError> {
     let ids = edge_of(stored.size).map(|(id, _)| id).collect();
     let mut tiles = in_time(store::tiles(session, &ids)).await?;
     let mut edge = Vec::new();
@@ -308,11 +310,11 @@ fn extend(
     rows: &CopiedRows,
     mut tiles: Vec<Tile>,
     gaps: &Gaps,
-) -> Result<(Tree, Vec<Tile>), Trouble> {
+) -> Result<(Tree, Vec<Tile>), SealError> {
     for mut row in rows.iter() {
         let expected = gaps.position_at(tree.size().cast_signed() + 1);
         if row.number() != Some(expected) {
-            return Err(Trouble::Missing(expected));
+            return Err(SealError::Missing(expected));
         }
         tree.push(record_hash(row.bytes().unwrap_or_default()), &mut tiles);
     }

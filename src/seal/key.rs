@@ -1,4 +1,4 @@
-//! The keys of a log, written as C2SP signed-note says.
+//! The keys of a log, in the form of C2SP signed-note.
 
 use crate::files;
 use crate::identity::Gaps;
@@ -26,52 +26,56 @@ pub struct SigningKey {
     verifier_keys: VerifierKeys,
 }
 
-/// Whose signatures count, by the name they sign in: the key of the log and those that it had
-/// before, each under the log's first name and under those that it took when a loss was accepted.
+/// The keys whose signatures are valid, by the name that they sign under: the key of the log and its
+/// earlier ones, each under the first name of the log and under those that it took when a loss was
+/// accepted.
 #[derive(Clone)]
 pub struct VerifierKeys {
     keys: Vec<StandardVerifier>,
     text: String,
 }
 
-/// What follows the name of a log from an accepted loss on, with the position of that event.
+/// What follows the name of a log after an accepted loss, before the position of that event.
 const RESTORED: &str = "/restored-";
 
-/// The name that a log goes by after the loss that was accepted at a position, or before any.
+/// The name that a log has after the loss that was accepted at a position. `None`: before any.
 pub fn origin(name: &str, restored_at: Option<i64>) -> String {
     restored_at.map_or_else(|| name.to_owned(), |at| format!("{name}{RESTORED}{at}"))
 }
 
-/// The first name of a log, and the position of the accepted loss that gave it the present one.
+/// The first name of a log, and the position of the accepted loss that gave it this one.
 pub fn parts(origin: &str) -> (&str, Option<i64>) {
     let parts = origin.rsplit_once(RESTORED);
     let numbered = parts.and_then(|(name, at)| Some((name, at.parse().ok()?)));
     numbered.map_or((origin, None), |(name, at)| (name, Some(at)))
 }
 
-/// The name of a log whose owner has chosen none.
+/// The name of a log for which none was chosen.
 pub fn default_name(ledger: &LedgerName) -> String {
     format!("identity-ledger/{}", ledger.as_str())
 }
 
-/// Makes a new key for the log of this name, in a file for its owner only. Never overwrites.
-/// Returns the verifier key.
+/// Makes a new key for the log of this name, in a file for its owner only. Never overwrites a file. Returns
+/// the verifier key.
 pub fn create(path: &Path, name: &str) -> anyhow::Result<String> {
     ensure!(
         is_key_name_valid(name),
-        "a key's name has no blanks and no +; it looks like ledger.example.com/shop"
+        "expected a name without blanks and +, such as ledger.example.com/shop"
     );
     ensure!(
         parts(name).1.is_none(),
-        "a name that ends with {RESTORED} and a number is for a ledger after an accepted loss"
+        "a name that ends with {RESTORED} and a number is for a ledger after an accepted loss; choose another"
     );
     let mut seed = [0; SEED_LEN];
-    getrandom::fill(&mut seed).context("this machine gives no random numbers")?;
+    getrandom::fill(&mut seed).context("the operating system gives no random bytes")?;
     let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
     let line = private_key(name, &seed) + "\n";
     files::create(path, line.as_bytes(), files::PRIVATE).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            anyhow::anyhow!("{} is there already, and no key is overwritten", path.display())
+            anyhow::anyhow!(
+                "{} exists already, and a key is never overwritten; choose another file",
+                path.display()
+            )
         }
         _ => anyhow::anyhow!("cannot write {}: {error}", path.display()),
     })?;
@@ -79,13 +83,13 @@ pub fn create(path: &Path, name: &str) -> anyhow::Result<String> {
 }
 
 impl SigningKey {
-    /// Reads a key file: the private key on the first line, and on each further line the
-    /// verifier key of an earlier key of this log, if it had others.
+    /// Reads a key file: the private key on the first line, and on each further line the verifier key of an
+    /// earlier key of this log, if it had any.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path);
         let text = text.with_context(|| format!("cannot read the key {}", path.display()))?;
         Self::parse(&text).with_context(|| {
-            format!("{} is no key that `identity-ledger key new` made", path.display())
+            format!("{} is not a key that `identity-ledger key new` made", path.display())
         })
     }
 
@@ -103,14 +107,14 @@ impl SigningKey {
         &self.verifier_keys
     }
 
-    /// Signs in the name that the log goes by after the loss that was accepted at a position.
+    /// Signs under the name that the log has after the loss that was accepted at a position.
     pub fn signer(&self, restored_at: Option<i64>) -> StandardSigner {
         let private = private_key(&origin(&self.name, restored_at), &self.seed);
         StandardSigner::new(&private).expect("the name was checked when the key was read")
     }
 }
 
-/// As Go's `sumdb/note` writes it.
+/// A private key in the form of Go's `sumdb/note`.
 fn private_key(name: &str, seed: &[u8; SEED_LEN]) -> String {
     let public = ed25519_dalek::SigningKey::from_bytes(seed).verifying_key();
     let id = key_id(name, &[&[ED25519], &public.to_bytes()[..]].concat());
@@ -119,18 +123,18 @@ fn private_key(name: &str, seed: &[u8; SEED_LEN]) -> String {
 }
 
 impl VerifierKeys {
-    /// Reads verifier keys, one a line, and skips those of other algorithms. All others have a name
-    /// of the same log.
+    /// Reads verifier keys, one on each line, and skips those of other algorithms. Fails if the others are of
+    /// several logs.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         ensure!(
             !text.contains(PRIVATE),
-            "it is the private signing key, which nobody needs who checks; give the verifier key, which \
+            "it is the private signing key, which is not for checking; pass the verifier key, which \
              `identity-ledger key new` has printed and GET /ledger/key answers"
         );
         let mut lines: Vec<_> = Vec::new();
         let known = |line: &&str| !line.is_empty() && !is_of_another_algorithm(line);
         for line in text.lines().map(str::trim).filter(known) {
-            // Whoever keeps what the service has answered has the same again and again.
+            // A file of several answers of the service has the same keys again and again.
             if !lines.contains(&line) {
                 lines.push(line);
             }
@@ -151,14 +155,13 @@ impl VerifierKeys {
         self.keys[0].name()
     }
 
-    /// The same keys under each name that a ledger has had that skipped positions, the present one
-    /// first.
+    /// The same keys under each name that a log with these gaps has had, the present one first.
     pub fn of(&self, gaps: &Gaps) -> Self {
         let earlier = gaps.restored().rev().map(Some);
         self.named(earlier.chain([None]))
     }
 
-    /// The same keys under the name that a note is in, if that is one of this log's.
+    /// The same keys under the name of a note, if that is a name of this log.
     pub fn as_in(&self, note: &str) -> Self {
         let origin = note.lines().next().unwrap_or_default();
         self.named([parts(origin).1])
@@ -167,15 +170,15 @@ impl VerifierKeys {
     fn named(&self, restored_at: impl IntoIterator<Item = Option<i64>>) -> Self {
         let named = |at| self.text.lines().filter_map(move |line| renamed(line, at));
         let lines: Vec<_> = restored_at.into_iter().flat_map(named).collect();
-        Self::parse(&lines.join("\n")).expect("these are keys of one log, but for the name")
+        Self::parse(&lines.join("\n")).expect("these are keys of one log under another name")
     }
 
-    /// One a line, the present one first.
+    /// The keys, one on each line, the present one first.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Those of a name. `None` where there are none: no other key may sign in it.
+    /// The keys of a name. `None` if there are none: no other key may sign under it.
     pub fn list(&self, origin: &str) -> Option<VerifierList> {
         let of_name = self.keys.iter().filter(|key| key.name() == origin);
         let boxed: Vec<_> = of_name.map(|key| Box::new(key.clone()) as Box<dyn Verifier>).collect();

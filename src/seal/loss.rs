@@ -1,26 +1,26 @@
-//! What a database lost that has gone back in time.
+//! What was lost when a database went back in time.
 
 use super::checkpoint::Checkpoint;
+use super::error::SealError;
 use super::grow::Growing;
 use super::key;
 use super::proof::TreeHead;
-use super::sealer::Seal;
-use super::trouble::Trouble;
+use super::sealer::SealInputs;
 use crate::identity::{Gaps, Position};
 use anyhow::Context as _;
 use sqlx::PgConnection;
 
-/// What was committed after the last checkpoint may have been answered, too. A checkpoint follows
-/// within a second, and requests make no million events in so short a time, nor in half a minute. It is
-/// too few where a rule change had just appended more, or where nothing was sealed for long.
+/// How many events may have been committed, and answered, after the last checkpoint. A checkpoint follows
+/// within a second, and requests make fewer than a million events in so short a time, and in half a minute.
+/// It is too few if a rule change had just appended more, or if nothing was sealed for long.
 const UNSEALED_LEN_MAX: i64 = 1_000_000;
 
-/// What is left of a ledger, beside the last checkpoint that was kept outside.
+/// What is left of a ledger, and the last checkpoint that was kept outside.
 pub struct Loss {
     pub kept: Checkpoint,
     /// The tree over what is left.
     pub left: TreeHead,
-    /// Of the last event that is left.
+    /// The position of the last event that is left.
     pub position: Position,
     gaps: Gaps,
 }
@@ -28,29 +28,29 @@ pub struct Loss {
 /// What there is to accept.
 pub enum Found {
     Loss(Box<Loss>),
-    /// The event that accepts it stands at this position already, after so many others, and what is
-    /// to follow may not be done.
+    /// The event that accepts it is in the ledger already, at this position and after so many others. What
+    /// has to follow may not be done.
     Accepted {
         position: Position,
         left: i64,
     },
 }
 
-/// Compares the ledger with the checkpoint that is kept outside. Fails where there is none, where what
-/// is left is not what was signed, and where nothing is lost.
-pub async fn loss(seal: Seal) -> anyhow::Result<Found> {
-    let outside = seal.outside.as_ref().context(
-        "nobody knows what is lost without the checkpoint that the service keeps outside; give \
-         --checkpoint-dir, or, where it kept none, a directory with the checkpoint of an export as \
+/// Compares the ledger with the checkpoint that is kept outside. Fails if there is none, if what is left is
+/// not what was signed, and if nothing is lost.
+pub async fn loss(inputs: SealInputs) -> anyhow::Result<Found> {
+    let outside = inputs.outside.as_ref().context(
+        "what is lost is not known without the checkpoint that the service keeps outside; pass \
+         --checkpoint-dir, or, if it kept none, a directory with the checkpoint of an export as \
          <ledger>.checkpoint",
     )?;
-    let kept = outside.read_aside(seal.key.verifier_keys()).await?;
+    let kept = outside.read_aside(inputs.key.verifier_keys()).await?;
     let kept = kept.with_context(|| {
         let file = outside.file().display();
         format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")
     })?;
-    let mut session = seal.database.owner().await?;
-    let mut growing = Growing::new(seal);
+    let mut session = inputs.database.owner().await?;
+    let mut growing = Growing::new(inputs);
     let found = growing.loss(&mut session, kept).await?;
     found.context("nothing is lost: the database continues the checkpoint outside")
 }
@@ -70,9 +70,9 @@ impl Growing {
         &mut self,
         session: &mut PgConnection,
         kept: Checkpoint,
-    ) -> Result<Option<Found>, Trouble> {
+    ) -> Result<Option<Found>, SealError> {
         let tree = match self.resume(session).await {
-            Err(Trouble::NotFinished(position)) => {
+            Err(SealError::NotFinished(position)) => {
                 let left = self.gaps.size_at(position) - 1;
                 let position = Position::new(position);
                 return Ok(Some(Found::Accepted { position, left }));
@@ -84,11 +84,11 @@ impl Growing {
             self.check(session).await?;
             return Ok(None);
         }
-        // Else that tree would be taken for the one over what is left, and said to be in the event.
+        // Otherwise that tree would be taken for the one over what is left, and recorded in the event.
         if tree.size() > size {
-            return Err(Trouble::InPart { head: size, size: tree.size() });
+            return Err(SealError::InPart { head: size, size: tree.size() });
         }
-        // What was signed ends behind what there is.
+        // What was signed ends after what is left.
         self.ahead.clear();
         let (tree, _) = self.extend_to(session, tree, size).await?;
         let left = TreeHead { size, root: tree.root() };
@@ -103,8 +103,8 @@ impl Loss {
     pub fn next_position(&self) -> Position {
         let size = self.kept.head.size.cast_signed();
         let last_signed = match key::parts(&self.kept.origin) {
-            // The event that gave the log this name is lost, too, and so is where positions were
-            // before it. They have gone on from it one by one, fewer than there were events.
+            // The event that gave the log this name is lost, too, and with it how many positions were
+            // skipped before. After it positions went on one by one, and fewer than there were events.
             (_, Some(at)) if !self.gaps.restored().any(|known| known == at) => at + size,
             _ => self.gaps.position_at(size),
         };

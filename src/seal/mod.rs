@@ -1,12 +1,13 @@
 //! Proves that nothing was rewritten: a Merkle tree over the events, signed as it grows.
 //! docs/proof.md says how to check it without this code.
 //!
-//! Promises: a checkpoint is signed over what is durable only, and never contradicts an
-//! earlier one; a crash at any point loses nothing.
+//! Promises: a checkpoint covers durable events only, and never contradicts an earlier one; a crash at any
+//! point loses nothing.
 //! Never: stands in the write path, or signs what it could not check.
 
 mod ask;
 mod checkpoint;
+mod error;
 mod grow;
 pub mod key;
 mod loss;
@@ -16,18 +17,17 @@ mod sealer;
 mod status;
 mod store;
 mod tree;
-mod trouble;
 
 #[cfg(test)]
 mod tests;
 
-pub use ask::{NoProof, Summary, checkpoint, prove, summary};
+pub use ask::{Summary, checkpoint, prove, summary};
 pub use checkpoint::{Checkpoint, NotACheckpoint};
 pub use key::{SigningKey, VerifierKeys};
 pub use loss::{Found, Loss, loss};
 pub use outside::{CheckpointDir, OutsideError};
 pub use proof::{Question, Tiles, TilesDiffer, TreeHead};
-pub use sealer::{Seal, Sealer, check, seal_anew, seal_once, start};
+pub use sealer::{SealInputs, Sealer, check, seal_anew, seal_once, start};
 pub use status::{Sealing, Status};
 pub use store::{StoredCheckpoint, checkpoints_between, is_sealed, last_checkpoint, tiles};
 pub use tlog_tiles::Hash;

@@ -7,18 +7,18 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use tlog_tiles::{Error, Hash, HashReader, prove_record, prove_tree, tree_hash};
 
-/// What can be asked of a tree about itself or a smaller one that it grew from.
+/// What a tree can be asked about itself, or about a smaller tree that it grew from.
 #[derive(Clone, Copy, Debug)]
 pub enum Question {
     /// The audit path of the event with this index, counted from 0, in the tree of this size.
     Inclusion { index: u64, size: u64 },
-    /// That the tree of size `to` begins with the one of size `from`.
+    /// The proof that the tree of size `to` begins with the one of size `from`.
     Consistency { from: u64, to: u64 },
     /// The root that the tree had at this size.
     Root { size: u64 },
 }
 
-/// The tree that the tiles belong to, as a checkpoint names it.
+/// A tree, as a checkpoint names it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TreeHead {
     pub size: u64,
@@ -33,11 +33,11 @@ pub type Tiles = HashMap<TileId, Vec<u8>>;
 pub struct TilesDiffer;
 
 impl Question {
-    /// The tiles that the answer needs, those that prove the others right included: about one
-    /// for each level of tiles, and the edge.
+    /// The tiles that the answer needs, and those that prove these right: about one for each level of
+    /// tiles, and the edge.
     pub fn tiles(self, of: TreeHead) -> BTreeSet<TileId> {
         let noted = Noted::default();
-        // Ends in an error as soon as the hashes are noted.
+        // Fails as soon as the hashes are noted.
         let _ = self.ask(&noted);
         let mut tiles: BTreeSet<_> = edge_of(of.size).map(|(id, _)| id).collect();
         for index in noted.0.into_inner() {
@@ -50,9 +50,9 @@ impl Question {
         tiles
     }
 
-    /// The hashes, in the order of RFC 6962. Every one of them is proven to be in the tree.
+    /// The hashes, in the order of RFC 6962. Each is proven to be in the tree.
     ///
-    /// Tiles that have grown since are as good as those of the tree.
+    /// Tiles that have grown since then do as well as those of the tree.
     pub fn answer(self, of: TreeHead, tiles: &Tiles) -> Result<Vec<Hash>, TilesDiffer> {
         check(of, &self.tiles(of), tiles)?;
         self.ask(&Fetched(tiles)).map_err(|_| TilesDiffer)
@@ -67,10 +67,10 @@ impl Question {
     }
 }
 
-/// The edge makes the root, and each filled tile the hash in its parent.
+/// Fails unless the edge makes the root, and each filled tile the hash in its parent.
 ///
-/// `TileHashReader` of tlog_tiles 0.2 is not used: where two subtrees of the edge share a tile
-/// it leaves filled ones unchecked.
+/// `TileHashReader` of tlog_tiles 0.2 is not used: if two subtrees of the edge share a tile, it leaves
+/// filled ones unchecked.
 fn check(of: TreeHead, needed: &BTreeSet<TileId>, tiles: &Tiles) -> Result<(), TilesDiffer> {
     let first = |id, width: usize| tiles.get(&id)?.get(..width * HASH_LEN);
     let mut edge = Vec::new();
@@ -98,10 +98,11 @@ fn id(index: u64) -> TileId {
     TileId { level: tile.level(), index: tile.level_index() }
 }
 
-/// Notes what is asked for, and has nothing.
+/// Notes which hashes are asked for, and has none.
 #[derive(Default)]
 struct Noted(RefCell<Vec<u64>>);
 
+/// Has the hashes of these tiles.
 struct Fetched<'a>(&'a Tiles);
 
 impl HashReader for Noted {

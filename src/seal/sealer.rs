@@ -1,13 +1,14 @@
-//! The sealer's task: one at a time over all nodes, beside the write path.
+//! The sealer: one over all nodes at a time, beside the write path.
 
+use super::error::{By, SealError};
 use super::grow::Growing;
 use super::key::SigningKey;
 use super::outside::{CheckpointDir, OutsideError};
 use super::status::{Sealing, Status};
 use super::store;
-use super::trouble::{By, Trouble};
 use crate::ledger::{self, Database, Fault, in_time, try_lock_sealer};
 use crate::metrics::Metrics;
+use crate::outage::Outage;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -16,17 +17,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// From the begin of one look at the head to the next. A checkpoint follows within a second.
+/// The time from the beginning of one look at the head to that of the next. A checkpoint thus follows an
+/// event within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
-/// Events may have to be read again from the last checkpoint on to see that they still differ.
-const LOOK_EVERY_WHERE_LINES_DIFFER: Duration = Duration::from_secs(60);
+/// To see that lines still differ, all events after the last checkpoint may have to be read again.
+const LOOK_EVERY_IF_LINES_DIFFER: Duration = Duration::from_secs(60);
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
-/// For the last events of a service that stops.
+/// How long a service that stops tries to seal its last events.
 const LAST_SEAL_WAIT: Duration = Duration::from_secs(5);
 
-/// What sealing works with.
+/// What a sealer is given.
 #[derive(Clone)]
-pub struct Seal {
+pub struct SealInputs {
     pub database: Database,
     pub key: SigningKey,
     pub outside: Option<CheckpointDir>,
@@ -38,17 +40,17 @@ pub struct Sealer {
     task: JoinHandle<()>,
 }
 
-/// Starts the sealer of this node. Postgres may be away then and later.
-pub fn start(seal: Seal, metrics: Arc<Metrics>) -> (Sealer, Arc<Status>) {
-    let status = Arc::new(Status::standby(seal.key.verifier_keys().clone()));
+/// Starts the sealer of this node. Postgres may be away, then or later.
+pub fn start(inputs: SealInputs, metrics: Arc<Metrics>) -> (Sealer, Arc<Status>) {
+    let status = Arc::new(Status::standby(inputs.key.verifier_keys().clone()));
     let (stop, stopped) = watch::channel(false);
-    let database = seal.database.clone();
-    let growing = Growing::new(seal);
+    let database = inputs.database.clone();
+    let growing = Growing::new(inputs);
     let task = Task { database, growing, status: status.clone(), metrics, stopped };
     (Sealer { stop, task: tokio::spawn(run(task)) }, status)
 }
 
-/// That nothing is sealed any more is seen where such things are looked for, whatever the reason.
+/// Runs the task. If it panics, that shows like any other reason why nothing is sealed.
 async fn run(task: Task) {
     let (status, metrics) = (task.status.clone(), task.metrics.clone());
     if tokio::spawn(task.run()).await.is_err() {
@@ -57,7 +59,7 @@ async fn run(task: Task) {
     }
 }
 
-/// Says so once.
+/// Sets the status and the metrics, and logs a change once.
 fn turn(status: &Status, metrics: &Metrics, sealing: Sealing) {
     let before = status.set(sealing.clone());
     metrics.sealing_refused.set(matches!(sealing, Sealing::Refused(_)).into());
@@ -67,79 +69,83 @@ fn turn(status: &Status, metrics: &Metrics, sealing: Sealing) {
     }
     match (before, sealing) {
         (_, Sealing::Refused(why)) => tracing::error!("nothing more is sealed: {why}"),
-        (_, Sealing::Stuck(why)) => tracing::error!("nothing is sealed until it can be: {why}"),
+        (_, Sealing::Stuck(why)) => {
+            tracing::error!("nothing is sealed until this is put right: {why}")
+        }
         (_, Sealing::Active) => tracing::info!("this node seals the ledger"),
         _ => {}
     }
 }
 
 /// Seals what is in the ledger now, unless another sealer is at work.
-pub async fn seal_once(seal: Seal) -> anyhow::Result<()> {
-    let mut session = seal.database.sealer().await?;
+pub async fn seal_once(inputs: SealInputs) -> anyhow::Result<()> {
+    let mut session = inputs.database.sealer().await?;
     if try_lock_sealer(&mut session).await? {
-        make_outside(&seal).await;
-        Growing::new(seal).seal(&mut session, |_, _| {}).await?;
+        make_outside(&inputs).await;
+        Growing::new(inputs).seal(&mut session, |_, _| {}).await?;
     }
     Ok(())
 }
 
-/// Seals what is in the ledger now, whatever was signed outside, and puts the checkpoint in its place
-/// there at the end: broken off before, it can be done again. Fails where another sealer is at work.
-pub async fn seal_anew(seal: Seal, outside: &CheckpointDir) -> anyhow::Result<()> {
-    let mut session = seal.database.sealer().await?;
+/// Seals what is in the ledger now, whatever was signed outside, and replaces the checkpoint there at the
+/// end: if it is interrupted before that, it can be done again. Fails if another sealer is at work.
+pub async fn seal_anew(inputs: SealInputs, outside: &CheckpointDir) -> anyhow::Result<()> {
+    let mut session = inputs.database.sealer().await?;
     ensure!(
         try_lock_sealer(&mut session).await?,
-        "a service on this database has the right to sign; stop every service on it and try again"
+        "a service on this database is sealing; stop every service on it and try again"
     );
-    Growing::new(Seal { outside: None, ..seal }).seal(&mut session, |_, _| {}).await?;
-    let signed = store::last_checkpoint(&mut session).await?.context("it was signed just now")?;
+    Growing::new(SealInputs { outside: None, ..inputs }).seal(&mut session, |_, _| {}).await?;
+    let signed = store::last_checkpoint(&mut session)
+        .await?
+        .context("the checkpoint has vanished; try again")?;
     Ok(outside.replace(&signed.note)?)
 }
 
-/// Makes the directory of the checkpoint outside. Where that fails, so does what is to be written there,
-/// and says why.
-async fn make_outside(seal: &Seal) {
-    if let Some(outside) = &seal.outside {
+/// Makes the directory of the checkpoint outside. If that fails, so does the writing of the checkpoint, and
+/// tells why.
+async fn make_outside(inputs: &SealInputs) {
+    if let Some(outside) = &inputs.outside {
         let _ = outside.make_aside().await;
     }
 }
 
-/// Fails where the ledger contradicts the checkpoint that is kept outside: whoever served it would
-/// give out numbers and positions again that others know already. So it does where that checkpoint
-/// cannot be read, is of another key, or is missing though the ledger is sealed, unless the
-/// directory is new; and where the last one in the database is none that counts. All else that is
-/// wrong stops the sealing alone. Makes the directory where it is missing.
-pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
-    let Some(outside) = seal.outside.clone() else { return Ok(()) };
+/// Fails if the ledger contradicts the checkpoint that is kept outside: a service on it would give out
+/// numbers and positions again that others know already. Fails, too, if that checkpoint cannot be read, is
+/// of another key, or is missing although the ledger is sealed, unless the directory is new; and if the last
+/// checkpoint in the database is not valid. Anything else that is wrong stops the sealing alone. Makes the
+/// directory if it is missing.
+pub async fn check(inputs: SealInputs, is_new_dir: bool) -> anyhow::Result<()> {
+    let Some(outside) = inputs.outside.clone() else { return Ok(()) };
     let file = outside.file().display();
-    let mut session = seal.database.sealer().await?;
-    // Before the file, which a sealer writes first: another node may be sealing meanwhile.
+    let mut session = inputs.database.sealer().await?;
+    // Read before the file, which a sealer writes first: another node may be sealing meanwhile.
     let is_sealed = store::last_checkpoint(&mut session).await?.is_some();
-    let kept = outside.read_aside(seal.key.verifier_keys()).await.context(
-        "the checkpoint outside tells nothing: give the key that it was signed with \
-         (--signing-key), or, where the file is damaged, put a copy of it back",
+    let kept = outside.read_aside(inputs.key.verifier_keys()).await.context(
+        "the checkpoint in --checkpoint-dir cannot be used: pass the key that it was signed with \
+         (--signing-key), or, if the file is damaged, put a copy of it back",
     )?;
     ensure!(
         kept.is_some() || !is_sealed || is_new_dir,
-        "there is no {file}, and the ledger is sealed already: give the directory that has it, or \
-         --new-checkpoint-dir once where nothing was kept there yet"
+        "there is no {file}, and the ledger is sealed already: pass the directory that has it, or, if no \
+         checkpoint was kept yet, pass --new-checkpoint-dir once"
     );
-    make_outside(&seal).await;
-    match Growing::new(seal).check(&mut session).await {
-        Err(Trouble::Fault(fault)) => Err(fault.into()),
-        Err(trouble @ Trouble::NotFinished(_)) => Err(trouble.into()),
-        Err(trouble @ Trouble::WentBack { by: By::Outside, .. }) => bail!(
-            "{trouble} ({file}): put the newer database back, or accept the loss with \
+    make_outside(&inputs).await;
+    match Growing::new(inputs).check(&mut session).await {
+        Err(SealError::Fault(fault)) => Err(fault.into()),
+        Err(error @ SealError::NotFinished(_)) => Err(error.into()),
+        Err(error @ SealError::WentBack { by: By::Outside, .. }) => bail!(
+            "{error} ({file}): put the newer database back, or accept the loss with \
              identity-ledger restore --accept-loss --reason TEXT --erasures EXPORT_DIR"
         ),
-        Err(trouble @ Trouble::Differs { by: By::Outside, .. }) => bail!(
-            "{trouble} ({file}): this is no older backup, but another history than was signed; \
+        Err(error @ SealError::Differs { by: By::Outside, .. }) => bail!(
+            "{error} ({file}): this is not an older backup, but another history than was signed; \
              find out who has rewritten it, beginning with identity-ledger verify"
         ),
-        Err(trouble @ (Trouble::NotACheckpoint(_) | Trouble::RowDiffers)) if kept.is_some() => {
+        Err(error @ (SealError::NotACheckpoint(_) | SealError::RowDiffers)) if kept.is_some() => {
             bail!(
-                "{trouble}, and {file} does: either the key file lacks the line of a former key, or this is \
-             another history than was signed; find out which, beginning with identity-ledger verify"
+                "{error}, and {file} is: either the key file lacks the line of an earlier key, or this is \
+                 another history than was signed; find out which, beginning with identity-ledger verify"
             )
         }
         Ok(()) | Err(_) => Ok(()),
@@ -147,7 +153,7 @@ pub async fn check(seal: Seal, is_new_dir: bool) -> anyhow::Result<()> {
 }
 
 impl Sealer {
-    /// Seals what is left, if that can be done in seconds, and ends.
+    /// Seals what is left, if that takes seconds only, and ends.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         let _ = self.task.await;
@@ -164,11 +170,11 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
-        let mut is_away = false;
+        let mut outage = Outage::default();
         while !*self.stopped.borrow() {
-            let Err(fault) = self.session(&mut is_away).await else { return };
+            let Err(fault) = self.session(&mut outage).await else { return };
             self.growing.forget();
-            if !std::mem::replace(&mut is_away, true) {
+            if outage.begins() {
                 tracing::warn!("sealing waits for Postgres: {fault}");
             }
             self.wait_until(Instant::now() + PAUSE_AFTER_FAULT).await;
@@ -176,22 +182,22 @@ impl Task {
     }
 
     /// Seals until it is stopped, or its session fails.
-    async fn session(&mut self, is_away: &mut bool) -> Result<(), Fault> {
+    async fn session(&mut self, outage: &mut Outage) -> Result<(), Fault> {
         let mut session = self.database.sealer().await?;
         while !in_time(try_lock_sealer(&mut session)).await? {
-            *is_away = false;
+            outage.ends();
             self.turn(Sealing::Standby);
             if self.wait_until(Instant::now() + LOOK_EVERY).await {
                 return Ok(());
             }
         }
-        *is_away = false;
+        outage.ends();
         let mut stopped = self.stopped.clone();
         loop {
             let begun = Instant::now();
             let pause = tokio::select! {
                 looked = self.look(&mut session) => looked?,
-                // It has much to catch up on, and the next one goes on from where it is.
+                // There is much to catch up on. The next sealer goes on from here.
                 () = stopped_for_long(&mut stopped) => return Ok(()),
             };
             if self.hold_until(&mut session, begun + pause).await? {
@@ -201,8 +207,8 @@ impl Task {
         }
     }
 
-    /// Seals what is new. Returns how long after it began to look again. Where it refuses, it
-    /// keeps the lock: no other node may sign instead.
+    /// Seals what is new. Returns how long after its beginning to look again. If it refuses, it keeps the
+    /// lock: no other node may sign instead.
     async fn look(&mut self, session: &mut PgConnection) -> Result<Duration, Fault> {
         let metrics = &self.metrics;
         let measure = |size, head| metrics.sealed(size, head);
@@ -211,16 +217,16 @@ impl Task {
                 self.turn(Sealing::Active);
                 Ok(LOOK_EVERY)
             }
-            Err(Trouble::Fault(fault)) => Err(fault),
-            Err(trouble) => {
+            Err(SealError::Fault(fault)) => Err(fault),
+            Err(error) => {
                 self.growing.forget();
-                let why = trouble.to_string();
-                self.turn(match trouble {
-                    Trouble::Outside(OutsideError::Io(..)) => Sealing::Stuck(why),
+                let why = error.to_string();
+                self.turn(match error {
+                    SealError::Outside(OutsideError::Io(..)) => Sealing::Stuck(why),
                     _ => Sealing::Refused(why),
                 });
-                let is_in_lines = trouble.is_in_lines();
-                Ok(if is_in_lines { LOOK_EVERY_WHERE_LINES_DIFFER } else { LOOK_EVERY })
+                let is_in_lines = error.is_in_lines();
+                Ok(if is_in_lines { LOOK_EVERY_IF_LINES_DIFFER } else { LOOK_EVERY })
             }
         }
     }
@@ -229,8 +235,8 @@ impl Task {
         turn(&self.status, &self.metrics, sealing);
     }
 
-    /// As `wait_until`. Postgres hears of the session now and then: it ends one that is silent, and
-    /// gives the lock to the next.
+    /// As `wait_until`, and keeps the session in use: Postgres ends one that is silent, and gives the lock
+    /// to the next.
     async fn hold_until(
         &mut self,
         session: &mut PgConnection,
@@ -247,7 +253,7 @@ impl Task {
         }
     }
 
-    /// Whether the sealer was stopped meanwhile.
+    /// Waits. Returns early, and true, if the sealer is stopped.
     async fn wait_until(&mut self, end: Instant) -> bool {
         tokio::select! {
             _ = self.stopped.wait_for(|stopped| *stopped) => true,
@@ -256,6 +262,7 @@ impl Task {
     }
 }
 
+/// Returns when the sealer was stopped, and has had the time for its last events.
 async fn stopped_for_long(stopped: &mut watch::Receiver<bool>) {
     // The handle is kept until it has stopped the task.
     let _ = stopped.wait_for(|stopped| *stopped).await;

@@ -1,7 +1,7 @@
-//! How the sealing goes, for whoever asks.
+//! How the sealing of this node goes.
 
 use super::key::VerifierKeys;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 /// What this node does about sealing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,21 +12,21 @@ pub enum Sealing {
     Standby,
     /// This node seals.
     Active,
-    /// The ledger contradicts what was signed, in this way. Nothing is signed until it is put right.
+    /// The ledger contradicts what was signed, in this way. Nothing is signed until that is put right.
     Refused(String),
     /// The checkpoint directory cannot be read or written, for this reason. Nothing is signed until it
     /// can.
     Stuck(String),
 }
 
-/// Shared between the sealer and those who answer for it.
+/// Shared by the sealer and the handlers that report on it.
 pub struct Status {
     verifier_keys: Option<VerifierKeys>,
     sealing: Mutex<Sealing>,
 }
 
 impl Status {
-    /// Of a node without a key.
+    /// The status of a node without a key.
     pub fn off() -> Self {
         Self { verifier_keys: None, sealing: Mutex::new(Sealing::Off) }
     }
@@ -41,12 +41,12 @@ impl Status {
     }
 
     pub fn sealing(&self) -> Sealing {
-        self.sealing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sealing.lock().clone()
     }
 
-    /// Returns what it was before.
+    /// Sets what the node does now. Returns what it did before.
     pub(super) fn set(&self, sealing: Sealing) -> Sealing {
-        let mut now = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.sealing.lock();
         std::mem::replace(&mut now, sealing)
     }
 }

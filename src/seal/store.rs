@@ -19,13 +19,13 @@ pub struct StoredCheckpoint {
 }
 
 impl StoredCheckpoint {
-    /// None where the columns are not what the note says, whoever signed it.
+    /// `None` if the columns are not what the note says. Its signature is not checked.
     pub fn noted_head(&self) -> Option<TreeHead> {
         let noted = Checkpoint::read_by(&self.note, None).ok()?.head;
         self.head().filter(|head| *head == noted)
     }
 
-    /// None where the columns cannot be of a tree.
+    /// `None` if the columns cannot be those of a tree.
     pub fn head(&self) -> Option<TreeHead> {
         let root: [u8; HASH_LEN] = self.root[..].try_into().ok()?;
         let size = u64::try_from(self.size).ok().filter(|size| *size > 0)?;
@@ -72,7 +72,7 @@ pub async fn is_sealed(executor: impl PgExecutor<'_>) -> Result<bool, sqlx::Erro
     Ok(last_checkpoint(executor).await?.is_some())
 }
 
-/// Those of these tiles that are there.
+/// The tiles with these ids, as far as they are stored.
 pub async fn tiles(
     executor: impl PgExecutor<'_>,
     ids: &BTreeSet<TileId>,
@@ -94,9 +94,9 @@ pub async fn tiles(
     Ok(tiles.collect())
 }
 
-/// Stores a checkpoint and the tiles that it needs beyond those of the one before, of size `from`.
-/// Where another checkpoint is the last one, or the tables have changed, stores nothing, and `None`
-/// comes back.
+/// Stores a checkpoint, and the tiles that it needs beyond those of the one before, which has the size
+/// `from`. If another checkpoint is the last one, or the tables have changed, stores nothing and returns
+/// `None`.
 pub async fn append(
     executor: impl PgExecutor<'_>,
     from: u64,

@@ -7,7 +7,7 @@ pub const TILE_HEIGHT: u8 = 8;
 pub const TILE_WIDTH: usize = 1 << TILE_HEIGHT;
 pub const HASH_LEN: usize = 32;
 
-/// Which tile. One at level `l` holds the roots of subtrees of `256^l` events.
+/// The place of a tile. A tile at level `l` holds the roots of subtrees of `256^l` events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TileId {
     pub level: u8,
@@ -46,7 +46,7 @@ pub fn edge_of(size: u64) -> impl Iterator<Item = (TileId, usize)> {
 }
 
 impl Tree {
-    /// A tree of this size, of the tiles at its edge: as `edge_of` lists them, and as wide.
+    /// The tree of this size with these tiles at its edge, which are those that `edge_of` lists, and as wide.
     pub fn resume(size: u64, edge: &[Tile]) -> Self {
         let mut tree = Self { size, edge: levels(size).map(|_| Vec::new()).collect() };
         for tile in edge {
@@ -92,7 +92,7 @@ impl Tree {
         let mut root = None;
         for hashes in &self.edge {
             let mut end = hashes.len();
-            // Complete subtrees from right to left: each is as large as the lowest bit says.
+            // The complete subtrees from right to left. The lowest bit says how large each is.
             while end > 0 {
                 let begin = end & (end - 1);
                 let left = subtree(hashes[begin..end].to_vec());

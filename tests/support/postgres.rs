@@ -4,7 +4,7 @@ use identity_ledger::identity::{
     DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated, RulesDigest, Timestamp,
 };
 use identity_ledger::ledger::{self, Database, LedgerName, keep_rules};
-use identity_ledger::postgres::{Chosen, Gate, PrivatePostgres};
+use identity_ledger::postgres::{Chosen, PrivatePostgres, StartLock};
 use identity_ledger::rebuild::{Activated, ActivationRequest, activate};
 use rustix::process::Pid;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_as, query_scalar};
@@ -219,7 +219,7 @@ impl Server {
         // Commits need not outlive a test run: the tests that pull plugs have servers of their own.
         let settings = [("fsync", "off"), ("max_connections", "200")];
         let data_dir = dir.join("data");
-        let lease = Gate::hold(&data_dir, Chosen::ByUser).unwrap().lease(&settings).unwrap();
+        let lease = StartLock::hold(&data_dir, Chosen::ByUser).unwrap().lease(&settings).unwrap();
         stop_with_this_process(&lease, &dir);
         let server = Self { socket_dir: lease.socket_dir().to_owned(), _lease: lease };
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct BackupConfig {
-    /// The directory to make, for its owner only: emails and phone numbers are in it.
+    /// The directory to make, for its owner only: it holds emails and phone numbers.
     pub dir: PathBuf,
 }
 
@@ -21,7 +21,7 @@ pub struct RestoreConfig {
     #[arg(long, requires = "reason", requires = "forgetting")]
     accept_loss: bool,
 
-    /// Why, for the ledger. No personal data: it stays there for ever.
+    /// The reason, for the ledger. No personal data: it stays there for ever.
     #[arg(long, value_name = "TEXT", value_parser = reason, requires = "accept_loss")]
     reason: Option<String>,
 
@@ -58,7 +58,8 @@ impl RestoreConfig {
 
 /// The two ways to restore.
 pub enum What<'a> {
+    /// Put back the backup in this directory.
     Restore(&'a Path),
-    /// For a reason.
+    /// Accept a loss, for this reason.
     AcceptLoss(&'a str),
 }

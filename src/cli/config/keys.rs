@@ -27,15 +27,15 @@ pub enum TokenCommand {
 
 #[derive(Args)]
 pub struct NewToken {
-    /// Who it is for, as events name the caller: lower-case letters, digits, dots, dashes and
+    /// Who the token is for, as events name the caller: lower-case letters, digits, dots, dashes and
     /// underscores, a letter first. No personal data: it stays in the ledger for ever.
     pub name: Asker,
 
-    /// What it is for.
+    /// What the token is for.
     #[arg(long, value_enum)]
     pub role: Role,
 
-    /// When it expires, such as 2027-01-01T00:00:00Z (RFC 3339) [default: never].
+    /// When the token expires, such as 2027-01-01T00:00:00Z (RFC 3339) [default: never].
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub expires: Option<String>,
 
@@ -46,5 +46,5 @@ pub struct NewToken {
 
 fn time(text: &str) -> Result<String, &'static str> {
     let time: Result<Timestamp, _> = text.parse();
-    time.map(|_| text.to_owned()).map_err(|_| "it is a time such as 2027-01-01T00:00:00Z")
+    time.map(|_| text.to_owned()).map_err(|_| "expected a time such as 2027-01-01T00:00:00Z")
 }

@@ -35,8 +35,8 @@ enum LogFormat {
 }
 
 impl LogConfig {
-    /// Other crates are heard from `warn` up only: what they say below that is not ours to
-    /// vouch for.
+    /// Starts the log. Other crates log from `warn` up only: what they say below that could be personal
+    /// data.
     pub fn start(&self) {
         let level = match self.log_level {
             LogLevel::Error => LevelFilter::ERROR,
@@ -47,9 +47,9 @@ impl LogConfig {
         };
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::WARN))
-            // It would quote what it does not know of DATABASE_URL.
+            // It would quote what it does not know in DATABASE_URL.
             .with_target("sqlx_postgres::options::parse", LevelFilter::OFF)
-            // Sessions that end with their server, as a private one does with a command.
+            // It warns of sessions that end with their server, as a private one does with a command.
             .with_target("sqlx_core::pool", LevelFilter::ERROR)
             .with_target(env!("CARGO_CRATE_NAME"), level);
         let registry = tracing_subscriber::registry().with(targets);

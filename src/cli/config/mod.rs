@@ -16,15 +16,15 @@ pub use shared::{DatabaseConfig, Operator, Output, SealConfig};
 
 use crate::access::Token;
 use crate::audit::Moment;
-use crate::identity::ReasonCode;
+use crate::identity::{ReasonCode, TOKEN_PREFIX};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::env;
 use std::path::PathBuf;
 
-/// Says which customer an email or a phone number belongs to, and keeps a ledger of everything
-/// it ever saw and decided, in Postgres.
+/// Says which customer an email or a phone number belongs to, and keeps a ledger in Postgres of everything
+/// it ever saw and decided.
 #[derive(Parser)]
 #[command(name = "identity-ledger", version, max_term_width = 100)]
 pub struct Cli {
@@ -51,33 +51,33 @@ pub enum Command {
     /// Show, check, compare and activate matching rules.
     #[command(subcommand)]
     Rules(RulesCommand),
-    /// Check everything: lines, tree, signatures, commitments, every decision made again, and that
-    /// the contact table is what the events say; exit 1 at the first difference.
+    /// Check everything: lines, tree, signatures, commitments, every decision (by making it again), and
+    /// whether the contact table is what the events say. Exit with 1 at the first difference.
     Verify(VerifyConfig),
-    /// Write the ledger to a folder, to be checked without this service. If no service is sealing, seals
-    /// first: give it the --checkpoint-dir of the service, if that has one.
+    /// Write the ledger to a folder, to be checked without this service. If no service is sealing, seal
+    /// first: pass the --checkpoint-dir of the service, if it has one.
     Export(ExportConfig),
     /// Write the whole ledger, as it is now, to a new directory, while the service runs.
     Backup(BackupConfig),
-    /// Put the ledger of a backup into a database that does not have it; or, with --accept-loss, go on
-    /// with a database that has gone back in time.
+    /// Put the ledger of a backup into a database that does not have it; or, with --accept-loss, continue a
+    /// ledger whose database has gone back in time.
     Restore(RestoreConfig),
     /// Make the keys that checkpoints are signed with.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Make the tokens that callers, auditors and operators ask with.
+    /// Make tokens for callers, auditors and operators.
     #[command(subcommand)]
     Token(TokenCommand),
 }
 
 #[derive(Args)]
 pub struct ExportConfig {
-    /// The folder, created if missing. Goes on from where an earlier export ended; a folder with
+    /// The folder, created if missing. If it has an earlier export, goes on from its end. A folder with
     /// anything else in it is refused.
     pub dir: PathBuf,
 
-    /// Write the observations, too: emails and phone numbers, with the salts of their commitments. A
-    /// folder that has them must go on with them.
+    /// Write the observations, too: emails and phone numbers, with the salts of their commitments. If the
+    /// folder has them already, this is required.
     #[arg(long)]
     pub observations: bool,
 
@@ -91,11 +91,11 @@ pub struct VerifyConfig {
     #[arg(long, value_name = "DIR", requires = "key")]
     pub export: Option<PathBuf>,
 
-    /// The verifier keys to trust, one a line. Not set: that of the signing key.
+    /// The verifier keys to trust, one on each line. Not set: that of the signing key.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 
-    /// A checkpoint kept from before: the export must begin with what it covers.
+    /// A checkpoint that was kept from before: the export must begin with what it covers.
     #[arg(long, value_name = "FILE", requires = "export")]
     pub since: Option<PathBuf>,
 
@@ -120,7 +120,7 @@ pub struct EraseConfig {
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     pub id: i64,
 
-    /// Why, for the ledger, as a code such as customer-request: lower-case letters, hyphens and at most
+    /// The reason, for the ledger, as a code such as customer-request: lower-case letters, hyphens and at most
     /// 4 digits.
     #[arg(long, value_name = "CODE")]
     pub reason: ReasonCode,
@@ -172,8 +172,8 @@ impl Cli {
         })
     }
 
-    /// What the environment says about checkpoints concerns the service's own ledger. An export may be of
-    /// any ledger, and older.
+    /// Keeps the checkpoint directory of the environment from exports: it is for the service's own ledger,
+    /// and an export may be of any ledger, or older.
     fn keep_from_exports(&mut self, matches: &ArgMatches) {
         let Command::Verify(VerifyConfig { export: Some(_), seal, .. }) = &mut self.command else {
             return;
@@ -184,14 +184,14 @@ impl Cli {
     }
 }
 
-/// clap repeats what it refuses, and a token in the wrong place would get into a log.
+/// clap repeats what it refuses: a token in the wrong place would get into a log.
 fn without_tokens(mut error: clap::Error) -> clap::Error {
     let is_token =
         |value: &ContextValue| matches!(value, ContextValue::String(text) if Token::begins(text));
     let kinds: Vec<ContextKind> =
         error.context().filter(|(_, value)| is_token(value)).map(|(kind, _)| kind).collect();
     for kind in kinds {
-        error.insert(kind, ContextValue::String("idl_…".to_owned()));
+        error.insert(kind, ContextValue::String(format!("{TOKEN_PREFIX}…")));
     }
     error
 }

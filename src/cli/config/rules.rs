@@ -48,7 +48,7 @@ pub struct RulesActivation {
     /// The rules file.
     pub file: PathBuf,
 
-    /// Why, for the ledger. No personal data: it stays there for ever.
+    /// The reason, for the ledger. No personal data: it stays there for ever.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub reason: String,
 
@@ -70,7 +70,7 @@ pub struct RulesActivation {
 #[derive(Args)]
 #[command(next_help_heading = "Limits (exit code 1 beyond them, and nothing is activated)")]
 pub struct LimitConfig {
-    /// How many contacts in a hundred may change their primary or be contacts no longer.
+    /// How many contacts in a hundred may change their primary or stop being contacts.
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     max_moved_percent: Option<f64>,
 
@@ -95,10 +95,10 @@ impl LimitConfig {
 
 fn percent(text: &str) -> Result<f64, &'static str> {
     let percent = text.parse().ok().filter(|percent| (0.0..=100.0).contains(percent));
-    percent.ok_or("it is a number from 0 to 100, such as 2.5")
+    percent.ok_or("expected a number from 0 to 100, such as 2.5")
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or("it is a number of seconds, such as 0.5")
+    seconds.ok_or("expected a number of seconds, such as 0.5")
 }

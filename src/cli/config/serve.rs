@@ -12,7 +12,7 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_0
 
 #[derive(Args)]
 pub struct ServeConfig {
-    /// Where to listen; the variable PORT alone changes the port [default: 127.0.0.1:10000].
+    /// Where to listen. The variable PORT changes the port alone [default: 127.0.0.1:10000].
     #[arg(long, env, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 
@@ -21,8 +21,8 @@ pub struct ServeConfig {
     #[arg(long, env, hide_env_values = true, value_name = "FILE", conflicts_with = "no_auth")]
     pub tokens: Option<PathBuf>,
 
-    /// Without tokens, listen on an address that others can reach, and answer to any host name,
-    /// although anyone who reaches it may then read, record and erase.
+    /// Without tokens, listen on an address that other machines can reach, and answer to any host name.
+    /// Anyone who reaches it may then read, record and erase.
     #[arg(long)]
     no_auth: bool,
 
@@ -43,7 +43,7 @@ pub struct ServeConfig {
     #[command(flatten)]
     pub seal: SealConfig,
 
-    /// Begin to keep checkpoints in --checkpoint-dir, which has none, of a ledger that is sealed
+    /// Begin to keep checkpoints in --checkpoint-dir, which has none yet, although the ledger is sealed
     /// already. For one start: without this flag, the service does not start if the checkpoint is missing.
     #[arg(long, requires = "checkpoint_dir", help_heading = "Proof")]
     pub new_checkpoint_dir: bool,
@@ -57,8 +57,8 @@ impl ServeConfig {
         };
         ensure!(
             address.ip().is_loopback() || self.tokens.is_some() || self.no_auth,
-            "anyone who reaches {address} could read and record customers: give --tokens FILE, \
-             listen on 127.0.0.1, or give --no-auth if something else keeps strangers out"
+            "anyone who reaches {address} could read and record customers: pass --tokens FILE, \
+             listen on 127.0.0.1, or pass --no-auth if something else keeps strangers out"
         );
         Ok(address)
     }
@@ -80,10 +80,10 @@ impl ServeConfig {
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "it looks like 127.0.0.1:10000 or [::1]:10000")
+    text.parse().map_err(|_| "expected an address such as 127.0.0.1:10000 or [::1]:10000")
 }
 
-/// What hosting platforms set. Not a flag, so that a flag always wins over a variable.
+/// The variable that hosting platforms set. It has no flag of its own, so that --listen wins over it.
 fn port_variable() -> anyhow::Result<Option<u16>> {
     let Some(text) = env::var_os("PORT").filter(|text| !text.is_empty()) else { return Ok(None) };
     let port = text.to_str().and_then(|text| text.parse().ok());

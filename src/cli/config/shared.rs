@@ -36,7 +36,7 @@ impl DatabaseConfig {
     }
 }
 
-/// Where signing and checking find what they need.
+/// What signing and checking need.
 #[derive(Args)]
 #[command(next_help_heading = "Proof")]
 pub struct SealConfig {
@@ -53,8 +53,8 @@ pub struct SealConfig {
 
 #[derive(Args)]
 pub struct Operator {
-    /// By whom, for the ledger, as the name of a token: lower-case letters, digits, dots, dashes and
-    /// underscores, a letter first. No personal data: it stays there for ever.
+    /// Who does this, for the ledger, in the form of a token's name: lower-case letters, digits, dots, dashes
+    /// and underscores, a letter first. No personal data: it stays there for ever.
     #[arg(long, value_name = "NAME", default_value = "operator")]
     pub by: Asker,
 }
@@ -66,12 +66,12 @@ pub struct Output {
     pub json: bool,
 }
 
-/// What goes into an event: one line, not blank, of a length that can be read.
+/// Parses a reason for an event: one line that is not blank and not too long to read.
 pub fn reason(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
     let fits = (1..=500).contains(&text.chars().count());
     if !fits || text.contains(char::is_control) {
-        return Err("it is one line of 1 to 500 characters");
+        return Err("expected one line of 1 to 500 characters");
     }
     Ok(text.to_owned())
 }

@@ -22,8 +22,8 @@ use utoipa::ToSchema;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Erasure {
-    /// A code, for the ledger, which keeps it for ever: a small letter, then small letters, hyphens
-    /// and at most 4 digits, 40 characters in all.
+    /// A code, for the ledger, which keeps it for ever: a lower-case letter, then
+    /// lower-case letters, hyphens and at most 4 digits, 40 characters in all.
     #[schema(max_length = 40)]
     reason: String,
 }

@@ -7,8 +7,8 @@ use crate::http::parts::number::{not_a_number, number};
 use crate::http::parts::parameters::{Parameters, not_these};
 use crate::http::parts::problem::Problem;
 use crate::http::parts::question::{ask, unanswered};
-use crate::ledger::{self, Unanswered};
-use crate::seal::{self, NoProof, Question, StoredCheckpoint};
+use crate::ledger;
+use crate::seal::{self, Question, StoredCheckpoint};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -146,15 +146,6 @@ async fn prove(
 ) -> Result<Vec<String>, Problem> {
     let hashes = ask(seal::prove(app.auditor.sessions(), last, question)).await?;
     Ok(hashes.iter().map(ToString::to_string).collect())
-}
-
-impl From<NoProof> for Unanswered {
-    fn from(no_proof: NoProof) -> Self {
-        match no_proof {
-            NoProof::Fault(fault) => fault.into(),
-            NoProof::TilesDiffer(tiles) => Self::Unreadable(tiles.to_string()),
-        }
-    }
 }
 
 pub fn inclusion_problems() -> Vec<Problem> {

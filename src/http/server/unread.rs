@@ -5,8 +5,9 @@
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
+use parking_lot::Mutex;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -49,7 +50,7 @@ impl Unread {
     /// Whether the connection is good for another request: nothing is left unread, or what is left is short and
     /// comes soon. If the client is not to be waited for, only whether something is left counts.
     pub async fn is_read(&self, may_wait: bool) -> bool {
-        let rest = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let rest = std::mem::take(&mut *self.0.lock());
         match rest {
             Rest::Nothing => true,
             // Boxed: the future of every request has room for what is awaited here.
@@ -59,7 +60,7 @@ impl Unread {
     }
 
     fn put(&self, rest: Rest) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        *self.0.lock() = rest;
     }
 }
 

@@ -46,8 +46,7 @@ impl RulesDigest {
             version: document.version.into(),
         };
         let canonical = serde_json::to_vec(&canonical).expect("a rules document is plain data");
-        let hash = Sha256::digest(canonical);
-        Self(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex::encode(Sha256::digest(canonical)))
     }
 
     /// Takes a digest from a table, unchecked, to compare it.

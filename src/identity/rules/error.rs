@@ -14,10 +14,12 @@ pub struct RulesError {
 impl RulesError {
     /// A fault at these bytes of the document.
     pub(super) fn at(document: &str, span: Option<Range<usize>>, message: &str) -> Self {
-        let line = span.map(|span| {
-            let before = document.bytes().take(span.start);
-            before.filter(|byte| *byte == b'\n').count() + 1
-        });
+        let line = span.map(|span| line_of(document, &span));
         Self { line, message: message.lines().collect::<Vec<_>>().join(", ") }
     }
+}
+
+/// The line that these bytes of a text begin on, counted from 1.
+pub fn line_of(text: &str, span: &Range<usize>) -> usize {
+    text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
 }

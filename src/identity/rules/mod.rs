@@ -22,7 +22,7 @@ use email::EmailKeys;
 use phone::PhoneKeys;
 
 pub use digest::RulesDigest;
-pub use error::RulesError;
+pub use error::{RulesError, line_of};
 
 /// The rule set that a new ledger starts with.
 pub const DEFAULT_RULES: &str = include_str!("../../../projections/contact/default.toml");

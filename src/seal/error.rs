@@ -1,4 +1,4 @@
-//! Why nothing is signed.
+//! Why nothing was signed.
 
 use super::checkpoint::NotACheckpoint;
 use super::outside::OutsideError;
@@ -6,14 +6,14 @@ use super::proof::{TilesDiffer, TreeHead};
 use crate::ledger::Fault;
 use std::fmt;
 
-/// A checkpoint to agree with.
+/// What was signed before, and must not be contradicted.
 #[derive(Clone, Copy, Debug)]
-pub struct Signed {
+pub struct SignedHead {
     pub head: TreeHead,
     pub by: By,
 }
 
-/// Which checkpoint it is.
+/// The checkpoint that it is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     HereBefore,
@@ -31,12 +31,12 @@ impl fmt::Display for By {
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum SealError {
     #[error(transparent)]
     Fault(#[from] Fault),
     #[error(transparent)]
     Outside(#[from] OutsideError),
-    #[error("the last checkpoint in the database does not count: {0}")]
+    #[error("the last checkpoint in the database is not valid: {0}")]
     NotACheckpoint(#[from] NotACheckpoint),
     #[error("the last checkpoint in the database is not what its row says")]
     RowDiffers,
@@ -63,8 +63,8 @@ pub enum Trouble {
     NotFinished(i64),
 }
 
-impl Trouble {
-    /// Whether it was found by reading lines, perhaps all of them, and is there to stay.
+impl SealError {
+    /// Whether it was found by reading lines, perhaps all of them, and will be found again.
     pub fn is_in_lines(&self) -> bool {
         matches!(self, Self::Differs { .. } | Self::Missing(_))
     }
