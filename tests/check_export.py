@@ -310,4 +310,9 @@ def main(arguments):
         check_export(arguments[0], arguments[1], since)
 
 
-main(sys.argv[1:])
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
+try:
+    main(sys.argv[1:])
+except OSError as error:
+    sys.exit(f"cannot read {error.filename}: {error.strerror}")

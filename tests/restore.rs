@@ -520,6 +520,18 @@ async fn an_export_that_was_changed_forgets_nobody() {
     assert!(said.contains(&format!("has {has} of the {all} events that were signed")), "{said}");
 }
 
+/// It would be as good as --no-erasures, which nobody has said.
+#[tokio::test]
+async fn an_export_that_is_no_newer_than_what_is_left_is_refused() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let before = left.position().await;
+    let export = lost.export_of(&left);
+    let said = refuses(lost.accept_undecided(&left).arg("--erasures").arg(export));
+    assert!(said.contains("it names no erasure that is missing here"), "{said}");
+    assert_eq!(left.position().await, before, "nothing was recorded");
+}
+
 /// Two who share a phone number are one customer by the rules of the backup, and were two by those that
 /// are lost.
 #[tokio::test]

@@ -401,8 +401,22 @@ async fn nothing_is_served_beside_a_checkpoint_outside_that_tells_nothing() {
     std::fs::remove_file(&file).unwrap();
     let said = refuses(&mut serve(&sealed.ledger));
     assert!(said.contains("--new-checkpoint-dir"), "{said}");
+    let other_serve = || {
+        let mut serve = command(&start);
+        serve.args(other.args(&sealed.ledger)).arg("--new-checkpoint-dir");
+        serve
+    };
+    let said = refuses(&mut other_serve());
+    assert!(said.contains("either the key file lacks the line of an earlier key"), "{said}");
+
+    // It is begun at once, not with the next event.
     let service = Service::spawn(serve(&sealed.ledger).arg("--new-checkpoint-dir"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), kept);
     assert!(service.stop().success());
+    let service = Service::spawn(serve(&sealed.ledger).arg("--new-checkpoint-dir"));
+    assert!(service.log().contains("--new-checkpoint-dir is not needed any more"));
+    assert!(service.stop().success());
+    assert!(Service::spawn(&mut serve(&sealed.ledger)).stop().success());
 }
 
 #[tokio::test]

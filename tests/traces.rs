@@ -243,7 +243,10 @@ async fn a_table_that_may_not_be_vacuumed_is_not_taken_for_swept() {
     let erased = command(&erase).args(["--database-url", &ledger.url]).output().unwrap();
     let said = String::from_utf8(erased.stderr).unwrap();
     assert_eq!(erased.status.code(), Some(1), "{said}");
-    assert!(said.contains("it is erased, but") && said.contains("may not vacuum"), "{said}");
+    assert!(
+        said.contains("the customer is erased, but") && said.contains("may not vacuum"),
+        "{said}"
+    );
 
     sqlx::raw_sql("alter table observation owner to shop").execute(&mut superuser).await.unwrap();
     until_async("the service vacuums it", async || {

@@ -89,6 +89,11 @@ fn read(export: &Path, keys: &VerifierKeys, left: i64) -> anyhow::Result<Told> {
         }
     }
     let common = common.context("the export has no events")?;
+    ensure!(
+        events_len > left,
+        "it has {events_len} events, and here are {left}: it names no erasure that is missing here; pass a \
+         newer one, or --no-erasures"
+    );
     Ok(Told { events_len, common, lost })
 }
 

@@ -44,6 +44,10 @@ async fn put_back(database: DatabaseConfig, dir: &Path) -> anyhow::Result<()> {
         eprintln!("before a service starts on it, put its signing key back as {}", key.display());
     }
     eprintln!("next, check it: identity-ledger verify");
+    eprintln!(
+        "if it replaces a newer ledger, customers who were erased since are back, and numbers would be given \
+         out twice: run identity-ledger restore --accept-loss before a service starts on it"
+    );
     place.close().await
 }
 

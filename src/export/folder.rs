@@ -54,7 +54,8 @@ pub fn check_kept(dir: &Path, signed: Option<TreeHead>) -> anyhow::Result<Option
     ensure!(
         signed.is_some_and(continues),
         "{} covers {} events, and the ledger's checkpoint does not continue it: the database has \
-         gone back in time, or this is the folder of another ledger",
+         gone back in time; or that was accepted since, and you need a new folder; or this is the folder of \
+         another ledger",
         file.display(),
         kept.size
     );

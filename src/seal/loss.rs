@@ -7,7 +7,7 @@ use super::key;
 use super::proof::TreeHead;
 use super::sealer::SealInputs;
 use crate::identity::{Gaps, Position};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use sqlx::PgConnection;
 
 /// How many events may have been committed, and answered, after the last checkpoint. A checkpoint follows
@@ -39,7 +39,7 @@ pub enum Found {
 /// Compares the ledger with the checkpoint that is kept outside. Fails if there is none, if what is left is
 /// not what was signed, and if nothing is lost.
 pub async fn loss(inputs: SealInputs) -> anyhow::Result<Found> {
-    let outside = inputs.outside.as_ref().context(
+    let outside = inputs.outside.clone().context(
         "what is lost is not known without the checkpoint that the service keeps outside; pass \
          --checkpoint-dir, or, if it kept none, a directory with the checkpoint of an export as \
          <ledger>.checkpoint",
@@ -51,7 +51,15 @@ pub async fn loss(inputs: SealInputs) -> anyhow::Result<Found> {
     })?;
     let mut session = inputs.database.owner().await?;
     let mut growing = Growing::new(inputs);
-    let found = growing.loss(&mut session, kept).await?;
+    let found = growing.loss(&mut session, kept).await.map_err(|error| match error {
+        SealError::Differs { .. } => anyhow!(
+            "{error} ({}): something was recorded here after the database had gone back in time, or this is \
+             another history than was signed; in the first case drop the ledger, restore its backup, and do \
+             this before a service starts",
+            outside.file().display()
+        ),
+        error => error.into(),
+    })?;
     found.context("nothing is lost: the database continues the checkpoint outside")
 }
 

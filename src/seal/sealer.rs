@@ -1,5 +1,6 @@
 //! The sealer: one over all nodes at a time, beside the write path.
 
+use super::checkpoint::Checkpoint;
 use super::error::{By, SealError};
 use super::grow::Growing;
 use super::key::SigningKey;
@@ -9,6 +10,7 @@ use super::store;
 use crate::ledger::{self, Database, Fault, in_time, try_lock_sealer};
 use crate::metrics::Metrics;
 use crate::outage::Outage;
+use crate::threads::on_a_thread;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -120,20 +122,25 @@ pub async fn check(inputs: SealInputs, is_new_dir: bool) -> anyhow::Result<()> {
     let file = outside.file().display();
     let mut session = inputs.database.sealer().await?;
     // Read before the file, which a sealer writes first: another node may be sealing meanwhile.
-    let is_sealed = store::last_checkpoint(&mut session).await?.is_some();
+    let stored = store::last_checkpoint(&mut session).await?;
     let kept = outside.read_aside(inputs.key.verifier_keys()).await.context(
         "the checkpoint in --checkpoint-dir cannot be used: pass the key that it was signed with \
          (--signing-key), or, if the file is damaged, put a copy of it back",
     )?;
     ensure!(
-        kept.is_some() || !is_sealed || is_new_dir,
+        kept.is_some() || stored.is_none() || is_new_dir,
         "there is no {file}, and the ledger is sealed already: pass the directory that has it, or, if no \
          checkpoint was kept yet, pass --new-checkpoint-dir once"
     );
+    if is_new_dir && kept.is_some() {
+        tracing::warn!(
+            "--new-checkpoint-dir is not needed any more, and hides that {file} is missing: remove it"
+        );
+    }
     make_outside(&inputs).await;
     match Growing::new(inputs).check(&mut session).await {
-        Err(SealError::Fault(fault)) => Err(fault.into()),
-        Err(error @ SealError::NotFinished(_)) => Err(error.into()),
+        Err(SealError::Fault(fault)) => return Err(fault.into()),
+        Err(error @ SealError::NotFinished(_)) => return Err(error.into()),
         Err(error @ SealError::WentBack { by: By::Outside, .. }) => bail!(
             "{error} ({file}): put the newer database back, or accept the loss with \
              identity-ledger restore --accept-loss --reason TEXT --erasures EXPORT_DIR"
@@ -142,14 +149,25 @@ pub async fn check(inputs: SealInputs, is_new_dir: bool) -> anyhow::Result<()> {
             "{error} ({file}): this is not an older backup, but another history than was signed; \
              find out who has rewritten it, beginning with identity-ledger verify"
         ),
-        Err(error @ (SealError::NotACheckpoint(_) | SealError::RowDiffers)) if kept.is_some() => {
-            bail!(
-                "{error}, and {file} is: either the key file lacks the line of an earlier key, or this is \
-                 another history than was signed; find out which, beginning with identity-ledger verify"
-            )
-        }
-        Ok(()) | Err(_) => Ok(()),
+        Err(error @ (SealError::NotACheckpoint(_) | SealError::RowDiffers)) => bail!(
+            "{error}: either the key file lacks the line of an earlier key, or this is another history \
+             than was signed; find out which, beginning with identity-ledger verify"
+        ),
+        Ok(()) | Err(_) => {}
     }
+    match stored {
+        Some(stored) if kept.is_none() => begin_outside(outside, stored.note).await,
+        _ => Ok(()),
+    }
+}
+
+/// Writes the first checkpoint into a new directory: the next one is signed only when there is a new event.
+async fn begin_outside(outside: CheckpointDir, note: String) -> anyhow::Result<()> {
+    on_a_thread(move || {
+        outside.write(&Checkpoint::read_by(&note, None)?)?;
+        Ok(())
+    })
+    .await
 }
 
 impl Sealer {

@@ -27,7 +27,8 @@ struct Reads<'a> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Read)]
 struct ReadView<'a> {
-    /// Without gaps, in the order in which reads were put on record.
+    /// Without gaps, in the order in which reads were put on record. After an accepted loss, which has a
+    /// row of its own, there is a gap.
     #[schema(minimum = 1)]
     id: i64,
     #[schema(format = DateTime)]
