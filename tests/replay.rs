@@ -309,6 +309,12 @@ async fn what_stands_between_two_customers_is_told_by_rules() {
     let others = apart["underOtherRules"].as_array().unwrap();
     assert_eq!(others.len(), 1, "the rules before, which led there by way of 2: {others:?}");
     assert_eq!(others[0]["chain"]["observations"][1]["id"], 2);
+    // Within the request that linked 2, which had been observed by then.
+    let within = service.get_json("/contacts/1/why?with=2&as_of=3").await;
+    let under = within["apart"]["underOtherRules"].as_array().unwrap();
+    assert_eq!((&within["linked"], under.len()), (&json!(false), 1), "{within}");
+    assert_eq!(under[0]["rules"]["digest"], within["rules"]["digest"]);
+
     let nothing = service.get_json("/contacts/1/why?with=4").await;
     assert_eq!(nothing["apart"], json!({"neverLinking": [], "underOtherRules": []}));
 

@@ -27,8 +27,9 @@ pub enum Relation {
     Linked(Option<Chain>),
     Apart {
         never_linking: Vec<Unlinked>,
-        /// Other rules that would link them.
-        other_rules: Vec<LinkingRules>,
+        /// Rules that would link them. At a position within a request or a rule change, whose links are
+        /// still to come, these are the rules in force alone.
+        linking_rules: Vec<LinkingRules>,
     },
 }
 
@@ -94,29 +95,31 @@ fn apart(
     let [one, other] = primary_ids.map(|primary_id| known.keyed(rules, Some(primary_id)));
     let all = known.keyed(rules, None);
     let never_linking = unlinked([&one, &other], &all, |id| known.past.is_contact(id));
-    Relation::Apart { never_linking, other_rules: linking_rules(known, rules, ids, recorded) }
+    Relation::Apart { never_linking, linking_rules: linking_rules(known, rules, ids, recorded) }
 }
 
 /// The rules under which the two would be linked by what is known of them: by what belongs to their
-/// customers or has belonged to them. All rules are tried that the ledger ever had or that the binary
-/// is shipped with, except those in force at the position.
+/// customers or has belonged to them. If those in force do not, all rules are tried that the ledger ever
+/// had or that the binary is shipped with.
 fn linking_rules(
     known: &Excerpt,
     in_force: &Rules,
     ids: [ObservationId; 2],
     recorded: Vec<String>,
 ) -> Vec<LinkingRules> {
+    let link = |rules: Rules| {
+        let keyed = known.keyed(&rules, None);
+        let chain = chain(&keyed, ids, |id| known.past.is_contact(id))?;
+        Some(LinkingRules { rules, chain })
+    };
+    if let Some(in_force) = link(in_force.clone()) {
+        return vec![in_force];
+    }
     let shipped = [DEFAULT_RULES, EXACT_RULES, E164_RULES].map(str::to_owned);
     let mut tried = HashSet::from([in_force.digest().clone()]);
     let all = recorded.into_iter().chain(shipped);
     let others = all.filter_map(|document| Rules::parse(&document).ok());
-    let linking = others.filter(|rules| tried.insert(rules.digest().clone()));
-    let linking = linking.filter_map(|rules| {
-        let keyed = known.keyed(&rules, None);
-        let chain = chain(&keyed, ids, |id| known.past.is_contact(id))?;
-        Some(LinkingRules { rules, chain })
-    });
-    linking.collect()
+    others.filter(|rules| tried.insert(rules.digest().clone())).filter_map(link).collect()
 }
 
 impl Why {

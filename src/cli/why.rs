@@ -61,17 +61,23 @@ fn print(out: &mut impl Write, why: &Why, [one, other]: [ObservationId; 2]) -> a
                 )?,
             }
         }
-        Relation::Apart { never_linking, other_rules } => {
+        Relation::Apart { never_linking, linking_rules } => {
             writeln!(
                 out,
                 "{one} and {other} are two customers, {primary} and {other_primary}, {at}."
             )?;
             never_linking.iter().try_for_each(|unlinked| print_unlinked(out, unlinked))?;
-            for LinkingRules { rules, chain } in other_rules {
+            for LinkingRules { rules, chain } in linking_rules {
+                if rules.digest() == why.rules.digest() {
+                    writeln!(
+                        out,
+                        "This is within a request or a rule change, whose links are still to come."
+                    )?;
+                }
                 writeln!(out, "Under the rules {} they would be one:", named(rules))?;
                 print_chain(out, why, chain)?;
             }
-            if never_linking.is_empty() && other_rules.is_empty() {
+            if never_linking.is_empty() && linking_rules.is_empty() {
                 writeln!(out, "Nothing that is known of them links them, under any rules.")?;
             }
         }

@@ -110,7 +110,8 @@ struct SharedView<'a> {
 struct Apart<'a> {
     /// Identifiers that both customers have, and that the rules say link no one.
     never_linking: Vec<NeverLinking<'a>>,
-    /// Rules under which the two would be one customer, and how.
+    /// Rules under which the two would be one customer, and how. Those in force are among them only at a
+    /// position within a request or a rule change, whose links are still to come.
     under_other_rules: Vec<UnderOtherRules<'a>>,
 }
 
@@ -177,8 +178,8 @@ fn explained(why: &Why) -> Result<Response, Unanswered> {
             let view = chain.as_ref().map(|chain| chain_view(why, chain));
             (view.transpose()?, None)
         }
-        Relation::Apart { never_linking, other_rules } => {
-            let under_other_rules = other_rules.iter().map(|LinkingRules { rules, chain }| {
+        Relation::Apart { never_linking, linking_rules } => {
+            let under_other_rules = linking_rules.iter().map(|LinkingRules { rules, chain }| {
                 Ok(UnderOtherRules { rules: rules.into(), chain: chain_view(why, chain)? })
             });
             let under_other_rules = under_other_rules.collect::<Result<_, Unanswered>>()?;
