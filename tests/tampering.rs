@@ -63,6 +63,8 @@ impl Sealed {
 /// Has a service record a few hundred observations, seal them and stop.
 async fn record(ledger: &TestLedger, key: &SigningKey, seed: u64) {
     let service = Service::start_with(&key.args_with_outside(ledger, key.dir()));
+    // Contact 1 has both identifiers, whoever comes next.
+    service.identify(&Seen::new("first@x.org", "001")).await;
     service.identify_all(&random_observations(seed, 300, 120)).await;
     service.sealed().await;
     assert!(service.stop().success());
