@@ -243,9 +243,11 @@ impl Service {
         response.json::<Answer>().await.unwrap().contact
     }
 
-    /// Observes, a few at a time.
+    /// Observes the first, which gets the next number, and then the others, a few at a time.
     pub async fn identify_all(&self, all: &[Seen]) {
-        join_all(all.chunks(all.len().div_ceil(16)).map(async |mine| {
+        let (first, others) = all.split_first().unwrap();
+        self.identify(first).await;
+        join_all(others.chunks(all.len().div_ceil(16)).map(async |mine| {
             for seen in mine {
                 self.identify(seen).await;
             }
