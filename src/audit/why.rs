@@ -95,31 +95,33 @@ fn apart(
     let [one, other] = primary_ids.map(|primary_id| known.keyed(rules, Some(primary_id)));
     let all = known.keyed(rules, None);
     let never_linking = unlinked([&one, &other], &all, |id| known.past.is_contact(id));
-    Relation::Apart { never_linking, linking_rules: linking_rules(known, rules, ids, recorded) }
+    let linking_rules = match chain(&all, ids, |id| known.past.is_contact(id)) {
+        Some(chain) => vec![LinkingRules { rules: rules.clone(), chain }],
+        None => other_rules(known, rules, ids, recorded),
+    };
+    Relation::Apart { never_linking, linking_rules }
 }
 
 /// The rules under which the two would be linked by what is known of them: by what belongs to their
-/// customers or has belonged to them. If those in force do not, all rules are tried that the ledger ever
-/// had or that the binary is shipped with.
-fn linking_rules(
+/// customers or has belonged to them. All rules are tried that the ledger ever had or that the binary
+/// is shipped with, except those in force at the position.
+fn other_rules(
     known: &Excerpt,
     in_force: &Rules,
     ids: [ObservationId; 2],
     recorded: Vec<String>,
 ) -> Vec<LinkingRules> {
-    let link = |rules: Rules| {
-        let keyed = known.keyed(&rules, None);
-        let chain = chain(&keyed, ids, |id| known.past.is_contact(id))?;
-        Some(LinkingRules { rules, chain })
-    };
-    if let Some(in_force) = link(in_force.clone()) {
-        return vec![in_force];
-    }
     let shipped = [DEFAULT_RULES, EXACT_RULES, E164_RULES].map(str::to_owned);
     let mut tried = HashSet::from([in_force.digest().clone()]);
     let all = recorded.into_iter().chain(shipped);
     let others = all.filter_map(|document| Rules::parse(&document).ok());
-    others.filter(|rules| tried.insert(rules.digest().clone())).filter_map(link).collect()
+    let untried = others.filter(|rules| tried.insert(rules.digest().clone()));
+    let linking = untried.filter_map(|rules| {
+        let keyed = known.keyed(&rules, None);
+        let chain = chain(&keyed, ids, |id| known.past.is_contact(id))?;
+        Some(LinkingRules { rules, chain })
+    });
+    linking.collect()
 }
 
 impl Why {
