@@ -424,6 +424,20 @@ async fn paths_and_queries_that_cannot_be_read_get_a_problem() {
 }
 
 #[tokio::test]
+async fn a_stream_has_no_limit() {
+    for accept in ["application/x-ndjson", "text/event-stream"] {
+        let head = format!(
+            "GET /events?limit=5 HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: {accept}\r\n\r\n"
+        );
+        let received = exchange(head.as_bytes()).await;
+        assert_eq!(received.status, 400, "{accept}");
+        let problem = received.problem();
+        assert_eq!(problem["field"], "limit");
+        assert!(problem["expected"].as_str().unwrap().contains("pages"));
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_method_is_told_the_right_ones() {
     let received = get("/identify").await;
     assert_eq!((received.status, received.header("allow")), (405, Some("post")));

@@ -33,7 +33,7 @@ pub struct EventsQuery {
     /// Events after this position.
     #[param(value_type = Option<i64>, minimum = 0, default = 0)]
     after: Option<String>,
-    /// At most this many events. For pages only.
+    /// At most this many events. Only a page has a limit.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 1_000, default = 100)]
     limit: Option<String>,
     /// Only events of this kind.
@@ -127,6 +127,7 @@ pub async fn events(
         }
         // The body would end where the connection does, and one that broke off would pass for a whole one.
         Form::Lines if version < Version::HTTP_11 => return Err(too_old_for_lines()),
+        Form::Lines | Form::Live if asked.limit.is_some() => return Err(only_pages_have_a_limit()),
         Form::Lines => {
             let head = head_from(&app, "after", after).await?;
             let feed = app.auditor.feed(after, wanted).ok_or_else(too_many)?;
@@ -214,6 +215,7 @@ pub fn problems() -> Vec<Problem> {
         not_a_kind(),
         not_these::<EventsQuery>(),
         too_old_for_lines(),
+        only_pages_have_a_limit(),
         too_many(),
     ];
     others.into_iter().chain(unanswered()).collect()
@@ -245,6 +247,11 @@ fn not_a_kind() -> Problem {
 fn too_old_for_lines() -> Problem {
     let detail = "Ask for lines by HTTP/1.1. A proxy on the way may have to be told to use it.";
     Problem::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, detail)
+}
+
+/// A stream without its limit would send a client more than it asked for.
+fn only_pages_have_a_limit() -> Problem {
+    Problem::bad_field("limit", "none, except for pages (accept: application/json)")
 }
 
 fn too_many() -> Problem {
