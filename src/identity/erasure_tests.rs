@@ -71,8 +71,7 @@ proptest! {
         }
         ledger.activate(first);
         for id in ids {
-            let linked_id = Some(primary).filter(|primary| *primary != id);
-            let expected = Standing { id, linked_id, updated_at: at };
+            let expected = Standing { id, link: Link::of(id, primary), updated_at: at };
             prop_assert_eq!(ledger.folded.tombstone(id), Some(expected));
             prop_assert_eq!(ledger.folded.standing(id), None);
         }

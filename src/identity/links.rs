@@ -53,7 +53,7 @@ pub enum Filing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub id: ContactId,
-    pub linked_id: Option<ContactId>,
+    pub link: Link,
     pub updated_at: Timestamp,
 }
 
@@ -294,16 +294,10 @@ impl Entry {
     fn standing(&self, id: ContactId) -> Standing {
         Standing {
             id,
-            linked_id: Some(self.above).filter(|primary| *primary != id),
+            link: Link::of(id, self.above),
             updated_at: DateTime::from_timestamp_micros(self.since_us)
                 .expect("a time that was recorded is a time"),
         }
-    }
-}
-
-impl Standing {
-    pub fn link(&self) -> Link {
-        self.linked_id.map_or(Link::Primary, |of| Link::Secondary { of })
     }
 }
 

@@ -5,7 +5,7 @@ use super::event::Timestamp;
 use super::fold::Change;
 use super::holders::Holders;
 use super::id::{ContactId, ObservationId};
-use super::identities::Contact;
+use super::identities::{Contact, Link};
 use super::links::Standing;
 use super::observation::Identifiers;
 use super::rules::Rules;
@@ -85,8 +85,7 @@ impl Past {
         let contacts = self.contacts_of(primary).map(|id| {
             // An answer has no times.
             let at = Timestamp::UNIX_EPOCH;
-            let linked_id = Some(primary).filter(|primary| *primary != id);
-            let standing = Standing { id, linked_id, updated_at: at };
+            let standing = Standing { id, link: Link::of(id, primary), updated_at: at };
             let Some(identifiers) = observed(id) else { return Contact::tombstone(standing, at) };
             let keys = rules.keys(identifiers);
             let holds = holders.claim(id, &keys);

@@ -325,12 +325,8 @@ proptest! {
         }
         for (id, contact) in ledger.contacts() {
             prop_assert_eq!(replayed.contact(id), &contact);
-            let standing = Standing {
-                id,
-                linked_id: Some(contact.primary()).filter(|primary| *primary != id),
-                updated_at: contact.updated_at,
-            };
-            prop_assert_eq!(links.standing(id), Some(standing));
+            let Contact { link, updated_at, .. } = contact;
+            prop_assert_eq!(links.standing(id), Some(Standing { id, link, updated_at }));
         }
     }
 

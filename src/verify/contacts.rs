@@ -3,7 +3,7 @@
 use super::decisions::Decisions;
 use super::mismatch::Mismatch;
 use crate::identity::{
-    Contact, ContactId, Email, Holders, Identifiers, Keys, Link, PhoneNumber, Position, Rules,
+    Contact, ContactId, Email, Holders, Identifiers, Keys, PhoneNumber, Position, Rules,
     RulesDigest, Timestamp, rfc_3339,
 };
 use crate::ledger::{self, RulesFault};
@@ -247,9 +247,7 @@ impl Row {
             phone_number: self.phone_number.as_deref().map(PhoneNumber::recorded),
             email_key: keys.email,
             phone_key: keys.phone_number,
-            link: self
-                .linked_id
-                .map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),
+            link: self.linked_id.map(ContactId::new).into(),
             created_at: self.created_at.unwrap_or_default(),
             updated_at: self.updated_at.unwrap_or_default(),
             deleted_at: self.deleted_at,
