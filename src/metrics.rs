@@ -60,8 +60,8 @@ struct Answered {
     status: u16,
 }
 
-impl Metrics {
-    pub fn new() -> Self {
+impl Default for Metrics {
+    fn default() -> Self {
         let histogram = || Histogram::new(DURATION_BUCKETS_S);
         let mut registry = Registry::with_prefix("identity_ledger");
         // In the order in which they are shown.
@@ -160,7 +160,9 @@ impl Metrics {
             registry,
         }
     }
+}
 
+impl Metrics {
     /// Counts a request that was answered.
     pub fn answered(&self, route: Route, method: &'static str, status: u16, took: Duration) {
         let label = RouteLabel { route };
@@ -208,12 +210,6 @@ fn add<M: Metric + Clone>(
         None => registry.register(name, help, metric.clone()),
     }
     metric
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl EncodeLabelValue for Route {

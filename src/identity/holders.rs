@@ -39,10 +39,6 @@ pub struct HashedKey {
 }
 
 impl Holders {
-    pub fn new() -> Self {
-        Self { shards: (0..SHARDS_LEN).map(|_| HashMap::default()).collect() }
-    }
-
     /// Gives a contact those of its keys that have no holder yet, and returns which of them it holds then.
     /// Contacts come in order of id. A contact that comes again gets the same answer.
     pub fn claim(&mut self, contact: ContactId, keys: &Keys) -> Holds {
@@ -77,7 +73,7 @@ impl Holders {
 
 impl Default for Holders {
     fn default() -> Self {
-        Self::new()
+        Self { shards: (0..SHARDS_LEN).map(|_| HashMap::default()).collect() }
     }
 }
 

@@ -81,7 +81,7 @@ impl Past {
         rules: &Rules,
         observed: impl Fn(ContactId) -> Option<&'a Identifiers>,
     ) -> Answer {
-        let mut holders = Holders::new();
+        let mut holders = Holders::default();
         let contacts = self.contacts_of(primary).map(|id| {
             // An answer has no times.
             let at = Timestamp::UNIX_EPOCH;

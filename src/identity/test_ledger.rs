@@ -208,7 +208,7 @@ impl<R: Ruling> Ledger<R> {
     }
 
     pub fn contacts(&mut self) -> Vec<Contact> {
-        let mut holders = Holders::new();
+        let mut holders = Holders::default();
         let ids: Vec<_> = self.folded.contacts().collect();
         let contact = |id: ContactId| {
             let standing = self.folded.standing(id).unwrap();

@@ -55,7 +55,7 @@ pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
 async fn make_anew(turn: &mut Turn, database: &Database) -> anyhow::Result<Rebuilt> {
     let rules = ledger::rules_in_force(&mut turn.owner).await?;
     let replay = Replay::whole(database, &mut turn.progress).await?;
-    let mut fold = Fold { rules, replay, holders: Holders::new() };
+    let mut fold = Fold { rules, replay, holders: Holders::default() };
     let last = fold.replay.links.last();
     let rows_len =
         next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| fold.row(seen))

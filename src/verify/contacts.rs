@@ -66,7 +66,7 @@ pub async fn compare_contacts(
     mut owner: PgConnection,
     mut decisions: Decisions,
 ) -> anyhow::Result<Compared> {
-    let mut progress = Progress::new();
+    let mut progress = Progress::default();
     let in_force = rules_in_force(&mut owner, &decisions.replay).await?;
     // Other rules may have come into force since the walk began.
     let holders = in_force.rules.as_ref().map(|rules| decisions.holders_by(rules));
@@ -81,7 +81,7 @@ pub async fn compare_contacts(
         // The rules have changed meanwhile, and with them who holds which key.
         let Comparison { owner, replay, .. } = &mut comparison;
         comparison.in_force = rules_in_force(owner, replay).await?;
-        comparison.holders = Holders::new();
+        comparison.holders = Holders::default();
     }
 }
 

@@ -119,7 +119,7 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     .fetch_one(&mut owner)
     .await?;
     let last = ObservationId::new(head.observation_id);
-    let mut progress = Progress::new();
+    let mut progress = Progress::default();
     let digest = RulesDigest::recorded(head.digest.clone());
     let from = match ledger::rules_to_decide_by(&mut owner, &digest).await {
         Ok(in_force) => Some(in_force),
