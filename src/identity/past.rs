@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub struct Past {
     primary_of: BTreeMap<ContactId, ContactId>,
-    /// The contacts of each primary.
+    /// The contacts of each primary, itself included.
     led_by: BTreeMap<ContactId, BTreeSet<ContactId>>,
     filed_under: BTreeMap<ObservationId, ContactId>,
 }
@@ -63,11 +63,6 @@ impl Past {
         self.primary_of.contains_key(&observation.into())
     }
 
-    /// The contacts of a primary, itself included, in order of id.
-    pub fn contacts_of(&self, primary: ContactId) -> impl Iterator<Item = ContactId> {
-        self.led_by.get(&primary).into_iter().flatten().copied()
-    }
-
     /// The observations that are known here, in order.
     pub fn observations(&self) -> impl Iterator<Item = ObservationId> {
         self.filed_under.keys().copied()
@@ -82,7 +77,8 @@ impl Past {
         observed: impl Fn(ContactId) -> Option<&'a Identifiers>,
     ) -> Answer {
         let mut holders = Holders::default();
-        let contacts = self.contacts_of(primary).map(|id| {
+        let ids = self.led_by.get(&primary).into_iter().flatten().copied();
+        let contacts = ids.map(|id| {
             // An answer has no times.
             let at = Timestamp::UNIX_EPOCH;
             let standing = Standing { id, link: Link::of(id, primary), updated_at: at };

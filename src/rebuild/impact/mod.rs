@@ -197,7 +197,7 @@ impl Impact {
     }
 
     /// Of a hundred contacts before the change, how many get another primary or are no longer contacts.
-    pub fn moved_percent(&self) -> f64 {
+    fn moved_percent(&self) -> f64 {
         let moved = self.contacts.moved + self.contacts.retired;
         100.0 * moved as f64 / self.contacts.before.max(1) as f64
     }
