@@ -25,12 +25,11 @@ struct Members {
 /// The identities that grow most, each with the key that most of its former parts have in common.
 pub async fn growing(
     owner: &mut PgConnection,
-    sizes: &Sizes,
-    before: &Links,
-    after: &Links,
+    sizes: &Sizes<'_>,
     rules: &Rules,
 ) -> Result<Vec<Growth>, sqlx::Error> {
-    let primaries = sizes.growing(before, after);
+    let Sizes { links_before: before, links_after: after, .. } = sizes;
+    let primaries = sizes.growing();
     let mut all: HashMap<_, _> = primaries.iter().map(|id| (*id, Members::default())).collect();
     for id in (1..=after.last().get()).map(ObservationId::new) {
         let members = after.primary_of(id).and_then(|primary| all.get_mut(&primary));
@@ -45,7 +44,7 @@ pub async fn growing(
         let members = &all[&primary];
         growing.push(Growth {
             primary_contact_id: primary.get(),
-            contacts_before: sizes.before(before, primary),
+            contacts_before: sizes.before(primary),
             contacts_after: sizes.after(primary),
             identities: members.former.len(),
             bridge: bridge(owner, &members.observations, before, rules).await?,
