@@ -38,6 +38,23 @@ struct Answer {
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_identity-ledger");
 
+/// The variables that configure the binary.
+pub const VARIABLES: [&str; 13] = [
+    "DATABASE_URL",
+    "DATA_DIR",
+    "LEDGER",
+    "LISTEN",
+    "PORT",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "SIGNING_KEY",
+    "CHECKPOINT_DIR",
+    "TOKENS",
+    "TLS_CERT",
+    "TLS_KEY",
+    "IDEMPOTENCY_HOURS",
+];
+
 /// The binary with nothing of the test's own environment that could configure it.
 pub fn command(args: &[&str]) -> Command {
     command_of(Path::new(BINARY), args)
@@ -46,21 +63,7 @@ pub fn command(args: &[&str]) -> Command {
 /// As `command`, with a copy of the binary.
 pub fn command_of(binary: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary);
-    for name in [
-        "DATABASE_URL",
-        "DATA_DIR",
-        "LEDGER",
-        "LISTEN",
-        "PORT",
-        "LOG_LEVEL",
-        "LOG_FORMAT",
-        "SIGNING_KEY",
-        "CHECKPOINT_DIR",
-        "TOKENS",
-        "TLS_CERT",
-        "TLS_KEY",
-        "IDEMPOTENCY_HOURS",
-    ] {
+    for name in VARIABLES {
         command.env_remove(name);
     }
     command.args(args);
