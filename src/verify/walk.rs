@@ -197,7 +197,7 @@ impl Walk {
                 Err(wrong) => return Err(self.blame(steps, end, wrong).await),
             };
             end = page.end;
-            steps.page(&page, self.pages.sealed.cast_unsigned())?;
+            steps.page(&page)?;
             let events = std::mem::take(&mut page.lines.events);
             let identifiers = std::mem::take(&mut page.identifiers);
             undecided.push((events, identifiers));
@@ -226,8 +226,7 @@ impl Walk {
     /// Checks the lines and the tree after so many events, and nothing else.
     async fn check_lines(&self, steps: &mut Steps, after: i64) -> anyhow::Result<()> {
         for after in (after..self.pages.events_len).step_by(PAGE_LEN as usize) {
-            let page = self.pages.read_lines(after).await?;
-            steps.page(&page, self.pages.sealed.cast_unsigned())?;
+            steps.page(&self.pages.read_lines(after).await?)?;
         }
         Ok(())
     }
@@ -288,21 +287,18 @@ impl Walk {
 
 impl Steps {
     /// Compares the next page with what came before it, and with the tree.
-    fn page(&mut self, page: &Page, sealed: u64) -> Result<(), Mismatch> {
-        let lines = &page.lines;
-        let first = page.first;
+    fn page(&mut self, page: &Page) -> Result<(), Mismatch> {
+        let Page { first, lines, stored, .. } = page;
         if let Some((begin, end)) = lines.times {
-            check_time(first, self.last_time.unwrap_or(begin), begin)?;
+            check_time(*first, self.last_time.unwrap_or(begin), begin)?;
             self.last_time = Some(end);
         }
         lines.events.iter().try_for_each(|event| self.observations.check(event))?;
         // The edge of the last checkpoint's tree can only be compared where that tree ends.
-        let (before, after) = lines.leaves.split_at(
-            (sealed.saturating_sub(self.tree.tree().size()) as usize).min(lines.leaves.len()),
-        );
-        let filled = self.tree.extend(before, &page.stored, &self.vouched)?;
-        self.upper.extend(filled);
-        if self.tree.tree().size() == sealed {
+        let sealed_len = stored.sealed.saturating_sub(self.tree.tree().size()) as usize;
+        let (before, after) = lines.leaves.split_at(sealed_len.min(lines.leaves.len()));
+        self.upper.extend(self.tree.extend(before, stored, &self.vouched)?);
+        if self.tree.tree().size() == stored.sealed {
             self.upper.extend(self.tree.tree().edge());
         }
         self.tree.extend(after, &StoredPart::default(), &self.vouched)?;
