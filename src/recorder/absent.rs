@@ -6,7 +6,7 @@
 //! held taken for absent, its unique index would refuse the append, and the careful path would read.
 
 use super::decide::Batch;
-use super::steps::Shared;
+use super::shared::Shared;
 use crate::identity::{ContactId, Field, Key, Position, RulesDigest};
 use crate::ledger::{Fault, in_time};
 use crate::projection::{self, Head, held};
