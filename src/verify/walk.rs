@@ -288,10 +288,10 @@ impl Walk {
 impl Steps {
     /// Compares the next page with what came before it, and with the tree.
     fn page(&mut self, page: &Page) -> Result<(), Mismatch> {
-        let Page { first, lines, stored, .. } = page;
-        if let Some((begin, end)) = lines.times {
-            check_time(*first, self.last_time.unwrap_or(begin), begin)?;
-            self.last_time = Some(end);
+        let Page { lines, stored, .. } = page;
+        if let Some(first) = lines.events.first() {
+            check_time(first.position.get(), self.last_time, first.recorded_at)?;
+            self.last_time = lines.last_time;
         }
         lines.events.iter().try_for_each(|event| self.observations.check(event))?;
         // The edge of the last checkpoint's tree can only be compared where that tree ends.
