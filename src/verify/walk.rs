@@ -7,13 +7,14 @@ use super::edges::{check_edges, check_gaps};
 use super::lines::check_time;
 use super::mismatch::Mismatch;
 use super::numbers::Numbers;
+use super::outside::{OUTSIDE, kept_outside, named};
 use super::page::{MISSING, PAGE_LEN, Page, PageReader};
 use super::tree::{StoredPart, TreeCheck, check_tile, roots};
 use crate::identity::{Event, Fact, Gaps, Identifiers, Timestamp};
 use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::projection::resolved;
-use crate::seal::{self, Checkpoint, CheckpointDir, OutsideError, Tile, TreeHead, VerifierKeys};
+use crate::seal::{self, Checkpoint, CheckpointDir, Tile, TreeHead, VerifierKeys};
 use crate::threads::on_a_thread;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
@@ -22,9 +23,6 @@ use std::sync::Arc;
 /// Each is read on a connection of its own; while one is read, others are hashed.
 const PAGES_AT_ONCE: usize = 3;
 const SESSIONS_MAX: u32 = 4;
-
-/// The part that mismatches if the checkpoint differs that the service keeps outside the database.
-pub const OUTSIDE: &str = "checkpoint outside";
 
 /// What vouches for the ledger from outside.
 #[derive(Default)]
@@ -124,34 +122,6 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         believed_len: decisions.believed_len,
     };
     Ok((walked, decisions))
-}
-
-/// The checkpoint that the service keeps outside. Fails if there is none: a sealer may begin without
-/// one, but here nothing would be compared.
-pub fn kept_outside(
-    dir: &CheckpointDir,
-    keys: Option<&VerifierKeys>,
-) -> anyhow::Result<Checkpoint> {
-    let kept = dir.read(keys).map_err(|error| match error {
-        OutsideError::NotOurs(_, why) => Mismatch::checkpoint(OUTSIDE, &why).into(),
-        OutsideError::Io(..) => anyhow::Error::from(error),
-    })?;
-    kept.with_context(|| {
-        let file = dir.file().display();
-        format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")
-    })
-}
-
-/// What a checkpoint kept outside covers. Fails if it is in a name that the log no longer had at that
-/// size.
-pub fn named(kept: Checkpoint, gaps: &Gaps) -> anyhow::Result<TreeHead> {
-    // An export may be older than the loss that gave the log its present name.
-    let is_known = kept.restored_at().is_none_or(|at| gaps.restored().any(|known| known == at));
-    let head = kept.head;
-    if is_known {
-        kept.named_as(gaps).map_err(|why| Mismatch::checkpoint(OUTSIDE, &why))?;
-    }
-    Ok(head)
 }
 
 /// Fails if events are gone that were signed. Returns what the checkpoint outside covers.
