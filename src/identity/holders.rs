@@ -25,7 +25,7 @@ struct Holder([u8; 5]);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holds {
     pub email: bool,
-    pub phone: bool,
+    pub phone_number: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Holders {
     pub(super) fn claim_hashed(&mut self, contact: ContactId, keys: &Keys<HashedKey>) -> Holds {
         Holds {
             email: self.claim_key(contact, keys.email.as_ref()),
-            phone: self.claim_key(contact, keys.phone_number.as_ref()),
+            phone_number: self.claim_key(contact, keys.phone_number.as_ref()),
         }
     }
 

@@ -83,7 +83,7 @@ impl Contact {
             email: identifiers.email().cloned(),
             phone_number: identifiers.phone_number().cloned(),
             email_key: keys.email.filter(|key| holds.email || !key.is_link()),
-            phone_key: keys.phone_number.filter(|key| holds.phone || !key.is_link()),
+            phone_key: keys.phone_number.filter(|key| holds.phone_number || !key.is_link()),
             link: standing.link,
             created_at,
             updated_at: standing.updated_at,
@@ -269,7 +269,7 @@ impl Identities {
         };
         Holds {
             email: is_unheld(Field::Email, &keys.email),
-            phone: is_unheld(Field::PhoneNumber, &keys.phone_number),
+            phone_number: is_unheld(Field::PhoneNumber, &keys.phone_number),
         }
     }
 

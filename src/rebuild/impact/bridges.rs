@@ -1,7 +1,7 @@
 //! Which key makes an identity grow.
 
 use super::sizes::{Bridge, Growth, Sizes};
-use crate::identity::{ContactId, Field, Key, Links, ObservationId, Rules};
+use crate::identity::{ContactId, Field, Key, Links, Rules};
 use crate::ledger;
 use sqlx::PgConnection;
 use std::cmp::Reverse;
@@ -31,7 +31,7 @@ pub async fn growing(
     let Sizes { links_before: before, links_after: after, .. } = sizes;
     let primaries = sizes.growing();
     let mut all: HashMap<_, _> = primaries.iter().map(|id| (*id, Members::default())).collect();
-    for id in (1..=after.last().get()).map(ObservationId::new) {
+    for id in after.ids() {
         let members = after.primary_of(id).and_then(|primary| all.get_mut(&primary));
         let Some(members) = members else { continue };
         members.former.extend(before.primary_of(id));

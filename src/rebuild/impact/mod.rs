@@ -232,8 +232,7 @@ impl Remap {
     /// The contacts whose primary changes, each with its primary before and after. For a contact
     /// that retires, the latter is the primary of the contact that it is filed under.
     pub fn entries(&self) -> impl Iterator<Item = [i64; 3]> {
-        let ids = (1..=self.before.last().get()).map(ObservationId::new);
-        ids.filter_map(|id| {
+        self.before.ids().filter_map(|id| {
             let was = self.before.contact_primary(id.into())?;
             let is = self.after.primary_of(id)?;
             (was != is).then_some([id.get(), was.get(), is.get()])

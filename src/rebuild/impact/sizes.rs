@@ -1,7 +1,7 @@
 //! How large identities are before and after a rule change.
 
 use super::IdentityCounts;
-use crate::identity::{ContactId, Links, ObservationId};
+use crate::identity::{ContactId, Links};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -163,7 +163,7 @@ struct Gathered {
 /// What each identity is made of after the change. The entry of a primary is at the place of its id.
 fn gathered(before: &Links, after: &Links) -> Vec<Gathered> {
     let mut gathered = vec![Gathered::default(); after.last().get() as usize + 1];
-    for id in observations(after) {
+    for id in after.ids() {
         let Some(primary) = after.primary_of(id) else { continue };
         let was = before.contact_primary(id.into());
         let is_contact = was.is_some() || after.contact_primary(id.into()).is_some();
@@ -182,7 +182,7 @@ fn several(of: &Links, other: &Links) -> usize {
     const SEVERAL: i64 = -1;
     let mut seen = vec![UNSEEN; of.last().get() as usize + 1];
     let mut count = 0;
-    for id in observations(of) {
+    for id in of.ids() {
         let (Some(primary), Some(there)) = (of.primary_of(id), other.primary_of(id)) else {
             continue;
         };
@@ -195,10 +195,6 @@ fn several(of: &Links, other: &Links) -> usize {
         }
     }
     count
-}
-
-fn observations(links: &Links) -> impl Iterator<Item = ObservationId> {
-    (1..=links.last().get()).map(ObservationId::new)
 }
 
 #[cfg(test)]
