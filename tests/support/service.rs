@@ -137,6 +137,12 @@ fn address(log: &str) -> Option<String> {
     Some(rest[..end.unwrap_or(rest.len())].to_owned())
 }
 
+/// The contact of an answer, which must be 200.
+async fn answered(response: Response) -> Contact {
+    assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
+    response.json::<Answer>().await.unwrap().contact
+}
+
 impl Service {
     /// Starts a service on a database and waits until it listens.
     pub fn start(url: &str) -> Self {
@@ -241,9 +247,7 @@ impl Service {
 
     /// The answer to an observation, which must be 200.
     pub async fn identify(&self, seen: &Seen) -> Contact {
-        let response = self.try_identify(seen).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
-        response.json::<Answer>().await.unwrap().contact
+        answered(self.try_identify(seen).await.unwrap()).await
     }
 
     /// Observes the first, which gets the next number, and then the others, a few at a time.
@@ -263,9 +267,7 @@ impl Service {
     }
 
     pub async fn contact(&self, id: i64) -> Contact {
-        let response = self.get(&format!("/contacts/{id}")).await;
-        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
-        response.json::<Answer>().await.unwrap().contact
+        answered(self.get(&format!("/contacts/{id}")).await).await
     }
 
     /// The identity as it was; none where the number was not given by then.
@@ -274,8 +276,7 @@ impl Service {
         if response.status() == StatusCode::NOT_FOUND {
             return None;
         }
-        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
-        Some(response.json::<Answer>().await.unwrap().contact)
+        Some(answered(response).await)
     }
 
     /// Waits until all that is in the ledger is under a checkpoint; returns its size and root.
