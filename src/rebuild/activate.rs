@@ -90,7 +90,7 @@ async fn put_in_force(
     let mut shift = Shift { rules: request.rules.clone(), before, after, undated: Vec::new() };
     shift.before.links.compress_all();
     shift.after.links.compress_all();
-    next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| shift.row(seen)).await?;
+    next::fill(turn, database, last, |seen| shift.row(seen)).await?;
     Ok(Some(swap_in(turn, database, &mut shift, request).await?))
 }
 

@@ -57,9 +57,7 @@ async fn make_anew(turn: &mut Turn, database: &Database) -> anyhow::Result<Rebui
     let replay = Replay::whole(database, &mut turn.progress).await?;
     let mut fold = Fold { rules, replay, holders: Holders::default() };
     let last = fold.replay.links.last();
-    let rows_len =
-        next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| fold.row(seen))
-            .await?;
+    let rows_len = next::fill(turn, database, last, |seen| fold.row(seen)).await?;
     let missing_len = fold.replay.links.rows_len() - rows_len;
     ensure!(
         missing_len == 0,

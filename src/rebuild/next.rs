@@ -1,8 +1,8 @@
 //! Writes rows into `contact_next`, the table that is to be swapped in.
 
+use super::turn::Turn;
 use crate::identity::{Contact, ContactId, Email, ObservationId, PhoneNumber};
 use crate::ledger::{self, Database, ObservationRow, Pages};
-use crate::progress::Progress;
 use crate::projection::{self, held, unlinked};
 use sqlx::{PgConnection, query, query_scalar};
 use std::time::Instant;
@@ -22,12 +22,12 @@ impl<F: FnMut(&ObservationRow) -> Option<Contact> + Send> Row for F {}
 /// with the table instead, with pauses for a third of the time: an index that is built is flushed
 /// in one go, for which callers' commits would wait, and a snapshot is held for as long.
 pub async fn fill(
-    owner: &mut PgConnection,
+    turn: &mut Turn,
     database: &Database,
     last: ObservationId,
-    progress: &mut Progress,
     mut row: impl Row,
 ) -> anyhow::Result<usize> {
+    let Turn { owner, progress } = turn;
     projection::create_next(owner).await?;
     let is_served = ledger::is_served(owner).await?;
     if is_served {
