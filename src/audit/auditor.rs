@@ -5,7 +5,6 @@ use crate::identity::{Position, Rules, RulesDigest};
 use crate::ledger::{self, Database, EventFilter, EventRow, Fault};
 use sqlx::PgPool;
 use std::collections::HashMap;
-use std::ops::DerefMut;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
@@ -30,7 +29,7 @@ pub struct Auditor {
     pub(super) explaining: Arc<Semaphore>,
     head: Arc<Mutex<Option<(Instant, Position)>>>,
     /// Rules that were read before: what is recorded under a digest never changes.
-    rules: Arc<parking_lot::Mutex<HashMap<RulesDigest, Arc<Rules>>>>,
+    pub(super) rules: Arc<parking_lot::Mutex<HashMap<RulesDigest, Arc<Rules>>>>,
 }
 
 /// Some events in order.
@@ -97,10 +96,6 @@ impl Auditor {
     pub fn feed(&self, after: Position, wanted: EventFilter) -> Option<Feed> {
         let place = self.feeds.clone().try_acquire_owned().ok()?;
         Some(Feed::new(self.clone(), after, wanted, place))
-    }
-
-    pub(super) fn rules(&self) -> impl DerefMut<Target = HashMap<RulesDigest, Arc<Rules>>> {
-        self.rules.lock()
     }
 
     pub async fn close(&self) {

@@ -126,11 +126,11 @@ impl Auditor {
         activated: &RulesActivated,
     ) -> Result<Arc<Rules>, Unanswered> {
         let digest = &activated.digest;
-        if let Some(rules) = self.rules().get(digest) {
+        if let Some(rules) = self.rules.lock().get(digest) {
             return Ok(rules.clone());
         }
         let rules = Arc::new(ledger::rules_to_show(&self.pool, digest).await?);
-        self.rules().insert(digest.clone(), rules.clone());
+        self.rules.lock().insert(digest.clone(), rules.clone());
         Ok(rules)
     }
 }

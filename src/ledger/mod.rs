@@ -18,7 +18,6 @@ mod locks;
 mod name;
 mod open;
 mod pages;
-
 mod rules;
 mod schema;
 
