@@ -41,10 +41,9 @@ proptest! {
         steps in any_steps(any_identifiers(), any_ruling()),
     ) {
         let ledger = walked(first, steps);
-        let len = ledger.observations.len();
-        prop_assert_eq!(ledger.filings(), filings(&ledger.census.links, len));
+        prop_assert_eq!(ledger.filings(), filings(&ledger.census.links));
         prop_assert_eq!(ledger.folded.left_over(), None);
-        for id in (1..=len as i64).map(ObservationId::new) {
+        for id in ledger.folded.ids() {
             prop_assert_eq!(ledger.past.primary_of(id), ledger.folded.primary_of(id));
         }
     }

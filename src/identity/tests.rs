@@ -363,12 +363,7 @@ proptest! {
             links.apply(fold(&event.fact), event.recorded_at);
         }
         for id in (1..=ledger.observations.len() as i64).map(ObservationId::new) {
-            let expected = match links.filing(id) {
-                None => None,
-                Some(Filing::Contact { primary }) => Some(primary),
-                Some(Filing::Under { contact }) => links.find(contact),
-            };
-            prop_assert_eq!(past.primary_of(id), expected);
+            prop_assert_eq!(past.primary_of(id), links.primary_of(id));
         }
     }
 
