@@ -55,7 +55,7 @@ pub async fn activate(
     request: ActivationRequest,
 ) -> anyhow::Result<Option<Activated>> {
     let mut turn = Turn::take(database, "activation").await?;
-    let activated = put_in_force(&mut turn, database, &request)
+    let activated = put_in_force(&mut turn, &request)
         .await
         .map_err(|error| swap::in_vain(error, "the old rules are in force"))?;
     turn.end().await;
@@ -64,7 +64,6 @@ pub async fn activate(
 
 async fn put_in_force(
     turn: &mut Turn,
-    database: &Database,
     request: &ActivationRequest,
 ) -> anyhow::Result<Option<Activated>> {
     let from = in_force(&mut turn.owner).await?;
@@ -76,11 +75,11 @@ async fn put_in_force(
         "other rules have been put in force meanwhile; look at what the change would do now"
     );
     check_kept(&mut turn.owner, &request.rules).await?;
-    let before = Replay::whole(database, &mut turn.progress).await?;
+    let before = Replay::whole(&turn.database, &mut turn.progress).await?;
     let last = before.links.last();
     turn.progress.begin("resolving observations", last.get());
     let tell = |id: ObservationId| turn.progress.at(id.get());
-    let after = resolved(database, &request.rules, last, tell).await?;
+    let after = resolved(&turn.database, &request.rules, last, tell).await?;
     if let Some(id) = before.links.first_unlike(&after.links) {
         bail!(
             "observation {id} is missing or has lost its values, or the event that erased it is \
@@ -90,8 +89,8 @@ async fn put_in_force(
     let mut shift = Shift { rules: request.rules.clone(), before, after, undated: Vec::new() };
     shift.before.links.compress_all();
     shift.after.links.compress_all();
-    next::fill(turn, database, last, |seen| shift.row(seen)).await?;
-    Ok(Some(swap_in(turn, database, &mut shift, request).await?))
+    next::fill(turn, last, |seen| shift.row(seen)).await?;
+    Ok(Some(swap_in(turn, &mut shift, request).await?))
 }
 
 async fn in_force(owner: &mut PgConnection) -> Result<String, sqlx::Error> {
@@ -111,7 +110,6 @@ async fn check_kept(owner: &mut PgConnection, rules: &Rules) -> anyhow::Result<(
 
 async fn swap_in(
     turn: &mut Turn,
-    database: &Database,
     shift: &mut Shift,
     request: &ActivationRequest,
 ) -> anyhow::Result<Activated> {
@@ -126,7 +124,7 @@ async fn swap_in(
             let (changed, _) = shift.catch_up(turn).await?;
             let (position, events_len) = shift.append(&mut turn.owner, request).await?;
             let effect = "the new rules are in force";
-            let swapped = swap::commit(&mut turn.owner, database, effect).await?;
+            let swapped = swap::commit(turn, effect).await?;
             pause += since.elapsed();
             if swapped {
                 let contacts_len = shift.after.links.contacts_len();

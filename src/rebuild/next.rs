@@ -2,7 +2,7 @@
 
 use super::turn::Turn;
 use crate::identity::{Contact, ContactId, Email, ObservationId, PhoneNumber};
-use crate::ledger::{self, Database, ObservationRow, Pages};
+use crate::ledger::{self, ObservationRow, Pages};
 use crate::projection::{self, held, unlinked};
 use sqlx::{PgConnection, query, query_scalar};
 use std::time::Instant;
@@ -23,11 +23,10 @@ impl<F: FnMut(&ObservationRow) -> Option<Contact> + Send> Row for F {}
 /// in one go, for which callers' commits would wait, and a snapshot is held for as long.
 pub async fn fill(
     turn: &mut Turn,
-    database: &Database,
     last: ObservationId,
     mut row: impl Row,
 ) -> anyhow::Result<usize> {
-    let Turn { owner, progress } = turn;
+    let Turn { database, owner, progress } = turn;
     projection::create_next(owner).await?;
     let is_served = ledger::is_served(owner).await?;
     if is_served {
