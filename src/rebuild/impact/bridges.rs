@@ -11,8 +11,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 const OBSERVATIONS_LEN_MAX: usize = 100_000;
 const CHUNK_LEN: usize = 10_000;
 
-type KeyOfKind = (Field, Key);
-
 /// What an identity that grows is made of.
 #[derive(Default)]
 struct Members {
@@ -59,7 +57,7 @@ async fn bridge(
     before: &Links,
     rules: &Rules,
 ) -> Result<Option<Bridge>, sqlx::Error> {
-    let mut had: BTreeMap<KeyOfKind, HashSet<ContactId>> = BTreeMap::new();
+    let mut had: BTreeMap<(Field, Key), HashSet<ContactId>> = BTreeMap::new();
     for chunk in observations.chunks(CHUNK_LEN) {
         for seen in ledger::observations(&mut *owner, chunk).await? {
             let Some(former) = before.primary_of(seen.id) else { continue };
