@@ -148,26 +148,9 @@ pub async fn run(cloned: &Cloned, args: &[&str]) -> anyhow::Result<Took> {
     Ok(Took { seconds, peak_mb, output })
 }
 
-/// The binary with nothing of our own environment that could configure it.
-pub fn command(args: &[&str]) -> Command {
+/// The binary with nothing of our own environment, which could configure it.
+fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_identity-ledger"));
-    for name in [
-        "DATABASE_URL",
-        "DATA_DIR",
-        "LEDGER",
-        "LISTEN",
-        "PORT",
-        "LOG_LEVEL",
-        "LOG_FORMAT",
-        "SIGNING_KEY",
-        "CHECKPOINT_DIR",
-        "IDEMPOTENCY_HOURS",
-        "TOKENS",
-        "TLS_CERT",
-        "TLS_KEY",
-    ] {
-        command.env_remove(name);
-    }
-    command.args(args).stdin(Stdio::null());
+    command.env_clear().args(args).stdin(Stdio::null());
     command
 }

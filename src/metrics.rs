@@ -60,107 +60,79 @@ struct Answered {
     status: u16,
 }
 
-impl Metrics {
-    pub fn new() -> Self {
+impl Default for Metrics {
+    fn default() -> Self {
         let histogram = || Histogram::new(DURATION_BUCKETS_S);
-        let mut registry = Registry::with_prefix("identity_ledger");
-        // In the order in which they are shown.
+        let mut shown = Shown(Registry::with_prefix("identity_ledger"));
         Self {
-            requests: add(
-                &mut registry,
-                "http_requests",
-                "Requests answered",
-                None,
-                Family::default(),
-            ),
-            request_duration: add(
-                &mut registry,
+            requests: shown.plain("http_requests", "Requests answered"),
+            request_duration: shown.in_unit(
                 "http_request_duration",
                 "From the head of a request to the head of its answer",
-                Some("seconds"),
+                "seconds",
                 Family::new_with_constructor(histogram),
             ),
-            batch_len: add(
-                &mut registry,
+            batch_len: shown.in_unit(
                 "batch",
                 "Requests recorded in one transaction",
-                Some("requests"),
+                "requests",
                 Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             ),
-            queue_len: add(
-                &mut registry,
+            queue_len: shown.in_unit(
                 "queue",
                 "Requests that wait for the recorder",
-                Some("requests"),
+                "requests",
                 Gauge::default(),
             ),
-            position: add(
-                &mut registry,
+            position: shown.plain(
                 "position",
                 "Position of the last event that this node has recorded since its start",
-                None,
-                Gauge::default(),
             ),
-            identity_len_max: add(
-                &mut registry,
+            identity_len_max: shown.in_unit(
                 "largest_identity",
                 "Contacts of the largest identity that was touched since the start",
-                Some("contacts"),
+                "contacts",
                 Gauge::default(),
             ),
-            keys_known: add(
-                &mut registry,
+            keys_known: shown.plain(
                 "keys_known",
-                "1 while it is known without reading which keys no contact holds: new customers cost less",
-                None,
-                Gauge::default(),
+                "1 while it is known without reading which keys no contact holds: new customers \
+                 cost less",
             ),
-            unlinked_observations: add(
-                &mut registry,
+            unlinked_observations: shown.plain(
                 "unlinked_observations",
                 "Observations of which the rules let nothing link, each a primary of its own",
-                None,
-                Counter::default(),
             ),
-            sealed: add(
-                &mut registry,
+            sealed: shown.in_unit(
                 "sealed",
                 "Events under the last checkpoint, on the node that seals",
-                Some("events"),
+                "events",
                 Gauge::default(),
             ),
-            seal_lag: add(
-                &mut registry,
+            seal_lag: shown.in_unit(
                 "seal_lag",
                 "Events after the last checkpoint, on the node that seals",
-                Some("events"),
+                "events",
                 Gauge::default(),
             ),
-            reads_lost: add(
-                &mut registry,
+            reads_lost: shown.plain(
                 "access_reads_lost",
                 "Reads of personal data that are not in the table access, for want of room or time",
-                None,
-                Counter::default(),
             ),
-            sealing_refused: add(
-                &mut registry,
+            sealing_refused: shown.plain(
                 "sealing_refused",
                 "1 while the ledger contradicts what was signed and nothing is sealed",
-                None,
-                Gauge::default(),
             ),
-            sealing_stuck: add(
-                &mut registry,
+            sealing_stuck: shown.plain(
                 "sealing_stuck",
                 "1 while the checkpoint directory cannot be read or written and nothing is sealed",
-                None,
-                Gauge::default(),
             ),
-            registry,
+            registry: shown.0,
         }
     }
+}
 
+impl Metrics {
     /// Counts a request that was answered.
     pub fn answered(&self, route: Route, method: &'static str, status: u16, took: Duration) {
         let label = RouteLabel { route };
@@ -193,26 +165,19 @@ impl Metrics {
     }
 }
 
-/// Registers a metric, which is shown from here on, and returns it.
-fn add<M: Metric + Clone>(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    unit: Option<&str>,
-    metric: M,
-) -> M {
-    match unit {
-        Some(unit) => {
-            registry.register_with_unit(name, help, Unit::Other(unit.into()), metric.clone());
-        }
-        None => registry.register(name, help, metric.clone()),
-    }
-    metric
-}
+/// The metrics that are shown, in the order in which they were added.
+struct Shown(Registry);
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
+impl Shown {
+    fn plain<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn in_unit<M: Metric + Clone>(&mut self, name: &str, help: &str, unit: &str, metric: M) -> M {
+        self.0.register_with_unit(name, help, Unit::Other(unit.into()), metric.clone());
+        metric
     }
 }
 

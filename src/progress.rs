@@ -18,21 +18,17 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new() -> Self {
-        Self { step: "", bar: None, total: 0, last_line: Instant::now(), told: None }
-    }
-
     /// The progress of work that is one step of `total` units, which begins.
     pub fn of(step: &'static str, total: i64) -> Self {
-        let mut progress = Self::new();
+        let mut progress = Self::default();
         progress.begin(step, total);
         progress
     }
 
-    /// As `new`, but each step is sent to the receiver, too.
+    /// Progress of which each step is sent to the receiver, too.
     pub fn told() -> (Self, watch::Receiver<String>) {
         let (sender, receiver) = watch::channel("beginning".to_owned());
-        let mut progress = Self::new();
+        let mut progress = Self::default();
         progress.told = Some((sender, Instant::now()));
         (progress, receiver)
     }
@@ -84,7 +80,7 @@ impl Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self::new()
+        Self { step: "", bar: None, total: 0, last_line: Instant::now(), told: None }
     }
 }
 

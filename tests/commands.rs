@@ -1,8 +1,8 @@
 //! The command line: what configures it, and what it refuses in one line that says what to do.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, command, ended, refuses, scratch_dir, succeeds, until,
-    until_async,
+    Seen, Service, SigningKey, TestLedger, VARIABLES, command, ended, refuses, scratch_dir,
+    succeeds, until, until_async,
 };
 use identity_ledger::identity::EXACT_RULES;
 use rustix::fs::OFlags;
@@ -462,18 +462,7 @@ fn empty_variables_count_as_not_set() {
     let dir = scratch_dir();
     let empty = |args| {
         let mut command = command(args);
-        for name in [
-            "DATABASE_URL",
-            "DATA_DIR",
-            "LEDGER",
-            "LISTEN",
-            "PORT",
-            "LOG_LEVEL",
-            "LOG_FORMAT",
-            "TOKENS",
-            "TLS_CERT",
-            "TLS_KEY",
-        ] {
+        for name in VARIABLES {
             command.env(name, "");
         }
         command.current_dir(&dir);

@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_read_that_finds_no_room_is_counted_and_waits_for_no_one() {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::default());
         let (sender, _noted) = mpsc::channel(2);
         let (_running, _) = mpsc::channel(1);
         let log = ReadLog { sender, metrics: metrics.clone(), _running };

@@ -1,11 +1,9 @@
 //! What auditors ask, answered from committed state.
 
-use super::feed::Feed;
 use crate::identity::{Position, Rules, RulesDigest};
 use crate::ledger::{self, Database, EventFilter, EventRow, Fault};
 use sqlx::PgPool;
 use std::collections::HashMap;
-use std::ops::DerefMut;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
@@ -26,11 +24,11 @@ const LOOK_LEN_MAX: i64 = 50_000;
 #[derive(Clone)]
 pub struct Auditor {
     pub(super) pool: PgPool,
-    feeds: Arc<Semaphore>,
+    pub(super) feeds: Arc<Semaphore>,
     pub(super) explaining: Arc<Semaphore>,
     head: Arc<Mutex<Option<(Instant, Position)>>>,
     /// Rules that were read before: what is recorded under a digest never changes.
-    rules: Arc<parking_lot::Mutex<HashMap<RulesDigest, Arc<Rules>>>>,
+    pub(super) rules: Arc<parking_lot::Mutex<HashMap<RulesDigest, Arc<Rules>>>>,
 }
 
 /// Some events in order.
@@ -91,16 +89,6 @@ impl Auditor {
         let is_full = i64::try_from(events.len()) == Ok(limit);
         let last = events.last().filter(|_| is_full).map(|event| event.position);
         Ok(EventPage { events, through: last.unwrap_or(up_to.max(after)) })
-    }
-
-    /// The wanted events after a position, page after page. `None` while there are too many feeds.
-    pub fn feed(&self, after: Position, wanted: EventFilter) -> Option<Feed> {
-        let place = self.feeds.clone().try_acquire_owned().ok()?;
-        Some(Feed::new(self.clone(), after, wanted, place))
-    }
-
-    pub(super) fn rules(&self) -> impl DerefMut<Target = HashMap<RulesDigest, Arc<Rules>>> {
-        self.rules.lock()
     }
 
     pub async fn close(&self) {

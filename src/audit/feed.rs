@@ -21,16 +21,15 @@ pub struct Feed {
     _place: OwnedSemaphorePermit,
 }
 
-impl Feed {
-    pub(super) fn new(
-        auditor: Auditor,
-        after: Position,
-        wanted: EventFilter,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
-        Self { auditor, position: after, wanted, _place: place }
+impl Auditor {
+    /// The wanted events after a position, page after page. `None` while there are too many feeds.
+    pub fn feed(&self, after: Position, wanted: EventFilter) -> Option<Feed> {
+        let _place = self.feeds.clone().try_acquire_owned().ok()?;
+        Some(Feed { auditor: self.clone(), position: after, wanted, _place })
     }
+}
 
+impl Feed {
     /// All wanted events up to here have been returned.
     pub fn position(&self) -> Position {
         self.position

@@ -1,6 +1,7 @@
 //! Tells every event that made an identity what it is.
 
 use super::auditor::Auditor;
+use super::past::{last_up_to, read_event, unreadable};
 use crate::identity::{Event, Fact, ObservationId, Position, RulesActivated, sentence};
 use crate::ledger::{EventColumns, EventRow, Unanswered};
 use sqlx::{query, query_file_as, query_scalar};
@@ -61,13 +62,13 @@ impl Auditor {
             order by position limit 100000"
         );
         let lines = lines.fetch_all(&self.pool).await?.into_iter();
-        let activated =
-            lines.map(|row| match parse(Position::new(row.position), &row.line)?.fact {
-                Fact::RulesActivated(activated) => {
-                    Ok((Position::new(row.position), Arc::new(activated)))
-                }
-                _ => Err(unreadable(Position::new(row.position))),
-            });
+        let activated = lines.map(|row| {
+            let position = Position::new(row.position);
+            match read_event(position, &row.line)?.fact {
+                Fact::RulesActivated(activated) => Ok((position, Arc::new(activated))),
+                _ => Err(unreadable(position)),
+            }
+        });
         activated.collect()
     }
 }
@@ -76,18 +77,8 @@ fn happened(
     row: EventRow,
     activated: &[(Position, Arc<RulesActivated>)],
 ) -> Result<Happened, Unanswered> {
-    let event = parse(row.position, &row.line)?;
-    let before = activated.partition_point(|(position, _)| *position <= row.position);
-    let last = before.checked_sub(1).and_then(|place| activated.get(place));
-    let (_, rules) = last.ok_or_else(|| unreadable(row.position))?;
+    let event = read_event(row.position, &row.line)?;
+    let rules = last_up_to(activated, row.position).ok_or_else(|| unreadable(row.position))?;
     let reading = sentence(&event.fact);
     Ok(Happened { rules: rules.clone(), reading, event, row })
-}
-
-fn parse(position: Position, line: &str) -> Result<Event, Unanswered> {
-    Event::parse(line).map_err(|_| unreadable(position))
-}
-
-fn unreadable(position: Position) -> Unanswered {
-    Unanswered::Unreadable(format!("event {position}"))
 }

@@ -126,11 +126,11 @@ impl Auditor {
         activated: &RulesActivated,
     ) -> Result<Arc<Rules>, Unanswered> {
         let digest = &activated.digest;
-        if let Some(rules) = self.rules().get(digest) {
+        if let Some(rules) = self.rules.lock().get(digest) {
             return Ok(rules.clone());
         }
         let rules = Arc::new(ledger::rules_to_show(&self.pool, digest).await?);
-        self.rules().insert(digest.clone(), rules.clone());
+        self.rules.lock().insert(digest.clone(), rules.clone());
         Ok(rules)
     }
 }
@@ -138,9 +138,7 @@ impl Auditor {
 impl Excerpt {
     /// The rules that were in force at a position.
     pub fn rules_at(&self, position: Position) -> Result<&RulesActivated, Unanswered> {
-        let before = self.activated.partition_point(|(activated_at, _)| *activated_at <= position);
-        let last = before.checked_sub(1).and_then(|place| self.activated.get(place));
-        last.map(|(_, activated)| activated)
+        last_up_to(&self.activated, position)
             .ok_or_else(|| Unanswered::Unreadable(format!("no rules were in force at {position}")))
     }
 
@@ -149,8 +147,7 @@ impl Excerpt {
     }
 
     fn learn(&mut self, row: &Row) -> Result<(), Unanswered> {
-        let unreadable = || Unanswered::Unreadable(format!("event {}", row.position));
-        let event = Event::parse(&row.line).map_err(|_| unreadable())?;
+        let event = read_event(Position::new(row.position), &row.line)?;
         self.past.apply(fold(&event.fact));
         match event.fact {
             Fact::RulesActivated(activated) => self.activated.push((event.position, activated)),
@@ -165,4 +162,18 @@ impl Excerpt {
         }
         Ok(())
     }
+}
+
+/// The last of what came at a position up to a given one. All are in order.
+pub(super) fn last_up_to<T>(all: &[(Position, T)], position: Position) -> Option<&T> {
+    let len = all.partition_point(|(at, _)| *at <= position);
+    all[..len].last().map(|(_, last)| last)
+}
+
+pub(super) fn read_event(position: Position, line: &str) -> Result<Event, Unanswered> {
+    Event::parse(line).map_err(|_| unreadable(position))
+}
+
+pub(super) fn unreadable(position: Position) -> Unanswered {
+    Unanswered::Unreadable(format!("event {position}"))
 }

@@ -64,7 +64,7 @@ impl Auditor {
             let _place = place;
             let primary_ids = [one, other];
             let relation = match one == other {
-                true => linked(&known, &rules, one, ids),
+                true => Relation::Linked(known.chain(&known.keyed(&rules, Some(one)), ids)),
                 false => apart(&known, &rules, primary_ids, ids, recorded),
             };
             tell(&Why { position, rules, primary_ids, relation, known })
@@ -73,16 +73,6 @@ impl Auditor {
         let told = tokio::task::spawn_blocking(explain).await;
         Ok(Some(told.expect("explaining does not panic")))
     }
-}
-
-fn linked(
-    known: &Excerpt,
-    rules: &Rules,
-    primary_id: ContactId,
-    ids: [ObservationId; 2],
-) -> Relation {
-    let keyed = known.keyed(rules, Some(primary_id));
-    Relation::Linked(chain(&keyed, ids, |id| known.past.is_contact(id)))
 }
 
 fn apart(
@@ -95,7 +85,7 @@ fn apart(
     let [one, other] = primary_ids.map(|primary_id| known.keyed(rules, Some(primary_id)));
     let all = known.keyed(rules, None);
     let never_linking = unlinked([&one, &other], &all, |id| known.past.is_contact(id));
-    let linking_rules = match chain(&all, ids, |id| known.past.is_contact(id)) {
+    let linking_rules = match known.chain(&all, ids) {
         Some(chain) => vec![LinkingRules { rules: rules.clone(), chain }],
         None => other_rules(known, rules, ids, recorded),
     };
@@ -117,8 +107,7 @@ fn other_rules(
     let others = all.filter_map(|document| Rules::parse(&document).ok());
     let untried = others.filter(|rules| tried.insert(rules.digest().clone()));
     let linking = untried.filter_map(|rules| {
-        let keyed = known.keyed(&rules, None);
-        let chain = chain(&keyed, ids, |id| known.past.is_contact(id))?;
+        let chain = known.chain(&known.keyed(&rules, None), ids)?;
         Some(LinkingRules { rules, chain })
     });
     linking.collect()
@@ -156,5 +145,9 @@ impl Excerpt {
         let ids = self.past.observations().filter(is_wanted);
         let keyed = ids.filter_map(|id| Some((id, rules.keys(self.identifiers(id)?))));
         keyed.collect()
+    }
+
+    fn chain(&self, keyed: &Keyed, ids: [ObservationId; 2]) -> Option<Chain> {
+        chain(keyed, ids, |id| self.past.is_contact(id))
     }
 }

@@ -43,7 +43,7 @@ pub async fn serve(
         format!("cannot listen on {address}; choose another with --listen or PORT")
     })?;
 
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let kept_for = config.retries_kept_for();
     let (place, inputs, (recorder, recording)) = tokio::select! {
         biased;

@@ -26,7 +26,7 @@ impl Differences {
     /// Compares two states of the same observations. Quick if both are compressed.
     pub fn between(before: &Links, after: &Links) -> Self {
         let mut differences = Self::default();
-        for id in (1..=after.last().get()).map(ObservationId::new) {
+        for id in after.ids() {
             let (Some(was), Some(is)) = (before.filing(id), after.filing(id)) else { continue };
             if let Some(ids) = differences.list(after, id, was, is) {
                 ids.push(id);

@@ -41,10 +41,9 @@ proptest! {
         steps in any_steps(any_identifiers(), any_ruling()),
     ) {
         let ledger = walked(first, steps);
-        let len = ledger.observations.len();
-        prop_assert_eq!(ledger.filings(), filings(&ledger.census.links, len));
+        prop_assert_eq!(ledger.filings(), filings(&ledger.census.links));
         prop_assert_eq!(ledger.folded.left_over(), None);
-        for id in (1..=len as i64).map(ObservationId::new) {
+        for id in ledger.folded.ids() {
             prop_assert_eq!(ledger.past.primary_of(id), ledger.folded.primary_of(id));
         }
     }
@@ -71,8 +70,7 @@ proptest! {
         }
         ledger.activate(first);
         for id in ids {
-            let linked_id = Some(primary).filter(|primary| *primary != id);
-            let expected = Standing { id, linked_id, updated_at: at };
+            let expected = Standing { id, link: Link::of(id, primary), updated_at: at };
             prop_assert_eq!(ledger.folded.tombstone(id), Some(expected));
             prop_assert_eq!(ledger.folded.standing(id), None);
         }

@@ -25,7 +25,7 @@ struct Holder([u8; 5]);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holds {
     pub email: bool,
-    pub phone: bool,
+    pub phone_number: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,10 +39,6 @@ pub struct HashedKey {
 }
 
 impl Holders {
-    pub fn new() -> Self {
-        Self { shards: (0..SHARDS_LEN).map(|_| HashMap::default()).collect() }
-    }
-
     /// Gives a contact those of its keys that have no holder yet, and returns which of them it holds then.
     /// Contacts come in order of id. A contact that comes again gets the same answer.
     pub fn claim(&mut self, contact: ContactId, keys: &Keys) -> Holds {
@@ -52,7 +48,7 @@ impl Holders {
     pub(super) fn claim_hashed(&mut self, contact: ContactId, keys: &Keys<HashedKey>) -> Holds {
         Holds {
             email: self.claim_key(contact, keys.email.as_ref()),
-            phone: self.claim_key(contact, keys.phone_number.as_ref()),
+            phone_number: self.claim_key(contact, keys.phone_number.as_ref()),
         }
     }
 
@@ -77,7 +73,7 @@ impl Holders {
 
 impl Default for Holders {
     fn default() -> Self {
-        Self::new()
+        Self { shards: (0..SHARDS_LEN).map(|_| HashMap::default()).collect() }
     }
 }
 

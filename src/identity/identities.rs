@@ -38,6 +38,19 @@ pub enum Link {
     Secondary { of: ContactId },
 }
 
+impl Link {
+    /// The link of a contact that `primary` leads, which may be the contact itself.
+    pub fn of(contact: ContactId, primary: ContactId) -> Self {
+        if contact == primary { Self::Primary } else { Self::Secondary { of: primary } }
+    }
+}
+
+impl From<Option<ContactId>> for Link {
+    fn from(linked_id: Option<ContactId>) -> Self {
+        linked_id.map_or(Self::Primary, |of| Self::Secondary { of })
+    }
+}
+
 /// The contacts of one customer in order of id. The first is the primary.
 #[derive(Default)]
 pub struct Identity {
@@ -70,8 +83,8 @@ impl Contact {
             email: identifiers.email().cloned(),
             phone_number: identifiers.phone_number().cloned(),
             email_key: keys.email.filter(|key| holds.email || !key.is_link()),
-            phone_key: keys.phone_number.filter(|key| holds.phone || !key.is_link()),
-            link: standing.link(),
+            phone_key: keys.phone_number.filter(|key| holds.phone_number || !key.is_link()),
+            link: standing.link,
             created_at,
             updated_at: standing.updated_at,
             deleted_at: None,
@@ -86,7 +99,7 @@ impl Contact {
             phone_number: None,
             email_key: None,
             phone_key: None,
-            link: standing.link(),
+            link: standing.link,
             created_at,
             updated_at: standing.updated_at,
             deleted_at: Some(standing.updated_at),
@@ -235,7 +248,7 @@ impl Identities {
         let at = event.recorded_at;
         match fold(&event.fact) {
             Change::Introduced { contact: id, .. } => {
-                let standing = Standing { id, linked_id: None, updated_at: at };
+                let standing = Standing { id, link: Link::Primary, updated_at: at };
                 let holds = self.unheld(keys);
                 self.insert(Contact::new(identifiers, keys.clone(), standing, holds, at));
             }
@@ -256,7 +269,7 @@ impl Identities {
         };
         Holds {
             email: is_unheld(Field::Email, &keys.email),
-            phone: is_unheld(Field::PhoneNumber, &keys.phone_number),
+            phone_number: is_unheld(Field::PhoneNumber, &keys.phone_number),
         }
     }
 

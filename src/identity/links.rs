@@ -53,7 +53,7 @@ pub enum Filing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub id: ContactId,
-    pub linked_id: Option<ContactId>,
+    pub link: Link,
     pub updated_at: Timestamp,
 }
 
@@ -78,6 +78,11 @@ impl Links {
     /// The last observation, or 0 if there is none.
     pub fn last(&self) -> ObservationId {
         ObservationId::new(self.entries.len() as i64)
+    }
+
+    /// Every number up to the last observation's, in order, whatever became of it.
+    pub fn ids(&self) -> impl Iterator<Item = ObservationId> + use<> {
+        (1..=self.last().get()).map(ObservationId::new)
     }
 
     /// Whether `change` may be applied next: every number that it names has been given out, and nothing is
@@ -188,7 +193,7 @@ impl Links {
 
     /// The contacts, in order of id.
     pub fn contacts(&self) -> impl Iterator<Item = ContactId> {
-        let ids = (1..=self.last().get()).map(ContactId::new);
+        let ids = self.ids().map(ContactId::from);
         ids.filter(|id| self.entries[place(*id)].kind == Kind::Contact)
     }
 
@@ -206,31 +211,30 @@ impl Links {
 
     /// The first observation that only one of the two states has. An erased observation counts as absent.
     pub fn first_unlike(&self, other: &Self) -> Option<ObservationId> {
-        let is_here = |links: &Self, id| {
-            links.entry(id).is_some_and(|it| matches!(it.kind, Kind::Contact | Kind::Filed))
-        };
-        let mut ids = (1..=self.last().max(other.last()).get()).map(ContactId::new);
-        ids.find(|id| is_here(self, *id) != is_here(other, *id)).map(ObservationId::from)
+        let mut ids = if self.last() < other.last() { other.ids() } else { self.ids() };
+        ids.find(|id| self.is_here(*id) != other.is_here(*id))
     }
 
     /// The first observation that is still there though the primary of its identity was erased. There is
     /// none unless an erasure was recorded wrongly.
     pub fn left_over(&self) -> Option<ObservationId> {
         let is_erased = |entry: &Entry| matches!(entry.kind, Kind::Tombstone | Kind::Erased);
-        let is_left_over = |id: &ContactId| {
-            let entry = &self.entries[place(*id)];
-            let is_here = matches!(entry.kind, Kind::Contact | Kind::Filed);
-            is_here && self.entry(self.root(*id).0).is_none_or(is_erased)
-        };
-        (1..=self.last().get()).map(ContactId::new).find(is_left_over).map(ObservationId::from)
+        let is_led_by_erased = |id| self.entry(self.root(id).0).is_none_or(is_erased);
+        self.ids().find(|id| self.is_here(*id) && is_led_by_erased((*id).into()))
     }
 
     /// Points every contact straight to its primary, so that the next questions are quick.
     pub fn compress_all(&mut self) {
         // In order of id: what is on the way to a primary is mostly older, and so compressed already.
-        for id in 1..=self.last().get() {
-            self.find(ContactId::new(id));
+        for id in self.ids() {
+            self.find(id.into());
         }
+    }
+
+    /// Whether an observation was given out and was not erased.
+    fn is_here(&self, id: ObservationId) -> bool {
+        let entry = self.entry(id.into());
+        entry.is_some_and(|entry| matches!(entry.kind, Kind::Contact | Kind::Filed))
     }
 
     fn entry(&self, id: ContactId) -> Option<&Entry> {
@@ -294,16 +298,10 @@ impl Entry {
     fn standing(&self, id: ContactId) -> Standing {
         Standing {
             id,
-            linked_id: Some(self.above).filter(|primary| *primary != id),
+            link: Link::of(id, self.above),
             updated_at: DateTime::from_timestamp_micros(self.since_us)
                 .expect("a time that was recorded is a time"),
         }
-    }
-}
-
-impl Standing {
-    pub fn link(&self) -> Link {
-        self.linked_id.map_or(Link::Primary, |of| Link::Secondary { of })
     }
 }
 

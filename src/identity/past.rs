@@ -5,7 +5,7 @@ use super::event::Timestamp;
 use super::fold::Change;
 use super::holders::Holders;
 use super::id::{ContactId, ObservationId};
-use super::identities::Contact;
+use super::identities::{Contact, Link};
 use super::links::Standing;
 use super::observation::Identifiers;
 use super::rules::Rules;
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub struct Past {
     primary_of: BTreeMap<ContactId, ContactId>,
-    /// The contacts of each primary.
+    /// The contacts of each primary, itself included.
     led_by: BTreeMap<ContactId, BTreeSet<ContactId>>,
     filed_under: BTreeMap<ObservationId, ContactId>,
 }
@@ -63,11 +63,6 @@ impl Past {
         self.primary_of.contains_key(&observation.into())
     }
 
-    /// The contacts of a primary, itself included, in order of id.
-    pub fn contacts_of(&self, primary: ContactId) -> impl Iterator<Item = ContactId> {
-        self.led_by.get(&primary).into_iter().flatten().copied()
-    }
-
     /// The observations that are known here, in order.
     pub fn observations(&self) -> impl Iterator<Item = ObservationId> {
         self.filed_under.keys().copied()
@@ -81,12 +76,12 @@ impl Past {
         rules: &Rules,
         observed: impl Fn(ContactId) -> Option<&'a Identifiers>,
     ) -> Answer {
-        let mut holders = Holders::new();
-        let contacts = self.contacts_of(primary).map(|id| {
+        let mut holders = Holders::default();
+        let ids = self.led_by.get(&primary).into_iter().flatten().copied();
+        let contacts = ids.map(|id| {
             // An answer has no times.
             let at = Timestamp::UNIX_EPOCH;
-            let linked_id = Some(primary).filter(|primary| *primary != id);
-            let standing = Standing { id, linked_id, updated_at: at };
+            let standing = Standing { id, link: Link::of(id, primary), updated_at: at };
             let Some(identifiers) = observed(id) else { return Contact::tombstone(standing, at) };
             let keys = rules.keys(identifiers);
             let holds = holders.claim(id, &keys);

@@ -30,10 +30,7 @@ proptest! {
             observations.into_iter().for_each(|identifiers| ledger.observe(identifiers));
             ledger.activate(ruling);
             for id in (1..=ledger.observations.len() as i64).map(ObservationId::new) {
-                let primary = match ledger.folded.filing(id).unwrap() {
-                    Filing::Contact { primary } => primary,
-                    Filing::Under { contact } => ledger.folded.find(contact).unwrap(),
-                };
+                let primary = ledger.folded.primary_of(id).unwrap();
                 prop_assert_eq!(ledger.past.primary_of(id), Some(primary));
             }
         }

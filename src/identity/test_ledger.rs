@@ -174,8 +174,8 @@ impl<R: Ruling> Ledger<R> {
     pub fn erase(&mut self, id: ObservationId) {
         let at = self.now();
         let Some(primary) = self.folded.primary_of(id) else { return };
-        let all = (1..=self.observations.len() as i64).map(ObservationId::new);
-        let ids: Vec<_> = all.filter(|id| self.folded.primary_of(*id) == Some(primary)).collect();
+        let ids: Vec<_> =
+            self.folded.ids().filter(|id| self.folded.primary_of(*id) == Some(primary)).collect();
         for id in &ids {
             self.observations[id.get() as usize - 1] = None;
         }
@@ -191,7 +191,7 @@ impl<R: Ruling> Ledger<R> {
 
     /// Where everything stands, by the facts.
     pub fn filings(&self) -> Vec<Option<Filing>> {
-        filings(&self.folded, self.observations.len())
+        filings(&self.folded)
     }
 
     /// The answer for each observation that is left, by the fold of the facts and these alone.
@@ -208,7 +208,7 @@ impl<R: Ruling> Ledger<R> {
     }
 
     pub fn contacts(&mut self) -> Vec<Contact> {
-        let mut holders = Holders::new();
+        let mut holders = Holders::default();
         let ids: Vec<_> = self.folded.contacts().collect();
         let contact = |id: ContactId| {
             let standing = self.folded.standing(id).unwrap();
@@ -231,8 +231,8 @@ pub fn census(ruling: &impl Ruling, observations: &[Option<Identifiers>], at: Ti
     census
 }
 
-pub fn filings(links: &Links, observations_len: usize) -> Vec<Option<Filing>> {
-    (1..=observations_len as i64).map(|id| links.filing(ObservationId::new(id))).collect()
+pub fn filings(links: &Links) -> Vec<Option<Filing>> {
+    links.ids().map(|id| links.filing(id)).collect()
 }
 
 pub fn any_ruling() -> impl Strategy<Value = Coarse> {

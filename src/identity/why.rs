@@ -150,7 +150,7 @@ impl<'a> Graph<'a> {
         let mut waiting = VecDeque::from([from]);
         while let Some(node) = waiting.pop_front() {
             if node == to {
-                return Some(self.walked(&came_from, from, to));
+                return Some(walked(&came_from, from, to));
             }
             for next in &self.neighbours[node] {
                 if came_from[*next].is_none() {
@@ -160,17 +160,6 @@ impl<'a> Graph<'a> {
             }
         }
         None
-    }
-
-    fn walked(&self, came_from: &[Option<usize>], from: usize, to: usize) -> Vec<usize> {
-        let mut path = vec![to];
-        let mut node = to;
-        while node != from {
-            node = came_from[node].expect("every node but the first was come to from another");
-            path.push(node);
-        }
-        path.reverse();
-        path
     }
 
     /// Which nodes of a path are on every path between its ends, the ends left out.
@@ -198,6 +187,18 @@ impl<'a> Graph<'a> {
         }
         is_bridge
     }
+}
+
+/// The path that a search has taken, which knows from where it came to each node.
+fn walked(came_from: &[Option<usize>], from: usize, to: usize) -> Vec<usize> {
+    let mut path = vec![to];
+    let mut node = to;
+    while node != from {
+        node = came_from[node].expect("every node but the first was come to from another");
+        path.push(node);
+    }
+    path.reverse();
+    path
 }
 
 #[cfg(test)]

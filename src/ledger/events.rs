@@ -1,7 +1,7 @@
-//! Reading events in order: all of them, or those that a filter lets through.
+//! Reading events: one, or in order all that a filter lets through.
 
 use crate::identity::{ContactId, ObservationId, Position};
-use sqlx::{PgExecutor, query_as, query_file_as};
+use sqlx::{PgExecutor, query_as, query_file_as, query_scalar};
 
 /// An event's line, exactly as recorded, with the identifiers of its observation beside it.
 pub struct EventRow {
@@ -29,6 +29,16 @@ pub struct EventColumns {
     pub observation_id: Option<i64>,
     pub email: Option<String>,
     pub phone_number: Option<String>,
+}
+
+/// The line of one event, if the ledger reaches that far.
+pub async fn line_at(
+    executor: impl PgExecutor<'_>,
+    position: Position,
+) -> Result<Option<String>, sqlx::Error> {
+    query_scalar!("select line from event where position = $1", position.get())
+        .fetch_optional(executor)
+        .await
 }
 
 /// Up to `limit` wanted events after a position and up to another one, in order.

@@ -1,11 +1,26 @@
-//! Whether the head agrees with the tables, on which everything that appends relies.
+//! Where the ledger ends, and whether that agrees with the tables, on which everything that appends
+//! relies.
 
-use crate::identity::{Event, Fact};
+use super::schema::ThisVersion;
+use crate::identity::{Event, Fact, ObservationId, Position};
 use anyhow::{Context as _, bail, ensure};
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, PgExecutor, query};
 
 const WHAT_TO_DO: &str = "somebody has tampered with the tables, or they were restored in part: \
     identity-ledger verify says more, and restore puts a backup back";
+
+/// The position of the last event. Fails if the tables are of another version.
+pub async fn position(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
+    let head =
+        query!(r#"select position, schema_version as "schema_version: ThisVersion" from head"#);
+    Ok(Position::new(head.fetch_one(executor).await?.position))
+}
+
+/// The number of the last observation.
+pub async fn last_observation(connection: &mut PgConnection) -> Result<ObservationId, sqlx::Error> {
+    let head = query!("select observation_id from head").fetch_one(connection).await?;
+    Ok(ObservationId::new(head.observation_id))
+}
 
 /// Fails unless the head is one row that says where the ledger ends.
 pub(super) async fn check_is_whole(owner: &mut PgConnection) -> anyhow::Result<()> {

@@ -18,7 +18,6 @@ mod locks;
 mod name;
 mod open;
 mod pages;
-mod read;
 mod rules;
 mod schema;
 
@@ -27,9 +26,10 @@ pub use copy_in::write_copied_row;
 pub use copy_out::{CopiedRow, CopiedRows, copy_out};
 pub use database::Database;
 pub use erasures::erasures;
-pub use events::{EventColumns, EventFilter, EventRow, events_between};
+pub use events::{EventColumns, EventFilter, EventRow, events_between, line_at};
 pub use fault::{Damaged, Fault, Unanswered, failed_statement, is_lock_timeout};
 pub use gaps::{gaps, observations_len};
+pub use head::{last_observation, position};
 pub use in_time::in_time;
 pub use locks::{
     block_erasures, lock_catalog_in, lock_erasures, release_all, try_lock_rebuild, try_lock_sealer,
@@ -37,13 +37,10 @@ pub use locks::{
 };
 pub use name::LedgerName;
 pub use open::{
-    ERASER_ROLE, SERVICE_ROLE, check, check_exists, check_head, connect, create_schema, exists,
-    grant_to_service, is_there, open,
+    check, check_exists, check_head, connect, create_schema, exists, grant_to_service, is_there,
+    open,
 };
-pub use pages::{
-    EventLine, ObservationRow, Paged, Pages, is_served, last_observation, observations,
-};
-pub use read::{line_at, position};
+pub use pages::{EventLine, ObservationRow, Paged, Pages, is_served, observations};
 pub use rules::{
     Activation, RulesFault, activations, can_keep, keep_rules, read_rules, rules_documents,
     rules_in_force, rules_to_decide_by, rules_to_show,

@@ -14,9 +14,9 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_
 use std::time::Duration;
 
 /// The role that the service logs in as on the private server.
-pub const SERVICE_ROLE: &str = "identity_ledger";
+pub(super) const SERVICE_ROLE: &str = "identity_ledger";
 /// The role that erases, on the private server.
-pub const ERASER_ROLE: &str = "identity_ledger_eraser";
+pub(super) const ERASER_ROLE: &str = "identity_ledger_eraser";
 
 const SERVER_VERSION_MIN: i32 = 14;
 const RECOVERY_PAUSE: Duration = Duration::from_millis(500);

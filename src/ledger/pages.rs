@@ -4,7 +4,7 @@
 use super::database::{Database, RECORDER};
 use crate::identity::{Identifiers, ObservationId, Timestamp};
 use anyhow::Context as _;
-use sqlx::{PgConnection, query, query_as, query_scalar};
+use sqlx::{PgConnection, query_as, query_scalar};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -205,10 +205,4 @@ impl Row {
             identifiers,
         }
     }
-}
-
-/// The number of the last observation.
-pub async fn last_observation(connection: &mut PgConnection) -> Result<ObservationId, sqlx::Error> {
-    let head = query!("select observation_id from head").fetch_one(connection).await?;
-    Ok(ObservationId::new(head.observation_id))
 }

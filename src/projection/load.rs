@@ -112,7 +112,7 @@ fn contact(row: Row) -> Option<Contact> {
         phone_number: row.phone_number.as_deref().map(PhoneNumber::recorded),
         email_key: key(row.email_key.as_deref(), row.unlinked_email.as_deref()),
         phone_key: key(row.phone_key.as_deref(), row.unlinked_phone.as_deref()),
-        link: row.linked_id.map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),
+        link: row.linked_id.map(ContactId::new).into(),
         created_at: row.created_at?,
         updated_at: row.updated_at?,
         deleted_at: row.deleted_at,

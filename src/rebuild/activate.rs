@@ -40,8 +40,8 @@ pub struct Activated {
 }
 
 /// The ledger as it is, and as it would be with the new rules.
-struct Shift {
-    rules: Rules,
+struct Shift<'a> {
+    request: &'a ActivationRequest,
     before: Replay,
     after: Census,
     /// Contacts that the change concerns, whose rows were written before its time was known.
@@ -55,7 +55,7 @@ pub async fn activate(
     request: ActivationRequest,
 ) -> anyhow::Result<Option<Activated>> {
     let mut turn = Turn::take(database, "activation").await?;
-    let activated = put_in_force(&mut turn, database, &request)
+    let activated = put_in_force(&mut turn, &request)
         .await
         .map_err(|error| swap::in_vain(error, "the old rules are in force"))?;
     turn.end().await;
@@ -64,7 +64,6 @@ pub async fn activate(
 
 async fn put_in_force(
     turn: &mut Turn,
-    database: &Database,
     request: &ActivationRequest,
 ) -> anyhow::Result<Option<Activated>> {
     let from = in_force(&mut turn.owner).await?;
@@ -76,22 +75,22 @@ async fn put_in_force(
         "other rules have been put in force meanwhile; look at what the change would do now"
     );
     check_kept(&mut turn.owner, &request.rules).await?;
-    let before = Replay::whole(database, &mut turn.progress).await?;
+    let before = Replay::whole(&turn.database, &mut turn.progress).await?;
     let last = before.links.last();
     turn.progress.begin("resolving observations", last.get());
     let tell = |id: ObservationId| turn.progress.at(id.get());
-    let after = resolved(database, &request.rules, last, tell).await?;
+    let after = resolved(&turn.database, &request.rules, last, tell).await?;
     if let Some(id) = before.links.first_unlike(&after.links) {
         bail!(
             "observation {id} is missing or has lost its values, or the event that erased it is \
              missing; run identity-ledger verify"
         );
     }
-    let mut shift = Shift { rules: request.rules.clone(), before, after, undated: Vec::new() };
+    let mut shift = Shift { request, before, after, undated: Vec::new() };
     shift.before.links.compress_all();
     shift.after.links.compress_all();
-    next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| shift.row(seen)).await?;
-    Ok(Some(swap_in(turn, database, &mut shift, request).await?))
+    next::fill(turn, last, |seen| shift.row(seen)).await?;
+    Ok(Some(swap_in(turn, &mut shift).await?))
 }
 
 async fn in_force(owner: &mut PgConnection) -> Result<String, sqlx::Error> {
@@ -109,12 +108,7 @@ async fn check_kept(owner: &mut PgConnection, rules: &Rules) -> anyhow::Result<(
     Ok(())
 }
 
-async fn swap_in(
-    turn: &mut Turn,
-    database: &Database,
-    shift: &mut Shift,
-    request: &ActivationRequest,
-) -> anyhow::Result<Activated> {
+async fn swap_in(turn: &mut Turn, shift: &mut Shift<'_>) -> anyhow::Result<Activated> {
     turn.progress.begin("catching up", 1);
     let mut pause = Duration::ZERO;
     for _ in 0..swap::ATTEMPTS {
@@ -124,9 +118,9 @@ async fn swap_in(
         let since = Instant::now();
         if swap::begin(&mut turn.owner).await? {
             let (changed, _) = shift.catch_up(turn).await?;
-            let (position, events_len) = shift.append(&mut turn.owner, request).await?;
+            let (position, events_len) = shift.append(&mut turn.owner).await?;
             let effect = "the new rules are in force";
-            let swapped = swap::commit(&mut turn.owner, database, effect).await?;
+            let swapped = swap::commit(turn, effect).await?;
             pause += since.elapsed();
             if swapped {
                 let contacts_len = shift.after.links.contacts_len();
@@ -140,10 +134,10 @@ async fn swap_in(
     bail!(swap::GIVEN_UP)
 }
 
-impl Shift {
+impl Shift<'_> {
     /// Resolves observations by the new rules, and returns the contacts that this changes.
     fn observe(&mut self, observations: &[ObservationRow]) -> Vec<ContactId> {
-        let decided = resolve_page(&mut self.after, &self.rules, observations);
+        let decided = resolve_page(&mut self.after, &self.request.rules, observations);
         let changes = decided.iter().flat_map(|(_, decision)| decision.changes());
         changes.flatten().filter_map(|change| Change::contact(&change)).collect()
     }
@@ -152,7 +146,7 @@ impl Shift {
     /// time that the events give it. The others get the time of the change, which is not known yet.
     fn row(&mut self, seen: &ObservationRow) -> Option<Contact> {
         let Census { links, holders, .. } = &mut self.after;
-        let Some(mut contact) = row(links, holders, &self.rules, seen) else {
+        let Some(mut contact) = row(links, holders, &self.request.rules, seen) else {
             return tombstone(&self.before.links, seen);
         };
         if self.is_unchanged(contact.id) {
@@ -193,11 +187,8 @@ impl Shift {
 
     /// Appends the activation and the differences that it makes, under the caller's locks. Returns
     /// the position of the first event, and the number of events.
-    async fn append(
-        &mut self,
-        owner: &mut PgConnection,
-        request: &ActivationRequest,
-    ) -> anyhow::Result<(Position, usize)> {
+    async fn append(&mut self, owner: &mut PgConnection) -> anyhow::Result<(Position, usize)> {
+        let request = self.request;
         // No plan may scan the large table that was made just now.
         let plain = "
             set local enable_seqscan = off;

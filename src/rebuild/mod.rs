@@ -45,40 +45,38 @@ pub async fn check_turn(database: &Database) -> anyhow::Result<()> {
 /// Rebuilds the contact table. One rebuild or activation runs at a time.
 pub async fn rebuild(database: &Database) -> anyhow::Result<Rebuilt> {
     let mut turn = Turn::take(database, "rebuild").await?;
-    let rebuilt = make_anew(&mut turn, database)
+    let rebuilt = make_anew(&mut turn)
         .await
         .map_err(|error| swap::in_vain(error, "the contact table is as it was"))?;
     turn.end().await;
     Ok(rebuilt)
 }
 
-async fn make_anew(turn: &mut Turn, database: &Database) -> anyhow::Result<Rebuilt> {
+async fn make_anew(turn: &mut Turn) -> anyhow::Result<Rebuilt> {
     let rules = ledger::rules_in_force(&mut turn.owner).await?;
-    let replay = Replay::whole(database, &mut turn.progress).await?;
-    let mut fold = Fold { rules, replay, holders: Holders::new() };
+    let replay = Replay::whole(&turn.database, &mut turn.progress).await?;
+    let mut fold = Fold { rules, replay, holders: Holders::default() };
     let last = fold.replay.links.last();
-    let rows_len =
-        next::fill(&mut turn.owner, database, last, &mut turn.progress, |seen| fold.row(seen))
-            .await?;
+    let rows_len = next::fill(turn, last, |seen| fold.row(seen)).await?;
     let missing_len = fold.replay.links.rows_len() - rows_len;
     ensure!(
         missing_len == 0,
         "contacts whose observations are missing or have lost their values: {missing_len}; \
          identity-ledger verify names the first"
     );
-    swap_in(turn, database, &mut fold).await?;
+    swap_in(turn, &mut fold).await?;
     let Replay { links, position, .. } = fold.replay;
     Ok(Rebuilt { position, contacts_len: links.contacts_len() })
 }
 
-async fn swap_in(turn: &mut Turn, database: &Database, fold: &mut Fold) -> anyhow::Result<()> {
+async fn swap_in(turn: &mut Turn, fold: &mut Fold) -> anyhow::Result<()> {
     turn.progress.begin("catching up", 1);
     for _ in 0..swap::ATTEMPTS {
         swap::catch_up(async || Ok(fold.catch_up(turn).await?.1)).await?;
         let since = Instant::now();
         if swap::begin(&mut turn.owner).await? {
             let (changed, _) = fold.catch_up(turn).await?;
-            if swap::commit(&mut turn.owner, database, "the new table is in place").await? {
+            if swap::commit(turn, "the new table is in place").await? {
                 return Ok(());
             }
             // What was written under the locks was rolled back with them.

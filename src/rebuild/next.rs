@@ -1,8 +1,8 @@
 //! Writes rows into `contact_next`, the table that is to be swapped in.
 
+use super::turn::Turn;
 use crate::identity::{Contact, ContactId, Email, ObservationId, PhoneNumber};
-use crate::ledger::{self, Database, ObservationRow, Pages};
-use crate::progress::Progress;
+use crate::ledger::{self, ObservationRow, Pages};
 use crate::projection::{self, held, unlinked};
 use sqlx::{PgConnection, query, query_scalar};
 use std::time::Instant;
@@ -11,23 +11,19 @@ use std::time::Instant;
 /// and callers wait for both.
 const COPY_LEN: usize = 500;
 
-/// Says which row an observation has in the contact table. `None` if it is no contact, and was none
-/// when it was erased.
-pub trait Row: FnMut(&ObservationRow) -> Option<Contact> + Send {}
-
-impl<F: FnMut(&ObservationRow) -> Option<Contact> + Send> Row for F {}
-
 /// Makes `contact_next` from the observations up to a given one, with its indexes, and returns the
-/// number of rows. The indexes are built at the end, which is fastest. Beside a service they grow
-/// with the table instead, with pauses for a third of the time: an index that is built is flushed
-/// in one go, for which callers' commits would wait, and a snapshot is held for as long.
+/// number of rows. `row` says which row an observation has, if it is a contact or was one when it was
+/// erased.
+///
+/// The indexes are built at the end, which is fastest. Beside a service they grow with the table
+/// instead, with pauses for a third of the time: an index that is built is flushed in one go, for
+/// which callers' commits would wait, and a snapshot is held for as long.
 pub async fn fill(
-    owner: &mut PgConnection,
-    database: &Database,
+    turn: &mut Turn,
     last: ObservationId,
-    progress: &mut Progress,
-    mut row: impl Row,
+    mut row: impl FnMut(&ObservationRow) -> Option<Contact>,
 ) -> anyhow::Result<usize> {
+    let Turn { database, owner, progress } = turn;
     projection::create_next(owner).await?;
     let is_served = ledger::is_served(owner).await?;
     if is_served {
@@ -58,7 +54,7 @@ pub async fn fill(
 pub async fn rewrite(
     owner: &mut PgConnection,
     changed: &[ContactId],
-    mut row: impl Row,
+    mut row: impl FnMut(&ObservationRow) -> Option<Contact>,
 ) -> Result<(), sqlx::Error> {
     let changed: Vec<_> = changed.iter().map(|id| id.get()).collect();
     let mut stale =
@@ -76,7 +72,7 @@ pub async fn rewrite(
 async fn copy(
     owner: &mut PgConnection,
     observations: &[ObservationRow],
-    row: &mut impl Row,
+    row: &mut impl FnMut(&ObservationRow) -> Option<Contact>,
 ) -> Result<usize, sqlx::Error> {
     let mut text = String::new();
     let mut rows_len = 0;

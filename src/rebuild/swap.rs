@@ -1,6 +1,7 @@
 //! The swap of the contact table, and the locks that it needs.
 
-use crate::ledger::{self, Database, Fault};
+use super::turn::Turn;
+use crate::ledger::{self, Fault};
 use crate::projection;
 use anyhow::anyhow;
 use sqlx::{PgConnection, query};
@@ -76,11 +77,8 @@ pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
 /// Puts `contact_next` in the place of `contact` and ends the transaction. Returns `false` if a
 /// reader is in the way; then the transaction has ended without effect. `effect` is what the error
 /// says is not known if the connection is lost during the commit.
-pub async fn commit(
-    owner: &mut PgConnection,
-    database: &Database,
-    effect: &str,
-) -> anyhow::Result<bool> {
+pub async fn commit(turn: &mut Turn, effect: &str) -> anyhow::Result<bool> {
+    let Turn { database, owner, .. } = turn;
     let lock = "
         set local lock_timeout = '300ms';
         lock table contact in access exclusive mode;

@@ -14,6 +14,7 @@ const TURN_PAUSE: Duration = Duration::from_millis(20);
 
 /// The right to replace the contact table, until it is released or its session ends.
 pub struct Turn {
+    pub database: Database,
     pub owner: PgConnection,
     pub progress: Progress,
 }
@@ -36,7 +37,7 @@ impl Turn {
         block_erasures(&mut owner, work).await?;
         let (progress, steps) = Progress::told();
         tokio::spawn(tell(database.clone(), steps));
-        Ok(Self { owner, progress })
+        Ok(Self { database: database.clone(), owner, progress })
     }
 
     /// Releases the right. If that fails, the session has ended and the right with it. What was

@@ -6,13 +6,13 @@
 //! held taken for absent, its unique index would refuse the append, and the careful path would read.
 
 use super::decide::Batch;
-use super::steps::Shared;
+use super::shared::Shared;
 use crate::identity::{ContactId, Field, Key, Position, RulesDigest};
 use crate::ledger::{Fault, in_time};
 use crate::projection::{self, Head, held};
 use fastbloom::AtomicBloomFilter;
 use foldhash::quality::RandomState;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -34,13 +34,13 @@ const FILL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The filter of keys that contacts hold, and how far it can be relied on.
 pub struct AbsentKeys {
-    books: Mutex<Option<Books>>,
+    filters: Mutex<Option<Filters>>,
     unfilled: Notify,
     /// The metric: 1 while all keys are known.
     known: Gauge,
 }
 
-struct Books {
+struct Filters {
     current: Kept,
     /// A larger one, which is filled while the current one, though full, is still of use.
     next: Option<Kept>,
@@ -69,55 +69,51 @@ pub struct KeyFilter {
 
 impl AbsentKeys {
     pub fn new(known: Gauge) -> Self {
-        Self { books: Mutex::default(), unfilled: Notify::new(), known }
+        Self { filters: Mutex::default(), unfilled: Notify::new(), known }
     }
 
     /// Begins at this head, with an empty filter that is to be filled.
     pub fn begin(&self, head: &Head) {
-        *self.books() = Some(Books::new(head));
+        *self.filters.lock() = Some(Filters::new(head));
         self.unfilled.notify_one();
     }
 
     /// Takes the keys of a batch that was appended.
     pub fn appended(&self, batch: &Batch) {
-        let mut books = self.books();
-        let books = books.get_or_insert_with(|| Books::new(&batch.before));
-        books.follow(&batch.before);
+        let mut filters = self.filters.lock();
+        let filters = filters.get_or_insert_with(|| Filters::new(&batch.before));
+        filters.follow(&batch.before);
         for contact in &batch.contacts {
-            books.insert(held(contact.email_key.as_ref()), held(contact.phone_key.as_ref()));
+            filters.insert(held(contact.email_key.as_ref()), held(contact.phone_key.as_ref()));
         }
-        books.own_to = batch.last_position();
-        if books.unfilled().is_some() {
+        filters.own_to = batch.last_position();
+        if filters.unfilled().is_some() {
             self.unfilled.notify_one();
         }
-        self.known.set(books.current.is_filled().into());
+        self.known.set(filters.current.is_filled().into());
     }
 
     /// The filter, if it has all keys that are in the table at one of these positions.
     pub fn at(&self, positions: &[Position]) -> Option<Arc<KeyFilter>> {
-        let books = self.books();
-        let books = books.as_ref()?;
-        let is_whole = books.current.is_filled() && positions.contains(&books.own_to);
-        is_whole.then(|| books.current.filter.clone())
-    }
-
-    fn books(&self) -> MutexGuard<'_, Option<Books>> {
-        self.books.lock()
+        let filters = self.filters.lock();
+        let filters = filters.as_ref()?;
+        let is_whole = filters.current.is_filled() && positions.contains(&filters.own_to);
+        is_whole.then(|| filters.current.filter.clone())
     }
 
     fn unfilled(&self) -> Option<Arc<KeyFilter>> {
-        self.books().as_ref()?.unfilled()
+        self.filters.lock().as_ref()?.unfilled()
     }
 
     /// Sets the metric, after something was filled.
     fn show(&self) {
-        let books = self.books();
-        let is_known = books.as_ref().is_some_and(|books| books.current.is_filled());
+        let filters = self.filters.lock();
+        let is_known = filters.as_ref().is_some_and(|filters| filters.current.is_filled());
         self.known.set(is_known.into());
     }
 }
 
-impl Books {
+impl Filters {
     fn new(head: &Head) -> Self {
         Self { current: Kept::new(head, 0), next: None, own_to: head.position }
     }
@@ -291,13 +287,13 @@ mod tests {
         }
     }
 
-    fn append(books: &mut Books, keys: std::ops::Range<usize>) {
-        let before = head(books.own_to.get());
-        books.follow(&before);
+    fn append(filters: &mut Filters, keys: std::ops::Range<usize>) {
+        let before = head(filters.own_to.get());
+        filters.follow(&before);
         for key in keys {
-            books.insert(Some(&key.to_string()), None);
+            filters.insert(Some(&key.to_string()), None);
         }
-        books.own_to = Position::new(before.position.get() + 1);
+        filters.own_to = Position::new(before.position.get() + 1);
     }
 
     fn fill(kept: &Kept, to: Position) {
@@ -306,33 +302,33 @@ mod tests {
 
     #[test]
     fn a_full_filter_is_used_until_a_larger_one_is_filled() {
-        let mut books = Books::new(&head(1));
-        fill(&books.current, books.own_to);
-        append(&mut books, 0..FILTER_LEN_MIN + FILTER_LEN_MIN / 50);
-        let full = books.current.filter.clone();
-        assert!(full.is_full() && books.unfilled().is_none());
+        let mut filters = Filters::new(&head(1));
+        fill(&filters.current, filters.own_to);
+        append(&mut filters, 0..FILTER_LEN_MIN + FILTER_LEN_MIN / 50);
+        let full = filters.current.filter.clone();
+        assert!(full.is_full() && filters.unfilled().is_none());
 
-        append(&mut books, FILTER_LEN_MIN * 2..FILTER_LEN_MIN * 2 + 1);
-        assert!(books.current.is_filled() && Arc::ptr_eq(&books.current.filter, &full));
-        let larger = books.unfilled().unwrap();
+        append(&mut filters, FILTER_LEN_MIN * 2..FILTER_LEN_MIN * 2 + 1);
+        assert!(filters.current.is_filled() && Arc::ptr_eq(&filters.current.filter, &full));
+        let larger = filters.unfilled().unwrap();
         assert!(!Arc::ptr_eq(&larger, &full) && larger.len_max == 2 * full.len_max);
 
         // What is appended meanwhile is in both.
-        append(&mut books, FILTER_LEN_MIN * 2 + 1..FILTER_LEN_MIN * 2 + 2);
+        append(&mut filters, FILTER_LEN_MIN * 2 + 1..FILTER_LEN_MIN * 2 + 2);
         let last = Key::links(&(FILTER_LEN_MIN * 2 + 1).to_string());
         assert!(full.may_have(Field::Email, &last) && larger.may_have(Field::Email, &last));
 
-        fill(books.next.as_ref().unwrap(), books.own_to);
-        append(&mut books, 0..0);
-        assert!(Arc::ptr_eq(&books.current.filter, &larger) && books.unfilled().is_none());
+        fill(filters.next.as_ref().unwrap(), filters.own_to);
+        append(&mut filters, 0..0);
+        assert!(Arc::ptr_eq(&filters.current.filter, &larger) && filters.unfilled().is_none());
     }
 
     #[test]
     fn what_another_node_appended_is_read_before_either_is_relied_on() {
-        let mut books = Books::new(&head(1));
-        fill(&books.current, books.own_to);
-        append(&mut books, 0..1);
-        books.follow(&head(books.own_to.get() + 1));
-        assert!(!books.current.is_filled());
+        let mut filters = Filters::new(&head(1));
+        fill(&filters.current, filters.own_to);
+        append(&mut filters, 0..1);
+        filters.follow(&head(filters.own_to.get() + 1));
+        assert!(!filters.current.is_filled());
     }
 }

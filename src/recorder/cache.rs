@@ -4,7 +4,7 @@
 //! They are in a ring of segments, in the order in which they were packed. The oldest segment is
 //! overwritten.
 
-use crate::identity::{Contact, ContactId, Email, Field, Key, Link, PhoneNumber, Timestamp};
+use crate::identity::{Contact, ContactId, Email, Field, Key, PhoneNumber, Timestamp};
 use foldhash::quality::RandomState;
 use postcard::experimental::serialized_size;
 use serde::{Deserialize, Serialize, Serializer};
@@ -184,7 +184,7 @@ impl From<&Packed<'_>> for Contact {
             phone_number: phone_number.map(PhoneNumber::recorded),
             email_key: packed.email_key.as_ref().map(|key| key.unpacked(email)),
             phone_key: packed.phone_key.as_ref().map(|key| key.unpacked(phone_number)),
-            link: packed.linked_id.map_or(Link::Primary, |of| Link::Secondary { of }),
+            link: packed.linked_id.into(),
             created_at: at(created_at),
             updated_at: at(created_at + packed.updated_at),
             // No key leads to a tombstone.
@@ -208,6 +208,7 @@ impl<'a> PackedKey<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Link;
 
     fn at(us: i64) -> Timestamp {
         Timestamp::from_timestamp_micros(us).unwrap()

@@ -7,7 +7,7 @@ use super::decide::Batch;
 use super::queue::{NotRecorded, Request};
 use super::retry::{answer_repeated, originals, retry_keys};
 use super::settle::{Settled, settle};
-use super::steps::{Shared, WantedKeys};
+use super::shared::{Shared, WantedKeys};
 use crate::identity::Identities;
 use crate::ledger::{self, Fault, RulesFault, in_time};
 use crate::outage::Outage;

@@ -4,7 +4,7 @@ use super::append::append;
 use super::clock::Clock;
 use super::decide::Batch;
 use super::retry::RetryKey;
-use super::steps::Shared;
+use super::shared::Shared;
 use crate::identity::ContactId;
 use crate::ledger::{Fault, in_time};
 use futures_util::future::{MaybeDone, maybe_done, poll_immediate};

@@ -18,7 +18,7 @@ mod queue;
 mod reading;
 mod retry;
 mod settle;
-mod steps;
+mod shared;
 mod task;
 
 pub use expire::expire;

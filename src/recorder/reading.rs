@@ -3,7 +3,7 @@
 use super::clock::Clock;
 use super::queue::Request;
 use super::retry::{Originals, RetryKey, originals, retry_keys};
-use super::steps::{Shared, WantedKeys};
+use super::shared::{Shared, WantedKeys};
 use crate::ledger::Fault;
 use crate::projection::Snapshot;
 use sqlx::PgConnection;
@@ -19,10 +19,11 @@ pub struct Reading {
     pub retry_keys: HashSet<RetryKey>,
     /// Whether memory has been forgotten since it began: it may then lack more than what is in memory.
     pub is_stale: bool,
-    end: Pin<Box<dyn Future<Output = Result<Found, Fault>> + Send>>,
+    end: Pin<Box<dyn Future<Output = Result<Findings, Fault>> + Send>>,
 }
 
-pub struct Found {
+/// What a reading found, and its connection.
+pub struct Findings {
     pub reader: PgConnection,
     pub snapshot: Snapshot,
     pub clock: Clock,
@@ -53,7 +54,7 @@ async fn read(
     looked_for: Vec<RetryKey>,
     shared: Arc<Shared>,
     reader: Option<PgConnection>,
-) -> Result<Found, Fault> {
+) -> Result<Findings, Fault> {
     let mut reader = match reader {
         Some(reader) => reader,
         None => shared.database.recorder().await?,
@@ -62,12 +63,12 @@ async fn read(
     let snapshot = wanted.load(&mut reader).await?;
     let clock = Clock::reads(snapshot.now, asked);
     let originals = originals(&mut reader, &looked_for, shared.retries_kept_for).await?;
-    Ok(Found { reader, snapshot, clock, originals })
+    Ok(Findings { reader, snapshot, clock, originals })
 }
 
 /// Waits for the reading to end, or for ever if there is none. It may be cancelled and called
 /// again. Returns `None` as what was found if Postgres did not answer.
-pub async fn finish(reading: &mut Option<Reading>) -> (Reading, Option<Found>) {
+pub async fn finish(reading: &mut Option<Reading>) -> (Reading, Option<Findings>) {
     let Some(under_way) = reading else { return pending().await };
     let found = under_way.end.as_mut().await.ok();
     (reading.take().expect("it is under way"), found)

@@ -2,7 +2,7 @@
 
 use super::append::append;
 use super::decide::Batch;
-use super::steps::Shared;
+use super::shared::Shared;
 use crate::ledger::{self, Fault, in_time};
 use sqlx::PgConnection;
 use std::time::{Duration, Instant};

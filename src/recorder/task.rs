@@ -10,9 +10,9 @@ use super::decide::Batch;
 use super::flight::{Flight, land};
 use super::memory::Memory;
 use super::queue::{Recorder, Request};
-use super::reading::{Found, Reading, finish};
+use super::reading::{Findings, Reading, finish};
 use super::retry::{RetryKey, answer_repeated, hold_back, retry_keys};
-use super::steps::{Shared, WantedKeys, is_known};
+use super::shared::{Shared, WantedKeys, is_known};
 use crate::identity::{DEFAULT_RULES, Rules};
 use crate::ledger::{self, Database, RulesFault};
 use crate::metrics::Metrics;
@@ -250,9 +250,9 @@ impl Task {
 
     /// Decides the requests that the reading was for. If what was found is not of use, they are
     /// read for again, or take the careful path.
-    async fn decide_read(&mut self, reading: Reading, found: Option<Found>) {
+    async fn decide_read(&mut self, reading: Reading, found: Option<Findings>) {
         let Reading { mut requests, is_stale, .. } = reading;
-        let found = found.map(|Found { reader, snapshot, clock, originals }| {
+        let found = found.map(|Findings { reader, snapshot, clock, originals }| {
             self.reader = Some(reader);
             self.clock = Some(clock);
             (snapshot, originals)

@@ -3,7 +3,7 @@
 use super::decisions::Decisions;
 use super::mismatch::Mismatch;
 use crate::identity::{
-    Contact, ContactId, Email, Holders, Identifiers, Keys, Link, PhoneNumber, Position, Rules,
+    Contact, ContactId, Email, Holders, Identifiers, Keys, PhoneNumber, Position, Rules,
     RulesDigest, Timestamp, rfc_3339,
 };
 use crate::ledger::{self, RulesFault};
@@ -66,7 +66,7 @@ pub async fn compare_contacts(
     mut owner: PgConnection,
     mut decisions: Decisions,
 ) -> anyhow::Result<Compared> {
-    let mut progress = Progress::new();
+    let mut progress = Progress::default();
     let in_force = rules_in_force(&mut owner, &decisions.replay).await?;
     // Other rules may have come into force since the walk began.
     let holders = in_force.rules.as_ref().map(|rules| decisions.holders_by(rules));
@@ -81,7 +81,7 @@ pub async fn compare_contacts(
         // The rules have changed meanwhile, and with them who holds which key.
         let Comparison { owner, replay, .. } = &mut comparison;
         comparison.in_force = rules_in_force(owner, replay).await?;
-        comparison.holders = Holders::new();
+        comparison.holders = Holders::default();
     }
 }
 
@@ -247,9 +247,7 @@ impl Row {
             phone_number: self.phone_number.as_deref().map(PhoneNumber::recorded),
             email_key: keys.email,
             phone_key: keys.phone_number,
-            link: self
-                .linked_id
-                .map_or(Link::Primary, |of| Link::Secondary { of: ContactId::new(of) }),
+            link: self.linked_id.map(ContactId::new).into(),
             created_at: self.created_at.unwrap_or_default(),
             updated_at: self.updated_at.unwrap_or_default(),
             deleted_at: self.deleted_at,

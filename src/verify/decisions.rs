@@ -107,7 +107,7 @@ impl Decisions {
     pub fn holders_by(&mut self, rules: &Rules) -> Holders {
         match &self.rules {
             Some(own) if own == rules => std::mem::take(&mut self.census.holders),
-            _ => Holders::new(),
+            _ => Holders::default(),
         }
     }
 

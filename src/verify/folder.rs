@@ -6,8 +6,8 @@ use super::decisions::Decisions;
 use super::lines::{CheckedLines, Committed};
 use super::mismatch::Mismatch;
 use super::numbers::Numbers;
+use super::outside::{OUTSIDE, kept_outside, named};
 use super::tree::{StoredPart, TreeCheck, roots};
-use super::walk::{OUTSIDE, kept_outside, named};
 use crate::export::{
     CHECKPOINT, EVENTS, NORMALISER, OBSERVATIONS, rules_file, watched_lines, whole_lines,
 };

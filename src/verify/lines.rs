@@ -20,8 +20,8 @@ pub struct CheckedLines {
     pub leaves: Vec<Hash>,
     pub observed: Vec<Committed>,
     pub events: Vec<Event>,
-    /// When the first and the last of them were recorded.
-    pub times: Option<(Timestamp, Timestamp)>,
+    /// When the last of them was recorded.
+    pub last_time: Option<Timestamp>,
 }
 
 /// An observation that an event commits to.
@@ -47,7 +47,8 @@ impl CheckedLines {
         if event.line() != line {
             return Err(Mismatch::at(position, "line", "canonical JSON", "other JSON"));
         }
-        self.push_time(position, event.recorded_at)?;
+        check_time(position, self.last_time, event.recorded_at)?;
+        self.last_time = Some(event.recorded_at);
         self.leaves.push(record_hash(line.as_bytes()));
         if let Fact::ContactObserved(observed) = &event.fact {
             self.observed.push(Committed {
@@ -91,21 +92,13 @@ impl CheckedLines {
         self.events.push(event);
         Ok(())
     }
-
-    fn push_time(&mut self, position: i64, at: Timestamp) -> Result<(), Mismatch> {
-        let (first, last) = self.times.unwrap_or((at, at));
-        check_time(position, last, at)?;
-        self.times = Some((first, at));
-        Ok(())
-    }
 }
 
-pub fn check_time(position: i64, before: Timestamp, at: Timestamp) -> Result<(), Mismatch> {
-    if at < before {
-        let expected = format!("a time not before {}", before.to_rfc3339());
-        return Err(Mismatch::at(position, "recordedAt", expected, at.to_rfc3339()));
-    }
-    Ok(())
+/// Checks that an event was not recorded before the one before it, if there is one.
+pub fn check_time(position: i64, before: Option<Timestamp>, at: Timestamp) -> Result<(), Mismatch> {
+    let Some(later) = before.filter(|before| at < *before) else { return Ok(()) };
+    let expected = format!("a time not before {}", later.to_rfc3339());
+    Err(Mismatch::at(position, "recordedAt", expected, at.to_rfc3339()))
 }
 
 /// A time as Postgres writes it in its binary format.

@@ -14,6 +14,7 @@ mod folder;
 mod lines;
 mod mismatch;
 mod numbers;
+mod outside;
 mod page;
 mod rule_change;
 mod tree;

@@ -30,8 +30,6 @@ pub struct PageReader {
 
 /// Some events that are right by themselves, and what is stored of the tree over them.
 pub struct Page {
-    /// The position of the first event.
-    pub first: i64,
     /// How many events there are up to the last one.
     pub end: i64,
     pub lines: CheckedLines,
@@ -137,7 +135,7 @@ impl PageReader {
             sealed: self.sealed.cast_unsigned(),
             checkpoints: seal::checkpoints_between(session, after, end.min(self.sealed)).await?,
         };
-        Ok(Page { first: self.gaps.position_at(after + 1), end, lines, identifiers, stored })
+        Ok(Page { end, lines, identifiers, stored })
     }
 }
 

@@ -41,7 +41,7 @@ impl RuleChange {
         after.compress_all();
         self.check_facts(after)?;
         let believed = erasures.primaries(after);
-        for id in (1..=after.last().get()).map(ObservationId::new) {
+        for id in after.ids() {
             let (Some(filing), Some(primary)) = (after.filing(id), after.primary_of(id)) else {
                 continue;
             };

@@ -7,13 +7,14 @@ use super::edges::{check_edges, check_gaps};
 use super::lines::check_time;
 use super::mismatch::Mismatch;
 use super::numbers::Numbers;
+use super::outside::{OUTSIDE, kept_outside, named};
 use super::page::{MISSING, PAGE_LEN, Page, PageReader};
 use super::tree::{StoredPart, TreeCheck, check_tile, roots};
 use crate::identity::{Event, Fact, Gaps, Identifiers, Timestamp};
 use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::projection::resolved;
-use crate::seal::{self, Checkpoint, CheckpointDir, OutsideError, Tile, TreeHead, VerifierKeys};
+use crate::seal::{self, Checkpoint, CheckpointDir, Tile, TreeHead, VerifierKeys};
 use crate::threads::on_a_thread;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
@@ -22,9 +23,6 @@ use std::sync::Arc;
 /// Each is read on a connection of its own; while one is read, others are hashed.
 const PAGES_AT_ONCE: usize = 3;
 const SESSIONS_MAX: u32 = 4;
-
-/// The part that mismatches if the checkpoint differs that the service keeps outside the database.
-pub const OUTSIDE: &str = "checkpoint outside";
 
 /// What vouches for the ledger from outside.
 #[derive(Default)]
@@ -57,11 +55,7 @@ pub struct Walked {
 
 struct Walk {
     database: Database,
-    pages: Arc<PageReader>,
-}
-
-/// What is compared from page to page.
-struct Steps {
+    reader: Arc<PageReader>,
     tree: TreeCheck,
     /// What is known of the tree from elsewhere than its stored checkpoints, and the part that says it.
     vouched: Vec<(&'static str, TreeHead)>,
@@ -69,6 +63,9 @@ struct Steps {
     last_time: Option<Timestamp>,
     /// Tiles that the lines made, to be compared with what is stored in their place.
     upper: Vec<Tile>,
+    /// Events whose decisions are still to be made again, with the identifiers of their observations.
+    undecided: Vec<(Vec<Event>, Vec<Option<Identifiers>>)>,
+    decisions: Decisions,
 }
 
 /// Checks lines, columns, tree, checkpoints, signatures, commitments and decisions. Fails with the
@@ -97,26 +94,26 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         }
     };
     let erasures = Arc::new(ledger::erasures(&mut *sessions.acquire().await?, 0, head).await?);
-    let mut decisions = Decisions::beside(erasures.clone());
-    let mut steps = Steps {
+    let mut walk = Walk {
+        database: database.clone(),
         tree: TreeCheck::new(trust.keys, gaps.clone()),
         vouched: outside.into_iter().chain(roots(&gaps)).collect(),
         observations: Numbers::default(),
         last_time: None,
         upper: Vec::new(),
+        undecided: Vec::new(),
+        decisions: Decisions::beside(erasures.clone()),
+        reader: Arc::new(PageReader { sessions, gaps, events_len, sealed, erasures }),
     };
-    let database = database.clone();
-    let pages = Arc::new(PageReader { sessions, gaps, events_len, sealed, erasures });
-    let walk = Walk { database, pages };
-    walk.check_pages(&mut steps, &mut decisions).await?;
+    walk.check_pages().await?;
+    let Walk { reader, tree, observations, mut decisions, .. } = walk;
     decisions.end()?;
-    let PageReader { sessions, gaps, .. } = &*walk.pages;
-    check_edges(sessions, gaps, steps.observations.last_given, head).await?;
-    sessions.close().await;
+    check_edges(&reader.sessions, &reader.gaps, observations.last_given, head).await?;
+    reader.sessions.close().await;
     let walked = Walked {
         events_len,
-        observations_len: steps.observations.len,
-        checkpoints_len: steps.tree.checkpoints_len,
+        observations_len: observations.len,
+        checkpoints_len: tree.checkpoints_len,
         sealed,
         outside: outside.map(|(_, head)| head.size.cast_signed()),
         not_remade_len: decisions.not_remade_len,
@@ -124,34 +121,6 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         believed_len: decisions.believed_len,
     };
     Ok((walked, decisions))
-}
-
-/// The checkpoint that the service keeps outside. Fails if there is none: a sealer may begin without
-/// one, but here nothing would be compared.
-pub fn kept_outside(
-    dir: &CheckpointDir,
-    keys: Option<&VerifierKeys>,
-) -> anyhow::Result<Checkpoint> {
-    let kept = dir.read(keys).map_err(|error| match error {
-        OutsideError::NotOurs(_, why) => Mismatch::checkpoint(OUTSIDE, &why).into(),
-        OutsideError::Io(..) => anyhow::Error::from(error),
-    })?;
-    kept.with_context(|| {
-        let file = dir.file().display();
-        format!("there is no checkpoint {file}; --checkpoint-dir is where the service keeps it")
-    })
-}
-
-/// What a checkpoint kept outside covers. Fails if it is in a name that the log no longer had at that
-/// size.
-pub fn named(kept: Checkpoint, gaps: &Gaps) -> anyhow::Result<TreeHead> {
-    // An export may be older than the loss that gave the log its present name.
-    let is_known = kept.restored_at().is_none_or(|at| gaps.restored().any(|known| known == at));
-    let head = kept.head;
-    if is_known {
-        kept.named_as(gaps).map_err(|why| Mismatch::checkpoint(OUTSIDE, &why))?;
-    }
-    Ok(head)
 }
 
 /// Fails if events are gone that were signed. Returns what the checkpoint outside covers.
@@ -174,49 +143,43 @@ fn check_outside(
 }
 
 impl Walk {
-    async fn check_pages(
-        &self,
-        steps: &mut Steps,
-        decisions: &mut Decisions,
-    ) -> anyhow::Result<()> {
-        let mut progress = Progress::of("checking events", self.pages.events_len);
-        let begins = (0..self.pages.events_len).step_by(PAGE_LEN as usize);
+    async fn check_pages(&mut self) -> anyhow::Result<()> {
+        let reader = self.reader.clone();
+        let mut progress = Progress::of("checking events", reader.events_len);
+        let begins = (0..reader.events_len).step_by(PAGE_LEN as usize);
         // Each page is read by a task: deciding a rule change again takes long, and if no one took a
         // page's rows meanwhile, its statement would time out.
         let pages = begins.map(|after| {
-            let pages = self.pages.clone();
-            tokio::spawn(async move { pages.read(after).await })
+            let reader = reader.clone();
+            tokio::spawn(async move { reader.read(after).await })
         });
         let mut pages = stream::iter(pages).buffered(PAGES_AT_ONCE);
-        let mut undecided = Vec::new();
         let mut end = 0;
         while let Some(page) = pages.next().await {
             let unreadable = "what is stored of these events cannot be read: it was tampered with";
-            let mut page = match page.context(unreadable)? {
+            let page = match page.context(unreadable)? {
                 Ok(page) => page,
-                Err(wrong) => return Err(self.blame(steps, end, wrong).await),
+                Err(wrong) => return Err(self.blame(end, wrong).await),
             };
             end = page.end;
-            steps.page(&page, self.pages.sealed.cast_unsigned())?;
-            let events = std::mem::take(&mut page.lines.events);
-            let identifiers = std::mem::take(&mut page.identifiers);
-            undecided.push((events, identifiers));
+            self.check_page(&page)?;
+            self.undecided.push((page.lines.events, page.identifiers));
             // Until then: if a line was changed, a tile or a decision would be blamed.
-            if !steps.tree.is_undecided() {
-                self.check_rest(steps, decisions, &mut undecided).await?;
+            if !self.tree.is_undecided() {
+                self.check_rest().await?;
             }
             progress.at(end);
         }
-        self.check_rest(steps, decisions, &mut undecided).await
+        self.check_rest().await
     }
 
     /// Finds what is to blame for a mismatch in the page after so many events. That may be a line further
     /// on that was changed and that says which observations are erased or which positions are skipped.
-    async fn blame(&self, steps: &mut Steps, after: i64, wrong: anyhow::Error) -> anyhow::Error {
+    async fn blame(&mut self, after: i64, wrong: anyhow::Error) -> anyhow::Error {
         let line = match wrong.downcast_ref() {
-            Some(wrong) if is_of_erasure(wrong) => self.check_lines(steps, after).await,
+            Some(wrong) if is_of_erasure(wrong) => self.check_lines(after).await,
             Some(Mismatch { part: MISSING, .. }) => {
-                check_gaps(&self.pages.sessions, &self.pages.gaps).await
+                check_gaps(&self.reader.sessions, &self.reader.gaps).await
             }
             _ => Ok(()),
         };
@@ -224,40 +187,54 @@ impl Walk {
     }
 
     /// Checks the lines and the tree after so many events, and nothing else.
-    async fn check_lines(&self, steps: &mut Steps, after: i64) -> anyhow::Result<()> {
-        for after in (after..self.pages.events_len).step_by(PAGE_LEN as usize) {
-            let page = self.pages.read_lines(after).await?;
-            steps.page(&page, self.pages.sealed.cast_unsigned())?;
+    async fn check_lines(&mut self, after: i64) -> anyhow::Result<()> {
+        for after in (after..self.reader.events_len).step_by(PAGE_LEN as usize) {
+            let page = self.reader.read_lines(after).await?;
+            self.check_page(&page)?;
         }
         Ok(())
     }
 
+    /// Compares the next page with what came before it, and with the tree.
+    fn check_page(&mut self, page: &Page) -> Result<(), Mismatch> {
+        let Page { lines, stored, .. } = page;
+        if let Some(first) = lines.events.first() {
+            check_time(first.position.get(), self.last_time, first.recorded_at)?;
+            self.last_time = lines.last_time;
+        }
+        lines.events.iter().try_for_each(|event| self.observations.check(event))?;
+        // The edge of the last checkpoint's tree can only be compared where that tree ends.
+        let sealed_len = stored.sealed.saturating_sub(self.tree.tree().size()) as usize;
+        let (before, after) = lines.leaves.split_at(sealed_len.min(lines.leaves.len()));
+        self.upper.extend(self.tree.extend(before, stored, &self.vouched)?);
+        if self.tree.tree().size() == stored.sealed {
+            self.upper.extend(self.tree.tree().edge());
+        }
+        self.tree.extend(after, &StoredPart::default(), &self.vouched)?;
+        Ok(())
+    }
+
     /// Checks what follows from lines that are right: tiles and decisions.
-    async fn check_rest(
-        &self,
-        steps: &mut Steps,
-        decisions: &mut Decisions,
-        undecided: &mut Vec<(Vec<Event>, Vec<Option<Identifiers>>)>,
-    ) -> anyhow::Result<()> {
-        self.check_tiles(&std::mem::take(&mut steps.upper)).await?;
-        for (events, identifiers) in undecided.drain(..) {
-            self.decide_again(decisions, events, identifiers).await?;
+    async fn check_rest(&mut self) -> anyhow::Result<()> {
+        self.check_tiles().await?;
+        for (events, identifiers) in std::mem::take(&mut self.undecided) {
+            self.decide_again(&events, &identifiers).await?;
         }
         Ok(())
     }
 
     async fn decide_again(
-        &self,
-        decisions: &mut Decisions,
-        events: Vec<Event>,
-        identifiers: Vec<Option<Identifiers>>,
+        &mut self,
+        events: &[Event],
+        identifiers: &[Option<Identifiers>],
     ) -> anyhow::Result<()> {
+        let decisions = &mut self.decisions;
         let mut identifiers = identifiers.iter();
-        for event in &events {
+        for event in events {
             match &event.fact {
                 Fact::RulesActivated(activated) => {
                     let found =
-                        ledger::rules_to_decide_by(&self.pages.sessions, &activated.digest).await;
+                        ledger::rules_to_decide_by(&self.reader.sessions, &activated.digest).await;
                     let decided = match check_activated(event.position, activated, found)? {
                         Some(rules) => {
                             let last = decisions.last_observation();
@@ -278,34 +255,11 @@ impl Walk {
         Ok(())
     }
 
-    async fn check_tiles(&self, tiles: &[Tile]) -> anyhow::Result<()> {
+    async fn check_tiles(&mut self) -> anyhow::Result<()> {
+        let tiles = std::mem::take(&mut self.upper);
         let ids = tiles.iter().map(|tile| tile.id).collect();
-        let stored = seal::tiles(&self.pages.sessions, &ids).await?;
-        tiles.iter().try_for_each(|tile| check_tile(tile, &stored, &self.pages.gaps))?;
-        Ok(())
-    }
-}
-
-impl Steps {
-    /// Compares the next page with what came before it, and with the tree.
-    fn page(&mut self, page: &Page, sealed: u64) -> Result<(), Mismatch> {
-        let lines = &page.lines;
-        let first = page.first;
-        if let Some((begin, end)) = lines.times {
-            check_time(first, self.last_time.unwrap_or(begin), begin)?;
-            self.last_time = Some(end);
-        }
-        lines.events.iter().try_for_each(|event| self.observations.check(event))?;
-        // The edge of the last checkpoint's tree can only be compared where that tree ends.
-        let (before, after) = lines.leaves.split_at(
-            (sealed.saturating_sub(self.tree.tree().size()) as usize).min(lines.leaves.len()),
-        );
-        let filled = self.tree.extend(before, &page.stored, &self.vouched)?;
-        self.upper.extend(filled);
-        if self.tree.tree().size() == sealed {
-            self.upper.extend(self.tree.tree().edge());
-        }
-        self.tree.extend(after, &StoredPart::default(), &self.vouched)?;
+        let stored = seal::tiles(&self.reader.sessions, &ids).await?;
+        tiles.iter().try_for_each(|tile| check_tile(tile, &stored, &self.reader.gaps))?;
         Ok(())
     }
 }

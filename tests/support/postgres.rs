@@ -154,14 +154,7 @@ impl TestLedger {
                 version: 1,
             }),
         };
-        query("insert into event (position, recorded_at, kind, line) values ($1, $2, $3, $4)")
-            .bind(event.position.get())
-            .bind(recorded_at)
-            .bind(event.fact.kind())
-            .bind(event.line())
-            .execute(&mut owner)
-            .await
-            .unwrap();
+        ledger::append_event(&mut owner, &event).await.unwrap();
         query("update head set position = position + 1").execute(&mut owner).await.unwrap();
     }
 

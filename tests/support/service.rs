@@ -38,6 +38,23 @@ struct Answer {
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_identity-ledger");
 
+/// The variables that configure the binary.
+pub const VARIABLES: [&str; 13] = [
+    "DATABASE_URL",
+    "DATA_DIR",
+    "LEDGER",
+    "LISTEN",
+    "PORT",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "SIGNING_KEY",
+    "CHECKPOINT_DIR",
+    "TOKENS",
+    "TLS_CERT",
+    "TLS_KEY",
+    "IDEMPOTENCY_HOURS",
+];
+
 /// The binary with nothing of the test's own environment that could configure it.
 pub fn command(args: &[&str]) -> Command {
     command_of(Path::new(BINARY), args)
@@ -46,21 +63,7 @@ pub fn command(args: &[&str]) -> Command {
 /// As `command`, with a copy of the binary.
 pub fn command_of(binary: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary);
-    for name in [
-        "DATABASE_URL",
-        "DATA_DIR",
-        "LEDGER",
-        "LISTEN",
-        "PORT",
-        "LOG_LEVEL",
-        "LOG_FORMAT",
-        "SIGNING_KEY",
-        "CHECKPOINT_DIR",
-        "TOKENS",
-        "TLS_CERT",
-        "TLS_KEY",
-        "IDEMPOTENCY_HOURS",
-    ] {
+    for name in VARIABLES {
         command.env_remove(name);
     }
     command.args(args);
@@ -132,6 +135,12 @@ fn address(log: &str) -> Option<String> {
     let rest = rest.split("://").nth(1).unwrap();
     let end = rest.find(|c: char| c == '"' || c.is_whitespace());
     Some(rest[..end.unwrap_or(rest.len())].to_owned())
+}
+
+/// The contact of an answer, which must be 200.
+async fn answered(response: Response) -> Contact {
+    assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
+    response.json::<Answer>().await.unwrap().contact
 }
 
 impl Service {
@@ -238,9 +247,7 @@ impl Service {
 
     /// The answer to an observation, which must be 200.
     pub async fn identify(&self, seen: &Seen) -> Contact {
-        let response = self.try_identify(seen).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
-        response.json::<Answer>().await.unwrap().contact
+        answered(self.try_identify(seen).await.unwrap()).await
     }
 
     /// Observes the first, which gets the next number, and then the others, a few at a time.
@@ -260,9 +267,7 @@ impl Service {
     }
 
     pub async fn contact(&self, id: i64) -> Contact {
-        let response = self.get(&format!("/contacts/{id}")).await;
-        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
-        response.json::<Answer>().await.unwrap().contact
+        answered(self.get(&format!("/contacts/{id}")).await).await
     }
 
     /// The identity as it was; none where the number was not given by then.
@@ -271,8 +276,7 @@ impl Service {
         if response.status() == StatusCode::NOT_FOUND {
             return None;
         }
-        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
-        Some(response.json::<Answer>().await.unwrap().contact)
+        Some(answered(response).await)
     }
 
     /// Waits until all that is in the ledger is under a checkpoint; returns its size and root.

@@ -1,7 +1,7 @@
 //! Which key makes an identity grow.
 
 use super::sizes::{Bridge, Growth, Sizes};
-use crate::identity::{ContactId, Field, Key, Links, ObservationId, Rules};
+use crate::identity::{ContactId, Field, Key, Links, Rules};
 use crate::ledger;
 use sqlx::PgConnection;
 use std::cmp::Reverse;
@@ -10,8 +10,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// Number of observations that are looked at in one identity.
 const OBSERVATIONS_LEN_MAX: usize = 100_000;
 const CHUNK_LEN: usize = 10_000;
-
-type KeyOfKind = (Field, Key);
 
 /// What an identity that grows is made of.
 #[derive(Default)]
@@ -25,14 +23,13 @@ struct Members {
 /// The identities that grow most, each with the key that most of its former parts have in common.
 pub async fn growing(
     owner: &mut PgConnection,
-    sizes: &Sizes,
-    before: &Links,
-    after: &Links,
+    sizes: &Sizes<'_>,
     rules: &Rules,
 ) -> Result<Vec<Growth>, sqlx::Error> {
-    let primaries = sizes.growing(before, after);
+    let Sizes { links_before: before, links_after: after, .. } = sizes;
+    let primaries = sizes.growing();
     let mut all: HashMap<_, _> = primaries.iter().map(|id| (*id, Members::default())).collect();
-    for id in (1..=after.last().get()).map(ObservationId::new) {
+    for id in after.ids() {
         let members = after.primary_of(id).and_then(|primary| all.get_mut(&primary));
         let Some(members) = members else { continue };
         members.former.extend(before.primary_of(id));
@@ -45,7 +42,7 @@ pub async fn growing(
         let members = &all[&primary];
         growing.push(Growth {
             primary_contact_id: primary.get(),
-            contacts_before: sizes.before(before, primary),
+            contacts_before: sizes.before(primary),
             contacts_after: sizes.after(primary),
             identities: members.former.len(),
             bridge: bridge(owner, &members.observations, before, rules).await?,
@@ -60,7 +57,7 @@ async fn bridge(
     before: &Links,
     rules: &Rules,
 ) -> Result<Option<Bridge>, sqlx::Error> {
-    let mut had: BTreeMap<KeyOfKind, HashSet<ContactId>> = BTreeMap::new();
+    let mut had: BTreeMap<(Field, Key), HashSet<ContactId>> = BTreeMap::new();
     for chunk in observations.chunks(CHUNK_LEN) {
         for seen in ledger::observations(&mut *owner, chunk).await? {
             let Some(former) = before.primary_of(seen.id) else { continue };

@@ -10,12 +10,11 @@ use std::future::ready;
 use std::sync::Arc;
 use tokio::task::{JoinError, JoinHandle};
 
-/// The two states, and what is counted on the way.
 pub struct Compared {
-    /// Empty if there are no rules to resolve by.
-    pub before: Links,
+    /// The state by the first rule set, and what the second one does to its keys. `None` if there is no
+    /// first one.
+    pub before: Option<(Links, Tally)>,
     pub after: Links,
-    pub tally: Tally,
 }
 
 /// Resolves all observations by both rule sets.
@@ -67,11 +66,9 @@ pub async fn compare(
         progress.at(after.census.links.last().get());
     }
     ensure!(missing_len == 0, "observations are missing; run identity-ledger verify");
-    Ok(Compared {
-        before: before.map(|side| side.census.links).unwrap_or_default(),
-        after: after.census.links,
-        tally: counting.await?,
-    })
+    let tally = counting.await?;
+    let before = before.map(|side| (side.census.links, tally));
+    Ok(Compared { before, after: after.census.links })
 }
 
 /// One rule set at work.

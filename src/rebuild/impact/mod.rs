@@ -15,7 +15,7 @@ use crate::projection::Replay;
 use compare::compare;
 use serde::Serialize;
 use sizes::Sizes;
-use sqlx::query;
+use sqlx::{PgConnection, query};
 use std::time::Duration;
 
 /// The time that the swap itself takes, and the time that each event adds: measured with `make bench`.
@@ -119,60 +119,43 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     .fetch_one(&mut owner)
     .await?;
     let last = ObservationId::new(head.observation_id);
-    let mut progress = Progress::new();
-    let digest = RulesDigest::recorded(head.digest.clone());
-    let from = match ledger::rules_to_decide_by(&mut owner, &digest).await {
-        Ok(in_force) => Some(in_force),
-        Err(RulesFault::Database(error)) => return Err(error.into()),
-        Err(fault @ RulesFault::Missing) => return Err(fault.into()),
-        Err(RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. }) => None,
-    };
-    let has_keys = from.is_some();
-    let folded = match from {
-        Some(_) => None,
+    let from = RuleSet { name: head.name, version: head.version, digest: head.digest };
+    let in_force = rules_in_force(&mut owner, &from.digest).await?;
+    let mut progress = Progress::default();
+    let compared = compare(database, last, in_force, rules.clone(), &mut progress).await?;
+    let (mut before, tally) = match compared.before {
+        Some((links, tally)) => (links, Some(tally)),
         None => {
             let head = Position::new(head.position);
-            Some(Replay::up_to(database, head, &mut progress).await?.links)
+            (Replay::up_to(database, head, &mut progress).await?.links, None)
         }
     };
-    let compared = compare(database, last, from, rules.clone(), &mut progress).await?;
-    let mut before = folded.unwrap_or(compared.before);
     let mut after = compared.after;
     before.compress_all();
     after.compress_all();
     let differences = Differences::between(&before, &after);
     let sizes = Sizes::of(&before, &after);
-    let growing = bridges::growing(&mut owner, &sizes, &before, &after, &rules).await?;
+    let growing = bridges::growing(&mut owner, &sizes, &rules).await?;
     ledger::release_all(&mut owner).await?;
-    let events = match head.digest == rules.digest().as_str() {
-        true => 0,
-        false => differences.facts_len() + 1,
+    let to = RuleSet {
+        name: rules.name().to_owned(),
+        version: rules.version(),
+        digest: rules.digest().as_str().to_owned(),
     };
-    let moved = differences.relinked().count() - differences.introduced_len();
-    let retired = differences.retired_len();
+    let events = if from.digest == to.digest { 0 } else { differences.facts_len() + 1 };
+    let (links, keys) = tally.map(|tally| (tally.links, tally.keys)).unzip();
     Ok(Impact {
-        from: RuleSet { name: head.name, version: head.version, digest: head.digest },
-        to: RuleSet {
-            name: rules.name().to_owned(),
-            version: rules.version(),
-            digest: rules.digest().as_str().to_owned(),
-        },
+        from,
+        to,
         position: head.position,
-        contacts: Contacts {
-            before: before.contacts_len(),
-            after: after.contacts_len(),
-            unchanged: before.contacts_len() - retired - moved,
-            moved,
-            introduced: differences.introduced_len(),
-            retired,
-        },
+        contacts: Contacts::of(&before, &after, &differences),
         identities: sizes.identities(),
         primaries: Primaries {
             demoted: differences.demoted_len(),
             promoted: differences.promoted_len(),
         },
-        links: has_keys.then_some(compared.tally.links),
-        keys: has_keys.then_some(compared.tally.keys),
+        links,
+        keys,
         sizes: sizes.buckets(),
         largest_before: sizes.largest_before(),
         largest_after: sizes.largest_after(),
@@ -183,10 +166,36 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     })
 }
 
+/// The rules in force. `None` if this binary cannot make their keys.
+async fn rules_in_force(owner: &mut PgConnection, digest: &str) -> anyhow::Result<Option<Rules>> {
+    let digest = RulesDigest::recorded(digest.to_owned());
+    match ledger::rules_to_decide_by(owner, &digest).await {
+        Ok(rules) => Ok(Some(rules)),
+        Err(RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. }) => Ok(None),
+        Err(RulesFault::Database(error)) => Err(error.into()),
+        Err(fault @ RulesFault::Missing) => Err(fault.into()),
+    }
+}
+
 fn pause_ms(events: usize) -> u64 {
     match events {
         0 => 0,
         _ => PAUSE_MIN_MS + events as u64 * PAUSE_PER_EVENT_US / 1000,
+    }
+}
+
+impl Contacts {
+    fn of(before: &Links, after: &Links, differences: &Differences) -> Self {
+        let (introduced, retired) = (differences.introduced_len(), differences.retired_len());
+        let moved = differences.relinked().count() - introduced;
+        Self {
+            before: before.contacts_len(),
+            after: after.contacts_len(),
+            unchanged: before.contacts_len() - retired - moved,
+            moved,
+            introduced,
+            retired,
+        }
     }
 }
 
@@ -197,7 +206,7 @@ impl Impact {
     }
 
     /// Of a hundred contacts before the change, how many get another primary or are no longer contacts.
-    pub fn moved_percent(&self) -> f64 {
+    fn moved_percent(&self) -> f64 {
         let moved = self.contacts.moved + self.contacts.retired;
         100.0 * moved as f64 / self.contacts.before.max(1) as f64
     }
@@ -223,8 +232,7 @@ impl Remap {
     /// The contacts whose primary changes, each with its primary before and after. For a contact
     /// that retires, the latter is the primary of the contact that it is filed under.
     pub fn entries(&self) -> impl Iterator<Item = [i64; 3]> {
-        let ids = (1..=self.before.last().get()).map(ObservationId::new);
-        ids.filter_map(|id| {
+        self.before.ids().filter_map(|id| {
             let was = self.before.contact_primary(id.into())?;
             let is = self.after.primary_of(id)?;
             (was != is).then_some([id.get(), was.get(), is.get()])

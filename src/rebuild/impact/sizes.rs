@@ -1,7 +1,7 @@
 //! How large identities are before and after a rule change.
 
 use super::IdentityCounts;
-use crate::identity::{ContactId, Links, ObservationId};
+use crate::identity::{ContactId, Links};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -47,17 +47,21 @@ pub struct Bridge {
     pub identities: usize,
 }
 
-/// Numbers of contacts by primary. The entry of a primary is at the place of its id.
-pub struct Sizes {
+/// Numbers of contacts by primary in two states. The entry of a primary is at the place of its id.
+pub struct Sizes<'a> {
+    pub links_before: &'a Links,
+    pub links_after: &'a Links,
     before: Vec<u32>,
     after: Vec<u32>,
     merged: usize,
     split: usize,
 }
 
-impl Sizes {
-    pub fn of(before: &Links, after: &Links) -> Self {
+impl<'a> Sizes<'a> {
+    pub fn of(before: &'a Links, after: &'a Links) -> Self {
         Self {
+            links_before: before,
+            links_after: after,
             before: sizes(before),
             after: sizes(after),
             merged: several(after, before),
@@ -101,10 +105,11 @@ impl Sizes {
     }
 
     /// The primaries of the identities that grow most, the one that grows most first.
-    pub fn growing(&self, before: &Links, after: &Links) -> Vec<ContactId> {
+    pub fn growing(&self) -> Vec<ContactId> {
         let mut most = BinaryHeap::new();
-        for (id, Gathered { contacts, come }) in gathered(before, after).into_iter().enumerate() {
-            let contacts_before = self.before(before, ContactId::new(id as i64)) as u32;
+        let gathered = gathered(self.links_before, self.links_after);
+        for (id, Gathered { contacts, come }) in gathered.into_iter().enumerate() {
+            let contacts_before = self.before(ContactId::new(id as i64)) as u32;
             // An identity that loses as many contacts as come to it is made of several all the same.
             let growth = contacts.saturating_sub(contacts_before).max(come);
             if growth > 0 && (contacts > 1 || come > 0) {
@@ -120,8 +125,8 @@ impl Sizes {
     }
 
     /// Number of contacts of the identity that a contact belongs to before. 0 if it is no contact then.
-    pub fn before(&self, before: &Links, contact: ContactId) -> usize {
-        let primary = before.contact_primary(contact);
+    pub fn before(&self, contact: ContactId) -> usize {
+        let primary = self.links_before.contact_primary(contact);
         primary.map_or(0, |primary| self.before[primary.get() as usize] as usize)
     }
 
@@ -158,7 +163,7 @@ struct Gathered {
 /// What each identity is made of after the change. The entry of a primary is at the place of its id.
 fn gathered(before: &Links, after: &Links) -> Vec<Gathered> {
     let mut gathered = vec![Gathered::default(); after.last().get() as usize + 1];
-    for id in observations(after) {
+    for id in after.ids() {
         let Some(primary) = after.primary_of(id) else { continue };
         let was = before.contact_primary(id.into());
         let is_contact = was.is_some() || after.contact_primary(id.into()).is_some();
@@ -177,7 +182,7 @@ fn several(of: &Links, other: &Links) -> usize {
     const SEVERAL: i64 = -1;
     let mut seen = vec![UNSEEN; of.last().get() as usize + 1];
     let mut count = 0;
-    for id in observations(of) {
+    for id in of.ids() {
         let (Some(primary), Some(there)) = (of.primary_of(id), other.primary_of(id)) else {
             continue;
         };
@@ -190,10 +195,6 @@ fn several(of: &Links, other: &Links) -> usize {
         }
     }
     count
-}
-
-fn observations(links: &Links) -> impl Iterator<Item = ObservationId> {
-    (1..=links.last().get()).map(ObservationId::new)
 }
 
 #[cfg(test)]
@@ -226,8 +227,8 @@ mod tests {
         assert_eq!(buckets, [(1, 1, 1, 1), (2, 2, 2, 0), (3, 4, 0, 1)]);
         assert_eq!((sizes.largest_before().contacts, sizes.largest_after().contacts), (2, 4));
         let primary = ContactId::new(1);
-        assert_eq!(sizes.growing(&before, &after), [primary]);
-        assert_eq!((sizes.before(&before, primary), sizes.after(primary)), (2, 4));
+        assert_eq!(sizes.growing(), [primary]);
+        assert_eq!((sizes.before(primary), sizes.after(primary)), (2, 4));
     }
 
     #[test]
@@ -242,7 +243,7 @@ mod tests {
             let IdentityCounts { merged, split, .. } = sizes.identities();
             assert_eq!((merged, split), identities);
             let growing: Vec<_> = growing.iter().map(|id| ContactId::new(*id)).collect();
-            assert_eq!(sizes.growing(before, after), growing);
+            assert_eq!(sizes.growing(), growing);
         };
         check(&apart, &together, (1, 0), &[1]);
         check(&together, &apart, (0, 1), &[]);

@@ -90,14 +90,14 @@ impl Task {
     }
 
     /// Forgets what is known, and sends a batch that was decided on it to the careful path.
-    pub(super) async fn redo(&mut self, next: Option<Batch>) {
+    async fn redo(&mut self, next: Option<Batch>) {
         self.forget();
         if let Some(batch) = next {
             self.careful.record(&self.shared, batch.requests, false).await;
         }
     }
 
-    pub(super) fn forget(&mut self) {
+    fn forget(&mut self) {
         debug_assert!(self.flight.is_none(), "what is in flight is known");
         if let Some(reading) = &mut self.reading {
             reading.is_stale = true;
