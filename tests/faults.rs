@@ -65,6 +65,23 @@ async fn what_keeps_postgres_from_answering_is_told_and_no_traffic_is_asked_for(
     until_ready(&service, 200).await;
 }
 
+/// The settings of a session that reads need a block of PL/pgSQL. sqlx tries to set such a session up again
+/// and again.
+#[tokio::test]
+async fn a_session_that_cannot_be_set_up_is_told_without_the_words_of_postgres() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let mut superuser = ledger.superuser().await;
+    let refuse = "revoke usage on language plpgsql from public;
+        select pg_terminate_backend(pid)
+        from pg_stat_activity
+        where datname = current_database() and application_name = 'identity-ledger reader'";
+    sqlx::raw_sql(refuse).execute(&mut superuser).await.unwrap();
+    until_async("no session can read", async || service.get("/events").await.status() == 503).await;
+    let log = service.log();
+    assert!(!log.contains("permission denied"), "{log}");
+}
+
 /// What it answers may have been so a moment ago.
 async fn until_ready(service: &Service, status: u16) {
     until_async("it sees whether it is ready", async || {

@@ -1,5 +1,6 @@
 //! How to reach a ledger, and the settings that each kind of session runs with.
 
+use super::fault::Fault;
 use super::name::LedgerName;
 use super::open::{ERASER_ROLE, SERVICE_ROLE};
 use anyhow::{Context as _, ensure};
@@ -232,7 +233,12 @@ impl Database {
             .acquire_slow_threshold(CONNECT_WAIT)
             .after_connect(move |session, _| {
                 let settings = settings.clone();
-                Box::pin(async move { set(session, settings).await })
+                Box::pin(async move {
+                    // sqlx tries again, until there is no time left.
+                    set(session, settings).await.inspect_err(|error| {
+                        tracing::debug!("a session was not set up: {}", Fault::from(error));
+                    })
+                })
             })
             // sqlx would ping a server that is gone for as long as the kernel tries, and keep the
             // session's place in the pool meanwhile.

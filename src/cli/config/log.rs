@@ -49,8 +49,9 @@ impl LogConfig {
             .with_default(level.min(LevelFilter::WARN))
             // It would quote what it does not know in DATABASE_URL.
             .with_target("sqlx_postgres::options::parse", LevelFilter::OFF)
-            // It warns of sessions that end with their server, as a private one does with a command.
-            .with_target("sqlx_core::pool", LevelFilter::ERROR)
+            // It warns of sessions that end with their server, as a private one does with a command. Of a
+            // session that cannot be set up it logs each try, with all that Postgres says.
+            .with_target("sqlx_core::pool", LevelFilter::OFF)
             .with_target(env!("CARGO_CRATE_NAME"), level);
         let registry = tracing_subscriber::registry().with(targets);
         let on_terminal = stderr().is_terminal();
