@@ -2,9 +2,9 @@
 
 use crate::support::{
     Seen, Service, SigningKey, TestLedger, VARIABLES, command, ended, refuses, scratch_dir,
-    succeeds, until, until_async,
+    succeeds, told, until, until_async,
 };
-use identity_ledger::identity::EXACT_RULES;
+use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -326,16 +326,16 @@ async fn a_database_newer_than_the_binary_is_refused() {
 const NEED_ONE: [&[&str]; 10] = [
     &["history", "1"],
     &["why", "1", "2"],
-    &["erase", "1", "--reason", "customer-request", "--yes"],
+    &["erase", "1", "--reason", "customer-request"],
     &["verify"],
     &["export", "to"],
     &["backup", "to"],
     &["rules", "show"],
     &["rules", "list"],
     &["rules", "diff", RULES_FILE],
-    &["rules", "activate", RULES_FILE, "--reason", "x", "--yes"],
+    &["rules", "activate", RULES_FILE, "--reason", "x"],
 ];
-const ACCEPT: &[&str] = &["restore", "--accept-loss", "--reason", "x", "--no-erasures", "--yes"];
+const ACCEPT: &[&str] = &["restore", "--accept-loss", "--reason", "x", "--no-erasures"];
 const RULES_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
 
 #[tokio::test]
@@ -408,6 +408,40 @@ fn bad_values_are_refused_by_name() {
         assert!(said.contains(flag), "{said}");
     }
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_no_number_of_an_observation_is_refused() {
+    for number in ["0", "x", "1.5", "9223372036854775808"] {
+        let said = misuse(&mut command(&["history", number]));
+        assert!(said.contains("expected the number of an observation, such as 1"), "{said}");
+    }
+}
+
+#[test]
+fn a_glob_that_blocks_nothing_is_named() {
+    let dir = scratch_dir();
+    let file = dir.path().join("rules.toml");
+    std::fs::write(
+        &file,
+        DEFAULT_RULES.replacen("blocked = []", "blocked = ['no?reply', 'a[b]']", 1),
+    )
+    .unwrap();
+    let output = command(&["rules", "check"]).arg(&file).output().unwrap();
+    assert!(output.status.success());
+    let said = told(&output);
+    assert!(said.contains("the glob \"a[b]\" in blocked matches no normal form"), "{said}");
+    assert_eq!(said.lines().count(), 1);
+}
+
+#[test]
+fn no_usage_shows_options_that_come_from_variables() {
+    let mut erase = command(&["erase"]);
+    let said = misuse(erase.env("DATABASE_URL", "postgres://x").env("CHECKPOINT_DIR", "x"));
+    assert!(said.contains("identity-ledger erase [OPTIONS] --reason <CODE> <ID>\n"), "{said}");
+    let said = misuse(command(&["serve"]).env("TLS_CERT", "x"));
+    assert!(said.contains("--tls-key <FILE>"), "{said}");
+    assert!(said.contains("identity-ledger serve [OPTIONS]\n"), "{said}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::support::{
     Contact, PHONES_ONLY, Seen, Service, SigningKey, TestLedger, command, random_observations,
-    refuses, succeeds, until_async,
+    refuses, succeeds, told, until_async,
 };
 use futures_util::future::join_all;
 use identity_ledger::erasure;
@@ -48,7 +48,12 @@ async fn every_number_of_a_forgotten_customer_is_gone_and_nobody_else_is() {
             assert_eq!(response.status(), 410, "{id}{path}");
             assert_eq!(response.headers()["content-type"], "application/problem+json");
         }
-        assert_eq!(service.get(&format!("/contacts/1/why?with={id}")).await.status(), 410);
+        for (ids, field) in [([1, id], "with"), ([id, 1], "id")] {
+            let [one, other] = ids;
+            let response = service.get(&format!("/contacts/{one}/why?with={other}")).await;
+            assert_eq!(response.status(), 410);
+            assert_eq!(response.json::<Value>().await.unwrap()["field"], field);
+        }
         assert_eq!(service.erase(id).await.status(), 410);
     }
     assert_eq!([service.contact(1).await, service.contact(3).await], others);
@@ -367,7 +372,7 @@ async fn no_more_is_forgotten_than_was_shown() {
 }
 
 #[tokio::test]
-async fn the_command_asks_before_it_forgets() {
+async fn the_command_asks_before_it_erases() {
     let (ledger, service) = with_canary().await;
     let url = ["--database-url", &ledger.url];
     let erase = |args: &[&str]| {
@@ -375,10 +380,14 @@ async fn the_command_asks_before_it_forgets() {
         erase.args(url).args(args).stdin(std::process::Stdio::null());
         erase
     };
-    let said = refuses(&mut erase(&["5"]));
-    assert!(said.contains("--yes"), "{said}");
-    let said = refuses(&mut erase(&["7", "--yes"]));
-    assert!(said.contains("no observation has the number 7 yet"), "{said}");
+    let said = told(&erase(&["5"]).output().unwrap());
+    assert!(said.contains("customer 2: 2 contacts (2, 4), 3 observations"), "{said}");
+    assert!(said.contains("error: stdin is not a terminal: pass --yes"), "{said}");
+    // What else is wrong comes first.
+    for args in [&["7"][..], &["7", "--yes"]] {
+        let said = refuses(&mut erase(args));
+        assert!(said.contains("no observation has the number 7 yet"), "{said}");
+    }
     // What stays in the ledger for ever is no name of a person that a shell knows.
     let refused = erase(&["5", "--yes", "--by", "ann@x.org"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
@@ -393,9 +402,9 @@ async fn the_command_asks_before_it_forgets() {
     succeeds(erase(&["1", "--yes"]).env("USER", "ann"));
     let page = service.get_json("/events?kind=ContactErased").await;
     assert_eq!(page["events"][1]["event"]["data"]["erasedBy"], "operator");
-    for look in [&["history", "4"][..], &["why", "3", "4"]] {
+    for look in [&["history", "4"][..], &["why", "3", "4"], &["why", "4", "3"]] {
         let said = refuses(command(look).args(url));
-        assert!(said.contains("erased"), "{said}");
+        assert_eq!(said, "error: the customer of observation 4 was erased\n");
     }
     let verified = succeeds(command(&["verify"]).args(url));
     assert!(verified.contains("erased: 5 observations"), "{verified}");

@@ -337,8 +337,11 @@ async fn an_operator_sees_the_impact_and_limits_keep_it_in_bounds() {
     let output = command(&limited).args(url).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && error.contains("33.33 % of the contacts move"), "{error}");
-    let refused = refuses(command(&["rules", "activate", file, "--reason", "r"]).args(url));
-    assert!(refused.contains("--yes"), "{refused}");
+    let unasked =
+        command(&["rules", "activate", file, "--reason", "r"]).args(url).output().unwrap();
+    assert_eq!(unasked.status.code(), Some(1));
+    let [shown, said] = [unasked.stdout, unasked.stderr].map(|it| String::from_utf8(it).unwrap());
+    assert!(shown.contains("Activating this appends") && said.contains("pass --yes"), "{said}");
     // Whoever is asked has seen what would be done; what was done is the only JSON.
     let activate = ["rules", "activate", file, "--reason", "r", "--json"];
     let asked = on_a_terminal(command(&activate).args(url), "n\n").output().unwrap();

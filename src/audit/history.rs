@@ -38,14 +38,13 @@ impl Auditor {
         rows.map(|row| happened(row, &activated)).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Whether one of these observations was erased.
-    pub async fn is_erased(&self, ids: &[ObservationId]) -> Result<bool, Unanswered> {
-        let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
+    /// Whether an observation was erased.
+    pub async fn is_erased(&self, id: ObservationId) -> Result<bool, Unanswered> {
         let erased = query_scalar!(
             r#"select exists (
-                select from observation where id = any($1) and salt is null
+                select from observation where id = $1 and salt is null
             ) as "is_erased!""#,
-            &ids
+            id.get()
         );
         Ok(erased.fetch_one(&self.pool).await?)
     }

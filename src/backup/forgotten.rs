@@ -61,7 +61,9 @@ pub async fn forget_again(
     for (n, (id, reason)) in (1..).zip(customers) {
         match erasure::erase(database, *id, None, reason, Some(by)).await {
             Ok(_) | Err(NotErased::AlreadyErased) => {}
-            Err(error) => return Err(error).context("not all customers are forgotten; try again"),
+            Err(error) => {
+                return Err(error).context("not all customers are erased again; try again");
+            }
         }
         progress.at(n);
     }
@@ -131,7 +133,7 @@ async fn who_is_back(
             let other = held.observations.iter().find(|held| !named.contains(&held.id));
             if let Some(other) = other.filter(|_| !held.is_erased()) {
                 bail!(
-                    "observation {id} was forgotten, and is one customer here with observation {}, \
+                    "observation {id} was erased, and is one customer here with observation {}, \
                      which was not: accept the loss with --no-erasures, activate the rules that the \
                      export ends with, and then erase the customers that its events name",
                     other.id

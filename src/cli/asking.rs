@@ -4,17 +4,13 @@ use crate::threads::on_a_thread;
 use anyhow::ensure;
 use std::io::{BufRead as _, IsTerminal as _};
 
-/// Fails if the user can neither be asked nor wants to go on without being asked.
-pub fn check_can_ask(yes: bool, to_do: &str) -> anyhow::Result<()> {
+/// Asks a question on stderr. Returns whether the answer is yes. Fails if there is no one to ask, and says
+/// how `to_do` is done without asking.
+pub async fn confirmed(question: &str, to_do: &str) -> anyhow::Result<bool> {
     ensure!(
-        yes || std::io::stdin().is_terminal(),
+        std::io::stdin().is_terminal(),
         "stdin is not a terminal: pass --yes to {to_do} without confirmation"
     );
-    Ok(())
-}
-
-/// Asks a question on stderr. Returns whether the answer is yes.
-pub async fn confirmed(question: &str) -> anyhow::Result<bool> {
     eprint!("{question} [y/N] ");
     let answer = on_a_thread(|| {
         let mut answer = String::new();

@@ -58,7 +58,6 @@ async fn accept_loss(
     config: &RestoreConfig,
     reason: &str,
 ) -> anyhow::Result<()> {
-    asking::check_can_ask(config.yes, "accept the loss")?;
     let place = Place::open_existing_for_service(database).await?;
     let inputs = seal_inputs(&place, config).await?;
     let keys = inputs.key.verifier_keys().clone();
@@ -75,7 +74,7 @@ async fn accept_loss(
         outside.read(Some(&keys))?.context("the checkpoint outside has vanished; try again")?;
     show(&found);
     show_forgotten(to_forget.as_ref(), kept.head.size);
-    if !config.yes && !asking::confirmed(question(&found)).await? {
+    if !config.yes && !asking::confirmed(question(&found), "accept the loss").await? {
         place.close().await?;
         bail!("not confirmed; nothing was changed");
     }

@@ -1,4 +1,4 @@
-//! `identity-ledger erase`: forgets a customer.
+//! `identity-ledger erase`: erases a customer.
 
 use super::asking;
 use super::config::{DatabaseConfig, EraseConfig};
@@ -9,9 +9,8 @@ use crate::identity::ObservationId;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
-/// Shows what is to be forgotten, asks, and forgets it. Prints numbers, never what they stand for.
+/// Shows what is to be erased, asks, and erases it. Prints numbers, never what they stand for.
 pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Result<()> {
-    asking::check_can_ask(config.yes, "erase the customer")?;
     let place = Place::open_existing(database).await?;
     place.check_projection().await?;
     let id = ObservationId::new(config.id);
@@ -20,7 +19,7 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
     ensure!(!held.is_erased(), "the customer of observation {id} is erased already");
     if !config.yes {
         show(&held);
-        if !asking::confirmed("Forget this customer for ever?").await? {
+        if !asking::confirmed("Erase this customer for ever?", "erase the customer").await? {
             place.close().await?;
             bail!("not confirmed; nothing was erased");
         }

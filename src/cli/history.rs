@@ -19,7 +19,7 @@ pub async fn history(database: DatabaseConfig, config: HistoryConfig) -> anyhow:
     let mut after = Position::default();
     loop {
         let page = auditor.history(id, after, PAGE_LEN).await?;
-        ensure!(!auditor.is_erased(&[id]).await?, "the customer of observation {id} was erased");
+        ensure!(!auditor.is_erased(id).await?, "the customer of observation {id} was erased");
         let page = page.with_context(|| format!("no observation has the number {id} yet"))?;
         let printed = page.iter().try_for_each(|happened| print(&mut stdout().lock(), happened));
         printed.context(CANNOT_WRITE)?;

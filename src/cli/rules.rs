@@ -174,7 +174,6 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
         nothing_changed(&command.output)?;
         return place.close().await;
     }
-    asking::check_can_ask(command.yes, "activate the rules")?;
     let impact = rebuild::impact(&place.database, rules.clone()).await?;
     match (command.output.json, command.yes) {
         (false, _) => say!("{}", impact::Text(&impact)),
@@ -186,7 +185,7 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
     let from = impact.from.digest.clone();
     // It holds two whole ledgers, which the activation would hold a second time.
     drop(impact);
-    if !command.yes && !asking::confirmed("Activate these rules?").await? {
+    if !command.yes && !asking::confirmed("Activate these rules?", "activate the rules").await? {
         place.close().await?;
         bail!("not confirmed; nothing was changed");
     }
@@ -231,12 +230,21 @@ fn print_activated(activated: &Activated, output: &Output) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The rules in a file, and the text of the file.
+/// The rules in a file, and the text of the file. Says which of its globs block nothing.
 fn read(file: &Path) -> anyhow::Result<(Rules, String)> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the rules file {}", file.display()))?;
     match Rules::parse(&text) {
-        Ok(rules) => Ok((rules, text)),
+        Ok(rules) => {
+            // No error: the ledger may have such rules already.
+            for glob in rules.idle_globs() {
+                eprintln!(
+                    "note: {}: the glob {glob:?} in blocked matches no normal form and blocks nothing",
+                    file.display()
+                );
+            }
+            Ok((rules, text))
+        }
         Err(error) => {
             let line = error.line.map(|line| format!(":{line}")).unwrap_or_default();
             bail!("{}{line}: {}", file.display(), error.message)

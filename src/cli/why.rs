@@ -28,9 +28,9 @@ pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<
         print(&mut text, why, ids).map(|()| text)
     };
     let told = auditor.why(ids, position, told).await?;
-    let [one, other] = ids;
-    let is_erased = auditor.is_erased(&ids).await?;
-    ensure!(!is_erased, "the customer of observation {one} or {other} was erased");
+    for id in ids {
+        ensure!(!auditor.is_erased(id).await?, "the customer of observation {id} was erased");
+    }
     let Some(told) = told else {
         let mut missing = BTreeSet::new();
         for id in ids {

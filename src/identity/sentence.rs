@@ -56,7 +56,7 @@ pub fn sentence(fact: &Fact) -> String {
         ),
         Fact::ContactErased(erased) => {
             let (primary, ids) = (erased.contact_id, &erased.observation_ids);
-            format!("Customer {primary} was forgotten; erased observations: {}.", ids.len())
+            format!("Customer {primary} was erased; its observations: {}.", ids.len())
         }
     }
 }
@@ -155,7 +155,7 @@ mod tests {
         );
         check(
             r#"ContactErased {"contactId":2,"observationIds":[2,4,5],"reason":"customer-request"}"#,
-            "Customer 2 was forgotten; erased observations: 3.",
+            "Customer 2 was erased; its observations: 3.",
         );
     }
 }

@@ -48,7 +48,7 @@ pub fn prepare(wanted: &Path, chosen: Chosen) -> anyhow::Result<(PathBuf, Server
         ensure!(
             user.can_enter(parent)?,
             "user {}, which runs Postgres for root, cannot enter the new {}: open it (chmod o+x)",
-            user.uid,
+            user.name(),
             parent.display()
         );
     }
@@ -61,7 +61,7 @@ pub fn prepare(wanted: &Path, chosen: Chosen) -> anyhow::Result<(PathBuf, Server
             "{} is not empty, and does not belong to user {}, which runs Postgres: choose another \
              --data-dir",
             path.display(),
-            user.uid
+            user.name()
         );
         user.give(&path).with_context(cannot_make)?;
     }
@@ -128,7 +128,7 @@ fn reachable(wanted: PathBuf, chosen: Chosen, user: &ServerUser) -> anyhow::Resu
         chosen == Chosen::Default,
         "user {}, which runs Postgres for root, cannot enter {closed}: choose another --data-dir, \
          or open it (chmod o+x)",
-        user.uid
+        user.name()
     );
     let parent = Path::new(FALLBACK_PARENT);
     if !parent.exists() {
@@ -141,7 +141,7 @@ fn reachable(wanted: PathBuf, chosen: Chosen, user: &ServerUser) -> anyhow::Resu
     tracing::warn!(
         "the data is in {}, because user {}, which runs Postgres for root, cannot enter {closed}",
         fallback.display(),
-        user.uid
+        user.name()
     );
     Ok(fallback)
 }

@@ -39,6 +39,14 @@ impl ServerUser {
         Ok(Self { uid, gid, we_are_root: true })
     }
 
+    /// The name of this user, or its number if it has none.
+    pub fn name(&self) -> String {
+        let uid = self.uid.to_string();
+        let output = Command::new("id").args(["-un", &uid]).stderr(Stdio::null()).output();
+        let name = output.ok().filter(|output| output.status.success());
+        name.map_or(uid, |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     /// A command that runs as this user, without our Postgres variables, and with messages in English.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);

@@ -12,6 +12,7 @@ pub use keys::{KeyCommand, NewToken, TokenCommand};
 pub use log::LogConfig;
 pub use rules::{RulesActivation, RulesCommand, RulesDiff};
 pub use serve::ServeConfig;
+use shared::observation_number;
 pub use shared::{DatabaseConfig, Operator, Output, SealConfig};
 
 use crate::access::Token;
@@ -44,7 +45,7 @@ pub enum Command {
     History(HistoryConfig),
     /// Say why two observations belong to one customer, or what stands between them.
     Why(WhyConfig),
-    /// Forget the whole customer that an observation belongs to, for ever.
+    /// Erase the whole customer that an observation belongs to, for ever.
     Erase(EraseConfig),
     /// Fold the whole ledger into a fresh contact table and swap it in, while the service runs.
     Rebuild,
@@ -110,14 +111,14 @@ pub struct VerifyConfig {
 #[derive(Args)]
 pub struct HistoryConfig {
     /// The number of any observation of the customer.
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_parser = observation_number)]
     pub id: i64,
 }
 
 #[derive(Args)]
 pub struct EraseConfig {
     /// The number of any observation of the customer.
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_parser = observation_number)]
     pub id: i64,
 
     /// The reason, for the ledger, as a code such as customer-request: lower-case letters, hyphens and at most
@@ -139,11 +140,11 @@ pub struct EraseConfig {
 #[derive(Args)]
 pub struct WhyConfig {
     /// The number of one observation.
-    #[arg(value_name = "A", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_name = "A", value_parser = observation_number)]
     pub one: i64,
 
     /// The number of the other.
-    #[arg(value_name = "B", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_name = "B", value_parser = observation_number)]
     pub other: i64,
 
     /// The position or the time (RFC 3339) to answer at [default: now].
@@ -156,6 +157,8 @@ impl Cli {
     /// Ends the process if there is nothing to run.
     pub fn read() -> Self {
         let mut command = without_empty(Self::command());
+        command.build();
+        let mut command = with_one_usage(command);
         let matches = command.try_get_matches_from_mut(env::args_os());
         let cli = matches.and_then(|matches| {
             let mut cli = Self::from_arg_matches(&matches)?;
@@ -194,6 +197,14 @@ fn without_tokens(mut error: clap::Error) -> clap::Error {
         error.insert(kind, ContextValue::String(format!("{TOKEN_PREFIX}…")));
     }
     error
+}
+
+/// Has errors show the usage that the help shows. The one that clap makes up for them has all options that
+/// are given, and so those that come from variables, as if they were required.
+fn with_one_usage(mut command: clap::Command) -> clap::Command {
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").to_owned();
+    command.override_usage(usage).mut_subcommands(with_one_usage)
 }
 
 fn without_empty(command: clap::Command) -> clap::Command {

@@ -66,6 +66,12 @@ pub struct Output {
     pub json: bool,
 }
 
+/// Parses the number of an observation.
+pub fn observation_number(text: &str) -> Result<i64, &'static str> {
+    let number = text.parse().ok().filter(|number| *number >= 1);
+    number.ok_or("expected the number of an observation, such as 1")
+}
+
 /// Parses a reason for an event: one line that is not blank and not too long to read.
 pub fn reason(text: &str) -> Result<String, &'static str> {
     let text = text.trim();

@@ -23,7 +23,7 @@ use std::sync::Arc;
 ///
 /// With `as_of`, the customer as it stood then: under the rules then in force, and with what was
 /// linked by then. At a position within one request or one rule change, some of its links are still
-/// to come. Of contacts that were linked then and have been forgotten since, only the numbers are
+/// to come. Of contacts that were linked then and have been erased since, only the numbers are
 /// left.
 #[utoipa::path(
     get,
@@ -57,7 +57,7 @@ pub async fn contact(
         return now(id, identity(app.auditor.sessions(), id)).await;
     };
     let answer = ask(app.auditor.identity_at(id.into(), position)).await?;
-    not_erased(&app, &[id.into()]).await?;
+    not_erased(&app, id.into()).await?;
     let response = answered(&answer.ok_or_else(not_observed)?, position);
     Ok(Shown::of(id, position).by(response))
 }
@@ -81,16 +81,16 @@ pub fn problems() -> Vec<Problem> {
     others.into_iter().chain(unanswered()).chain(moment::problems()).collect()
 }
 
-/// Fails if one of the numbers was erased. Asked last: what was read before it is whole then.
-pub async fn not_erased(app: &App, ids: &[ObservationId]) -> Result<(), Problem> {
-    match ask(app.auditor.is_erased(ids)).await? {
+/// Fails if the customer was erased. Asked last: what was read before it is whole then.
+pub async fn not_erased(app: &App, id: ObservationId) -> Result<(), Problem> {
+    match ask(app.auditor.is_erased(id)).await? {
         true => Err(erased()),
         false => Ok(()),
     }
 }
 
 pub fn erased() -> Problem {
-    let detail = "The customer of this number was forgotten for ever. Nothing is left to ask for.";
+    let detail = "The customer of this number was erased for ever. Nothing is left to ask for.";
     Problem::new(StatusCode::GONE, detail)
 }
 

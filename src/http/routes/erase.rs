@@ -1,4 +1,4 @@
-//! `POST /contacts/{id}/erase`: forget a customer.
+//! `POST /contacts/{id}/erase`: erase a customer.
 
 use super::contacts::{erased, not_observed};
 use crate::erasure::{Erased, NotErased};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Why a customer is to be forgotten.
+/// Why a customer is to be erased.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Erasure {
@@ -28,10 +28,11 @@ struct Erasure {
     reason: String,
 }
 
-/// What was forgotten.
+/// What was erased.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Forgotten {
+#[schema(as = Erased)]
+struct ErasedView {
     #[schema(value_type = i64, minimum = 1)]
     primary_contact_id: ContactId,
     /// How many, the primary included.
@@ -43,9 +44,9 @@ struct Forgotten {
     position: Position,
 }
 
-/// Forgets a customer for ever: every email and phone number that was observed of it.
+/// Erases a customer for ever: every email and phone number that was observed of it.
 ///
-/// Takes the number of any observation, and forgets the whole customer that it belongs to. What is
+/// Takes the number of any observation, and erases the whole customer that it belongs to. What is
 /// left are numbers, times and events, which never held an email or a phone number. All numbers of
 /// the customer answer 410 from then on, and the same email seen later is a new customer.
 #[utoipa::path(
@@ -57,8 +58,8 @@ struct Forgotten {
     responses(
         (
             status = 200,
-            description = "What was forgotten",
-            body = Forgotten,
+            description = "What was erased",
+            body = ErasedView,
             example = json!({
                 "primaryContactId": 1,
                 "contacts": 2,
@@ -77,7 +78,7 @@ pub async fn erase(
     let by = request.extensions().get::<Asker>().map(Asker::to_string);
     let reason = reason(&body::json(request).await?)?;
     match app.eraser.erase(id.into(), reason, by).await {
-        Ok(erased) => Ok(json(&Forgotten::from(erased))),
+        Ok(erased) => Ok(json(&ErasedView::from(erased))),
         Err(not_erased) => Err(not_erased.into()),
     }
 }
@@ -130,7 +131,7 @@ fn lost() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
-impl From<Erased> for Forgotten {
+impl From<Erased> for ErasedView {
     fn from(erased: Erased) -> Self {
         Self {
             primary_contact_id: erased.primary_id,

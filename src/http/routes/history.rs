@@ -84,7 +84,7 @@ pub async fn history(
 ) -> Result<Response, Problem> {
     let (after, limit) = paging.read()?;
     let found = ask(app.auditor.history(id.into(), after, limit)).await?;
-    not_erased(&app, &[id.into()]).await?;
+    not_erased(&app, id.into()).await?;
     let history = paged(id, &found.ok_or_else(not_observed)?, limit)?;
     Ok(Shown::of(id, after).by(history))
 }

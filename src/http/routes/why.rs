@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
+/// Where a request names the one observation and the other.
+const FIELDS: [&str; 2] = ["id", "with"];
+
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -161,15 +164,17 @@ pub async fn why(
     };
     let ids = [id, other].map(ObservationId::from);
     let found = ask(app.auditor.why(ids, position, explained)).await?;
-    not_erased(&app, &ids).await?;
+    for (field, id) in FIELDS.into_iter().zip(ids) {
+        not_erased(&app, id).await.map_err(|problem| problem.field(field))?;
+    }
     let response = found.ok_or_else(not_observed)?.map_err(|_| corrupt())?;
     Ok(Shown { other_contact_id: Some(other), ..Shown::of(id, position) }.by(response))
 }
 
 pub fn problems() -> Vec<Problem> {
-    let others =
-        [not_an_id("id"), not_an_id("with"), not_these::<WhyQuery>(), not_observed(), erased()];
-    others.into_iter().chain(unanswered()).chain(moment::problems()).collect()
+    let others = [not_these::<WhyQuery>(), not_observed()];
+    let of_each = FIELDS.into_iter().flat_map(|field| [not_an_id(field), erased().field(field)]);
+    others.into_iter().chain(of_each).chain(unanswered()).chain(moment::problems()).collect()
 }
 
 fn explained(why: &Why) -> Result<Response, Unanswered> {

@@ -44,6 +44,12 @@ impl Blocked {
         self.values.contains(normal_form) || self.globs.iter().any(|glob| glob.matches(normal_form))
     }
 
+    /// The globs that no normal form can match, by what can match the parts of a glob.
+    pub fn idle_globs(&self, can_match: impl Fn(&[&str]) -> bool) -> Vec<String> {
+        let globs = self.globs.iter().map(Pattern::as_str);
+        globs.filter(|glob| !can_match(&parts(glob))).map(str::to_owned).collect()
+    }
+
     /// The entries in order, the same whatever their order and spelling in the document.
     pub fn entries(&self) -> Vec<String> {
         let globs = self.globs.iter().map(|glob| glob.as_str().to_owned());
@@ -54,6 +60,33 @@ impl Blocked {
 
 pub fn is_glob(entry: &str) -> bool {
     entry.contains(['*', '?', '['])
+}
+
+/// The parts of a glob, each of which stands for one character, or is a `*`.
+fn parts(mut glob: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    while let Some(first) = glob.chars().next() {
+        let len = if first == '[' { class_len(glob) } else { first.len_utf8() };
+        let (part, rest) = glob.split_at(len);
+        parts.push(part);
+        glob = rest;
+    }
+    parts
+}
+
+/// The length of the `[...]` that a glob begins with.
+fn class_len(glob: &str) -> usize {
+    let opening = if glob.starts_with("[!") { 2 } else { 1 };
+    // A `]` that comes first is one of the characters.
+    let first = glob[opening..].chars().next().map_or(0, char::len_utf8);
+    let rest = &glob[opening + first..];
+    opening + first + rest.find(']').map_or(rest.len(), |end| end + 1)
+}
+
+/// Whether a part of a glob can stand for one of these characters.
+pub fn can_be(part: &str, one_of: &str) -> bool {
+    let part = Pattern::new(part);
+    part.is_ok_and(|part| one_of.chars().any(|c| part.matches(c.encode_utf8(&mut [0; 4]))))
 }
 
 /// Reads `blocked` of emails, each a value or a glob.

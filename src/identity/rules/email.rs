@@ -48,6 +48,11 @@ impl EmailKeys {
     pub fn blocked(&self) -> Vec<String> {
         self.blocked.entries()
     }
+
+    /// Globs that no email can match, since each has an `@`.
+    pub fn idle_globs(&self) -> Vec<String> {
+        self.blocked.idle_globs(|parts| parts.iter().any(|part| blocked::can_be(part, "@")))
+    }
 }
 
 impl EmailForm {

@@ -93,6 +93,11 @@ impl Rules {
         self.normaliser.as_deref()
     }
 
+    /// The globs in `blocked` that no normal form can match, so that they block nothing.
+    pub fn idle_globs(&self) -> Vec<String> {
+        [self.email.idle_globs(), self.phone.idle_globs()].concat()
+    }
+
     pub fn keys(&self, identifiers: &Identifiers) -> Keys {
         Keys {
             email: identifiers.email().map(|email| self.email.key(email)),

@@ -1,6 +1,6 @@
 //! Keys of phone numbers.
 
-use super::blocked::Blocked;
+use super::blocked::{Blocked, can_be};
 use super::document::{PhoneFormat, PhoneRules, Requirement};
 use crate::identity::{Key, PhoneNumber};
 use phonenumber::metadata::DATABASE;
@@ -46,6 +46,19 @@ impl PhoneKeys {
 
     pub fn blocked(&self) -> Vec<String> {
         self.blocked.entries()
+    }
+
+    /// Globs that no normal form can match, such as `0800-*` if normal forms have no dashes.
+    pub fn idle_globs(&self) -> Vec<String> {
+        let (first, others) = match self.form.format {
+            PhoneFormat::Exact => ("+0123456789 .-()", "+0123456789 .-()"),
+            PhoneFormat::Digits | PhoneFormat::E164 => ("+0123456789", "0123456789"),
+        };
+        self.blocked.idle_globs(|parts| {
+            let mut parts = parts.iter().skip_while(|part| **part == "*");
+            parts.next().is_none_or(|part| can_be(part, first))
+                && parts.all(|part| can_be(part, others))
+        })
     }
 }
 

@@ -158,6 +158,22 @@ fn blocked_emails_never_link_however_they_are_written() {
 }
 
 #[test]
+fn globs_that_block_nothing_are_found() {
+    let idle = |email: &str, phone: &str| rules(email, phone).idle_globs();
+    let email =
+        "case='insensitive'; blocked=['No*', '?@X.org', '[!a]*', '[@]x*', 'no[abc]', '[]@][!@]']";
+    assert_eq!(idle(email, "format='digits'"), ["no[abc]"]);
+    let globs = "['+1*', '*+1?', '[+1]5*', '0800-*', 'tel*', '[a-z]*', '*1+?', '*', '1[!0-9]*']";
+    let email = "case='sensitive'";
+    for format in ["digits", "e164"] {
+        let phone = format!("format='{format}'; blocked={globs}");
+        assert_eq!(idle(email, &phone), ["*1+?", "0800-*", "1[!0-9]*", "[a-z]*", "tel*"]);
+    }
+    let phone = format!("format='exact'; blocked={globs}");
+    assert_eq!(idle(email, &phone), ["[a-z]*", "tel*"]);
+}
+
+#[test]
 fn blocked_numbers_never_link_however_they_are_written() {
     check_numbers(
         "format='digits'; blocked=['000-000', '+1555*']",
