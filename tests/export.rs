@@ -151,7 +151,7 @@ async fn another_program_is_convinced_by_the_proofs_of_the_service() {
 async fn an_export_that_was_changed_convinces_nobody() {
     let exports = Exports::new().await;
     succeeds(&mut exports.export(&["--observations"]));
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 9] = [
         ("events.ndjson", |text| text.replacen("\"holderIds\":[", "\"holderIds\":[1", 1)),
         ("events.ndjson", |text| text.split_inclusive('\n').skip(1).collect()),
         ("events.ndjson", |text| format!("{text}{}\n", text.lines().last().unwrap())),
@@ -163,6 +163,13 @@ async fn an_export_that_was_changed_convinces_nobody() {
             let (text, signature) = text.trim_end().rsplit_once(' ').unwrap();
             let other = if &signature[20..21] == "A" { "B" } else { "A" };
             format!("{text} {}{other}{}\n", &signature[..20], &signature[21..])
+        }),
+        // A second signature by the key, which is wrong.
+        ("checkpoint", |text| {
+            let (before, signature) = text.trim_end().rsplit_once(' ').unwrap();
+            let (_, name) = before.rsplit_once('\n').unwrap();
+            let other = if &signature[20..21] == "A" { "B" } else { "A" };
+            format!("{text}{name} {}{other}{}\n", &signature[..20], &signature[21..])
         }),
     ];
     for (name, change) in changes {
