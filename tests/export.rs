@@ -2,7 +2,7 @@
 
 use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
-    succeeds,
+    succeeds, until,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -584,6 +584,23 @@ async fn a_folder_whose_events_were_changed_is_not_gone_on_with() {
     fs::write(exports.file("events.ndjson"), events).unwrap();
     succeeds(&mut exports.export(&[]));
     exports.check(true);
+}
+
+/// A large folder takes long to read, and no one should have to wait for that to be erased.
+#[tokio::test]
+async fn a_folder_is_read_before_erasures_have_to_wait() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    let events = exports.read("events.ndjson").replacen("\"new\"", "\"neW\"", 1);
+    fs::write(exports.file("events.ndjson"), events).unwrap();
+    let mut erasing = exports.ledger.superuser().await;
+    let lock = "select pg_advisory_lock(hashtext('identity-ledger erasure'), hashtext('ledger'))";
+    query(lock).execute(&mut erasing).await.unwrap();
+    let mut export = exports.export(&[]);
+    let mut export = export.stderr(Stdio::piped()).spawn().unwrap();
+    until("the export has ended", || export.try_wait().unwrap().is_some());
+    let said = String::from_utf8(export.wait_with_output().unwrap().stderr).unwrap();
+    assert!(said.contains("does not have the root that the checkpoint beside it has"), "{said}");
 }
 
 #[tokio::test]
