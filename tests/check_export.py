@@ -187,6 +187,7 @@ def read_checkpoint(note, keys):
     text, signatures = note.rsplit("\n\n", 1)
     text += "\n"
     origin, size, root = text.splitlines()[:3]
+    is_signed = False
     for line in signatures.splitlines():
         dash, name, signature = line.split(" ")
         check(dash == "\u2014", "a signature begins with a dash")
@@ -194,8 +195,9 @@ def read_checkpoint(note, keys):
         for key_name, id, public in keys:
             if (key_name, id) == (name, signature[:4]) and name == origin:
                 check(signed(public, text.encode(), signature[4:]), "the signature is wrong")
-                return origin, int(size), decode(root)
-    raise SystemExit("the checkpoint is not signed by the key")
+                is_signed = True
+    check(is_signed, "the checkpoint is not signed by the key")
+    return origin, int(size), decode(root)
 
 
 # Exports

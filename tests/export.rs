@@ -2,7 +2,7 @@
 
 use crate::support::{
     Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
-    succeeds,
+    succeeds, until,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -151,7 +151,7 @@ async fn another_program_is_convinced_by_the_proofs_of_the_service() {
 async fn an_export_that_was_changed_convinces_nobody() {
     let exports = Exports::new().await;
     succeeds(&mut exports.export(&["--observations"]));
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 9] = [
         ("events.ndjson", |text| text.replacen("\"holderIds\":[", "\"holderIds\":[1", 1)),
         ("events.ndjson", |text| text.split_inclusive('\n').skip(1).collect()),
         ("events.ndjson", |text| format!("{text}{}\n", text.lines().last().unwrap())),
@@ -163,6 +163,13 @@ async fn an_export_that_was_changed_convinces_nobody() {
             let (text, signature) = text.trim_end().rsplit_once(' ').unwrap();
             let other = if &signature[20..21] == "A" { "B" } else { "A" };
             format!("{text} {}{other}{}\n", &signature[..20], &signature[21..])
+        }),
+        // A second signature by the key, which is wrong.
+        ("checkpoint", |text| {
+            let (before, signature) = text.trim_end().rsplit_once(' ').unwrap();
+            let (_, name) = before.rsplit_once('\n').unwrap();
+            let other = if &signature[20..21] == "A" { "B" } else { "A" };
+            format!("{text}{name} {}{other}{}\n", &signature[..20], &signature[21..])
         }),
     ];
     for (name, change) in changes {
@@ -577,6 +584,23 @@ async fn a_folder_whose_events_were_changed_is_not_gone_on_with() {
     fs::write(exports.file("events.ndjson"), events).unwrap();
     succeeds(&mut exports.export(&[]));
     exports.check(true);
+}
+
+/// A large folder takes long to read, and no one should have to wait for that to be erased.
+#[tokio::test]
+async fn a_folder_is_read_before_erasures_have_to_wait() {
+    let exports = Exports::new().await;
+    succeeds(&mut exports.export(&[]));
+    let events = exports.read("events.ndjson").replacen("\"new\"", "\"neW\"", 1);
+    fs::write(exports.file("events.ndjson"), events).unwrap();
+    let mut erasing = exports.ledger.superuser().await;
+    let lock = "select pg_advisory_lock(hashtext('identity-ledger erasure'), hashtext('ledger'))";
+    query(lock).execute(&mut erasing).await.unwrap();
+    let mut export = exports.export(&[]);
+    let mut export = export.stderr(Stdio::piped()).spawn().unwrap();
+    until("the export has ended", || export.try_wait().unwrap().is_some());
+    let said = String::from_utf8(export.wait_with_output().unwrap().stderr).unwrap();
+    assert!(said.contains("does not have the root that the checkpoint beside it has"), "{said}");
 }
 
 #[tokio::test]

@@ -131,6 +131,27 @@ fn why_a_server_does_not_start_is_told_though_it_logs_nothing() {
     assert!(said.contains("is not a database cluster directory"), "{said}");
 }
 
+/// After a crash, the number of the server that died may be that of another program.
+#[tokio::test]
+async fn a_process_that_postgres_takes_for_its_own_is_named_with_what_to_do() {
+    let dir = scratch_dir();
+    let [data_dir, other] = ["data", "other"].map(|name| dir.path().join(name));
+    make_ledger(&data_dir);
+    let running = Service::spawn(&mut on(&other, "serve"));
+    let [left_behind, pid_file] =
+        [&other, &data_dir].map(|data_dir| data_dir.join("postgres/postmaster.pid"));
+    std::fs::copy(&left_behind, &pid_file).unwrap();
+    let owner = left_behind.metadata().unwrap();
+    chown(&pid_file, Some(owner.uid()), Some(owner.gid())).unwrap();
+    let said = refuses(&mut on(&data_dir, "serve"));
+    let pid = postmaster(&other).unwrap().as_raw_nonzero();
+    assert!(said.contains(&format!("takes process {pid} for the Postgres")), "{said}");
+    assert!(said.contains(&format!("remove {}", pid_file.display())), "{said}");
+    std::fs::remove_file(&pid_file).unwrap();
+    make_ledger(&data_dir);
+    assert!(running.stop().success());
+}
+
 /// Who starts a server may take minutes: whoever waits for that says so, and can be told to leave.
 #[test]
 fn whoever_waits_for_another_start_says_so_and_hears_ctrl_c() {

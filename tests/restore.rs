@@ -611,8 +611,26 @@ async fn no_loss_is_accepted_of_a_ledger_that_was_restored_in_part() {
     left.cut_events_after(position - 20).await;
     let before = left.head().await;
     let said = refuses(&mut lost.accept(&left));
-    assert!(said.contains("it was restored in part; restore the whole backup"), "{said}");
+    assert!(said.contains("it was restored in part: what is left is damaged"), "{said}");
     assert_eq!(left.head().await, before, "nothing was recorded");
+}
+
+/// A start does not send the operator to a command that refuses.
+#[tokio::test]
+async fn a_start_offers_to_accept_no_loss_that_cannot_be_accepted() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let mut superuser = left.superuser().await;
+    let damage = "alter table checkpoint disable trigger all;
+        update checkpoint set note = note || 'x' where size = (select max(size) from checkpoint)";
+    sqlx::raw_sql(damage).execute(&mut superuser).await.unwrap();
+    let not_acceptable =
+        "so the loss cannot be accepted; put the newer database back, or drop the ledger";
+    let said = refuses(&mut lost.serve(&left));
+    assert!(said.contains("gone back in time") && said.contains(not_acceptable), "{said}");
+    assert!(!said.contains("--accept-loss"), "{said}");
+    let said = refuses(&mut lost.accept(&left));
+    assert!(said.contains(not_acceptable), "{said}");
 }
 
 /// As docs/personal-data.md says.

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// In bytes.
 const CHUNK_LEN: u64 = 64 * 1024;
 const MEGABYTE: usize = 1 << 20;
+/// The greatest length of a line that is read. The longest event is an erasure, which names all
+/// observations of a customer: this is enough for ten million.
+const LINE_LEN_MAX: usize = 128 * MEGABYTE;
 
 /// A file that lines are appended to.
 pub struct LinesFile {
@@ -125,7 +128,8 @@ pub fn watched_lines(
     }))
 }
 
-/// The lines of a file, without their line feeds. Fails at the last line if it is torn.
+/// The lines of a file, without their line feeds. Fails at the last line if it is torn, and at one that is
+/// too long for the memory.
 pub fn whole_lines(
     path: &Path,
 ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<String>> + use<>> {
@@ -134,12 +138,17 @@ pub fn whole_lines(
     let path = path.to_owned();
     Ok(std::iter::from_fn(move || {
         let mut line = String::new();
-        match file.read_line(&mut line) {
+        match Read::by_ref(&mut file).take(LINE_LEN_MAX as u64).read_line(&mut line) {
             Ok(0) => None,
             Ok(_) if line.ends_with('\n') => {
                 line.pop();
                 Some(Ok(line))
             }
+            Ok(LINE_LEN_MAX) => Some(Err(anyhow::anyhow!(
+                "a line of {} has more than {} MB, so no export wrote it",
+                path.display(),
+                LINE_LEN_MAX / MEGABYTE
+            ))),
             Ok(_) => Some(Err(anyhow::anyhow!("the last line of {} is torn", path.display()))),
             Err(error) => Some(Err(error).context(format!("cannot read {}", path.display()))),
         }
@@ -192,6 +201,16 @@ mod tests {
         file.write(b"more").unwrap();
         file.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{kept}more\n"));
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_not_read_into_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        File::create(&path).unwrap().set_len(2 * LINE_LEN_MAX as u64).unwrap();
+        let first = whole_lines(&path).unwrap().next().unwrap();
+        let said = first.map(|line| line.len()).unwrap_err().to_string();
+        assert!(said.contains("has more than 128 MB"), "{said}");
     }
 
     #[test]

@@ -51,6 +51,16 @@ pub struct Exported {
     pub beyond: i64,
 }
 
+/// How far the ledger goes.
+struct Extent {
+    last: Option<StoredCheckpoint>,
+    /// What the last checkpoint says.
+    signed: Option<TreeHead>,
+    /// The position of the last event.
+    head: i64,
+    gaps: Gaps,
+}
+
 struct Export {
     owner: PgConnection,
     dir: PathBuf,
@@ -67,22 +77,24 @@ pub async fn export(
 ) -> anyhow::Result<Exported> {
     folder::check_goes_on(dir, with_observations)?;
     let mut owner = database.owner().await?;
-    ledger::block_erasures(&mut owner, "export").await?;
-    let last = seal::last_checkpoint(&mut owner).await?;
-    let head = ledger::position(&mut owner).await?.get();
-    let gaps = ledger::gaps(&mut owner).await?;
-    let keys = keys.map(|keys| keys.of(&gaps));
-    let signed = last.as_ref().map(|last| signed(last, keys.as_ref(), &gaps)).transpose()?;
-    let kept = folder::check_kept(dir, signed)?;
-    let events_len = gaps.size_at(head);
-    let size = signed.map_or(events_len, |signed| signed.size.cast_signed());
-    let end = gaps.position_at(size);
+    let before = Extent::read(&mut owner, keys).await?;
+    let kept = folder::check_kept(dir, before.signed)?;
     std::fs::create_dir_all(dir.join(RULES_DIR))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let mut export = Export { owner, dir: dir.to_owned(), gaps };
+    let size = before.size();
+    let mut export = Export { owner, dir: dir.to_owned(), gaps: before.gaps };
     // Check this first, so that nothing is taken out of a folder that is not this ledger's.
     let begun = export.check_begins(size).await?;
+    // The folder may be large, so it is read before erasures have to wait.
     let mut tree = export.tree(kept).await?;
+    ledger::block_erasures(&mut export.owner, "export").await?;
+    // Someone may have been erased since.
+    let extent = Extent::read(&mut export.owner, keys).await?;
+    let (size, end) = (extent.size(), extent.end());
+    let Extent { last, signed, head, gaps } = extent;
+    let beyond = gaps.size_at(head) - size;
+    let keys = keys.map(|keys| keys.of(&gaps));
+    export.gaps = gaps;
     if with_observations {
         export.check_sealed_erasures(end, head).await?;
         export.forget(begun, end).await?;
@@ -100,7 +112,7 @@ pub async fn export(
     if let Some(last) = &last {
         replace(&dir.join(CHECKPOINT), &last.note)?;
     }
-    Ok(Exported { events_len: size, is_sealed: last.is_some(), beyond: events_len - size })
+    Ok(Exported { events_len: size, is_sealed: last.is_some(), beyond })
 }
 
 /// What the last checkpoint says. Fails if it does not count. Without keys its signature is not checked.
@@ -129,6 +141,28 @@ fn check_root(tree: &Tree, signed: Option<TreeHead>) -> anyhow::Result<()> {
         signed.size
     );
     Ok(())
+}
+
+impl Extent {
+    async fn read(owner: &mut PgConnection, keys: Option<&VerifierKeys>) -> anyhow::Result<Self> {
+        let last = seal::last_checkpoint(&mut *owner).await?;
+        let head = ledger::position(&mut *owner).await?.get();
+        let gaps = ledger::gaps(owner).await?;
+        let keys = keys.map(|keys| keys.of(&gaps));
+        let signed = last.as_ref().map(|last| signed(last, keys.as_ref(), &gaps)).transpose()?;
+        Ok(Self { last, signed, head, gaps })
+    }
+
+    /// How many events are to be exported.
+    fn size(&self) -> i64 {
+        let all = || self.gaps.size_at(self.head);
+        self.signed.map_or_else(all, |signed| signed.size.cast_signed())
+    }
+
+    /// The position of the last event that is to be exported.
+    fn end(&self) -> i64 {
+        self.gaps.position_at(self.size())
+    }
 }
 
 impl Export {

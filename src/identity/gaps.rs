@@ -37,6 +37,12 @@ impl Gaps {
         }
     }
 
+    /// The position of the first event that accepts a loss and cannot follow the one before it, if any.
+    pub fn out_of_order(&self) -> Option<i64> {
+        let follows = |pair: &&[Gap]| pair[0].size < pair[1].size && pair[0].end < pair[1].end;
+        self.0.windows(2).find(|pair| !follows(pair)).map(|pair| pair[1].end)
+    }
+
     /// The gaps that the first `size` events tell of.
     pub fn within(&self, size: i64) -> Self {
         Self(self.0.iter().copied().filter(|gap| gap.size < size).collect())
@@ -117,6 +123,14 @@ mod tests {
             [5, 6, 7, 8].map(|size| gaps.restored_at(size)),
             [None, Some(100), Some(100), Some(200)]
         );
+    }
+
+    #[test]
+    fn gaps_come_in_order() {
+        for (second, told) in [((7, 200), None), ((7, 100), Some(100)), ((5, 200), Some(200))] {
+            let gaps = Gaps(vec![gap(5, 100), gap(second.0, second.1)]);
+            assert_eq!(gaps.out_of_order(), told);
+        }
     }
 
     proptest! {

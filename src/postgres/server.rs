@@ -54,7 +54,8 @@ impl Server {
             let is_passing =
                 ["still in use", "already exists"].iter().any(|why| reason.contains(why));
             if !is_passing || begun.elapsed() > Duration::from_secs(10) {
-                bail!("cannot start Postgres: {reason} (see {})", self.log().display());
+                let what_to_do = self.what_to_do(&reason);
+                bail!("cannot start Postgres: {reason} (see {}){what_to_do}", self.log().display());
             }
             sleep(Duration::from_millis(100));
             if self.is_up()? {
@@ -74,7 +75,7 @@ impl Server {
     /// Whether a server that is gone was stopped, or could not be started: either removes the file, which
     /// a server that died leaves behind.
     pub fn was_stopped(&self) -> bool {
-        !self.database.join("postmaster.pid").exists()
+        !self.pid_file().exists()
     }
 
     /// Stops the server, and returns when it is down. It is no error if it has died already.
@@ -144,7 +145,7 @@ impl Server {
             if UnixStream::connect(directory::socket(&self.socket_dir)).is_err() {
                 return Ok(Some(false));
             }
-            let pid_file = fs::read(self.database.join("postmaster.pid")).unwrap_or_default();
+            let pid_file = fs::read(self.pid_file()).unwrap_or_default();
             let status = String::from_utf8_lossy(&pid_file).lines().nth(7).map(str::to_owned);
             Ok(status.is_some_and(|status| status.trim() == "ready").then_some(true))
         })
@@ -163,6 +164,24 @@ impl Server {
 
     fn log(&self) -> PathBuf {
         self.data_dir.join(LOG)
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.database.join("postmaster.pid")
+    }
+
+    /// What to do if Postgres takes a process for its own that has the number of one that died, or if the
+    /// directory is a copy of one that is in use. It is not done here: only a person can tell.
+    fn what_to_do(&self, reason: &str) -> String {
+        if !reason.contains("already exists") {
+            return String::new();
+        }
+        let pid_file = fs::read(self.pid_file()).unwrap_or_default();
+        let pid = String::from_utf8_lossy(&pid_file).lines().next().unwrap_or("?").to_owned();
+        format!(
+            ": it takes process {pid} for the Postgres of this directory; if that is another program, remove {}",
+            self.pid_file().display()
+        )
     }
 
     /// What the server said last, or what pg_ctl said if the server said nothing.

@@ -3,7 +3,7 @@
 use super::key::{self, SigningKey, VerifierKeys};
 use super::proof::TreeHead;
 use crate::identity::Gaps;
-use signed_note::{Note, Signer as _};
+use signed_note::{Note, Signature, Signer as _, Verifiers as _};
 
 /// What was signed: that the log of this name had this root at this size.
 #[derive(Clone, Debug)]
@@ -44,16 +44,26 @@ impl Checkpoint {
         Self { head, origin, note }
     }
 
-    /// Reads a note. Fails if it is not signed with one of the keys, under the name that it has.
+    /// Reads a note. Fails if it is not signed with one of the keys, under the name that it has, or if any
+    /// signature by one of them is wrong.
     pub fn read(note: &str, keys: &VerifierKeys) -> Result<Self, NotACheckpoint> {
         let checkpoint = Self::read_unsigned(note)?;
         let keys = keys.list(&checkpoint.origin).ok_or(NotACheckpoint::OtherLog)?;
         let signed = Note::from_bytes(note.as_bytes()).map_err(|_| NotACheckpoint::Malformed)?;
-        signed.verify(&keys).map_err(|error| match error {
-            signed_note::NoteError::InvalidSignature { .. } => NotACheckpoint::WrongSignature,
-            _ => NotACheckpoint::NotSigned,
-        })?;
-        Ok(checkpoint)
+        let (_, signatures) = note.rsplit_once("\n\n").ok_or(NotACheckpoint::Malformed)?;
+        let mut is_signed = false;
+        // `Note::verify` passes over all signatures by a key after the first.
+        for line in signatures.lines() {
+            let signature =
+                Signature::from_bytes(line.as_bytes()).map_err(|_| NotACheckpoint::Malformed)?;
+            let known = keys.verifier(signature.name(), signature.id());
+            let Ok(key) = known else { continue };
+            if !key.verify(signed.text(), signature.signature()) {
+                return Err(NotACheckpoint::WrongSignature);
+            }
+            is_signed = true;
+        }
+        if is_signed { Ok(checkpoint) } else { Err(NotACheckpoint::NotSigned) }
     }
 
     /// Fails if it does not have the name that a log with these gaps had at its size.

@@ -49,7 +49,7 @@ pub enum SealError {
     WentBack { head: u64, size: u64, by: By },
     #[error(
         "checkpoints are stored beyond the last event: the database has {head} events, and the last \
-         checkpoint in it covers {size}, so it was restored in part; restore the whole backup"
+         checkpoint in it covers {size}, so it was restored in part"
     )]
     InPart { head: u64, size: u64 },
     #[error("the database differs from a checkpoint {by}, among the first {size} events")]

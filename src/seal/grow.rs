@@ -72,9 +72,14 @@ impl Growing {
         Ok(())
     }
 
-    /// Fails if the database contradicts anything that was signed. Signs nothing.
-    pub async fn check(&mut self, session: &mut PgConnection) -> Result<(), SealError> {
-        let outside = self.read_outside(session).await?;
+    /// Fails if the database contradicts anything that was signed, above all what the checkpoint outside
+    /// covers. Signs nothing.
+    pub async fn check(
+        &mut self,
+        session: &mut PgConnection,
+        outside: Option<TreeHead>,
+    ) -> Result<(), SealError> {
+        self.read_gaps(session, outside).await?;
         let resumed = self.resume_beside(session, outside).await;
         // Read last: what was signed by then was committed before. Even if the last checkpoint or the tiles
         // are damaged, or events alone are missing, the length tells.
@@ -97,27 +102,34 @@ impl Growing {
     }
 
     /// The tree that was stored last. Fails if it contradicts anything that was signed.
-    pub(super) async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, SealError> {
-        let outside = self.read_outside(session).await?;
+    async fn resume(&mut self, session: &mut PgConnection) -> Result<Tree, SealError> {
+        let outside = self.read_outside().await?;
+        self.read_gaps(session, outside).await?;
         self.resume_beside(session, outside).await
     }
 
-    /// What the checkpoint outside covers. Fails if its loss was accepted already.
-    async fn read_outside(
-        &mut self,
-        session: &mut PgConnection,
-    ) -> Result<Option<TreeHead>, SealError> {
-        self.gaps = in_time(ledger::gaps(session)).await?;
+    /// What the checkpoint outside covers.
+    async fn read_outside(&self) -> Result<Option<TreeHead>, SealError> {
         let Some(outside) = self.inputs.outside.clone() else { return Ok(None) };
         let keys = self.inputs.key.verifier_keys().clone();
-        let outside = off_runtime(move || outside.read(Some(&keys))).await?.map(|it| it.head);
+        Ok(off_runtime(move || outside.read(Some(&keys))).await?.map(|it| it.head))
+    }
+
+    /// Reads the gaps. Fails if the loss of what the checkpoint outside covers was accepted already.
+    pub(super) async fn read_gaps(
+        &mut self,
+        session: &mut PgConnection,
+        outside: Option<TreeHead>,
+    ) -> Result<(), SealError> {
+        self.gaps = in_time(ledger::gaps(session)).await?;
         match outside.and_then(|head| self.accepted(head)) {
             Some(position) => Err(SealError::NotFinished(position)),
-            None => Ok(outside),
+            None => Ok(()),
         }
     }
 
-    async fn resume_beside(
+    /// As `resume`, beside what the checkpoint outside covers. The gaps must have been read.
+    pub(super) async fn resume_beside(
         &mut self,
         session: &mut PgConnection,
         outside: Option<TreeHead>,

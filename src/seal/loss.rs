@@ -58,9 +58,35 @@ pub async fn loss(inputs: SealInputs) -> anyhow::Result<Found> {
              this before a service starts",
             outside.file().display()
         ),
-        error => error.into(),
+        error => not_acceptable(error),
     })?;
     found.context("nothing is lost: the database continues the checkpoint outside")
+}
+
+/// What to do with a database that has gone back in time, as a start of the service found.
+pub async fn what_to_do(
+    inputs: SealInputs,
+    session: &mut PgConnection,
+    kept: Checkpoint,
+) -> anyhow::Error {
+    match Growing::new(inputs).loss(session, kept).await {
+        Ok(_) => anyhow!(
+            "put the newer database back, or accept the loss with identity-ledger restore --accept-loss \
+             --reason TEXT --erasures EXPORT_DIR"
+        ),
+        Err(error) => not_acceptable(error),
+    }
+}
+
+/// Why a loss cannot be accepted.
+fn not_acceptable(error: SealError) -> anyhow::Error {
+    match error {
+        SealError::Fault(fault) => fault.into(),
+        error => anyhow!(
+            "{error}: what is left is damaged, so the loss cannot be accepted; put the newer database back, \
+             or drop the ledger and restore a backup of it"
+        ),
+    }
 }
 
 impl Found {
@@ -79,17 +105,18 @@ impl Growing {
         session: &mut PgConnection,
         kept: Checkpoint,
     ) -> Result<Option<Found>, SealError> {
-        let tree = match self.resume(session).await {
+        match self.read_gaps(session, Some(kept.head)).await {
             Err(SealError::NotFinished(position)) => {
                 let left = self.gaps.size_at(position) - 1;
                 let position = Position::new(position);
                 return Ok(Some(Found::Accepted { position, left }));
             }
-            resumed => resumed?,
-        };
+            read => read?,
+        }
+        let tree = self.resume_beside(session, Some(kept.head)).await?;
         let size = self.reached(session).await?;
         if size >= kept.head.size {
-            self.check(session).await?;
+            self.check(session, Some(kept.head)).await?;
             return Ok(None);
         }
         // Otherwise that tree would be taken for the one over what is left, and recorded in the event.

@@ -4,6 +4,7 @@ use super::checkpoint::Checkpoint;
 use super::error::{By, SealError};
 use super::grow::Growing;
 use super::key::SigningKey;
+use super::loss;
 use super::outside::{CheckpointDir, OutsideError};
 use super::status::{Sealing, Status};
 use super::store;
@@ -138,13 +139,14 @@ pub async fn check(inputs: SealInputs, is_new_dir: bool) -> anyhow::Result<()> {
         );
     }
     make_outside(&inputs).await;
-    match Growing::new(inputs).check(&mut session).await {
+    let covered = kept.as_ref().map(|kept| kept.head);
+    match Growing::new(inputs.clone()).check(&mut session, covered).await {
         Err(SealError::Fault(fault)) => return Err(fault.into()),
         Err(error @ SealError::NotFinished(_)) => return Err(error.into()),
-        Err(error @ SealError::WentBack { by: By::Outside, .. }) => bail!(
-            "{error} ({file}): put the newer database back, or accept the loss with \
-             identity-ledger restore --accept-loss --reason TEXT --erasures EXPORT_DIR"
-        ),
+        Err(error @ SealError::WentBack { by: By::Outside, .. }) => {
+            let kept = kept.context("nothing was kept outside")?;
+            bail!("{error} ({file}): {}", loss::what_to_do(inputs, &mut session, kept).await)
+        }
         Err(error @ SealError::Differs { by: By::Outside, .. }) => bail!(
             "{error} ({file}): this is not an older backup, but another history than was signed; \
              find out who has rewritten it, beginning with identity-ledger verify"
