@@ -583,7 +583,9 @@ async fn whoever_sends_much_that_nobody_wants_sees_the_answer_and_that_it_is_the
     for (request, headers, status) in ANSWERED_BY_THE_HEAD {
         let sized = format!("content-length: {}\r\n\r\n{body}", body.len());
         let chunked = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}", body.len());
-        for rest in [sized, chunked + "\r\n0\r\n\r\n"] {
+        let chunked = chunked + "\r\n0\r\n\r\n";
+        let upgrading = format!("connection: upgrade\r\nupgrade: canary\r\n{sized}");
+        for rest in [sized, chunked, upgrading] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let head = format!("{request} HTTP/1.1\r\nhost: x\r\n{headers}");
             stream.write_all((head + &rest).as_bytes()).await.unwrap();
