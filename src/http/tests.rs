@@ -343,6 +343,20 @@ async fn lines_are_sent_by_a_version_that_tells_their_end_from_a_break() {
     }
 }
 
+#[tokio::test]
+async fn a_limit_is_refused_where_it_would_be_ignored() {
+    for (accept, status) in
+        [("application/x-ndjson", 400), ("text/event-stream", 400), ("application/json", 503)]
+    {
+        let head = format!("GET /events?limit=5 HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\n");
+        let received = exchange(format!("{head}connection: close\r\n\r\n").as_bytes()).await;
+        assert_eq!(received.status, status, "{accept}");
+        if status == 400 {
+            assert_eq!(received.problem()["field"], "limit");
+        }
+    }
+}
+
 /// Hyper answers by itself then.
 #[tokio::test]
 async fn a_head_that_cannot_be_read_gets_a_status_alone() {

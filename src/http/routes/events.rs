@@ -33,7 +33,7 @@ pub struct EventsQuery {
     /// Events after this position.
     #[param(value_type = Option<i64>, minimum = 0, default = 0)]
     after: Option<String>,
-    /// At most this many events. For pages only.
+    /// At most this many events. For pages only: any other form is refused with it.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 1_000, default = 100)]
     limit: Option<String>,
     /// Only events of this kind.
@@ -118,7 +118,11 @@ pub async fn events(
     let after = paging::after(asked.after.as_deref())?;
     let wanted = asked.wanted()?;
     let contact_id = wanted.contact;
-    let (response, position) = match form(&headers) {
+    let form = form(&headers);
+    if asked.limit.is_some() && !matches!(form, Form::Page) {
+        return Err(no_limit());
+    }
+    let (response, position) = match form {
         Form::Page => {
             let limit = paging::limit(asked.limit.as_deref())?;
             let head = head_from(&app, "after", after).await?;
@@ -210,6 +214,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
 pub fn problems() -> Vec<Problem> {
     let others = [
         paging::not_a_limit(),
+        no_limit(),
         beyond_the_head("after"),
         not_a_kind(),
         not_these::<EventsQuery>(),
@@ -236,6 +241,11 @@ fn paged(
 
 fn beyond_the_head(name: &'static str) -> Problem {
     Problem::bad_field(name, "a position that the ledger has reached")
+}
+
+fn no_limit() -> Problem {
+    Problem::bad_request("Leave limit out, or accept application/json: only pages have one.")
+        .field("limit")
 }
 
 fn not_a_kind() -> Problem {
