@@ -451,6 +451,9 @@ async fn a_wrong_method_is_told_the_right_ones() {
     assert_eq!((received.status, received.header("allow")), (405, Some("get,head")));
     let received = ask("OPTIONS", "/events").await;
     assert_eq!((received.status, received.header("allow")), (204, Some("get,head")));
+    let whole_server = ask("OPTIONS", "*").await;
+    assert_eq!((whole_server.status, &*whole_server.body), (204, ""));
+    assert_eq!(ask("OPTIONS", "/canary").await.status, 404);
 }
 
 #[tokio::test]

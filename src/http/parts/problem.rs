@@ -2,7 +2,7 @@
 
 use crate::identity::Invalid;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
@@ -151,6 +151,14 @@ impl IntoResponse for Problem {
 
 pub async fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "There is nothing at this path. /docs lists what there is.")
+}
+
+/// `OPTIONS *` asks of no path, but whether the service answers at all (RFC 9110, section 9.3.7).
+pub async fn no_route(method: Method, uri: Uri) -> Response {
+    if method == Method::OPTIONS && uri.path() == "*" {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    not_found().await.into_response()
 }
 
 /// The router adds the header `allow`.
