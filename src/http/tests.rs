@@ -42,6 +42,7 @@ impl Received {
         let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         assert_eq!(problem["type"], "about:blank");
         assert_eq!(problem["status"], self.status);
+        assert_eq!(self.header("cache-control"), Some("no-store"), "404 and 410 could be kept");
         assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
         problem
     }
