@@ -62,7 +62,7 @@ pub fn answering(app: App) -> Answering {
     let guard = app.access.clone().map(|access| Arc::new(Guard { who, note, access }));
     let app = Arc::new(app);
     let router = routes::pages(router, &openapi)
-        .fallback(problem::not_found)
+        .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(AroundLayer(head.clone()))
         .layer(AroundLayer(measure.clone()))

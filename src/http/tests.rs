@@ -42,6 +42,7 @@ impl Received {
         let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         assert_eq!(problem["type"], "about:blank");
         assert_eq!(problem["status"], self.status);
+        assert_eq!(self.header("cache-control"), Some("no-store"), "404 and 410 could be kept");
         assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
         problem
     }
@@ -190,6 +191,10 @@ async fn bad_input_gets_a_problem_that_says_what_to_change_and_repeats_nothing()
         ("content-type: text/json\r\n", b"{}", 415, "content-type: application/json"),
         ("content-type: application/jsonl\r\n", b"{}", 415, "content-type: application/json"),
         ("content-type: application/x-www-form-urlencoded\r\n", b"a=canary", 415, "content-type"),
+        ("content-type: application/json; charset=latin1\r\n", br#"{"email": "canary@x"}"#, 415, "in UTF-8"),
+        ("content-type: application/json;x=y;Charset=\"utf-16\"\r\n", b"{}", 415, "in UTF-8"),
+        ("content-type: application/problem+json;charset=iso-8859-1\r\n", b"{}", 415, "in UTF-8"),
+        ("content-type: application/json;charset=\r\n", b"{}", 415, "in UTF-8"),
         ("content-type: application/json\r\ncontent-encoding: gzip\r\n", b"\x1f\x8b", 415, "content-encoding"),
     ];
     for (content_type, body, status, says) in table {
@@ -219,7 +224,8 @@ async fn every_content_type_that_means_json_is_let_in() {
         "application/json; charset=utf-8",
         "application/json ;charset=\"utf-8\"; x=y",
         "application/vnd.api+json",
-        "application/problem+json;charset=iso-8859-1",
+        "application/json; Charset=UTF-8",
+        "application/problem+json;x",
         "application/json\r\ncontent-encoding: identity",
     ] {
         let received = identify(&format!("content-type: {good}\r\n"), body).await;
@@ -446,6 +452,9 @@ async fn a_wrong_method_is_told_the_right_ones() {
     assert_eq!((received.status, received.header("allow")), (405, Some("get,head")));
     let received = ask("OPTIONS", "/events").await;
     assert_eq!((received.status, received.header("allow")), (204, Some("get,head")));
+    let whole_server = ask("OPTIONS", "*").await;
+    assert_eq!((whole_server.status, &*whole_server.body), (204, ""));
+    assert_eq!(ask("OPTIONS", "/canary").await.status, 404);
 }
 
 #[tokio::test]
@@ -597,7 +606,9 @@ async fn whoever_sends_much_that_nobody_wants_sees_the_answer_and_that_it_is_the
     for (request, headers, status) in ANSWERED_BY_THE_HEAD {
         let sized = format!("content-length: {}\r\n\r\n{body}", body.len());
         let chunked = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}", body.len());
-        for rest in [sized, chunked + "\r\n0\r\n\r\n"] {
+        let chunked = chunked + "\r\n0\r\n\r\n";
+        let upgrading = format!("connection: upgrade\r\nupgrade: canary\r\n{sized}");
+        for rest in [sized, chunked, upgrading] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let head = format!("{request} HTTP/1.1\r\nhost: x\r\n{headers}");
             stream.write_all((head + &rest).as_bytes()).await.unwrap();

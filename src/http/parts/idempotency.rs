@@ -7,6 +7,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 const FIELD: &str = "idempotency-key";
 const NAME: HeaderName = HeaderName::from_static(FIELD);
 const KEY_LEN_MAX: usize = 255;
+/// As the draft writes it: a client that forgot its key would share it with all its requests.
+const EMPTY_STRING: &[u8] = br#""""#;
 /// Says that the observation was recorded by an earlier request with the same key.
 pub const REPLAY: (HeaderName, HeaderValue) =
     (HeaderName::from_static("idempotent-replay"), HeaderValue::from_static("true"));
@@ -16,8 +18,9 @@ pub fn key(headers: &HeaderMap, caller: &str) -> Result<Option<RetryKey>, Proble
     let mut values = headers.get_all(NAME).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.as_bytes();
+    let is_empty = key.is_empty() || key == EMPTY_STRING;
     let is_visible = key.iter().all(|byte| (b' '..=b'~').contains(byte));
-    if values.next().is_some() || !is_visible || !(1..=KEY_LEN_MAX).contains(&key.len()) {
+    if values.next().is_some() || !is_visible || is_empty || key.len() > KEY_LEN_MAX {
         return Err(not_a_key());
     }
     Ok(Some(RetryKey::new(caller, key)))
@@ -26,4 +29,19 @@ pub fn key(headers: &HeaderMap, caller: &str) -> Result<Option<RetryKey>, Proble
 pub fn not_a_key() -> Problem {
     let expected = "one value of 1 to 255 characters of ASCII, such as a UUID";
     Problem::bad_field(FIELD, expected).recorded(InLedger::No)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_any_text_that_is_not_empty() {
+        let is_taken = |value: &str| {
+            let headers = HeaderMap::from_iter([(NAME, value.parse().unwrap())]);
+            matches!(key(&headers, ""), Ok(Some(_)))
+        };
+        assert!([r#""a""#, "a", "a, b", r#"""""#, &"a".repeat(255)].into_iter().all(is_taken));
+        assert!(!["", r#""""#, "ü", &"a".repeat(256)].into_iter().any(is_taken));
+    }
 }

@@ -1,8 +1,8 @@
 //! Error answers: problem documents (RFC 9457).
 
 use crate::identity::Invalid;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
@@ -141,7 +141,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).expect("it was made from a status");
         let body = serde_json::to_vec(&self).expect("a problem is plain data");
-        let mut response = (status, [(CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        // A cache may keep a 404 or a 410 unless it is told not to (RFC 9110, section 15.1).
+        let headers = [(CONTENT_TYPE, PROBLEM_JSON), (CACHE_CONTROL, "no-store")];
+        let mut response = (status, headers, body).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -151,6 +153,14 @@ impl IntoResponse for Problem {
 
 pub async fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "There is nothing at this path. /docs lists what there is.")
+}
+
+/// `OPTIONS *` asks of no path, but whether the service answers at all (RFC 9110, section 9.3.7).
+pub async fn no_route(method: Method, uri: Uri) -> Response {
+    if method == Method::OPTIONS && uri.path() == "*" {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    not_found().await.into_response()
 }
 
 /// The router adds the header `allow`.

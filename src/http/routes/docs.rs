@@ -18,6 +18,7 @@ use utoipa_swagger_ui::Config;
         description = "Which customer do an email and a phone number belong to, since when, and \
             why?\n\nEvery error answer is a problem document (RFC 9457) that says what to change, except \
             for a head that cannot be read (400) or is too long (431), when the status says it all. \
+            Problem documents, and all reads that show a customer, have `cache-control: no-store`. \
             Besides those listed, any path may answer 404 (there is nothing there), 405 (the header \
             `allow` lists the methods), 400 (the header `host` is missing, or there twice), 421 (the \
             service has no tokens, and the host is neither an IP address nor `localhost`) and 501 \

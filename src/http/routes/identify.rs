@@ -29,7 +29,8 @@ pub const PATH: &str = "/identify";
         "Idempotency-Key" = Option<String>,
         Header,
         description = "The same for each retry of one request, such as a UUID; 1 to 255 \
-            characters of ASCII. Known for 24 hours, or as the service is told.",
+            characters of ASCII, compared as they are sent, quotes included. Known for 24 hours, or as \
+            the service is told.",
         example = "5f1b2c1e-7d8a-4f0e-9a53-2f3b7c6d9e10",
     )),
     request_body(

@@ -9,7 +9,7 @@ use crate::http::parts::entry::entry;
 use crate::identity::Position;
 use crate::ledger::{EventRow, Fault};
 use axum::body::{Body, Bytes};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use axum::http::header::{CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Response};
 use std::io::Write as _;
 use std::time::Duration;
@@ -51,8 +51,7 @@ pub fn lines(feed: Feed, up_to: Position) -> Response {
 
 /// Server-Sent Events for as long as the client listens.
 pub fn live(feed: Feed) -> Response {
-    let headers =
-        [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), (VARY, "accept")];
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (VARY, "accept")];
     let body = body(async move |chunks| send_live(feed, chunks).await);
     (headers, body).into_response()
 }

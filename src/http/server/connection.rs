@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// From the first byte of a head to its last; and from the start of a connection to its first byte.
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -102,13 +102,14 @@ impl Patience {
     }
 
     /// Serves a connection until it has ended, or until its client has kept it waiting too long. When
-    /// `stopping` has lost its sender, tells the connection to end, and breaks a stream off.
-    pub async fn limit<C: Future>(
+    /// `stopping` has lost its sender, tells the connection to end, and breaks a stream off. Returns whether
+    /// the connection has ended in order.
+    pub async fn limit<C: Future<Output = hyper::Result<()>>>(
         &self,
         connection: C,
         end_soon: impl Fn(Pin<&mut C>),
         stopping: watch::Receiver<()>,
-    ) {
+    ) -> bool {
         let mut connection = pin!(connection);
         let mut stops = stopping.clone();
         let mut stop = pin!(async move { while stops.changed().await.is_ok() {} });
@@ -120,13 +121,13 @@ impl Patience {
                     is_stopping = true;
                     end_soon(connection.as_mut());
                 }
-                if connection.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(());
+                if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                    return Poll::Ready(ended.is_ok());
                 }
                 let until = match *self.waits() {
                     // This is polled again once the handler has answered.
                     Waits::ForHandler => return Poll::Pending,
-                    Waits::Streaming { .. } if is_stopping => return Poll::Ready(()),
+                    Waits::Streaming { .. } if is_stopping => return Poll::Ready(false),
                     Waits::Streaming { until } => until,
                     Waits::ForHead { until }
                     | Waits::Resting { until }
@@ -142,12 +143,12 @@ impl Patience {
                 }
                 ready!(hang_up.as_mut().poll(context));
                 if until <= hang_up.deadline() {
-                    return Poll::Ready(());
+                    return Poll::Ready(false);
                 }
                 hang_up.as_mut().reset(until);
             }
         })
-        .await;
+        .await
     }
 
     fn waits(&self) -> impl std::ops::DerefMut<Target = Waits> {
@@ -180,6 +181,16 @@ pub struct Connection<S> {
 impl<S> Connection<S> {
     pub fn new(stream: S, patience: Patience) -> Self {
         Self { stream: TokioIo::new(stream), patience, discarded_len: 0 }
+    }
+
+    /// Hyper has done so, unless a request asked for another protocol with the header `upgrade`.
+    pub async fn shut_down(&mut self)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let shut_down = poll_fn(|context| Pin::new(&mut *self).poll_shutdown(context));
+        // The client has gone, or does not end: no one is left to tell.
+        let _ = timeout(HANG_UP_MAX, shut_down).await;
     }
 
     fn told_when_sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

@@ -6,7 +6,8 @@ use crate::access::{Holder, Read};
 use crate::http::parts::problem::Problem;
 use crate::identity::{ContactId, Position};
 use axum::extract::Request;
-use axum::http::HeaderMap;
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use std::time::Instant;
 use utoipa::openapi::Required;
@@ -40,9 +41,10 @@ impl Shown {
         Self { contact_id: Some(id), other_contact_id: None, position }
     }
 
-    /// Puts it beside the answer that shows it.
+    /// Puts it beside the answer that shows it, which no cache is to keep.
     pub fn by(self, mut answer: Response) -> Response {
         answer.extensions_mut().insert(self);
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         answer
     }
 }
@@ -100,4 +102,17 @@ fn purpose(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 fn not_a_purpose() -> Problem {
     let expected = "one value of at most 200 characters, without control characters";
     Problem::bad_field(PURPOSE, expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::IntoResponse as _;
+
+    #[test]
+    fn no_cache_keeps_what_shows_a_customer() {
+        let shown = Shown::of(ContactId::new(1), Position::new(2));
+        let answer = shown.by("a@x".into_response());
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+    }
 }

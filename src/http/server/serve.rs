@@ -144,12 +144,15 @@ impl Client {
             }
             Ok::<_, Infallible>(answer)
         });
+        let mut socket = Connection::new(stream, patience.clone());
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .max_buf_size(HEAD_LEN_MAX)
-            .serve_connection(Connection::new(stream, patience.clone()), service);
-        // However it ends, no one is left to tell.
-        patience.limit(connection, http1::Connection::graceful_shutdown, stopping).await;
+            .serve_connection(&mut socket, service);
+        let end_soon = http1::Connection::graceful_shutdown;
+        if patience.limit(connection, end_soon, stopping).await {
+            socket.shut_down().await;
+        }
     }
 }
 
