@@ -41,16 +41,8 @@ pub fn problems() -> Vec<Problem> {
 }
 
 /// All that can be wrong with a body before its members are looked at.
-pub fn json_problems() -> [Problem; 7] {
-    [
-        no_body(),
-        not_json(1, 1),
-        too_slow(),
-        too_large(),
-        not_announced_as_json(),
-        other_charset(),
-        encoded(),
-    ]
+pub fn json_problems() -> [Problem; 6] {
+    [no_body(), not_json(1, 1), too_slow(), too_large(), not_announced_as_json(), encoded()]
 }
 
 fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -59,27 +51,15 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
         return Err(encoded());
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let mut parts = content_type.unwrap_or_default().split(';').map(str::trim);
-    let subtype = match parts.next().unwrap_or_default().split_once('/') {
+    let essence = content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    let subtype = match essence.split_once('/') {
         Some((kind, subtype)) if kind.eq_ignore_ascii_case("application") => subtype,
         _ => return Err(not_announced_as_json()),
     };
-    // Most callers send `application/json`; others, such as `application/vnd.api+json`, mean JSON.
+    // Most callers send `application/json`; others, such as `application/vnd.api+json`, mean JSON. A charset
+    // has no effect (RFC 8259, section 11): JSON is UTF-8.
     let suffix = subtype.rsplit('+').next().unwrap_or_default();
-    if !suffix.eq_ignore_ascii_case("json") {
-        return Err(not_announced_as_json());
-    }
-    // JSON has no other (RFC 8259, section 8.1), and text in another might be read as what it does not say.
-    if parts.all(is_utf_8_if_charset) { Ok(()) } else { Err(other_charset()) }
-}
-
-fn is_utf_8_if_charset(parameter: &str) -> bool {
-    match parameter.split_once('=') {
-        Some((name, charset)) if name.eq_ignore_ascii_case("charset") => {
-            charset.trim_matches('"').eq_ignore_ascii_case("utf-8")
-        }
-        _ => true,
-    }
+    if suffix.eq_ignore_ascii_case("json") { Ok(()) } else { Err(not_announced_as_json()) }
 }
 
 async fn receive(body: Body) -> Result<Bytes, Problem> {
@@ -227,11 +207,6 @@ fn not_an_object() -> Problem {
 
 fn not_announced_as_json() -> Problem {
     let detail = "Send JSON with the header content-type: application/json.";
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
-}
-
-fn other_charset() -> Problem {
-    let detail = "Send JSON in UTF-8. The header content-type may have no charset but utf-8.";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
 }
 
