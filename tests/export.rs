@@ -353,6 +353,19 @@ async fn a_folder_of_another_ledger_is_left_alone() {
     assert_eq!(exports.read("events.ndjson"), events);
 }
 
+#[tokio::test]
+async fn two_exports_do_not_write_to_one_folder_at_once() {
+    let exports = Exports::new().await;
+    fs::create_dir(&exports.dir).unwrap();
+    let other = fs::File::open(&exports.dir).unwrap();
+    other.lock().unwrap();
+    let said = refuses(&mut exports.export(&[]));
+    assert!(said.contains("another export writes to"), "{said}");
+    assert!(!exports.file("events.ndjson").exists());
+    drop(other);
+    succeeds(&mut exports.export(&[]));
+}
+
 /// Also where it looks like what a crash leaves: a line without its end.
 #[tokio::test]
 async fn the_files_of_others_are_left_alone() {

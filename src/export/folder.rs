@@ -5,7 +5,7 @@ use super::{CHECKPOINT, EVENTS, OBSERVATIONS, RULES_DIR};
 use crate::files;
 use crate::seal::{Checkpoint, Tree, TreeHead};
 use anyhow::{Context as _, ensure};
-use std::fs::DirEntry;
+use std::fs::{DirEntry, File, TryLockError};
 use std::io;
 use std::path::Path;
 use tlog_tiles::record_hash;
@@ -39,6 +39,20 @@ fn is_taken(dir: &Path) -> io::Result<bool> {
     let is_ours = |name: &str| name == RULES_DIR || name == "lost+found" || name.starts_with('.');
     let is_foreign = |entry: DirEntry| entry.file_name().to_str().is_none_or(|name| !is_ours(name));
     Ok(!is_export && entries.any(|entry| entry.is_ok_and(is_foreign)))
+}
+
+/// Fails if another export is at work in a folder: both would append the same lines. Holds the lock until the
+/// file is dropped.
+pub fn lock(dir: &Path) -> anyhow::Result<File> {
+    let file = File::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
+    // Without an answer, as on a file system that knows no locks, an export goes on.
+    let is_taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+    ensure!(
+        !is_taken,
+        "another export writes to {}; try again when it has finished",
+        dir.display()
+    );
+    Ok(file)
 }
 
 /// What the checkpoint in the folder covers, if there is one. It may be older than the ledger, never

@@ -81,6 +81,7 @@ pub async fn export(
     let kept = folder::check_kept(dir, before.signed)?;
     std::fs::create_dir_all(dir.join(RULES_DIR))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let _alone = folder::lock(dir)?;
     let size = before.size();
     let mut export = Export { owner, dir: dir.to_owned(), gaps: before.gaps };
     // Check this first, so that nothing is taken out of a folder that is not this ledger's.
