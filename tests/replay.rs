@@ -342,6 +342,39 @@ async fn what_stands_between_two_customers_is_told_by_rules() {
     assert!(told.contains("Under the rules default 1 they would be one:"), "{told}");
 }
 
+/// 4 came to 1 with 3 and 2, which rules have taken away since, but 4 is still there.
+#[tokio::test]
+async fn a_history_tells_how_a_contact_was_moved_by_primaries_that_left() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let seen = [
+        ("a@x", "1"),
+        ("b@x", "2"),
+        ("c@x", "3"),
+        ("d@x", "4"),
+        ("c@x", "4"),
+        ("b@x", "3"),
+        ("a@x", "2"),
+        ("a@x", "4"),
+    ];
+    let mut positions = Vec::new();
+    for (email, number) in seen {
+        service.identify(&Seen::new(email, number)).await;
+        positions.push(service.position().await);
+    }
+    let blocked = PHONES_ONLY
+        .replace("links = false", r#"blocked = ["b@x", "c@x"]"#)
+        .replace(r#"["0301005"]"#, r#"["2", "3"]"#);
+    ledger.put_in_force(&blocked).await;
+    let told = history(&service, 4, 7).await;
+    let demoted: Vec<_> = told
+        .iter()
+        .filter(|entry| entry["event"]["kind"] == "PrimaryDemoted")
+        .map(|entry| entry["event"]["position"].as_i64().unwrap())
+        .collect();
+    assert_eq!(demoted, positions[4..7], "4 to 3, 3 to 2, 2 to 1");
+}
+
 /// An observation that brought nothing new is a customer of its own once rules keep it apart. What it
 /// brought is not what its former customer has.
 #[tokio::test]
