@@ -342,6 +342,64 @@ async fn what_stands_between_two_customers_is_told_by_rules() {
     assert!(told.contains("Under the rules default 1 they would be one:"), "{told}");
 }
 
+/// 4 came to 1 with 3 and 2, which rules have taken away since, but 4 is still there.
+#[tokio::test]
+async fn a_history_tells_how_a_contact_was_moved_by_primaries_that_left() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let seen = [
+        ("a@x", "1"),
+        ("b@x", "2"),
+        ("c@x", "3"),
+        ("d@x", "4"),
+        ("c@x", "4"),
+        ("b@x", "3"),
+        ("a@x", "2"),
+        ("a@x", "4"),
+    ];
+    let mut positions = Vec::new();
+    for (email, number) in seen {
+        service.identify(&Seen::new(email, number)).await;
+        positions.push(service.position().await);
+    }
+    let blocked = PHONES_ONLY
+        .replace("links = false", r#"blocked = ["b@x", "c@x"]"#)
+        .replace(r#"["0301005"]"#, r#"["2", "3"]"#);
+    ledger.put_in_force(&blocked).await;
+    let told = history(&service, 4, 7).await;
+    let demoted: Vec<_> = told
+        .iter()
+        .filter(|entry| entry["event"]["kind"] == "PrimaryDemoted")
+        .map(|entry| entry["event"]["position"].as_i64().unwrap())
+        .collect();
+    assert_eq!(demoted, positions[4..7], "4 to 3, 3 to 2, 2 to 1");
+}
+
+/// An observation that brought nothing new is a customer of its own once rules keep it apart. What it
+/// brought is not what its former customer has.
+#[tokio::test]
+async fn an_observation_that_left_a_customer_tells_nothing_of_it() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for (email, number) in [("a@x", "1"), ("a@x", "2"), ("a@x", "2")] {
+        service.identify(&Seen::new(email, number)).await;
+    }
+    let together_at = service.position().await;
+    ledger.put_in_force(&PHONES_ONLY.replace("[phone]", "[phone]\nlinks = false")).await;
+    service.identify(&Seen::new("d@x", "2")).await;
+    let apart = async |query: &str| {
+        let why = service.get_json(&format!("/contacts/{query}")).await;
+        why["apart"]["neverLinking"].clone()
+    };
+    assert_eq!(apart("1/why?with=4").await, json!([]), "it was 3 that brought the number 2");
+    let shared = apart("3/why?with=4").await;
+    assert_eq!(shared[0]["observationIds"], json!([3, 4]));
+    let email = apart("1/why?with=2").await;
+    assert_eq!((&email[0]["key"], &email[0]["contacts"]), (&json!("a@x"), &json!(3)));
+    let together = format!("/contacts/1/why?with=3&as_of={together_at}");
+    assert_eq!(service.get_json(&together).await["linked"], true);
+}
+
 #[tokio::test]
 async fn a_reader_that_goes_away_ends_a_command_quietly() {
     let ledger = TestLedger::new().await;

@@ -1,7 +1,8 @@
 -- Up to $3 events after position $2 that made the identity of observation $1 what it is, in order:
--- those that observed its contacts or filed something under them, those that linked them, and those
--- that took contacts away again that had been linked to one of them.
-with filed as (
+-- those that observed its contacts or filed something under them, those that linked them or moved them
+-- with their primary of then, and those that took contacts away again that had been linked to one of
+-- them.
+with recursive filed as (
     select coalesce(
         (select c.id from contact as c where c.id = $1),
         (
@@ -33,10 +34,40 @@ member as (
     join contact as c on c.linked_id = l.id
 ),
 decided as (
-    select e.position, e.observation_id, e.kind
+    select e.position, e.contact_id, e.observation_id, e.primary_id, e.kind
     from member as m
     join event as e on e.contact_id = m.id
     where e.kind <> 'ContactObserved'
+),
+stay as (
+    select d.position, d.primary_id,
+        lead(d.position) over (partition by d.contact_id order by d.position) as until
+    from decided as d
+    where d.kind not in ('ContactRetired', 'ObservationMoved')
+),
+-- A primary that members were with, and that left them since, may have moved them before.
+moved (position, primary_id, until) as (
+    select s.position, s.primary_id, s.until
+    from stay as s
+    cross join leader as l
+    where not exists (
+        select
+        from contact as c
+        where c.id = s.primary_id and (c.id = l.id or c.linked_id = l.id)
+    )
+    union
+    select next.position, next.primary_id, m.until
+    from moved as m
+    cross join lateral (
+        select e.position, e.primary_id, e.kind
+        from event as e
+        where e.contact_id = m.primary_id and e.position > m.position
+            and e.kind <> 'ContactObserved'
+            and e.kind not in ('ContactRetired', 'ObservationMoved')
+        order by e.position
+        limit 1
+    ) as next
+    where next.kind = 'PrimaryDemoted' and (m.until is null or next.position < m.until)
 ),
 came as (
     select e.position, e.contact_id
@@ -80,6 +111,10 @@ found as (
     select d.position
     from decided as d
     where d.position > $2
+    union
+    select m.position
+    from moved as m
+    where m.position > $2
     union
     select c.position
     from came as c

@@ -71,6 +71,12 @@ found as (
     join event as e on e.observation_id = n.id
     where e.kind in ('ContactRetired', 'ObservationMoved') and e.position <= $2
     union
+    -- A number that was filed here may have become a contact of another identity.
+    select e.position
+    from number as n
+    join event as e on e.contact_id = n.id
+    where $3::boolean and e.kind = 'ContactIntroduced' and e.position <= $2
+    union
     select e.position
     from event as e
     where e.kind = 'RulesActivated' and e.position <= $2
