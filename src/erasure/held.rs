@@ -130,7 +130,7 @@ mod tests {
     /// A statement that sqlx checks cannot include another one.
     #[test]
     fn all_statements_find_where_an_observation_is_filed_in_the_same_way() {
-        let filed = |statement| between(statement, "with filed as (", "leader as (");
+        let filed = |statement| between(statement, " filed as (", "leader as (");
         assert_eq!(filed(HISTORY), filed(IDENTITY));
         assert_eq!(filed(HELD), filed(IDENTITY));
         let moved = |statement| between(statement, "select e.contact_id", "limit 1");
