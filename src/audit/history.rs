@@ -38,15 +38,20 @@ impl Auditor {
         rows.map(|row| happened(row, &activated)).collect::<Result<_, _>>().map(Some)
     }
 
+    /// The place of the first of these observations that was erased.
+    pub async fn first_erased(&self, ids: &[ObservationId]) -> Result<Option<usize>, Unanswered> {
+        let numbers: Vec<_> = ids.iter().map(|id| id.get()).collect();
+        let erased = query_scalar!(
+            "select id from observation where id = any($1) and salt is null",
+            &numbers
+        );
+        let erased = erased.fetch_all(&self.pool).await?;
+        Ok(numbers.iter().position(|number| erased.contains(number)))
+    }
+
     /// Whether an observation was erased.
     pub async fn is_erased(&self, id: ObservationId) -> Result<bool, Unanswered> {
-        let erased = query_scalar!(
-            r#"select exists (
-                select from observation where id = $1 and salt is null
-            ) as "is_erased!""#,
-            id.get()
-        );
-        Ok(erased.fetch_one(&self.pool).await?)
+        Ok(self.first_erased(&[id]).await?.is_some())
     }
 
     async fn is_observed(&self, id: ObservationId) -> Result<bool, sqlx::Error> {

@@ -7,7 +7,7 @@ use crate::audit::{Auditor, LinkingRules, Relation, Why};
 use crate::identity::{
     Chain, Chained, Email, ObservationId, PhoneNumber, Rules, SharedIdentifier, Unlinked, rfc_3339,
 };
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use std::collections::BTreeSet;
 use std::io::{self, Write, stdout};
 
@@ -28,8 +28,8 @@ pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<
         print(&mut text, why, ids).map(|()| text)
     };
     let told = auditor.why(ids, position, told).await?;
-    for id in ids {
-        ensure!(!auditor.is_erased(id).await?, "the customer of observation {id} was erased");
+    if let Some(place) = auditor.first_erased(&ids).await? {
+        bail!("the customer of observation {} was erased", ids[place]);
     }
     let Some(told) = told else {
         let mut missing = BTreeSet::new();

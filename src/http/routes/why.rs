@@ -1,6 +1,6 @@
 //! `GET /contacts/{id}/why`: why are two observations one customer, or why are they not?
 
-use super::contacts::{erased, not_erased, not_observed};
+use super::contacts::{erased, not_observed};
 use crate::audit::{LinkingRules, Relation, Why};
 use crate::http::App;
 use crate::http::parts::json::json;
@@ -164,8 +164,9 @@ pub async fn why(
     };
     let ids = [id, other].map(ObservationId::from);
     let found = ask(app.auditor.why(ids, position, explained)).await?;
-    for (field, id) in FIELDS.into_iter().zip(ids) {
-        not_erased(&app, id).await.map_err(|problem| problem.field(field))?;
+    // Asked last: what was read before it is whole then.
+    if let Some(place) = ask(app.auditor.first_erased(&ids)).await? {
+        return Err(erased().field(FIELDS[place]));
     }
     let response = found.ok_or_else(not_observed)?.map_err(|_| corrupt())?;
     Ok(Shown { other_contact_id: Some(other), ..Shown::of(id, position) }.by(response))
