@@ -1,6 +1,6 @@
 //! Section 10: what tokens and idempotency keys cost.
 
-use crate::load::Shown;
+use crate::load::{Keys, Shown};
 use crate::postgres::Server;
 use crate::ran::{Ran, Trial, report_runs};
 use crate::report::Report;
@@ -9,10 +9,12 @@ use identity_ledger::access::Token;
 use std::path::Path;
 use std::time::Duration;
 
+/// What requests show: a token and a key, or neither.
+const SHOWN: [(&str, Option<Keys>); 3] =
+    [(NEITHER, None), ("UUIDs of version 7", Some(Keys::Timed)), ("version 4", Some(Keys::Random))];
 const NEITHER: &str = "neither";
-const BOTH: &str = "tokens and keys";
 
-/// /identify at 256 connections without tokens and keys and with both, in turn.
+/// /identify at 256 connections without tokens and keys and with both, in turn, by kind of key.
 pub async fn access(server: &Server, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
     eprintln!("access ...");
     let token = Token::random();
@@ -21,16 +23,16 @@ pub async fn access(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
     let lines = format!("[[token]]\nname = \"bench\"\nrole = \"caller\"\nsha256 = \"{hash}\"\n");
     std::fs::write(&file, lines)?;
     let flags = vec!["--tokens".to_owned(), file.display().to_string()];
-    let shown = Shown { token: Some(token.expose().to_owned()), has_keys: true };
 
     let mut runs = Vec::new();
-    for label in [NEITHER, BOTH, NEITHER, BOTH, NEITHER, BOTH] {
+    for (label, keys) in SHOWN.repeat(3) {
         let mut trial = Trial {
             measured: Duration::from_secs(6),
             ..Trial::closed(label, Traffic::new(256, 0, 0))
         };
-        if label == BOTH {
-            trial = Trial { flags: flags.clone(), shown: shown.clone(), ..trial };
+        if keys.is_some() {
+            let shown = Shown { token: Some(token.expose().to_owned()), keys };
+            trial = Trial { flags: flags.clone(), shown, ..trial };
         }
         runs.push(trial.run(server, &server.empty().await?, dir).await?);
     }
@@ -38,9 +40,12 @@ pub async fn access(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
         let of_label = runs.iter().filter(|run| run.label == label);
         of_label.map(Ran::rate).sum::<f64>() / 3.0
     };
-    let (neither, both) = (rate(NEITHER), rate(BOTH));
+    let neither = rate(NEITHER);
     let titles = ["10 tokens and idempotency keys, 256 connections", "10 what it cost"];
-    report_runs(report, titles, "with", &[("x neither", neither)], &runs);
-    report.bar_at_least("tokens and idempotency keys, x neither", both / neither, 0.95);
+    report_runs(report, titles, "keys", &[("x neither", neither)], &runs);
+    for (label, _) in SHOWN.into_iter().filter(|(_, keys)| keys.is_some()) {
+        let what = format!("tokens and idempotency keys ({label}), x neither");
+        report.bar_at_least(&what, rate(label) / neither, 0.95);
+    }
     Ok(())
 }

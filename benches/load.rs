@@ -8,11 +8,12 @@ use hdrhistogram::Histogram;
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until};
+use uuid::{Builder, Uuid};
 
 pub struct Plan {
     pub address: SocketAddr,
@@ -27,7 +28,29 @@ pub struct Plan {
 pub struct Shown {
     pub token: Option<String>,
     /// An Idempotency-Key of its own with each request.
-    pub has_keys: bool,
+    pub keys: Option<Keys>,
+}
+
+#[derive(Clone, Copy)]
+pub enum Keys {
+    /// UUIDs of version 4.
+    Random,
+    /// UUIDs of version 7.
+    Timed,
+}
+
+impl Keys {
+    fn make(self) -> Uuid {
+        let random = fastrand::u128(..).to_be_bytes();
+        match self {
+            Self::Random => Builder::from_random_bytes(random).into_uuid(),
+            Self::Timed => {
+                let now_ms = UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_millis() as u64);
+                let (counter, _) = random.split_first_chunk().expect("16 bytes are more than 10");
+                Builder::from_unix_timestamp_millis(now_ms, counter).into_uuid()
+            }
+        }
+    }
 }
 
 pub enum Arrivals {
@@ -58,8 +81,7 @@ struct Connection {
     stream: TcpStream,
     /// Of each request, down to the first header that is not always the same.
     head: String,
-    /// What idempotency keys begin with, and how many there were.
-    keys: Option<(u64, u64)>,
+    keys: Option<Keys>,
     body: Vec<u8>,
     request: Vec<u8>,
     response: Vec<u8>,
@@ -177,7 +199,7 @@ impl Connection {
         if let Some(token) = &shown.token {
             head += &format!("authorization: Bearer {token}\r\n");
         }
-        let keys = shown.has_keys.then(|| (fastrand::u64(..), 0));
+        let keys = shown.keys;
         let (body, request, response) = Default::default();
         Ok(Self { stream, head, keys, body, request, response })
     }
@@ -220,9 +242,8 @@ impl Connection {
         }
         request.clear();
         request.extend_from_slice(head.as_bytes());
-        if let Some((series, number)) = keys {
-            *number += 1;
-            write!(request, "idempotency-key: {series:016x}-{number:08x}\r\n")?;
+        if let Some(keys) = keys {
+            write!(request, "idempotency-key: {}\r\n", keys.make())?;
         }
         write!(request, "content-length: {}\r\n\r\n", body.len())?;
         request.extend_from_slice(body);

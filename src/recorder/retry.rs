@@ -7,9 +7,10 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, query};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
-use uuid::{Builder, Uuid};
+use uuid::{Builder, Uuid, Version};
 
-/// What an `Idempotency-Key` is kept as: a hash, which tells nothing of a key that is random.
+/// What an `Idempotency-Key` is kept as: a hash, which tells nothing of a key that is random, behind the
+/// time of a key that is a UUID of version 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RetryKey(Uuid);
 
@@ -24,6 +25,9 @@ pub type Originals = HashMap<RetryKey, Original>;
 impl RetryKey {
     /// The first bits of SHA-256 over the caller's name, its length before it, and the key, as a
     /// UUID of version 8 (RFC 9562). The keys of two callers never meet.
+    ///
+    /// If the key is a UUID of version 7, its time takes the place of the first 48 bits: keys made one
+    /// after another are neighbours in the index then, where a random place costs several times as much.
     pub fn new(caller: &str, key: &[u8]) -> Self {
         let hash = Sha256::new()
             .chain_update((caller.len() as u64).to_be_bytes())
@@ -31,12 +35,25 @@ impl RetryKey {
             .chain_update(key)
             .finalize();
         let (first, _) = hash.split_first_chunk().expect("32 bytes are more than 16");
-        Self(Builder::from_custom_bytes(*first).into_uuid())
+        let mut kept: [u8; 16] = *first;
+        if let Some(time) = uuid_time(key) {
+            kept[..time.len()].copy_from_slice(&time);
+        }
+        Self(Builder::from_custom_bytes(kept).into_uuid())
     }
 
     pub fn as_uuid(&self) -> Uuid {
         self.0
     }
+}
+
+/// The first 48 bits of a UUID of version 7: milliseconds since 1970. The draft has quotes around keys,
+/// which many clients leave out.
+fn uuid_time(key: &[u8]) -> Option<[u8; 6]> {
+    let unquoted = key.strip_prefix(b"\"").and_then(|key| key.strip_suffix(b"\""));
+    let uuid = Uuid::try_parse_ascii(unquoted.unwrap_or(key)).ok()?;
+    let is_timed = uuid.get_version() == Some(Version::SortRand);
+    is_timed.then_some(*uuid.as_bytes().first_chunk()?)
 }
 
 /// Finds what was recorded under these keys in the last `kept_for`, and lets go of those that were
@@ -123,4 +140,50 @@ pub fn hold_back(requests: &mut Vec<Request>, is_busy: impl Fn(&RetryKey) -> boo
     let mut seen = HashSet::new();
     let mut is_retry = |key| is_busy(&key) || !seen.insert(key);
     requests.extract_if(.., |request| request.retry_key.is_some_and(&mut is_retry)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_of_version_7_stay_in_the_order_of_their_times() {
+        let made = [
+            "018f3a7e-0000-7fff-bfff-ffffffffffff",
+            "\"018f3a7e-0001-7000-8000-000000000000\"",
+            "018F3A7F-0000-7A00-9000-000000000000",
+            "018f3a7f00017a009000000000000000",
+        ];
+        let kept = made.map(|key| RetryKey::new("shop", key.as_bytes()).as_uuid());
+        assert!(kept.is_sorted());
+        for (key, kept) in made.into_iter().zip(kept) {
+            let time = key.replace(['"', '-'], "")[..12].to_lowercase();
+            assert!(kept.simple().to_string().starts_with(&time), "{kept} of {key}");
+            assert_eq!(kept.get_version(), Some(Version::Custom));
+        }
+    }
+
+    #[test]
+    fn keys_that_differ_in_anything_are_kept_apart() {
+        let time = "018f3a7e-0000";
+        let keys = [
+            format!("{time}-7000-8000-000000000000"),
+            format!("{time}-7000-8000-000000000001"),
+            format!("\"{time}-7000-8000-000000000000\""),
+            // Of version 4, and of none.
+            format!("{time}-4000-8000-000000000000"),
+            time.to_owned(),
+        ];
+        let callers = ["", "shop", "shop 2"];
+        let kept: HashSet<_> = callers
+            .iter()
+            .flat_map(|caller| keys.iter().map(|key| RetryKey::new(caller, key.as_bytes())))
+            .collect();
+        assert_eq!(kept.len(), keys.len() * callers.len());
+        let unlike = &keys[3..];
+        let has_time = |key: &String| {
+            RetryKey::new("", key.as_bytes()).as_uuid().to_string().starts_with(time)
+        };
+        assert!(!unlike.iter().any(has_time));
+    }
 }

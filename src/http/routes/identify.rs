@@ -28,10 +28,10 @@ pub const PATH: &str = "/identify";
     params((
         "Idempotency-Key" = Option<String>,
         Header,
-        description = "The same for each retry of one request, such as a UUID; 1 to 255 \
-            characters of ASCII, compared as they are sent, quotes included. Known for 24 hours, or as \
-            the service is told.",
-        example = "5f1b2c1e-7d8a-4f0e-9a53-2f3b7c6d9e10",
+        description = "The same for each retry of one request, such as a UUID, best of version 7; 1 to \
+            255 characters of ASCII, compared as they are sent, quotes included. Known for 24 hours, or \
+            as the service is told.",
+        example = "019a8f3e-2c41-7b6e-9a53-2f3b7c6d9e10",
     )),
     request_body(
         content = Observed,
