@@ -60,9 +60,7 @@ pub fn tail(path: &Path) -> anyhow::Result<(Option<String>, Vec<u8>)> {
             opened => opened?,
         };
         let (end, last) = last_line(&mut file)?;
-        let mut torn = Vec::new();
-        file.seek(SeekFrom::Start(end))?;
-        file.take(CHUNK_LEN).read_to_end(&mut torn)?;
+        let torn = read_range(&mut file, end, end.saturating_add(CHUNK_LEN))?;
         Ok::<_, io::Error>((last, torn))
     };
     read().with_context(|| format!("cannot read {}", path.display()))
@@ -162,28 +160,30 @@ pub fn cannot_write(path: &Path) -> String {
 /// The end of the last whole line, in bytes, and that line.
 fn last_line(file: &mut File) -> io::Result<(u64, Option<String>)> {
     let len = file.metadata()?.len();
-    let mut begin = len;
-    let mut tail = Vec::new();
-    // Backwards, until the last whole line and the line feed before it are there.
-    loop {
-        let feeds = tail.iter().filter(|byte| **byte == b'\n').count();
-        if feeds >= 2 || begin == 0 {
-            break;
+    let Some(feed) = last_feed(file, len)? else { return Ok((0, None)) };
+    let begin = last_feed(file, feed)?.map_or(0, |feed| feed + 1);
+    let line = read_range(file, begin, feed)?;
+    Ok((feed + 1, Some(String::from_utf8_lossy(&line).into_owned())))
+}
+
+/// Where the last line feed before `end` is.
+fn last_feed(file: &mut File, mut end: u64) -> io::Result<Option<u64>> {
+    while end > 0 {
+        let begin = end.saturating_sub(CHUNK_LEN);
+        let chunk = read_range(file, begin, end)?;
+        if let Some(at) = chunk.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(Some(begin + at as u64));
         }
-        let chunk_len = CHUNK_LEN.min(begin);
-        begin -= chunk_len;
-        file.seek(SeekFrom::Start(begin))?;
-        let mut chunk = Vec::new();
-        Read::by_ref(file).take(chunk_len).read_to_end(&mut chunk)?;
-        chunk.append(&mut tail);
-        tail = chunk;
+        end = begin;
     }
-    let Some(last_feed) = tail.iter().rposition(|byte| *byte == b'\n') else {
-        return Ok((0, None));
-    };
-    let end = begin + last_feed as u64 + 1;
-    let line = tail[..last_feed].rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    Ok((end, Some(String::from_utf8_lossy(line).into_owned())))
+    Ok(None)
+}
+
+fn read_range(file: &mut File, begin: u64, end: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(begin))?;
+    file.take(end - begin).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -222,5 +222,7 @@ mod tests {
         check("one\ntwo\n", "one\ntwo\n", Some("two"));
         let long = "x".repeat(200_000);
         check(&format!("one\n{long}\nt"), &format!("one\n{long}\n"), Some(&long));
+        check(&format!("one\n{long}"), "one\n", Some("one"));
+        check(&format!("{long}\n"), &format!("{long}\n"), Some(&long));
     }
 }
