@@ -114,7 +114,8 @@ async fn proofs(service: &Service, cloned: &Cloned) -> anyhow::Result<Histogram<
 fn signing_key(dir: &Path) -> anyhow::Result<PathBuf> {
     let file = dir.join("signing.key");
     if !file.exists() {
-        key::create(&file, "ledger.bench/shop")?;
+        let name = "ledger.bench/shop".parse().map_err(anyhow::Error::msg)?;
+        key::create(&file, &name)?;
     }
     Ok(file)
 }

@@ -1,7 +1,7 @@
 //! The command line: what configures it, and what it refuses in one line that says what to do.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, VARIABLES, command, ended, refuses, scratch_dir,
+    Seen, Service, SigningKey, TestLedger, VARIABLES, command, ended, misuse, refuses, scratch_dir,
     succeeds, told, until, until_async,
 };
 use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES};
@@ -21,15 +21,6 @@ fn port_in_use() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)
-}
-
-/// What clap refuses, by the name of the option.
-#[track_caller]
-fn misuse(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{command:?}: {stderr}");
-    stderr
 }
 
 #[test]

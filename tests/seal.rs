@@ -1,8 +1,8 @@
 //! The tree, its checkpoints and its proofs are what RFC 6962 and C2SP say.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
-    succeeds, until, until_async,
+    Seen, Service, SigningKey, TestLedger, command, misuse, random_observations, refuses,
+    scratch_dir, succeeds, until, until_async,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -432,8 +432,11 @@ fn a_key_is_made_once_for_its_owner_only() {
     assert!(said.contains("a key is never overwritten"), "{said}");
     assert_eq!(std::fs::read_to_string(key.file()).unwrap(), secret);
     let other = key.dir().join("other.key");
-    let said = refuses(command(&["key", "new", "--name", "a b"]).arg(&other));
-    assert!(said.contains("without blanks") && !other.exists(), "{said}");
+    for (name, why) in [("a b", "without blanks"), ("shop/restored-7", "after an accepted loss")] {
+        let said = misuse(command(&["key", "new", "--name", name]).arg(&other));
+        assert!(said.contains("'--name <NAME>'") && said.contains(why), "{said}");
+    }
+    assert!(!other.exists());
     let named = succeeds(command(&["key", "new", "--ledger", "shop"]).arg(&other));
     assert!(named.starts_with("identity-ledger/shop+"), "{named}");
     assert_eq!(std::fs::read_dir(key.dir()).unwrap().count(), 2, "nothing is left beside them");

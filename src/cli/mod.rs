@@ -22,7 +22,7 @@ mod verify;
 mod why;
 
 use crate::ledger;
-use crate::seal::key;
+use crate::seal::{LogName, key};
 use crate::threads::without_panic;
 use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig, TokenCommand};
 use place::Place;
@@ -113,8 +113,8 @@ async fn rebuild(database: DatabaseConfig) -> anyhow::Result<()> {
     place.close().await
 }
 
-fn new_key(database: &DatabaseConfig, file: &Path, name: Option<String>) -> anyhow::Result<()> {
-    let name = name.unwrap_or_else(|| key::default_name(&database.ledger));
+fn new_key(database: &DatabaseConfig, file: &Path, name: Option<LogName>) -> anyhow::Result<()> {
+    let name = name.unwrap_or_else(|| LogName::of(&database.ledger));
     say!("{}", key::create(file, &name)?);
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::config::{DatabaseConfig, SealConfig};
 use crate::ledger::{self, Database};
 use crate::postgres::{PrivatePostgres, StartLock};
 use crate::projection;
-use crate::seal::{self, CheckpointDir, SealInputs, SigningKey, key};
+use crate::seal::{self, CheckpointDir, LogName, SealInputs, SigningKey, key};
 use crate::threads::on_a_thread;
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, setpriority_process};
@@ -179,7 +179,7 @@ impl Place {
                  --signing-key",
                 file.display()
             );
-            key::create(&file, &key::default_name(self.database.ledger()))?;
+            key::create(&file, &LogName::of(self.database.ledger()))?;
             postgres.give(&file)?;
         }
         let Some(key) = self.signing_key(config)? else { return Ok(None) };

@@ -12,6 +12,7 @@ use signed_note::{
 };
 use std::io;
 use std::path::Path;
+use std::str::FromStr;
 
 const ED25519: u8 = 1;
 const SEED_LEN: usize = 32;
@@ -25,6 +26,10 @@ pub struct SigningKey {
     seed: [u8; SEED_LEN],
     verifier_keys: VerifierKeys,
 }
+
+/// The first name of a log. Its checkpoints begin with it, unless a loss was accepted.
+#[derive(Clone, Debug)]
+pub struct LogName(String);
 
 /// The keys whose signatures are valid, by the name that they sign under: the key of the log and its
 /// earlier ones, each under the first name of the log and under those that it took when a loss was
@@ -50,22 +55,35 @@ pub fn parts(origin: &str) -> (&str, Option<i64>) {
     numbered.map_or((origin, None), |(name, at)| (name, Some(at)))
 }
 
-/// The name of a log for which none was chosen.
-pub fn default_name(ledger: &LedgerName) -> String {
-    format!("identity-ledger/{}", ledger.as_str())
+impl LogName {
+    /// The name of a log for which none was chosen.
+    pub fn of(ledger: &LedgerName) -> Self {
+        Self(format!("identity-ledger/{}", ledger.as_str()))
+    }
+}
+
+impl FromStr for LogName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if !is_key_name_valid(name) {
+            return Err(
+                "expected a name without blanks and +, such as ledger.example.com/shop".to_owned()
+            );
+        }
+        if parts(name).1.is_some() {
+            return Err(format!(
+                "a name that ends with {RESTORED} and a number is for a ledger after an accepted loss; \
+                 choose another"
+            ));
+        }
+        Ok(Self(name.to_owned()))
+    }
 }
 
 /// Makes a new key for the log of this name, in a file for its owner only. Never overwrites a file. Returns
 /// the verifier key.
-pub fn create(path: &Path, name: &str) -> anyhow::Result<String> {
-    ensure!(
-        is_key_name_valid(name),
-        "expected a name without blanks and +, such as ledger.example.com/shop"
-    );
-    ensure!(
-        parts(name).1.is_none(),
-        "a name that ends with {RESTORED} and a number is for a ledger after an accepted loss; choose another"
-    );
+pub fn create(path: &Path, LogName(name): &LogName) -> anyhow::Result<String> {
     let mut seed = [0; SEED_LEN];
     getrandom::fill(&mut seed).context("the operating system gives no random bytes")?;
     let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();

@@ -23,7 +23,7 @@ mod tests;
 
 pub use ask::{Summary, checkpoint, prove, summary};
 pub use checkpoint::{Checkpoint, NotACheckpoint};
-pub use key::{SigningKey, VerifierKeys};
+pub use key::{LogName, SigningKey, VerifierKeys};
 pub use loss::{Found, Loss, loss};
 pub use outside::{CheckpointDir, OutsideError};
 pub use proof::{Question, Tiles, TilesDiffer, TreeHead};

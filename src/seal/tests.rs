@@ -68,7 +68,7 @@ fn roots_are_right_at_every_size_around_a_full_tile() {
 fn the_checkpoint_outside_never_goes_back() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("key");
-    key::create(&file, "ledger.test/shop").unwrap();
+    key::create(&file, &"ledger.test/shop".parse().unwrap()).unwrap();
     let key = key::SigningKey::read(&file).unwrap();
     let sign = |size| {
         let head = TreeHead { size, root: grown(size, size).0.root() };

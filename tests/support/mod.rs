@@ -10,7 +10,7 @@ pub use key::SigningKey;
 pub use model::{Model, Seen, random_observations};
 pub use postgres::{PHONES_ONLY, TestLedger, hold_head, patient, postmaster, scratch_dir};
 pub use service::{
-    BINARY, Contact, Service, VARIABLES, command, command_of, ended, refuses, succeeds, told,
-    until, until_async,
+    BINARY, Contact, Service, VARIABLES, command, command_of, ended, misuse, refuses, succeeds,
+    told, until, until_async,
 };
 pub use tokens::Tokens;

@@ -89,6 +89,15 @@ pub fn refuses(command: &mut Command) -> String {
     told
 }
 
+/// Runs a command that clap must refuse, and returns its stderr.
+#[track_caller]
+pub fn misuse(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{command:?}: {stderr}");
+    stderr
+}
+
 /// What a command has said on stderr, except that the private Postgres takes a while to start or to stop,
 /// as on a busy machine.
 pub fn told(output: &Output) -> String {

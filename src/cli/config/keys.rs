@@ -2,6 +2,7 @@
 
 use crate::access::Role;
 use crate::identity::{Asker, Timestamp};
+use crate::seal::LogName;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ pub enum KeyCommand {
         /// The name that checkpoints begin with, such as ledger.example.com/shop. It stays for ever
         /// [default: identity-ledger/ and the ledger's name].
         #[arg(long)]
-        name: Option<String>,
+        name: Option<LogName>,
     },
 }
 
