@@ -49,9 +49,12 @@ impl EmailKeys {
         self.blocked.entries()
     }
 
-    /// Globs that no email can match, since each has an `@`.
+    /// Globs that no normal form can match, since each has an `@` and perhaps no capitals after it.
     pub fn idle_globs(&self) -> Vec<String> {
-        self.blocked.idle_globs(|parts| parts.iter().any(|part| blocked::can_be(part, "@")))
+        self.blocked.idle_globs(|parts| {
+            let at = parts.iter().rposition(|part| blocked::can_be(part, "@"));
+            at.is_some_and(|at| parts[at..].iter().all(|part| self.form.can_be_in_domain(part)))
+        })
     }
 }
 
@@ -110,6 +113,12 @@ impl EmailForm {
                 None => in_case,
             },
         }
+    }
+
+    /// Whether a part of a glob can stand for something in the domain of a normal form. Whether `[...]` can
+    /// is not looked into.
+    fn can_be_in_domain(self, part: &str) -> bool {
+        blocked::is_glob(part) || self.domain_in_case(part) == part
     }
 
     fn local_in_case(self, local: &str) -> Cow<'_, str> {

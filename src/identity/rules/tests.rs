@@ -163,6 +163,10 @@ fn globs_that_block_nothing_are_found() {
     let email =
         "case='insensitive'; blocked=['No*', '?@X.org', '[!a]*', '[@]x*', 'no[abc]', '[]@][!@]']";
     assert_eq!(idle(email, "format='digits'"), ["no[abc]"]);
+    let email = "case='domain-only'; blocked=['*.X.org', 'No*', 'A*@B.org', '*X?', '*[Xx].org']";
+    assert_eq!(idle(email, "format='digits'"), ["*.X.org"]);
+    let email = "case='sensitive'; blocked=['*.X.org']";
+    assert!(idle(email, "format='digits'").is_empty());
     let globs = "['+1*', '*+1?', '[+1]5*', '0800-*', 'tel*', '[a-z]*', '*1+?', '*', '1[!0-9]*']";
     let email = "case='sensitive'";
     for format in ["digits", "e164"] {
