@@ -1,4 +1,4 @@
-//! Forgetting a person: what is gone, what is left, and that everybody else is as before.
+//! Erasing a customer: what is gone, what is left, and that everyone else is as before.
 
 use crate::support::{
     Contact, PHONES_ONLY, Seen, Service, SigningKey, TestLedger, command, random_observations,
@@ -30,7 +30,7 @@ async fn with_canary() -> (TestLedger, Service) {
 }
 
 #[tokio::test]
-async fn every_number_of_a_forgotten_customer_is_gone_and_nobody_else_is() {
+async fn every_number_of_an_erased_customer_is_gone_and_no_other_is() {
     let (ledger, service) = with_canary().await;
     let others = [service.contact(1).await, service.contact(3).await];
     let before = service.get_json("/ledger").await["position"].as_i64().unwrap();
@@ -82,7 +82,7 @@ async fn the_same_email_seen_later_is_a_new_customer() {
 
 /// A retry from before is answered by nothing that was kept: it is seen for the first time.
 #[tokio::test]
-async fn an_idempotency_key_is_forgotten_with_its_observation() {
+async fn an_idempotency_key_is_deleted_with_its_observation() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     let (seen, other) = (Seen::new(EMAIL, NUMBER), Seen::new("b@x.org", "2"));
@@ -99,14 +99,14 @@ async fn an_idempotency_key_is_forgotten_with_its_observation() {
 }
 
 /// A ledger beside what was observed and not erased, by its number.
-struct Forgetting {
+struct Erasing {
     ledger: TestLedger,
     service: Service,
     living: BTreeMap<i64, Seen>,
     observed_len: i64,
 }
 
-impl Forgetting {
+impl Erasing {
     async fn observe(&mut self, seed: u64, len: usize) {
         for seen in random_observations(seed, len, 60) {
             self.service.identify(&seen).await;
@@ -160,7 +160,7 @@ impl Forgetting {
 async fn everybody_else_is_as_in_a_ledger_that_never_saw_what_was_erased() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    let mut all = Forgetting { ledger, service, living: BTreeMap::new(), observed_len: 0 };
+    let mut all = Erasing { ledger, service, living: BTreeMap::new(), observed_len: 0 };
     all.observe(1, 150).await;
     all.erase([3, 20, 150]).await;
     all.check(DEFAULT_RULES).await;
@@ -183,7 +183,7 @@ async fn everybody_else_is_as_in_a_ledger_that_never_saw_what_was_erased() {
 
 /// The state of one node's memory is not older than the erasure of another.
 #[tokio::test]
-async fn two_nodes_under_load_forget_at_once() {
+async fn two_nodes_under_load_erase_at_once() {
     let ledger = TestLedger::new().await;
     let nodes = [Service::start(&ledger.url), Service::start(&ledger.url)];
     // One large identity, which recorders keep in memory.
@@ -244,9 +244,9 @@ async fn proofs_that_were_given_before_still_hold() {
     succeeds(command(&["verify"]).args(key.args(&ledger)));
 }
 
-/// Who was linked with somebody who was forgotten since keeps a past, without the other's values.
+/// A customer who was linked with another who was erased since keeps a past, without the other's values.
 #[tokio::test]
-async fn the_past_of_somebody_else_shows_no_more_than_numbers_of_what_was_erased() {
+async fn the_past_of_another_customer_shows_no_more_than_numbers_of_what_was_erased() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     for (email, number) in [(EMAIL, NUMBER), (EMAIL, "1"), ("b@x.org", "1")] {
@@ -263,7 +263,7 @@ async fn the_past_of_somebody_else_shows_no_more_than_numbers_of_what_was_erased
     let history = service.get("/contacts/3/history").await.text().await.unwrap();
     assert!(history.contains("b@x.org") && !history.contains(NUMBER), "{history}");
     assert_eq!(service.get("/contacts/1").await.status(), 410);
-    // Their common email is the other's, too, who was not forgotten.
+    // Their common email is the other's, too, who was not erased.
     assert_eq!(service.contact(2).await.emails, [EMAIL, "b@x.org"]);
     verify::verify(&ledger.database).await.unwrap();
 }
@@ -352,7 +352,7 @@ async fn a_reason_is_a_code_and_nothing_else_is_taken() {
 
 /// While somebody thinks about what was shown, another observation can make a larger one of it.
 #[tokio::test]
-async fn no_more_is_forgotten_than_was_shown() {
+async fn no_more_is_erased_than_was_shown() {
     let (ledger, service) = with_canary().await;
     let reason: ReasonCode = "test".parse().unwrap();
     let id = ObservationId::new(5);
@@ -367,7 +367,7 @@ async fn no_more_is_forgotten_than_was_shown() {
     let shown = erasure::held(&mut ledger.owner().await, id).await.unwrap().unwrap();
     service.identify(&Seen::new(EMAIL, "")).await;
     let erased = erasure::erase(&ledger.database, id, Some(&shown), &reason, None).await.unwrap();
-    // Those that introduced nothing are forgotten with it.
+    // Those that introduced nothing are erased with it.
     assert_eq!((erased.contacts_len, erased.observation_ids.len()), (4, 8));
 }
 

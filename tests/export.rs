@@ -650,7 +650,7 @@ async fn a_decision_that_was_forged_before_it_was_sealed_is_named_offline() {
 }
 
 #[tokio::test]
-async fn an_export_forgets_what_was_erased_since() {
+async fn an_export_leaves_out_what_was_erased_since() {
     let exports = Exports::new().await;
     succeeds(&mut exports.export(&["--observations"]));
     let line_of = |id: i64| {

@@ -116,7 +116,7 @@ async fn no_page_of_contacts_is_compared_by_reading_all_observations() {
     check(&mut session, "compare(50000, 5000)").await;
 }
 
-/// Else an identity of a few thousand contacts could neither be shown nor forgotten in time.
+/// Else an identity of a few thousand contacts could neither be shown nor erased in time.
 #[tokio::test]
 async fn no_statement_reads_more_than_once_for_each_observation_of_an_identity() {
     const LEN: i64 = 1_000;

@@ -1,4 +1,4 @@
-//! A database that has gone back in time is noticed, and can be gone on with: nobody who was forgotten
+//! A database that has gone back in time is noticed, and can be gone on with: no one who was erased
 //! comes back, nothing that was given out is given again, and the ledger says what was lost.
 
 use crate::support::{
@@ -22,9 +22,9 @@ struct Lost {
     key: SigningKey,
     /// As it was in the end.
     ledger: TestLedger,
-    /// Who was known when the backup was made, and was forgotten since.
-    forgotten: Seen,
-    forgotten_id: i64,
+    /// Who was known when the backup was made, and was erased since.
+    erased: Seen,
+    erased_id: i64,
     /// The last position and the last number that were given out.
     position: i64,
     number: i64,
@@ -35,13 +35,13 @@ const BEFORE: usize = 300;
 impl Lost {
     async fn new() -> Self {
         let (key, ledger) = (SigningKey::new(), TestLedger::new().await);
-        let forgotten = Seen::new("canary@lost.example", "0049");
+        let erased = Seen::new("canary@lost.example", "0049");
         let service = Service::start_with(&args(&key, &ledger));
         service.identify_all(&random_observations(1, BEFORE, 100)).await;
-        let forgotten_id = service.identify(&forgotten).await.primary_contact_id;
+        let erased_id = service.identify(&erased).await.primary_contact_id;
         service.sealed().await;
         assert!(service.stop().success());
-        let lost = Self { key, ledger, forgotten, forgotten_id, position: 0, number: 0 };
+        let lost = Self { key, ledger, erased, erased_id, position: 0, number: 0 };
         succeeds(command(&["backup"]).arg(lost.backup()).args(lost.url()));
         fs::copy(lost.outside(), lost.old_checkpoint()).unwrap();
         lost.goes_on().await
@@ -51,7 +51,7 @@ impl Lost {
         let service = Service::start_with(&args(&self.key, &self.ledger));
         service.identify_all(&random_observations(2, 200, 100)).await;
         let later = service.identify(&Seen::new("later@lost.example", "0050")).await;
-        assert_eq!(service.erase(self.forgotten_id).await.status(), 200);
+        assert_eq!(service.erase(self.erased_id).await.status(), 200);
         assert_eq!(service.erase(later.primary_contact_id).await.status(), 200);
         service.sealed().await;
         assert!(service.stop().success());
@@ -104,7 +104,7 @@ impl Lost {
         accept
     }
 
-    /// Without a word on those who were forgotten.
+    /// Without a word on those who were erased.
     fn accept_undecided(&self, left: &TestLedger) -> Command {
         let mut accept = command(&["restore", "--accept-loss", "--reason", "the disk died"]);
         accept.args(args(&self.key, left)).args(["--by", "an-operator", "--yes"]);
@@ -190,9 +190,9 @@ async fn a_lost_ledger_is_gone_on_with_and_nothing_is_given_out_twice() {
     let read: i64 = reads.fetch_one(&mut left.owner().await).await.unwrap();
     assert!(read >= 1_000_000_000, "{read}");
 
-    // Whoever was forgotten stays so.
-    assert_eq!(service.get(&format!("/contacts/{}", lost.forgotten_id)).await.status(), 410);
-    assert_eq!(service.lookup(&lost.forgotten).await.status(), 404);
+    // Who was erased stays erased.
+    assert_eq!(service.get(&format!("/contacts/{}", lost.erased_id)).await.status(), 410);
+    assert_eq!(service.lookup(&lost.erased).await.status(), 404);
 
     // No number and no position is given out again.
     let seen = Seen::new("new@x.example", "99");
@@ -336,7 +336,7 @@ async fn a_loss_of_an_accepted_loss_skips_what_was_given_out_after_it() {
     succeeds(&mut lost.accept(&left));
     let service = Service::spawn(&mut lost.serve(&left));
     service.identify_all(&random_observations(8, 100, 30)).await;
-    assert_eq!(service.erase(lost.forgotten_id).await.status(), 200);
+    assert_eq!(service.erase(lost.erased_id).await.status(), 200);
     service.sealed().await;
     assert!(service.stop().success());
     let export = lost.export_of(&left);
@@ -376,7 +376,7 @@ async fn an_acceptance_that_was_broken_off_is_finished() {
     let said = succeeds(&mut lost.accept_with_erasures(&left));
     assert!(said.contains("erased again: 1 customer"), "{said}");
     let service = Service::spawn(&mut lost.serve(&left));
-    assert_eq!(service.get(&format!("/contacts/{}", lost.forgotten_id)).await.status(), 410);
+    assert_eq!(service.get(&format!("/contacts/{}", lost.erased_id)).await.status(), 410);
     assert!(service.stop().success());
     let events = "select count(*) from event where kind = 'LedgerRestored'";
     let events: i64 = query_scalar(events).fetch_one(&mut left.owner().await).await.unwrap();
@@ -480,10 +480,10 @@ async fn a_loss_is_accepted_to_the_end_though_nothing_can_be_printed() {
     lost.verify(&left);
 }
 
-/// Nobody is forgotten whom the lost ledger had not forgotten: what an export says counts as it was
+/// No one is erased whom the lost ledger had not erased: what an export says counts as it was
 /// signed.
 #[tokio::test]
-async fn an_export_that_was_changed_forgets_nobody() {
+async fn an_export_that_was_changed_erases_no_one() {
     let lost = Lost::new().await;
     let left = lost.restored().await;
     let before = left.position().await;
@@ -491,7 +491,7 @@ async fn an_export_that_was_changed_forgets_nobody() {
     let (file, checkpoint) =
         (lost.export().join("events.ndjson"), lost.export().join("checkpoint"));
     let whole = fs::read_to_string(&file).unwrap();
-    let erased = format!("\"observationIds\":[{}", lost.forgotten_id);
+    let erased = format!("\"observationIds\":[{}", lost.erased_id);
     for changed in [
         whole.replace(&erased, "\"observationIds\":[1"),
         whole.replace(&erased, "\"observationIds\":[x"),
@@ -535,7 +535,7 @@ async fn an_export_that_is_no_newer_than_what_is_left_is_refused() {
 /// Two who share a phone number are one customer by the rules of the backup, and were two by those that
 /// are lost.
 #[tokio::test]
-async fn whoever_was_not_forgotten_is_not_forgotten_with_somebody_else() {
+async fn a_customer_who_was_not_erased_is_not_erased_with_another() {
     let (key, ledger) = (SigningKey::new(), TestLedger::new().await);
     let with_outside = args(&key, &ledger);
     let service = Service::start_with(&with_outside);
@@ -584,15 +584,15 @@ async fn no_loss_is_accepted_that_cannot_be_told() {
     let said = refuses(&mut lost.accept(&lost.ledger));
     assert!(said.contains("nothing is lost"), "{said}");
 
-    // An export of another history does not say whom to forget.
+    // An export of another history does not say whom to erase.
     let service = Service::start(&left.url);
     service.identify(&Seen::new("in.between@x.example", "")).await;
     assert!(service.stop().success());
     let said = refuses(&mut lost.accept_with_erasures(&left));
     assert!(said.contains("was recorded here after the database had gone back"), "{said}");
-    let forgotten = query("select from observation where id = $1 and salt is null");
-    let forgotten = forgotten.bind(lost.forgotten_id);
-    assert!(forgotten.fetch_optional(&mut left.owner().await).await.unwrap().is_none());
+    let erased = query("select from observation where id = $1 and salt is null");
+    let erased = erased.bind(lost.erased_id);
+    assert!(erased.fetch_optional(&mut left.owner().await).await.unwrap().is_none());
 
     // A ledger as long as what was signed has lost nothing: it is another one.
     let service = Service::start(&left.url);
@@ -646,8 +646,8 @@ async fn who_kept_no_checkpoint_outside_goes_on_from_that_of_an_export() {
     let said = succeeds(accept.arg("--erasures").arg(lost.export()));
     assert!(said.contains("erased again: 1 customer"), "{said}");
     let service = Service::start_with(&lost.key.args(&left));
-    assert_eq!(service.get(&format!("/contacts/{}", lost.forgotten_id)).await.status(), 410);
-    assert_eq!(service.lookup(&lost.forgotten).await.status(), 404);
+    assert_eq!(service.get(&format!("/contacts/{}", lost.erased_id)).await.status(), 410);
+    assert_eq!(service.lookup(&lost.erased).await.status(), 404);
     assert!(service.stop().success());
     succeeds(command(&["verify"]).args(lost.key.args(&left)));
 }

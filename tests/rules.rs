@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::path::Path;
 use std::process::Command;
 
-/// Blocks, forgets subaddresses, and compares phone numbers exactly.
+/// Blocks, strips subaddresses, and compares phone numbers exactly.
 const OTHER_RULES: &str = r#"
 name = "other"
 version = 1

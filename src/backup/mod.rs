@@ -6,7 +6,7 @@
 //! Never: puts a password where others can read it, or repeats what a program says of a row.
 
 mod dump;
-mod forgotten;
+mod erasures;
 mod loss;
 mod manifest;
 mod privileges;
@@ -15,7 +15,7 @@ mod restore;
 mod watch;
 
 pub use dump::back_up;
-pub use forgotten::{ToForget, forget_again, to_forget};
+pub use erasures::{ToErase, erase_again, to_erase};
 pub use loss::{Acceptance, accept, begin_anew};
 pub use manifest::Manifest;
 pub use restore::restore;

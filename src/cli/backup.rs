@@ -4,7 +4,7 @@ use super::asking;
 use super::config::{BackupConfig, DatabaseConfig, RestoreConfig, What};
 use super::place::Place;
 use super::say::{counted, say};
-use crate::backup::{self, Acceptance, Manifest, ToForget};
+use crate::backup::{self, Acceptance, Manifest, ToErase};
 use crate::ledger;
 use crate::seal::{self, Found, SealInputs};
 use anyhow::{Context as _, bail};
@@ -64,16 +64,14 @@ async fn accept_loss(
     let found = seal::loss(inputs.clone()).await?;
     let outside = place.checkpoint_dir(&config.seal).context("there is no --checkpoint-dir")?;
     // Read first: if the export is of no use, nothing must have been changed when that is found.
-    let to_forget = match &config.erasures {
-        Some(export) => {
-            Some(backup::to_forget(&place.database, export, &keys, found.left()).await?)
-        }
+    let to_erase = match &config.erasures {
+        Some(export) => Some(backup::to_erase(&place.database, export, &keys, found.left()).await?),
         None => None,
     };
     let kept =
         outside.read(Some(&keys))?.context("the checkpoint outside has vanished; try again")?;
     show(&found);
-    show_forgotten(to_forget.as_ref(), kept.head.size);
+    show_to_erase(to_erase.as_ref(), kept.head.size);
     if !config.yes && !asking::confirmed(question(&found), "accept the loss").await? {
         place.close().await?;
         bail!("not confirmed; nothing was changed");
@@ -86,18 +84,18 @@ async fn accept_loss(
             backup::accept(&place.database, &loss, acceptance).await?
         }
     };
-    let forgotten = match to_forget {
-        Some(ToForget { customers, .. }) => {
+    let erased = match to_erase {
+        Some(ToErase { customers, .. }) => {
             let by = config.operator.by.as_str();
-            Some(backup::forget_again(&place.database, &customers, by).await?)
+            Some(backup::erase_again(&place.database, &customers, by).await?)
         }
         None => None,
     };
     let aside = backup::begin_anew(inputs, &outside, position).await?;
     let keys = keys.of(&ledger::gaps(&mut place.database.owner().await?).await?);
     // Printed last: if stdout cannot be written to, all is done by then.
-    if let Some(forgotten) = forgotten {
-        say!("erased again: {}", counted(forgotten, "customer"));
+    if let Some(erased) = erased {
+        say!("erased again: {}", counted(erased, "customer"));
     }
     say!(
         "event {position} records the loss; the earlier checkpoint is kept in {}",
@@ -132,9 +130,9 @@ fn show(found: &Found) {
     }
 }
 
-fn show_forgotten(to_forget: Option<&ToForget>, signed: u64) {
-    match to_forget {
-        Some(ToForget { events_len, customers }) => {
+fn show_to_erase(to_erase: Option<&ToErase>, signed: u64) {
+    match to_erase {
+        Some(ToErase { events_len, customers }) => {
             eprintln!("To be erased again, for ever: {}.", counted(customers.len(), "customer"));
             eprintln!(
                 "The export that says so has {events_len} of the {signed} events that were signed: \

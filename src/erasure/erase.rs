@@ -62,19 +62,19 @@ pub async fn erase(
         }
         Err(error) => return Err(error.into()),
     }
-    let held = match to_forget(held(&mut *tx, id).await?, shown) {
+    let held = match to_erase(held(&mut *tx, id).await?, shown) {
         Ok(held) => held,
         Err(not_erased) => {
             tx.rollback().await?;
             return Err(not_erased);
         }
     };
-    let erased = forget(&mut tx, &held, reason, by).await?;
+    let erased = erase_held(&mut tx, &held, reason, by).await?;
     tx.commit().await?;
     Ok(erased)
 }
 
-fn to_forget(held: Option<Held>, shown: Option<&Held>) -> Result<Held, NotErased> {
+fn to_erase(held: Option<Held>, shown: Option<&Held>) -> Result<Held, NotErased> {
     let held = held.ok_or(NotErased::NotObserved)?;
     if held.is_erased() {
         return Err(NotErased::AlreadyErased);
@@ -91,7 +91,7 @@ async fn lock(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
     ledger::lock_to_append(tx).await
 }
 
-async fn forget(
+async fn erase_held(
     tx: &mut PgConnection,
     held: &Held,
     reason: &ReasonCode,

@@ -98,7 +98,7 @@ pub async fn export(
     export.gaps = gaps;
     if with_observations {
         export.check_sealed_erasures(end, head).await?;
-        export.forget(begun, end).await?;
+        export.take_out_erased(begun, end).await?;
     }
     export.events(size, &mut tree).await?;
     check_root(&tree, signed)?;
@@ -213,7 +213,7 @@ impl Export {
 
     /// Takes out the observations that were erased since an earlier export. This comes before the events
     /// that erased them are written, so that it is done again if it is interrupted.
-    async fn forget(&mut self, after: i64, end: i64) -> anyhow::Result<()> {
+    async fn take_out_erased(&mut self, after: i64, end: i64) -> anyhow::Result<()> {
         let file = self.dir.join(OBSERVATIONS);
         lines::clear(&file)?;
         let erasures = ledger::erasures(&mut self.owner, after, end).await?;

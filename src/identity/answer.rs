@@ -22,7 +22,7 @@ pub struct Answer {
 }
 
 /// A long answer as it is sent, for all who get the same one. It goes with the answer: beside it, it
-/// would outlive the memory of a customer who was forgotten.
+/// would outlive the memory of a customer who was erased.
 // Says and compares nothing: it is no more than the answer, and would show identifiers in a log.
 #[derive(Clone, Default)]
 pub struct Written(OnceLock<Arc<[u8]>>);

@@ -88,7 +88,7 @@ proptest! {
         let mut ids = ledger.living();
         ids.retain(|id| ledger.folded.primary_of(*id) == Some(primary));
         prop_assume!(ids.len() > 1);
-        // The primary is named in the event, so it is another one that is forgotten there.
+        // The primary is named in the event, so it is another one that is left there.
         let left = ids.remove(1 + left.index(ids.len() - 1));
         let at = Timestamp::UNIX_EPOCH;
         ledger.folded.apply(Change::Erased { primary, observations: &ids }, at);

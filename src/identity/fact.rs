@@ -125,7 +125,7 @@ pub struct ObservationMoved {
     pub primary_id: ContactId,
 }
 
-/// An identity was forgotten: the personal data of these observations is gone. They are its contacts and
+/// An identity was erased: the personal data of these observations is gone. They are its contacts and
 /// all observations that were filed under them, in order of their numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -233,7 +233,7 @@ impl Fact {
         }
     }
 
-    /// The primary that leads the contact from here on, or that led the identity that was forgotten.
+    /// The primary that leads the contact from here on, or that led the identity that was erased.
     pub fn primary_id(&self) -> Option<ContactId> {
         match self {
             Self::RulesActivated(_) | Self::LedgerRestored(_) => None,

@@ -19,7 +19,7 @@ pub enum Change<'a> {
     Demoted { contact: ContactId, primary: ContactId },
     /// A secondary leads an identity. No other contact moves with it.
     Promoted { contact: ContactId },
-    /// The identity of a primary is forgotten: all observations that were filed under its contacts.
+    /// The identity of a primary is erased: all observations that were filed under its contacts.
     Erased { primary: ContactId, observations: &'a [ObservationId] },
     /// The numbers before `next` are left out, since lost observations may have had them.
     Skipped { next: ObservationId },

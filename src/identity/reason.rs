@@ -1,4 +1,4 @@
-//! Why a person was forgotten, as a code that cannot be an email or a phone number.
+//! Why a customer was erased, as a code that cannot be an email or a phone number.
 
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;

@@ -170,7 +170,7 @@ impl<R: Ruling> Ledger<R> {
         facts
     }
 
-    /// Forgets the identity of an observation, as an erasure does. Does nothing if it is forgotten.
+    /// Erases the identity of an observation. Does nothing if it is erased already.
     pub fn erase(&mut self, id: ObservationId) {
         let at = self.now();
         let Some(primary) = self.folded.primary_of(id) else { return };

@@ -21,7 +21,7 @@ pub struct Reader {
 pub enum Found {
     /// An identity, at this position.
     Identity(Answer, Position),
-    /// An identity that was forgotten.
+    /// An identity that was erased.
     Erased,
     /// No observation has the number yet.
     Nobody,

@@ -208,7 +208,7 @@ impl Service {
         self.client.post(self.url("/lookup")).json(seen).send().await.unwrap()
     }
 
-    /// Asks to forget the customer of a number.
+    /// Asks to erase the customer of a number.
     pub async fn erase(&self, id: i64) -> Response {
         let request = self.client.post(self.url(&format!("/contacts/{id}/erase")));
         request.json(&json!({"reason": "customer-request"})).send().await.unwrap()

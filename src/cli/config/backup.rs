@@ -18,7 +18,7 @@ pub struct RestoreConfig {
 
     /// Record in the ledger that what it lacks of the checkpoint in --checkpoint-dir is lost, skip the
     /// positions and numbers that may have been given out, and sign under a new name from then on.
-    #[arg(long, requires = "reason", requires = "forgetting")]
+    #[arg(long, requires = "reason", requires = "erasing")]
     accept_loss: bool,
 
     /// The reason, for the ledger. No personal data: it stays there for ever.
@@ -27,12 +27,12 @@ pub struct RestoreConfig {
 
     /// Erase again every customer that this export of the lost ledger records as erased. The export
     /// must verify.
-    #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss", group = "forgetting")]
+    #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss", group = "erasing")]
     pub erasures: Option<PathBuf>,
 
     /// Erase no one again: every customer erased since the backup comes back for good. This or
     /// --erasures must be given, each time the command is run.
-    #[arg(long, requires = "accept_loss", group = "forgetting")]
+    #[arg(long, requires = "accept_loss", group = "erasing")]
     no_erasures: bool,
 
     #[command(flatten)]

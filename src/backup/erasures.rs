@@ -1,4 +1,4 @@
-//! Forgets again the customers whom a lost ledger had forgotten, as an export of it says.
+//! Erases again the customers whom a lost ledger had erased, as an export of it says.
 
 use crate::erasure::{self, NotErased};
 use crate::export::{CHECKPOINT, EVENTS, watched_lines};
@@ -13,11 +13,11 @@ use std::collections::HashSet;
 use std::fs::read_to_string;
 use std::path::Path;
 
-/// The customers to forget again.
-pub struct ToForget {
+/// The customers to erase again.
+pub struct ToErase {
     /// How many events the export has.
     pub events_len: i64,
-    /// An observation of each customer who is back, and why the customer was forgotten.
+    /// An observation of each customer who is back, and why the customer was erased.
     pub customers: Vec<(ObservationId, ReasonCode)>,
 }
 
@@ -29,15 +29,15 @@ struct Told {
     lost: Vec<ContactErased>,
 }
 
-/// The customers whom the export says were forgotten, and who are not forgotten here. `left` is how many of
-/// the first events are left here. Fails if the export is not what was signed with these keys, if its history
-/// up to there is another one, or if another customer would be forgotten, too. Changes nothing.
-pub async fn to_forget(
+/// The customers whom the export says were erased, and who are not erased here. `left` is how many of the
+/// first events are left here. Fails if the export is not what was signed with these keys, if its history up
+/// to there is another one, or if another customer would be erased, too. Changes nothing.
+pub async fn to_erase(
     database: &Database,
     export: &Path,
     keys: &VerifierKeys,
     left: i64,
-) -> anyhow::Result<ToForget> {
+) -> anyhow::Result<ToErase> {
     let told = {
         let (export, keys) = (export.to_owned(), keys.clone());
         on_a_thread(move || read(&export, &keys, left)).await
@@ -48,11 +48,11 @@ pub async fn to_forget(
     })?;
     check_common(database, export, &told).await?;
     let customers = who_is_back(database, &told.lost).await?;
-    Ok(ToForget { events_len: told.events_len, customers })
+    Ok(ToErase { events_len: told.events_len, customers })
 }
 
-/// Forgets them. Returns how many there were.
-pub async fn forget_again(
+/// Erases them. Returns how many there were.
+pub async fn erase_again(
     database: &Database,
     customers: &[(ObservationId, ReasonCode)],
     by: &str,
@@ -115,8 +115,8 @@ async fn check_common(database: &Database, export: &Path, told: &Told) -> anyhow
 }
 
 /// The erased customers who have an observation that is left here and is not erased. Fails if one of them is
-/// one customer here with another whom the lost ledger had not forgotten, since a rule change that split the
-/// two is lost: customers are forgotten as a whole.
+/// one customer here with another whom the lost ledger had not erased, since a rule change that split the two
+/// is lost: customers are erased as a whole.
 async fn who_is_back(
     database: &Database,
     lost: &[ContactErased],
