@@ -47,9 +47,8 @@ impl Checkpoint {
     /// Reads a note. Fails if it is not signed with one of the keys, under the name that it has, or if any
     /// signature by one of them is wrong.
     pub fn read(note: &str, keys: &VerifierKeys) -> Result<Self, NotACheckpoint> {
-        let checkpoint = Self::read_unsigned(note)?;
+        let (checkpoint, signed) = Self::parse(note)?;
         let keys = keys.list(&checkpoint.origin).ok_or(NotACheckpoint::OtherLog)?;
-        let signed = Note::from_bytes(note.as_bytes()).map_err(|_| NotACheckpoint::Malformed)?;
         let (_, signatures) = note.rsplit_once("\n\n").ok_or(NotACheckpoint::Malformed)?;
         let mut is_signed = false;
         // `Note::verify` passes over all signatures by a key after the first.
@@ -80,16 +79,19 @@ impl Checkpoint {
 
     /// As `read`, but without keys no signature is checked.
     pub fn read_by(note: &str, keys: Option<&VerifierKeys>) -> Result<Self, NotACheckpoint> {
-        keys.map_or_else(|| Self::read_unsigned(note), |keys| Self::read(note, keys))
+        match keys {
+            Some(keys) => Self::read(note, keys),
+            None => Self::parse(note).map(|(checkpoint, _)| checkpoint),
+        }
     }
 
     /// Reads what a note says, without a look at who signed it.
-    fn read_unsigned(note: &str) -> Result<Self, NotACheckpoint> {
+    fn parse(note: &str) -> Result<(Self, Note), NotACheckpoint> {
         let malformed = |_| NotACheckpoint::Malformed;
         let signed = Note::from_bytes(note.as_bytes()).map_err(|_| NotACheckpoint::Malformed)?;
         let text = tlog_tiles::Checkpoint::from_bytes(signed.text()).map_err(malformed)?;
         let head = TreeHead { size: text.size(), root: *text.hash() };
         let origin = text.origin().to_owned();
-        Ok(Self { head, origin, note: note.to_owned() })
+        Ok((Self { head, origin, note: note.to_owned() }, signed))
     }
 }
