@@ -29,7 +29,7 @@ async fn whoever_was_there_before_the_start_is_found() {
         assert!(newcomer.primary_contact_id > 20);
     }
     assert!(!after.log().contains(ASTRAY), "{}", after.log());
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn whoever_another_node_has_recorded_is_found() {
         let recorded = other.identify(&there).await.primary_contact_id;
         assert_eq!(node.identify(&there).await.primary_contact_id, recorded);
     }
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]

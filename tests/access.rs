@@ -155,7 +155,7 @@ async fn an_event_says_who_asked_and_verify_holds_it_for_what_it_is() {
     let askers = events["events"].as_array().unwrap().iter();
     let askers: Vec<_> = askers.map(|it| it["event"]["data"].get("askedBy")).collect();
     assert_eq!(askers, [Some(&json!("shop")), Some(&json!("ops")), None]);
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]

@@ -9,7 +9,6 @@ use identity_ledger::erasure;
 use identity_ledger::identity::{DEFAULT_RULES, ObservationId, ReasonCode, Rules};
 use identity_ledger::ledger::block_erasures;
 use identity_ledger::rebuild::{impact, rebuild};
-use identity_ledger::verify;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, query_scalar};
 use std::collections::BTreeMap;
@@ -63,7 +62,7 @@ async fn every_number_of_an_erased_customer_is_gone_and_no_other_is() {
     assert_eq!(event["kind"], "ContactErased");
     let data = json!({"contactId": 2, "observationIds": [2, 4, 5], "reason": "customer-request"});
     assert_eq!(event["data"], data);
-    verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]
@@ -77,7 +76,7 @@ async fn the_same_email_seen_later_is_a_new_customer() {
     assert_eq!(service.get("/contacts/2").await.status(), 410);
     assert_eq!(service.erase(7).await.status(), 200);
     assert_eq!(service.identify(&Seen::new(EMAIL, "")).await.primary_contact_id, 8);
-    verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// A retry from before is answered by nothing that was kept: it is seen for the first time.
@@ -151,7 +150,7 @@ impl Erasing {
             service.identify(seen).await;
         }
         assert_eq!(self.answers().await, service.contacts(self.living.len() as i64).await);
-        let walked = verify::verify(&self.ledger.database).await.unwrap().walked;
+        let walked = self.ledger.verify().await.unwrap().walked;
         assert_eq!(walked.erased_len as i64, self.observed_len - self.living.len() as i64);
     }
 }
@@ -217,9 +216,9 @@ async fn two_nodes_under_load_erase_at_once() {
     tokio::join!(load, erasures);
     let seen = nodes[0].identify(&Seen::new("", "77")).await;
     assert!(seen.primary_contact_id > 60 && seen.emails.is_empty(), "{seen:?}");
-    verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
     rebuild(&ledger.database).await.unwrap();
-    verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]
@@ -265,7 +264,7 @@ async fn the_past_of_another_customer_shows_no_more_than_numbers_of_what_was_era
     assert_eq!(service.get("/contacts/1").await.status(), 410);
     // Their common email is the other's, too, who was not erased.
     assert_eq!(service.contact(2).await.emails, [EMAIL, "b@x.org"]);
-    verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]
@@ -307,7 +306,7 @@ async fn what_moves_with_a_rule_change_is_held_and_erased_where_it_stands() {
     assert_eq!(service.contact(1).await.emails, ["a@x.org"]);
     ledger.put_in_force(DEFAULT_RULES).await;
     assert_eq!(ids(4).await, [1, 4]);
-    verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn a_request_that_postgres_refuses_fails_alone() {
             assert_eq!(problem["recorded"], "no");
         }
     }
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// A trigger stands for a disk that is full, and a table that is gone for whatever else Postgres says
@@ -142,7 +142,7 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
     for told in ["Postgres answers no questions", "Postgres answers questions again"] {
         assert_eq!(service.log().matches(told).count(), 1, "{told}");
     }
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// Ends the session of an append that waits for the lock, as soon as there is one.
@@ -179,7 +179,7 @@ async fn whoever_is_not_told_what_became_of_an_append_is_told_so() {
     service.identify(&seen).await;
     let introduced = query_scalar::<_, i64>("select count(*) from contact");
     assert_eq!(introduced.fetch_one(&mut ledger.owner().await).await.unwrap(), 2);
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// A connection that dies while its append waits for the lock: the recorder connects again
@@ -256,7 +256,7 @@ async fn a_connection_lost_under_the_lock_is_settled() {
         }
         let observations = query_scalar::<_, i64>("select count(*) from observation");
         assert_eq!(observations.fetch_one(&mut owner).await.unwrap(), len);
-        identity_ledger::verify::verify(&ledger.database).await.unwrap();
+        ledger.verify().await.unwrap();
     }
 }
 
@@ -320,7 +320,7 @@ async fn a_client_that_goes_away_leaves_no_open_transaction() {
         where datname = current_database() and state like 'idle in transaction%'",
     );
     assert_eq!(open.fetch_one(&mut ledger.superuser().await).await.unwrap(), 0);
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]

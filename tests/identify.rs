@@ -2,7 +2,6 @@
 
 use crate::support::{Contact, Model, Seen, Service, TestLedger, random_observations};
 use futures_util::future::join_all;
-use identity_ledger::verify::verify;
 use serde_json::{Value, json};
 use sqlx::query_scalar;
 
@@ -88,7 +87,7 @@ async fn random_requests_at_once_give_the_connected_components() {
     service.identify_all(&all).await;
     let shown = service.contacts(400).await;
     Model::of(&all).check(shown);
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 fn contact(primary: i64, emails: &[&str], numbers: &[&str], secondaries: &[i64]) -> Contact {
@@ -139,5 +138,5 @@ async fn answers_of_a_large_identity_do_not_pile_up() {
     }));
     let longest = contested.await.iter().map(|contact| contact.emails.len()).max();
     assert_eq!(longest, Some(len + 500));
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }

@@ -7,7 +7,6 @@ use crate::support::{
 use futures_util::future::join_all;
 use identity_ledger::identity::{EXACT_RULES, Rules};
 use identity_ledger::rebuild::{activate, impact, rebuild};
-use identity_ledger::verify::verify;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +36,7 @@ async fn a_rebuilt_table_equals_the_live_one() {
     // The new table serves, with the old one's indexes, and can be rebuilt again.
     service.identify(&Seen::new(r"back\slash\\t@x.org", "5")).await;
     rebuild(&ledger.database).await.unwrap();
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// No request brings them, but a damaged observation may have them.
@@ -63,7 +62,7 @@ async fn an_observation_with_control_characters_becomes_one_row_with_them() {
         left join observation as o on o.id = c.id and o.id = 1";
     let mut owner = ledger.owner().await;
     assert!(query_scalar::<_, bool>(is_whole).fetch_one(&mut owner).await.unwrap());
-    let error = verify(&ledger.database).await.err().unwrap().to_string();
+    let error = ledger.verify().await.err().unwrap().to_string();
     assert!(error.contains("commitment"), "{error}");
 }
 
@@ -91,10 +90,10 @@ async fn a_damaged_table_is_named_and_a_rebuild_repairs_it() {
         ("truncate contact", "expected contact 1, found none"),
     ] {
         query(AssertSqlSafe(damage)).execute(&mut owner).await.unwrap();
-        let error = format!("{:#}", verify(&ledger.database).await.err().expect(damage));
+        let error = format!("{:#}", ledger.verify().await.err().expect(damage));
         assert!(error.contains(named), "{damage}: {error}");
         rebuild(&ledger.database).await.unwrap();
-        verify(&ledger.database).await.unwrap();
+        ledger.verify().await.unwrap();
     }
 }
 
@@ -112,14 +111,14 @@ async fn rebuilds_and_verifications_hold_while_requests_run() {
         let mut times = 0;
         while !done.load(Ordering::Relaxed) || times < 3 {
             rebuild(&ledger.database).await.unwrap();
-            verify(&ledger.database).await.unwrap();
+            ledger.verify().await.unwrap();
             times += 1;
         }
     };
     tokio::join!(load, operate);
     let shown = service.contacts(3000).await;
     Model::of(&all).check(shown);
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]
@@ -135,7 +134,7 @@ async fn a_long_reader_delays_the_swap_and_not_the_callers() {
     };
     let (rebuilt, ()) = tokio::join!(rebuild(&ledger.database), read);
     rebuilt.unwrap();
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]
@@ -161,7 +160,7 @@ async fn a_vacuum_of_the_new_table_delays_the_swap() {
     };
     let (rebuilt, ()) = tokio::join!(rebuild(&ledger.database), in_the_way);
     rebuilt.unwrap();
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
     let mut owner = ledger.owner().await;
     let options = "select reloptions is null from pg_class where oid = 'contact'::regclass";
     let is_vacuumed: bool = query_scalar(options).fetch_one(&mut owner).await.unwrap();
@@ -175,7 +174,7 @@ async fn an_interrupted_rebuild_leaves_nothing_that_the_next_one_minds() {
     query("create table contact_next (left_over bigint)").execute(&mut owner).await.unwrap();
     rebuild(&ledger.database).await.unwrap();
     service.identify(&Seen::new("after@x.org", "")).await;
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]
@@ -227,7 +226,7 @@ async fn what_depends_on_the_table_is_named_before_the_work_is_done() {
         alter table contact drop constraint positive";
     sqlx::raw_sql(drop).execute(&mut owner).await.unwrap();
     rebuild(&ledger.database).await.unwrap();
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// An empty table would begin everybody anew, in events that cannot be taken back.
@@ -243,10 +242,10 @@ async fn a_table_that_is_missing_is_not_taken_for_an_empty_one() {
     let said = refuses(command(&["serve", "--listen", "127.0.0.1:0"]).args(url));
     assert_eq!(said, "error: the contact table is missing; run identity-ledger rebuild\n");
     succeeds(command(&["rebuild"]).args(url));
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
     let service = Service::start(&ledger.url);
     assert_eq!(service.identify(&seen).await, before);
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// It was wrong, and a service had answered from it.
@@ -377,7 +376,7 @@ async fn a_line_that_contradicts_those_before_it_is_named() {
         sqlx::raw_sql(AssertSqlSafe(forge)).execute(&mut copy.superuser().await).await.unwrap();
         let error = rebuild(&copy.database).await.err().expect(to).to_string();
         assert!(error.contains("event 4 contradicts those before it"), "{to}: {error}");
-        let error = verify(&copy.database).await.err().expect(to).to_string();
+        let error = copy.verify().await.err().expect(to).to_string();
         assert!(error.contains("event 4"), "{to}: {error}");
     }
 }
@@ -488,6 +487,6 @@ async fn a_decision_that_the_resolver_would_not_make_is_named() {
         where position = 4;
     "#;
     sqlx::raw_sql(forge).execute(&mut superuser).await.unwrap();
-    let error = verify(&ledger.database).await.err().unwrap().to_string();
+    let error = ledger.verify().await.err().unwrap().to_string();
     assert!(error.contains("event 4: decision: expected ContactObserved"), "{error}");
 }

@@ -51,7 +51,7 @@ async fn a_retry_appends_nothing_and_is_answered_with_the_customer_as_it_is_now(
     let (is_replay, _) = once(&service, &ann, "two").await;
     assert!(!is_replay, "another key is another request");
     assert_eq!(observations(&ledger).await, 3);
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn of_many_at_once_on_two_nodes_one_is_recorded() {
         assert_eq!(recorded, 1, "of key {n}");
     }
     assert_eq!(observations(&ledger).await, 440);
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn what_was_recorded_and_not_answered_before_a_kill_is_not_recorded_again(
     }))
     .await;
     assert_eq!(observations(&ledger).await, 2_000);
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]

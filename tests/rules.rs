@@ -7,7 +7,6 @@ use crate::support::{
 use futures_util::future::join_all;
 use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES, Rules};
 use identity_ledger::rebuild::{activate, impact, rebuild};
-use identity_ledger::verify::verify;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::path::Path;
@@ -66,7 +65,7 @@ async fn with_rules_from_the_start(document: &str, all: &[Seen]) -> Vec<Contact>
     ledger.put_in_force(document).await;
     let service = Service::start(&ledger.url);
     observe(&service, all).await;
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
     service.contacts(all.len() as i64).await
 }
 
@@ -107,16 +106,16 @@ async fn after_an_activation_every_answer_is_as_if_the_rules_had_always_been() {
         let activated = ledger.put_in_force(document).await.unwrap();
         assert_eq!(predicted.events, activated.events_len, "{}", predicted.to.name);
         assert_eq!(predicted.contacts.after, activated.contacts_len);
-        verify(&ledger.database).await.unwrap();
+        ledger.verify().await.unwrap();
         let before = so_far - if so_far == 300 { 100 } else { 50 };
         observe(&service, &all[before..so_far]).await;
-        verify(&ledger.database).await.unwrap();
+        ledger.verify().await.unwrap();
         let shown = service.contacts(so_far as i64).await;
         assert_eq!(shown, with_rules_from_the_start(document, &all[..so_far]).await);
     }
     // And back: what had been answered is answered again.
     ledger.put_in_force(DEFAULT_RULES).await.unwrap();
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
     let back = service.contacts(len).await;
     let fresh = with_rules_from_the_start(DEFAULT_RULES, &all).await;
     assert_eq!(back, fresh);
@@ -151,11 +150,11 @@ async fn rules_change_while_requests_run_on_two_nodes() {
     let operate = async {
         for document in [OTHER_RULES, DEFAULT_RULES, PHONES_ONLY, OTHER_RULES, EXACT_RULES] {
             assert!(ledger.put_in_force(document).await.is_some());
-            verify(&ledger.database).await.unwrap();
+            ledger.verify().await.unwrap();
         }
     };
     tokio::join!(load, operate);
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
     // In the order that they were recorded in, which is not the one they were sent in.
     let mut owner = ledger.owner().await;
     let recorded: Vec<(Option<String>, Option<String>)> =
@@ -214,7 +213,7 @@ async fn a_service_with_another_normaliser_does_not_decide_until_rules_are_activ
     assert!(ledger.put_in_force(DEFAULT_RULES).await.is_some());
     let answer = service.identify(&Seen::new("A@x.org", "1")).await;
     assert_eq!((answer.primary_contact_id, answer.secondary_contact_ids), (1, vec![2]));
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// What would have to be made by it is said not to be compared; all else is.
@@ -280,14 +279,14 @@ async fn an_activation_that_was_killed_leaves_the_old_rules_in_force() {
     killed.wait().unwrap();
     query("rollback").execute(&mut reader).await.unwrap();
     assert_eq!(service.contacts(300).await, shown);
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
     let output = succeeds(command(&args).args(["--database-url", &ledger.url, "--json"]));
     let activated: Value = serde_json::from_str(&output).unwrap();
     assert!(activated["events"].as_i64().unwrap() > 1);
     let left = "select exists (select from pg_class where relname like 'contact_next%')";
     assert!(!query_scalar::<_, bool>(left).fetch_one(&mut owner).await.unwrap());
     assert_eq!(service.contacts(300).await, with_rules_from_the_start(EXACT_RULES, &all).await);
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// The command, with somebody at its stdin who types this.
@@ -438,7 +437,7 @@ async fn a_verification_that_rules_change_beside_finds_nothing_wrong() {
         ledger.put_in_force(DEFAULT_RULES).await;
         query("rollback").execute(&mut superuser).await.unwrap();
     };
-    let (verified, ()) = tokio::join!(verify(&ledger.database), change);
+    let (verified, ()) = tokio::join!(ledger.verify(), change);
     verified.unwrap();
 }
 
@@ -477,10 +476,10 @@ async fn whoever_loses_the_connection_hears_which_rules_are_in_force_and_what_to
         assert!(error.contains("the connection to Postgres was lost"), "{error}");
         assert!(error.ends_with(told), "{error}");
         query("drop trigger cut on event").execute(&mut owner).await.unwrap();
-        verify(&ledger.database).await.unwrap();
+        ledger.verify().await.unwrap();
     }
     assert!(ledger.put_in_force(EXACT_RULES).await.is_some());
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]
@@ -502,7 +501,7 @@ async fn an_activation_that_has_to_try_again_forgets_nothing() {
     };
     let (activated, ()) = tokio::join!(ledger.put_in_force(DEFAULT_RULES), observe);
     assert!(activated.is_some());
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// Nobody could decide by it, and no node would record anything.
@@ -537,7 +536,7 @@ async fn rules_are_not_activated_where_something_else_is_under_their_digest() {
     service.identify(&Seen::new("a@x.org", "")).await;
     assert!(ledger.put_in_force(EXACT_RULES).await.is_some());
     service.identify(&Seen::new("A@x.org", "")).await;
-    verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 #[tokio::test]

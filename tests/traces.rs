@@ -3,11 +3,11 @@
 use crate::support::{
     Seen, Service, TestLedger, command, random_observations, scratch_dir, succeeds, until_async,
 };
-use identity_ledger::erasure::Swept;
+use identity_ledger::erasure::{self, Swept};
 use identity_ledger::identity::ObservationId;
 use identity_ledger::ledger::Database;
 use identity_ledger::rebuild::rebuild;
-use identity_ledger::{erasure, verify};
+use identity_ledger::verify::{Trust, verify};
 use sqlx::{AssertSqlSafe, PgConnection, query_scalar};
 use std::path::Path;
 use std::time::Duration;
@@ -110,7 +110,7 @@ async fn no_trace_is_left_of_what_was_erased() {
             assert!(!kept.contains(value));
         }
     }
-    verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// On the private server erasing has a role of its own.
@@ -160,7 +160,7 @@ async fn the_role_that_erases_may_do_nothing_else() {
     let reason = "customer-request".parse().unwrap();
     let erased = erasure::erase(&database, id, None, &reason, None).await.unwrap();
     assert_eq!((erased.primary_id.get(), erased.contacts_len), (2, 1));
-    verify::verify(&database).await.unwrap();
+    verify(&database, Trust::default()).await.unwrap();
     assert!(service.stop().success());
 }
 
@@ -200,7 +200,7 @@ async fn a_sweep_beside_an_older_transaction_is_repeated() {
         sweep_all(&ledger.database).await;
         assert!(!erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap());
         assert!(erasure::is_due(&ledger.database, Duration::from_hours(1)).await.unwrap());
-        let contacts_len = verify::verify(&ledger.database).await.unwrap().contacts_len;
+        let contacts_len = ledger.verify().await.unwrap().contacts_len;
         assert_eq!(contacts_len, 0, "a tombstone is none");
     }
     assert!(service.stop().success());

@@ -23,7 +23,7 @@ async fn two_nodes_never_make_two_primaries_of_one_customer() {
     join_all(callers).await;
     let shown = [nodes[0].contacts(1200).await, nodes[1].contacts(1200).await].concat();
     Model::of(&all).check(shown);
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// An answer of one node is known to the other at once: nothing is cached past its time.
@@ -67,7 +67,7 @@ async fn a_node_that_hangs_does_not_hold_the_line() {
         is_over.store(true, Ordering::Relaxed);
     };
     tokio::join!(load, observe);
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// The lock of a node that stops between taking it and appending is taken from it.

@@ -7,7 +7,7 @@ use super::say::{counted, counted_with, say};
 use crate::ledger::gaps;
 use crate::seal::{CheckpointDir, VerifierKeys};
 use crate::threads::{on_a_thread, without_panic};
-use crate::verify::{Mismatch, Trust, Verified, VerifiedFolder, verify_folder, verify_with};
+use crate::verify::{self, Mismatch, Trust, Verified, VerifiedFolder, verify_folder};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -59,7 +59,7 @@ async fn ledger(
     };
     let has_keys = keys.is_some();
     let trust = Trust { keys, outside: place.checkpoint_dir(&config.seal) };
-    let verified = without_panic(verify_with(&place.database, trust)).await?;
+    let verified = without_panic(verify::verify(&place.database, trust)).await?;
     place.close().await?;
     Ok((ledger_words(&verified, has_keys), ledger_facts(&verified, has_keys)))
 }

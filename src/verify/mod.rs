@@ -43,14 +43,9 @@ pub struct Verified {
     pub walked: Walked,
 }
 
-/// As `verify_with`, without checking signatures.
-pub async fn verify(database: &Database) -> anyhow::Result<Verified> {
-    verify_with(database, Trust::default()).await
-}
-
 /// Checks the whole ledger, and then the contact table. Fails with the first [`Mismatch`]. Nothing
 /// is erased meanwhile.
-pub async fn verify_with(database: &Database, trust: Trust) -> anyhow::Result<Verified> {
+pub async fn verify(database: &Database, trust: Trust) -> anyhow::Result<Verified> {
     let mut owner = database.pager().await?;
     ledger::block_erasures(&mut owner, "verify").await?;
     let (walked, decisions) = walk(database, trust).await?;

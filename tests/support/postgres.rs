@@ -6,6 +6,7 @@ use identity_ledger::identity::{
 use identity_ledger::ledger::{self, Database, LedgerName, keep_rules};
 use identity_ledger::postgres::{Chosen, PrivatePostgres, StartLock};
 use identity_ledger::rebuild::{Activated, ActivationRequest, activate};
+use identity_ledger::verify::{Trust, Verified, verify};
 use rustix::process::Pid;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_as, query_scalar};
 use std::os::unix::process::CommandExt as _;
@@ -105,6 +106,11 @@ impl TestLedger {
 
     pub async fn put_in_force(&self, document: &str) -> Option<Activated> {
         activate(&self.database, self.order(document).await).await.unwrap()
+    }
+
+    /// Checks everything but signatures.
+    pub async fn verify(&self) -> anyhow::Result<Verified> {
+        verify(&self.database, Trust::default()).await
     }
 
     /// As an activation by a version whose library makes other keys.
