@@ -41,9 +41,9 @@ pub struct Cli {
 pub enum Command {
     /// Serve the HTTP API until SIGTERM or Ctrl-C.
     Serve(ServeConfig),
-    /// Print every event that made a customer what it is, in order.
+    /// Print every event that shaped a customer's identity, in order.
     History(HistoryConfig),
-    /// Say why two observations belong to one customer, or what stands between them.
+    /// Say why two observations belong to one customer, or what keeps them apart.
     Why(WhyConfig),
     /// Erase the whole customer that an observation belongs to, for ever.
     Erase(EraseConfig),
@@ -73,11 +73,11 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct ExportConfig {
-    /// The folder, created if missing. If it has an earlier export, goes on from its end. A folder with
-    /// anything else in it is refused.
+    /// The folder, created if missing. An earlier export in it is continued. A folder with anything else in
+    /// it is refused.
     pub dir: PathBuf,
 
-    /// Write the observations, too: emails and phone numbers, with the salts of their commitments. If the
+    /// Write the observations too: emails and phone numbers, with the salts of their commitments. If the
     /// folder has them already, this is required.
     #[arg(long)]
     pub observations: bool,
@@ -92,11 +92,11 @@ pub struct VerifyConfig {
     #[arg(long, value_name = "DIR", requires = "key")]
     pub export: Option<PathBuf>,
 
-    /// The verifier keys to trust, one on each line. Not set: that of the signing key.
+    /// The verifier keys to trust, one on each line. Not set: those of the signing key.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 
-    /// A checkpoint that was kept from before: the export must begin with what it covers.
+    /// An earlier checkpoint: the export must begin with the events that it covers.
     #[arg(long, value_name = "FILE", requires = "export")]
     pub since: Option<PathBuf>,
 

@@ -16,8 +16,7 @@ pub struct ServeConfig {
     #[arg(long, env, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 
-    /// Who may ask: a file of token hashes, made with `identity-ledger token new`. SIGHUP reads it
-    /// again.
+    /// Who may ask: a file of token hashes, made with `identity-ledger token new`. SIGHUP reloads it.
     #[arg(long, env, hide_env_values = true, value_name = "FILE", conflicts_with = "no_auth")]
     pub tokens: Option<PathBuf>,
 
@@ -26,16 +25,15 @@ pub struct ServeConfig {
     #[arg(long)]
     no_auth: bool,
 
-    /// Answer by TLS, with this certificate and the chain that vouches for it (PEM). SIGHUP reads it
-    /// again.
+    /// Serve TLS with this certificate and its chain (PEM). SIGHUP reloads it.
     #[arg(long, env, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
-    /// The key of the certificate (PEM). SIGHUP reads it again.
+    /// The key of the certificate (PEM). SIGHUP reloads it.
     #[arg(long, env, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// How many hours a retry is known by its Idempotency-Key.
+    /// How many hours an Idempotency-Key is remembered.
     #[arg(long, env, value_name = "HOURS", default_value = "24")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=8_760))]
     idempotency_hours: u64,
