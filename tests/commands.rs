@@ -1,10 +1,10 @@
 //! The command line: what configures it, and what it refuses in one line that says what to do.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, VARIABLES, command, ended, misuse, refuses, scratch_dir,
-    succeeds, told, until, until_async,
+    EXACT_FILE, SERVE, Seen, Service, SigningKey, TestLedger, VARIABLES, command, ended, misuse,
+    refuses, scratch_dir, succeeds, told, until, until_async,
 };
-use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES};
+use identity_ledger::identity::DEFAULT_RULES;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -135,8 +135,7 @@ async fn a_database_that_is_not_utf_8_is_refused() {
     let mut superuser = ledger.superuser().await;
     sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut superuser).await.unwrap();
     let url = format!("{server}/{name}_latin");
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--database-url", &url];
-    let said = refuses(&mut command(&serve));
+    let said = refuses(command(SERVE).args(["--database-url", &url]));
     assert!(said.contains("LATIN1") && said.contains("encoding 'UTF8'"), "{said}");
     let drop = format!("drop database {name}_latin");
     sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut superuser).await.unwrap();
@@ -188,7 +187,7 @@ async fn tables_of_others_are_left_alone() {
     sqlx::raw_sql(foreign).execute(&mut ledger.owner().await).await.unwrap();
     for name in ["crm", "log", "app"] {
         let there = ["--database-url", &ledger.url, "--ledger", name];
-        for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["verify"]] {
+        for args in [SERVE, &["rebuild"], &["verify"]] {
             let said = refuses(command(args).args(there));
             let expected = format!(
                 "error: the schema {name} has tables that are no ledger's; choose another name with \
@@ -206,7 +205,7 @@ async fn tables_of_others_are_left_alone() {
     // In a ledger's own schema, too.
     let other = "drop table contact; create table contact (name text)";
     sqlx::raw_sql(other).execute(&mut owner).await.unwrap();
-    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["verify"]] {
+    for args in [SERVE, &["rebuild"], &["verify"]] {
         let said = refuses(command(args).args(["--database-url", &ledger.url]));
         assert!(said.contains("was not made by identity-ledger"), "{said}");
     }
@@ -224,7 +223,7 @@ async fn a_database_that_takes_no_writes_is_refused() {
     let read_only = format!("alter database {name} set default_transaction_read_only = on");
     sqlx::raw_sql(AssertSqlSafe(read_only)).execute(&mut ledger.superuser().await).await.unwrap();
     let url = ["--database-url", &ledger.url];
-    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"]] {
+    for args in [SERVE, &["rebuild"]] {
         let said = refuses(command(args).args(url));
         assert!(said.contains("default_transaction_read_only is on"), "{said}");
     }
@@ -239,7 +238,7 @@ async fn a_role_that_may_not_use_the_schema_is_told_so() {
     let create = AssertSqlSafe(format!("create role {stranger} login"));
     sqlx::raw_sql(create).execute(&mut ledger.superuser().await).await.unwrap();
     let url = ledger.url.replace("//shop@", &format!("//{stranger}@"));
-    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["verify"]] {
+    for args in [SERVE, &["rebuild"], &["verify"]] {
         let said = refuses(command(args).args(["--database-url", &url]));
         let expected = format!(
             "error: the role {stranger} may not use the schema ledger; log in as its owner, shop\n"
@@ -323,11 +322,10 @@ const NEED_ONE: [&[&str]; 10] = [
     &["backup", "to"],
     &["rules", "show"],
     &["rules", "list"],
-    &["rules", "diff", RULES_FILE],
-    &["rules", "activate", RULES_FILE, "--reason", "x"],
+    &["rules", "diff", EXACT_FILE],
+    &["rules", "activate", EXACT_FILE, "--reason", "x"],
 ];
 const ACCEPT: &[&str] = &["restore", "--accept-loss", "--reason", "x", "--no-erasures"];
-const RULES_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
 
 #[tokio::test]
 async fn commands_that_need_a_ledger_create_none() {
@@ -349,10 +347,10 @@ async fn commands_that_need_a_ledger_create_none() {
     let made = "select exists (select from pg_namespace where nspname = 'shop')";
     assert!(!query_scalar::<_, bool>(made).fetch_one(&mut ledger.owner().await).await.unwrap());
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
-    let said = refuses(&mut command(&["verify", "--data-dir", RULES_FILE]));
+    let said = refuses(&mut command(&["verify", "--data-dir", EXACT_FILE]));
     assert!(said.contains("cannot look into the data directory"), "{said}");
     // The private server is there, and another ledger on it.
-    let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut serve = command(SERVE);
     assert!(Service::spawn(serve.current_dir(&dir)).stop().success());
     let mut there = command(&["verify", "--ledger", "shop"]);
     assert!(refuses(there.current_dir(&dir)).contains("no ledger named shop in this database"));
@@ -465,8 +463,7 @@ async fn flags_win_over_variables_and_listen_over_port() {
     Service::spawn(serve().env("LISTEN", "127.0.0.1:0").env("PORT", taken_port));
     Service::spawn(serve().env("LISTEN", &taken).args(["--listen", "127.0.0.1:0"]));
 
-    let shop = ["serve", "--listen", "127.0.0.1:0", "--ledger", "shop"];
-    Service::spawn(command(&shop).args(["--database-url", &ledger.url]));
+    Service::start_with(&["--database-url", &ledger.url, "--ledger", "shop"]);
     let flags = ["--database-url", &ledger.url, "--ledger", "shop", "--log-format", "text"];
     let (before, after) =
         ([&flags[..], &["rebuild"]].concat(), [&["rebuild"], &flags[..]].concat());
@@ -589,9 +586,8 @@ async fn of_a_failed_statement_no_command_repeats_what_postgres_says() {
     "#;
     sqlx::raw_sql(quoting).execute(&mut ledger.owner().await).await.unwrap();
     let dir = scratch_dir();
-    let (file, export) = (dir.path().join("exact.toml"), dir.path().join("export"));
-    std::fs::write(&file, EXACT_RULES).unwrap();
-    let (file, export) = (file.to_str().unwrap(), export.to_str().unwrap());
+    let export = dir.path().join("export");
+    let (file, export) = (EXACT_FILE, export.to_str().unwrap());
     for args in [
         &["rebuild"][..],
         &["rules", "diff", file],

@@ -56,13 +56,6 @@ async fn until_another_postmaster(data_dir: &Path, killed: Pid) {
     .await;
 }
 
-async fn until_ready(service: &Service) {
-    until_async("it is ready again", async || {
-        service.get("/health/ready").await.status().is_success()
-    })
-    .await;
-}
-
 fn verify(data_dir: &Path) {
     succeeds(&mut command(&["verify", "--data-dir", data_dir.to_str().unwrap()]));
 }
@@ -125,7 +118,7 @@ async fn a_postgres_that_has_died_is_started_again() {
     kill_process(killed, Signal::KILL).unwrap();
     // Before that the server that was killed may answer.
     until_another_postmaster(&data_dir, killed).await;
-    until_ready(&service).await;
+    service.until_ready(200).await;
     assert_eq!(service.identify(&seen).await, before);
     verify(&data_dir);
     assert!(service.stop().success());
@@ -147,7 +140,7 @@ async fn a_postgres_that_cannot_be_started_is_started_when_it_can() {
     kill_process(postmaster(&data_dir).unwrap(), Signal::KILL).unwrap();
     until("it is started in vain", || service.log().contains("cannot start Postgres"));
     std::fs::write(&settings, right).unwrap();
-    until_ready(&service).await;
+    service.until_ready(200).await;
     assert_eq!(service.identify(&seen).await, before);
     assert!(service.stop().success());
     assert_eq!(postmaster(&data_dir), None, "the last one stops Postgres");

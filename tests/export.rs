@@ -1,8 +1,8 @@
 //! An export is enough to check the ledger, offline, by somebody else's program.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, scratch_dir,
-    succeeds, until,
+    CHECK_EXPORT, Seen, Service, SigningKey, TestLedger, command, random_observations, refuses,
+    scratch_dir, succeeds, until,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, query};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 type Change = fn(&str) -> String;
@@ -80,9 +80,8 @@ impl Exports {
 
 /// Runs the independent script.
 fn python(args: &[&str], stdin: &str) -> Output {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check_export.py");
     let mut python = Command::new("python3");
-    python.arg(script).args(args).stdin(Stdio::piped());
+    python.arg(CHECK_EXPORT).args(args).stdin(Stdio::piped());
     python.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = python.spawn().expect(
         "python3 is not there: install it (apt, apk, dnf or brew: python3), because the proofs \
@@ -633,9 +632,7 @@ async fn a_decision_that_was_forged_before_it_was_sealed_is_named_offline() {
     fs::write(key.dir().join("key"), &key.verifier_key).unwrap();
     let exports = Exports { ledger, key, dir };
     let service = Service::start(&exports.ledger.url);
-    for (email, number) in [("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "")] {
-        service.identify(&Seen::new(email, number)).await;
-    }
+    service.observe([("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "")]).await;
     let forge = r#"
         alter table event disable trigger append_only;
         update event

@@ -57,12 +57,12 @@ async fn what_keeps_postgres_from_answering_is_told_and_no_traffic_is_asked_for(
         query(AssertSqlSafe(rename)).execute(owner).await.unwrap();
     };
     rename(&mut owner, "head", "head_away").await;
-    until_ready(&service, 503).await;
+    service.until_ready(503).await;
     let response = service.get("/health/ready").await;
     let problem: Value = response.json().await.unwrap();
     assert!(problem["detail"].as_str().unwrap().contains("SQLSTATE"), "{problem}");
     rename(&mut owner, "head_away", "head").await;
-    until_ready(&service, 200).await;
+    service.until_ready(200).await;
 }
 
 /// The settings of a session that reads need a block of PL/pgSQL. sqlx tries to set such a session up again
@@ -80,14 +80,6 @@ async fn a_session_that_cannot_be_set_up_is_told_without_the_words_of_postgres()
     until_async("no session can read", async || service.get("/events").await.status() == 503).await;
     let log = service.log();
     assert!(!log.contains("permission denied"), "{log}");
-}
-
-/// What it answers may have been so a moment ago.
-async fn until_ready(service: &Service, status: u16) {
-    until_async("it sees whether it is ready", async || {
-        service.get("/health/ready").await.status() == status
-    })
-    .await;
 }
 
 /// Lets nobody else in, or everybody again. Returns a session of the superuser beside the database.
@@ -130,14 +122,14 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
         let problem: Value = response.json().await.unwrap();
         assert!(["no", "unknown"].contains(&problem["recorded"].as_str().unwrap()), "{problem}");
     }
-    until_ready(&service, 503).await;
+    service.until_ready(503).await;
     assert_eq!(service.get("/contacts/1").await.status(), 503);
     assert_eq!(service.get("/contacts/1").await.status(), 503);
     assert_eq!(service.get("/health/live").await.status(), 200);
 
     set_reachable(&ledger, true).await;
     service.identify(&Seen::new("after@x.org", "")).await;
-    until_ready(&service, 200).await;
+    service.until_ready(200).await;
     until("it is told", || service.log().contains("Postgres answers questions again"));
     for told in ["Postgres answers no questions", "Postgres answers questions again"] {
         assert_eq!(service.log().matches(told).count(), 1, "{told}");

@@ -86,9 +86,7 @@ async fn no_position_is_skipped_or_repeated_while_two_nodes_write() {
     let all = random_observations(41, 1500, 400);
     // So that there is something to go on from.
     let (first, all) = all.split_at(100);
-    for seen in first {
-        nodes[0].identify(seen).await;
-    }
+    nodes[0].observe(first).await;
     let mut listeners = [
         Listener::start(&nodes[0], "/events", None).await,
         Listener::start(&nodes[1], "/events?after=40", None).await,
@@ -138,9 +136,7 @@ async fn what_is_recorded_on_any_node_is_heard_on_any_other_at_once() {
 async fn every_form_can_be_filtered_by_kind_and_by_contact() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for seen in random_observations(42, 300, 60) {
-        service.identify(&seen).await;
-    }
+    service.observe(random_observations(42, 300, 60)).await;
     let whole = lines(&service, "/events").await;
     let is_kind = |kind: &str| {
         let kind = kind.to_owned();
@@ -217,9 +213,7 @@ async fn a_page_leads_to_the_next_however_its_numbers_were_written() {
 async fn a_stop_ends_live_streams_at_once() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for seen in random_observations(43, 100, 400) {
-        service.identify(&seen).await;
-    }
+    service.observe(random_observations(43, 100, 400)).await;
     let mut listener = Listener::start(&service, "/events", None).await;
     assert_eq!(listener.next().await.unwrap().id, 1);
     let stopped = Instant::now();

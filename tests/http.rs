@@ -1,14 +1,12 @@
 //! What auditors and operators are answered.
 
-use crate::support::{Seen, Service, TestLedger};
+use crate::support::{Service, TestLedger};
 use serde_json::{Value, json};
 
 async fn with_history() -> (TestLedger, Service) {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for (email, number) in [("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", ""), ("a@x.org", "2")] {
-        service.identify(&Seen::new(email, number)).await;
-    }
+    service.observe([("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", ""), ("a@x.org", "2")]).await;
     (ledger, service)
 }
 

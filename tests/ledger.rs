@@ -1,13 +1,12 @@
 //! What the ledger promises in Postgres itself.
 
-use crate::support::{Seen, Service, TestLedger, command, scratch_dir};
+use crate::support::{Seen, Service, TestLedger, command, private_database, refusal, scratch_dir};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use identity_ledger::identity::Event;
-use identity_ledger::ledger::Database;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, PgConnection, Row as _, query};
+use sqlx::{AssertSqlSafe, Row as _, query};
 use std::path::{Path, PathBuf};
 
 const REWRITES: [&str; 12] = [
@@ -24,11 +23,6 @@ const REWRITES: [&str; 12] = [
     "delete from checkpoint",
     "truncate checkpoint",
 ];
-
-async fn refusal(session: &mut PgConnection, sql: &str) -> String {
-    let error = query(AssertSqlSafe(sql.to_owned())).execute(session).await.unwrap_err();
-    error.as_database_error().unwrap().code().unwrap().into_owned()
-}
 
 #[tokio::test]
 async fn the_role_that_serves_cannot_rewrite_the_ledger() {
@@ -61,9 +55,7 @@ async fn the_service_role_of_the_private_server_may_only_append_and_read() {
     let data_dir = dir.path().join("data");
     let service = Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
     service.identify(&Seen::new("a@x.org", "1")).await;
-    let socket_dir = data_dir.join("socket");
-    let database = Database::private(&socket_dir, "ledger".parse().unwrap());
-    let mut session = database.recorder().await.unwrap();
+    let mut session = private_database(&data_dir).recorder().await.unwrap();
     let refused = [
         "update observation set email = email",
         "delete from observation",
@@ -107,7 +99,7 @@ async fn the_roles_of_the_private_server_may_send_what_they_have_to() {
     let dir = scratch_dir();
     let data_dir = dir.path().join("data");
     let service = Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
-    let database = Database::private(&data_dir.join("socket"), "ledger".parse().unwrap());
+    let database = private_database(&data_dir);
     let mut serving = database.recorder().await.unwrap();
     let mut erasing = database.eraser().await.unwrap();
     for (file, statement, parameters_len) in checked_statements() {
@@ -161,10 +153,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, String)> {
 async fn events_are_canonical_lines_without_gaps_and_without_personal_data() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for (email, number) in [("a@x.org", "1"), ("b@x.org", "2"), ("A@x.org", "2"), ("c@x.org", "1")]
-    {
-        service.identify(&Seen::new(email, number)).await;
-    }
+    service.observe([("a@x.org", "1"), ("b@x.org", "2"), ("A@x.org", "2"), ("c@x.org", "1")]).await;
     let mut owner = ledger.owner().await;
     let rows = query(
         "select position, kind, contact_id, observation_id, primary_id, line
@@ -210,9 +199,7 @@ async fn events_are_canonical_lines_without_gaps_and_without_personal_data() {
 async fn an_event_commits_to_its_observation() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for (email, number) in [("Ä@x.org", " 1 "), ("", "2"), ("b@x.org", "")] {
-        service.identify(&Seen::new(email, number)).await;
-    }
+    service.observe([("Ä@x.org", " 1 "), ("", "2"), ("b@x.org", "")]).await;
     let mut owner = ledger.owner().await;
     let rows = query(
         "select o.email, o.phone_number, o.salt, e.line

@@ -15,9 +15,7 @@ async fn a_lookup_is_answered_like_an_identify_and_records_nothing() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     let all = random_observations(31, 200, 60);
-    for seen in &all {
-        service.identify(seen).await;
-    }
+    service.observe(&all).await;
     let position = service.get("/contacts/1").await.headers()["ledger-position"].clone();
     let mut looked_up = Vec::new();
     for seen in &all {
@@ -50,9 +48,7 @@ async fn what_is_unknown_is_404_and_no_part_of_an_answer() {
 async fn identifiers_of_two_customers_are_answered_as_identify_would() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for seen in [Seen::new("a@x", "1"), Seen::new("b@x", "2"), Seen::new("c@x", "2")] {
-        service.identify(&seen).await;
-    }
+    service.observe([("a@x", "1"), ("b@x", "2"), ("c@x", "2")]).await;
     let bridge = Seen::new("c@x", "1");
     let (_, looked_up) = told(&service, &bridge).await;
     assert_eq!(service.contact(2).await.primary_contact_id, 2);

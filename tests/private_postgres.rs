@@ -1,10 +1,9 @@
 //! A Postgres of our own: it comes and goes with those who use it, wherever it has to live.
 
 use crate::support::{
-    BINARY, Seen, Service, command, command_of, ended, hold_head, patient, postmaster, refuses,
-    scratch_dir, succeeds, told, until, until_async,
+    BINARY, SERVE, Seen, Service, command, command_of, ended, hold_head, patient, postmaster,
+    private_database, refuses, scratch_dir, succeeds, told, until, until_async,
 };
-use identity_ledger::ledger::Database;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
 use sqlx::{PgConnection, query_scalar};
 use std::fs::File;
@@ -31,8 +30,7 @@ async fn records(service: &Service, email: &str) {
 }
 
 async fn superuser(data_dir: &Path) -> PgConnection {
-    let socket_dir = data_dir.join("socket");
-    patient(&Database::private(&socket_dir, "ledger".parse().unwrap())).await
+    patient(&private_database(data_dir)).await
 }
 
 /// Stops a service while a request waits for the line, which is held until the service has said
@@ -303,7 +301,7 @@ async fn a_normal_user_runs_postgres_as_themselves() {
         command.uid(NOBODY).gid(NOBODY).current_dir(&dir);
         command
     };
-    let service = Service::spawn(&mut as_nobody(&["serve", "--listen", "127.0.0.1:0"]));
+    let service = Service::spawn(&mut as_nobody(SERVE));
     records(&service, "a@x.org").await;
     let data_dir = dir.path().join(".identity-ledger");
     for path in [&data_dir, &data_dir.join("postgres/postmaster.pid")] {
@@ -362,8 +360,7 @@ async fn a_default_directory_that_postgres_cannot_enter_gives_way_and_says_so() 
         return;
     }
     let dir = closed_dir();
-    let serve = ["serve", "--listen", "127.0.0.1:0"];
-    let service = Service::spawn(command(&serve).current_dir(&dir));
+    let service = Service::spawn(command(SERVE).current_dir(&dir));
     let log = service.log();
     let place = log.split("the data is in ").nth(1).and_then(|rest| rest.split(',').next());
     let fallback = Fallback(place.unwrap_or_else(|| panic!("it does not say so: {log}")).into());

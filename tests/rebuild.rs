@@ -1,8 +1,7 @@
 //! The contact table can be thrown away, and a wrong one is found out.
 
 use crate::support::{
-    Model, Seen, Service, TestLedger, command, random_observations, refuses, succeeds, until,
-    until_async,
+    Model, SERVE, Seen, Service, TestLedger, command, random_observations, refuses, succeeds, until,
 };
 use futures_util::future::join_all;
 use identity_ledger::identity::{EXACT_RULES, Rules};
@@ -12,8 +11,6 @@ use sqlx::{AssertSqlSafe, query, query_scalar};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::sleep;
-
-const WHOLE_TABLE: &str = "select jsonb_agg(to_jsonb(c) order by c.id)::text from contact as c";
 
 async fn filled(seed: u64, len: usize, world: u64) -> (TestLedger, Service) {
     let ledger = TestLedger::new().await;
@@ -27,11 +24,9 @@ async fn a_rebuilt_table_equals_the_live_one() {
     let (ledger, service) = filled(4, 800, 200).await;
     // The backslash is what the text format of COPY gives a meaning to.
     service.identify(&Seen::new(r"back\slash\\t@x.org", "")).await;
-    let mut owner = ledger.owner().await;
-    let live: String = query_scalar(WHOLE_TABLE).fetch_one(&mut owner).await.unwrap();
+    let live = ledger.contact_table().await;
     let rebuilt = rebuild(&ledger.database).await.unwrap();
-    let folded: String = query_scalar(WHOLE_TABLE).fetch_one(&mut owner).await.unwrap();
-    assert_eq!(folded, live);
+    assert_eq!(ledger.contact_table().await, live);
     assert!(rebuilt.contacts_len > 100);
     // The new table serves, with the old one's indexes, and can be rebuilt again.
     service.identify(&Seen::new(r"back\slash\\t@x.org", "5")).await;
@@ -44,9 +39,7 @@ async fn a_rebuilt_table_equals_the_live_one() {
 async fn an_observation_with_control_characters_becomes_one_row_with_them() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for email in ["a@x.org", "b@x.org"] {
-        service.identify(&Seen::new(email, "")).await;
-    }
+    service.observe([("a@x.org", ""), ("b@x.org", "")]).await;
     assert!(service.stop().success());
     let damage = r"
         alter table observation disable trigger all;
@@ -143,14 +136,8 @@ async fn a_vacuum_of_the_new_table_delays_the_swap() {
     let mut reader = ledger.owner().await;
     sqlx::raw_sql("begin; select count(*) from contact").execute(&mut reader).await.unwrap();
     let in_the_way = async {
+        ledger.until_waited_for("contact").await;
         let mut vacuum = ledger.owner().await;
-        let waits = "select exists (
-            select from pg_locks where relation = 'contact'::regclass and not granted
-        )";
-        until_async("the swap waits", async || {
-            query_scalar::<_, bool>(waits).fetch_one(&mut vacuum).await.unwrap()
-        })
-        .await;
         // The lock of a vacuum, for longer than the swap waits.
         let lock = "begin; lock table contact_next in share update exclusive mode";
         sqlx::raw_sql(lock).execute(&mut vacuum).await.unwrap();
@@ -239,7 +226,7 @@ async fn a_table_that_is_missing_is_not_taken_for_an_empty_one() {
     assert!(!service.try_identify(&seen).await.unwrap().status().is_success());
     assert!(service.stop().success());
     let url = ["--database-url", &ledger.url];
-    let said = refuses(command(&["serve", "--listen", "127.0.0.1:0"]).args(url));
+    let said = refuses(command(SERVE).args(url));
     assert_eq!(said, "error: the contact table is missing; run identity-ledger rebuild\n");
     succeeds(command(&["rebuild"]).args(url));
     ledger.verify().await.unwrap();
@@ -325,7 +312,7 @@ async fn an_observation_that_is_missing_is_not_left_out() {
         sqlx::raw_sql(AssertSqlSafe(damage)).execute(&mut superuser).await.unwrap();
         let error = rebuild(&ledger.database).await.err().expect(damage).to_string();
         assert!(error.contains("have lost their values: 1;"), "{error}");
-        let order = ledger.order(include_str!("../projections/contact/exact.toml")).await;
+        let order = ledger.order(EXACT_RULES).await;
         let error = activate(&ledger.database, order).await.err().expect(damage).to_string();
         assert!(error.contains("observation 1 is missing"), "{error}");
     }
@@ -355,9 +342,7 @@ async fn a_row_that_cannot_be_read_is_not_taken_for_the_end() {
 async fn a_line_that_contradicts_those_before_it_is_named() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for (email, number) in [("a@x.org", "1"), ("b@x.org", "1"), ("c@x.org", "1")] {
-        service.identify(&Seen::new(email, number)).await;
-    }
+    service.observe([("a@x.org", "1"), ("b@x.org", "1"), ("c@x.org", "1")]).await;
     assert!(service.stop().success());
     // Position 4 links contact 2 to contact 1.
     for (from, to) in [
@@ -462,7 +447,7 @@ async fn a_table_of_another_version_is_refused_until_it_is_rebuilt() {
         .await
         .unwrap();
     let url = ["--database-url", &ledger.url];
-    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["verify"]] {
+    for args in [SERVE, &["verify"]] {
         let error = refuses(command(args).args(url));
         assert!(error.contains("identity-ledger rebuild"), "{error}");
     }
@@ -474,9 +459,7 @@ async fn a_table_of_another_version_is_refused_until_it_is_rebuilt() {
 async fn a_decision_that_the_resolver_would_not_make_is_named() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for (email, number) in [("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "")] {
-        service.identify(&Seen::new(email, number)).await;
-    }
+    service.observe([("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "")]).await;
     let mut superuser = ledger.superuser().await;
     // Line and columns agree, and nothing was signed: only deciding again can tell.
     let forge = r#"

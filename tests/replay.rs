@@ -1,23 +1,12 @@
 //! What was known at any moment, and how it came to be so.
 
 use crate::support::{
-    Contact, Seen, Service, TestLedger, command, random_observations, refuses, succeeds,
+    Contact, PHONES_ONLY, Seen, Service, TestLedger, command, random_observations, refuses,
+    succeeds,
 };
 use identity_ledger::identity::{DEFAULT_RULES, EXACT_RULES};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-
-/// Emails link nobody, and neither does one phone number.
-const PHONES_ONLY: &str = r#"
-name = "phones only"
-version = 1
-[email]
-case = "insensitive"
-links = false
-[phone]
-format = "digits"
-blocked = ["0301005"]
-"#;
 
 /// As `random_observations`, some of them in another spelling.
 fn respelled(seed: u64, len: usize) -> Vec<Seen> {
@@ -58,9 +47,7 @@ async fn an_identity_as_of_a_position_is_the_one_that_was_answered_then() {
 async fn a_time_means_the_last_position_that_was_not_recorded_after_it() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for seen in random_observations(52, 40, 10) {
-        service.identify(&seen).await;
-    }
+    service.observe(random_observations(52, 40, 10)).await;
     let events = service.get_json("/events?limit=1000").await["events"].take();
     let events: Vec<(i64, String)> = events.as_array().unwrap().iter().map(recorded).collect();
     for (position, time) in &events {
@@ -111,9 +98,7 @@ async fn history(service: &Service, id: i64, limit: i64) -> Vec<Value> {
 async fn a_history_is_every_event_that_made_the_customer_and_no_other() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for seen in random_observations(53, 200, 60) {
-        service.identify(&seen).await;
-    }
+    service.observe(random_observations(53, 200, 60)).await;
     let events = service.get_json("/events?limit=1000").await["events"].take();
     let mut seen_primaries = BTreeSet::new();
     for number in 1..=200 {
@@ -147,11 +132,9 @@ async fn a_history_is_every_event_that_made_the_customer_and_no_other() {
 async fn explained() -> (TestLedger, Service) {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for (email, number) in
-        [("Ann@x", "1"), ("b@x", "2"), ("c@x", "9"), ("ann@x", "2"), ("b@x", ""), ("+C@x", "+9")]
-    {
-        service.identify(&Seen::new(email, number)).await;
-    }
+    let all =
+        [("Ann@x", "1"), ("b@x", "2"), ("c@x", "9"), ("ann@x", "2"), ("b@x", ""), ("+C@x", "+9")];
+    service.observe(all).await;
     (ledger, service)
 }
 
@@ -229,9 +212,7 @@ async fn answers_of_the_past_stand_across_rule_changes() {
     let rules = [EXACT_RULES, PHONES_ONLY, DEFAULT_RULES, PHONES_ONLY, EXACT_RULES];
     let mut known = Vec::new();
     for (observations, rules) in all.chunks(20).zip(rules) {
-        for seen in observations {
-            service.identify(seen).await;
-        }
+        service.observe(observations).await;
         let len = (known.len() as i64 / 2 + 1) * 20;
         known.push((service.position().await, service.contacts(len).await));
         ledger.put_in_force(rules).await;
@@ -254,9 +235,7 @@ async fn answers_of_the_past_stand_across_rule_changes() {
 async fn a_history_tells_how_rule_changes_took_a_customer_apart_and_together() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for seen in respelled(55, 60) {
-        service.identify(&seen).await;
-    }
+    service.observe(respelled(55, 60)).await;
     for rules in [EXACT_RULES, PHONES_ONLY, DEFAULT_RULES] {
         ledger.put_in_force(rules).await;
     }
@@ -296,9 +275,7 @@ async fn a_history_tells_how_rule_changes_took_a_customer_apart_and_together() {
 async fn what_stands_between_two_customers_is_told_by_rules() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for (email, number) in [("a@x", "0301005"), ("b@x", "030 1005"), ("B@x", "7"), ("c@x", "8")] {
-        service.identify(&Seen::new(email, number)).await;
-    }
+    service.observe([("a@x", "0301005"), ("b@x", "030 1005"), ("B@x", "7"), ("c@x", "8")]).await;
     let linked_at = service.position().await;
     ledger.put_in_force(PHONES_ONLY).await;
     let why = service.get_json("/contacts/1/why?with=3").await;
@@ -381,9 +358,7 @@ async fn a_history_tells_how_a_contact_was_moved_by_primaries_that_left() {
 async fn an_observation_that_left_a_customer_tells_nothing_of_it() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for (email, number) in [("a@x", "1"), ("a@x", "2"), ("a@x", "2")] {
-        service.identify(&Seen::new(email, number)).await;
-    }
+    service.observe([("a@x", "1"), ("a@x", "2"), ("a@x", "2")]).await;
     let together_at = service.position().await;
     ledger.put_in_force(&PHONES_ONLY.replace("[phone]", "[phone]\nlinks = false")).await;
     service.identify(&Seen::new("d@x", "2")).await;

@@ -2,8 +2,8 @@
 //! comes back, nothing that was given out is given again, and the ledger says what was lost.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds,
-    until_async,
+    CHECK_EXPORT, DEFAULT_FILE, EXACT_FILE, SERVE, Seen, Service, SigningKey, TestLedger, command,
+    hashes, misuse, random_observations, refuses, succeeds, until_async,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -93,7 +93,7 @@ impl Lost {
     }
 
     fn serve(&self, left: &TestLedger) -> Command {
-        let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut serve = command(SERVE);
         serve.args(args(&self.key, left));
         serve
     }
@@ -141,15 +141,7 @@ async fn lines(ledger: &TestLedger) -> Vec<String> {
 
 /// Of the one loss that was accepted last.
 async fn restored_event(service: &Service) -> Value {
-    let page = service.get_json("/events?kind=LedgerRestored&limit=1000").await;
-    let mut next = page["next"].clone();
-    let mut events = page["events"].as_array().unwrap().clone();
-    while let Some(path) = next.as_str() {
-        let page = service.get_json(path).await;
-        events.extend(page["events"].as_array().unwrap().iter().cloned());
-        next = page["next"].clone();
-    }
-    events.pop().unwrap()["event"].clone()
+    service.pages("/events?kind=LedgerRestored").await.pop().unwrap()["event"].take()
 }
 
 #[tokio::test]
@@ -303,7 +295,7 @@ async fn what_goes_on_is_proven_in_its_new_name() {
                 .arg(&key_file)
                 .args(since.clone()),
         );
-        succeeds(Command::new("python3").arg(script()).arg(&export).arg(&key_file).args(since));
+        succeeds(Command::new("python3").arg(CHECK_EXPORT).arg(&export).arg(&key_file).args(since));
     }
     let old_key = lost.key.dir().join("old.key");
     fs::write(&old_key, &lost.key.verifier_key).unwrap();
@@ -317,15 +309,6 @@ async fn what_goes_on_is_proven_in_its_new_name() {
     let mut since = command(&["verify", "--export"]);
     since.arg(&export).arg("--key").arg(&key_file).arg("--since").arg(aside);
     assert!(refuses(&mut since).contains("name"), "in a name that it had no more at that size");
-}
-
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check_export.py")
-}
-
-fn hashes(proof: &Value) -> Vec<u8> {
-    let hash = |hash: &Value| BASE64_STANDARD.decode(hash.as_str().unwrap()).unwrap();
-    proof["hashes"].as_array().unwrap().iter().flat_map(hash).collect()
 }
 
 /// The second time what had gone on after the first one is lost, with the event that told of it.
@@ -367,12 +350,9 @@ async fn an_acceptance_that_was_broken_off_is_finished() {
     let said = refuses(&mut lost.serve(&left));
     assert!(said.contains("interrupted: run identity-ledger restore --accept-loss"), "{said}");
     // Going on without a word on erasures would lose them for good.
-    let undecided = lost.accept_undecided(&left).output().unwrap();
-    let said = String::from_utf8_lossy(&undecided.stderr);
-    assert_eq!(undecided.status.code(), Some(2), "{said}");
+    let said = misuse(&mut lost.accept_undecided(&left));
     assert!(said.contains("--erasures") && said.contains("--no-erasures"), "{said}");
-    let both = lost.accept_with_erasures(&left).arg("--no-erasures").output().unwrap();
-    assert_eq!(both.status.code(), Some(2));
+    misuse(lost.accept_with_erasures(&left).arg("--no-erasures"));
     let said = succeeds(&mut lost.accept_with_erasures(&left));
     assert!(said.contains("erased again: 1 customer"), "{said}");
     let service = Service::spawn(&mut lost.serve(&left));
@@ -413,8 +393,7 @@ async fn what_reads_all_of_history_goes_on_over_a_gap() {
     let left = lost.restored().await;
     succeeds(&mut lost.accept_with_erasures(&left));
     let url = ["--database-url", &left.url];
-    let exact = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
-    let activate = ["rules", "activate", exact, "--reason", "to see", "--yes"];
+    let activate = ["rules", "activate", EXACT_FILE, "--reason", "to see", "--yes"];
     let mut owner = left.owner().await;
     let restored = "select position from event where kind = 'LedgerRestored'";
     let restored: i64 = query_scalar(restored).fetch_one(&mut owner).await.unwrap();
@@ -449,8 +428,8 @@ async fn what_reads_all_of_history_goes_on_over_a_gap() {
     lost.verify(&left);
     let service = Service::spawn(&mut lost.serve(&left));
     service.identify_all(&random_observations(10, 60, 30)).await;
-    let default = activate.map(|arg| if arg == exact { DEFAULT } else { arg });
-    succeeds(command(&["rules", "diff", DEFAULT]).args(url));
+    let default = activate.map(|arg| if arg == EXACT_FILE { DEFAULT_FILE } else { arg });
+    succeeds(command(&["rules", "diff", DEFAULT_FILE]).args(url));
     succeeds(command(&default).args(url));
     succeeds(command(&["rebuild"]).args(url));
     service.identify_all(&random_observations(11, 60, 30)).await;
@@ -464,8 +443,6 @@ async fn what_reads_all_of_history_goes_on_over_a_gap() {
     succeeds(command(&["export", "--observations"]).arg(&export).args(lost.key.args(&other)));
     succeeds(command(&["verify", "--export"]).arg(&export).arg("--key").arg(export.join("key")));
 }
-
-const DEFAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/default.toml");
 
 /// What was to be told can be read in the ledger; what was to be done is done.
 #[tokio::test]

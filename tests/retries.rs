@@ -1,11 +1,10 @@
 //! A retry with the same Idempotency-Key is recorded once, whatever happens in between.
 
 use crate::support::{
-    Contact, Seen, Service, TestLedger, command, random_observations, scratch_dir, succeeds, until,
-    until_async,
+    Contact, Seen, Service, TestLedger, command, private_database, random_observations,
+    scratch_dir, succeeds, until, until_async,
 };
 use futures_util::future::join_all;
-use identity_ledger::ledger::Database;
 use reqwest::Response;
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
@@ -186,7 +185,7 @@ async fn a_key_is_let_go_when_its_time_is_over() {
 async fn a_key_is_let_go_on_the_private_server_too() {
     let dir = scratch_dir();
     let data_dir = dir.path().join("data");
-    let database = Database::private(&data_dir.join("socket"), "ledger".parse().unwrap());
+    let database = private_database(&data_dir);
     let owner = async || database.owner().await.unwrap();
     lets_go_of_keys(["--data-dir", data_dir.to_str().unwrap()], owner).await;
 }

@@ -1,8 +1,8 @@
 //! The tree, its checkpoints and its proofs are what RFC 6962 and C2SP say.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, command, misuse, random_observations, refuses,
-    scratch_dir, succeeds, until, until_async,
+    SERVE, Seen, Service, SigningKey, TestLedger, command, hashes, misuse, random_observations,
+    refuses, scratch_dir, succeeds, until, until_async,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -40,11 +40,6 @@ async fn role_of(node: &Service) -> Value {
 /// A checkpoint is there before its sealer says that it seals.
 async fn until_active(node: &Service) {
     until_async("it seals", async || role_of(node).await == "active").await;
-}
-
-fn hashes(proof: &Value) -> Vec<u8> {
-    let hash = |hash: &Value| BASE64_STANDARD.decode(hash.as_str().unwrap()).unwrap();
-    proof["hashes"].as_array().unwrap().iter().flat_map(hash).collect()
 }
 
 #[tokio::test]
@@ -142,9 +137,7 @@ async fn under_load_a_checkpoint_is_signed_a_few_times_a_second() {
     let all = random_observations(50, 16_000, 4_000);
     let is_over = AtomicBool::new(false);
     let load = join_all(all.chunks(1_000).map(async |mine| {
-        for seen in mine.iter().cycle().take_while(|_| !is_over.load(Ordering::Relaxed)) {
-            service.identify(seen).await;
-        }
+        service.observe(mine.iter().cycle().take_while(|_| !is_over.load(Ordering::Relaxed))).await;
     }));
     let sealing = async {
         let has_sealed = async || checkpoints_len(&mut owner).await >= before + 6;
@@ -338,10 +331,9 @@ async fn a_checkpoint_that_only_the_directory_has_is_agreed_with() {
     "#;
     let mut superuser = ledger.superuser().await;
     sqlx::raw_sql(&*format!("{forget}{rewrite}").leak()).execute(&mut superuser).await.unwrap();
-    let said = refuses(command(&["serve", "--listen", "127.0.0.1:0"]).args(args));
+    let said = refuses(command(SERVE).args(args));
     assert!(said.contains("differs from a checkpoint kept outside"), "{said}");
-    let checkpoints = query_scalar::<_, i64>("select count(*) from checkpoint");
-    assert_eq!(checkpoints.fetch_one(&mut superuser).await.unwrap(), 0);
+    assert_eq!(checkpoints_len(&mut superuser).await, 0);
 }
 
 /// As on a full disk: nothing was tampered with, and nobody is told that it was.
@@ -449,7 +441,7 @@ async fn a_key_that_is_none_stops_the_start() {
     std::fs::write(key.dir().join("none"), "PRIVATE+KEY+canary").unwrap();
     for (name, says) in [("none", "is not a key"), ("missing", "cannot read the key")] {
         let file = key.dir().join(name);
-        let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut serve = command(SERVE);
         serve.args(["--database-url", &ledger.url]).env("SIGNING_KEY", &file);
         let said = refuses(&mut serve);
         assert!(said.contains(says) && !said.contains("canary"), "{said}");

@@ -1,7 +1,8 @@
 //! Whatever a superuser changes, `verify` names it, and where it is.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds, until,
+    SERVE, Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds,
+    until,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query_scalar};
@@ -251,7 +252,7 @@ async fn a_ledger_that_is_gone_is_not_begun_anew_beside_its_checkpoint() {
     record(&ledger, &key, 1).await;
     let mut superuser = ledger.superuser().await;
     sqlx::raw_sql("drop schema ledger cascade").execute(&mut superuser).await.unwrap();
-    let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut serve = command(SERVE);
     serve.args(key.args_with_outside(&ledger, key.dir()));
     let said = refuses(&mut serve);
     assert!(said.contains("no ledger") && said.contains("identity-ledger restore"), "{said}");
@@ -324,9 +325,7 @@ async fn nobody_goes_on_from_a_head_that_contradicts_the_tables() {
         let copy = ledger.copy().await;
         sqlx::raw_sql(tampering).execute(&mut copy.superuser().await).await.unwrap();
         let erase = ["erase", "1", "--reason", "customer-request", "--yes"];
-        for args in
-            [&["serve", "--listen", "127.0.0.1:0"][..], &["rebuild"], &["export", "x"], &erase]
-        {
+        for args in [SERVE, &["rebuild"], &["export", "x"], &erase] {
             let said = refuses(command(args).args(["--database-url", &copy.url]));
             assert!(said.contains(says) && said.contains("identity-ledger verify"), "{said}");
         }
@@ -386,10 +385,10 @@ async fn a_changed_line_is_told_from_a_changed_tile_however_far_the_checkpoint_i
 #[tokio::test]
 async fn nothing_is_served_beside_a_checkpoint_outside_that_tells_nothing() {
     let sealed = Sealed::new().await;
-    let serve = |ledger| sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], ledger);
+    let serve = |ledger| sealed.with_outside(SERVE, ledger);
     let other = SigningKey::new();
     let dir = sealed.key.dir().to_str().unwrap();
-    let start = ["serve", "--listen", "127.0.0.1:0", "--checkpoint-dir", dir];
+    let start = [SERVE, &["--checkpoint-dir", dir]].concat();
     let said = refuses(command(&start).args(other.args(&sealed.ledger)));
     assert!(said.contains("pass the key that it was signed with"), "{said}");
     let said = refuses(command(&start).args(["--database-url", &sealed.ledger.url]));
@@ -428,7 +427,7 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
     assert_eq!(failure["position"], sealed.earlier_head + 1, "{failure}");
     assert_eq!(failure["part"], "checkpoint outside");
 
-    let serve = || sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], &sealed.earlier);
+    let serve = || sealed.with_outside(SERVE, &sealed.earlier);
     let said = refuses(&mut serve());
     assert!(said.contains("the database has gone back in time: it has"), "{said}");
     assert!(said.contains("restore --accept-loss --reason TEXT"), "{said}");
@@ -437,7 +436,7 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
     let copy = sealed.earlier.copy().await;
     let damage = "alter table tile disable trigger all; delete from tile";
     sqlx::raw_sql(damage).execute(&mut copy.superuser().await).await.unwrap();
-    let said = refuses(&mut sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], &copy));
+    let said = refuses(&mut sealed.with_outside(SERVE, &copy));
     assert!(said.contains("the database has gone back in time: it has"), "{said}");
 
     // As when the older database takes the place of the newer one under a service that runs.
@@ -457,9 +456,7 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
 
     // When it has grown as long again, it is another ledger all the same.
     let all = random_observations(3, 400, 120);
-    for seen in &all {
-        service.identify(seen).await;
-    }
+    service.observe(&all).await;
     until("it refuses", || service.log().contains("nothing more is sealed: the database differs"));
     let sizes = "select max(size) from checkpoint";
     let size = number(&mut sealed.earlier.owner().await, sizes).await;
@@ -478,9 +475,7 @@ async fn an_older_copy_of_the_database_is_not_taken_for_the_present() {
 #[tokio::test]
 async fn no_older_copy_is_served_whatever_checkpoints_it_has() {
     let sealed = Sealed::new().await;
-    let refusal = |ledger: &TestLedger| {
-        refuses(&mut sealed.with_outside(&["serve", "--listen", "127.0.0.1:0"], ledger))
-    };
+    let refusal = |ledger: &TestLedger| refuses(&mut sealed.with_outside(SERVE, ledger));
     let went_back = |said: &str| {
         said.contains("the database has gone back in time: it has")
             && said.contains("a checkpoint kept outside of the database covers")
@@ -530,8 +525,7 @@ async fn another_history_of_the_same_length_is_not_served_even_without_its_tiles
     }
     let damage = "alter table tile disable trigger all; delete from tile";
     sqlx::raw_sql(damage).execute(&mut other.superuser().await).await.unwrap();
-    let serve = ["serve", "--listen", "127.0.0.1:0"];
-    let said = refuses(command(&serve).args(key.args(&other)).args(outside));
+    let said = refuses(command(SERVE).args(key.args(&other)).args(outside));
     assert!(said.contains("this is not an older backup, but another history"), "{said}");
 }
 

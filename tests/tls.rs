@@ -1,6 +1,8 @@
 //! Connections that nobody reads on the way.
 
-use crate::support::{Service, TestLedger, command, refuses, scratch_dir, until, until_async};
+use crate::support::{
+    SERVE, Service, TestLedger, command, refuses, scratch_dir, until, until_async,
+};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
@@ -44,7 +46,8 @@ fn renew(dir: &Path) -> CertificateDer<'static> {
 }
 
 fn serve(url: &str, [certificate, key]: &[PathBuf; 2]) -> std::process::Command {
-    let mut serve = command(&["serve", "--listen", "127.0.0.1:0", "--database-url", url]);
+    let mut serve = command(SERVE);
+    serve.args(["--database-url", url]);
     serve.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
     serve
 }

@@ -1,7 +1,8 @@
 //! No trace is left of what was erased, and nobody may take away anything else.
 
 use crate::support::{
-    Seen, Service, TestLedger, command, random_observations, scratch_dir, succeeds, until_async,
+    Seen, Service, TestLedger, command, private_database, random_observations, refusal,
+    scratch_dir, succeeds, until_async,
 };
 use identity_ledger::erasure::{self, Swept};
 use identity_ledger::identity::ObservationId;
@@ -121,7 +122,7 @@ async fn the_role_that_erases_may_do_nothing_else() {
     let service = Service::start_with(&["--data-dir", data_dir.to_str().unwrap()]);
     service.identify(&Seen::new(EMAIL, NUMBER)).await;
     service.identify(&Seen::new("b@x.org", "2")).await;
-    let database = Database::private(&data_dir.join("socket"), "ledger".parse().unwrap());
+    let database = private_database(&data_dir);
     let mut eraser = database.eraser().await.unwrap();
     for refused in [
         "insert into observation (id, position, observed_at, email, salt) values (9, 9, now(), 'a@x', '')",
@@ -146,13 +147,10 @@ async fn the_role_that_erases_may_do_nothing_else() {
         "create table more (id bigint)",
         "alter table observation disable trigger erased_only",
     ] {
-        let error = sqlx::raw_sql(refused).execute(&mut eraser).await.unwrap_err();
-        let code = error.as_database_error().unwrap().code().unwrap().into_owned();
-        assert_eq!(code, "42501", "{refused}");
+        assert_eq!(refusal(&mut eraser, refused).await, "42501", "{refused}");
     }
     // Half an observation is none.
-    let half = sqlx::raw_sql("update observation set salt = null").execute(&mut eraser).await;
-    assert_eq!(half.unwrap_err().as_database_error().unwrap().code().unwrap(), "23514");
+    assert_eq!(refusal(&mut eraser, "update observation set salt = null").await, "23514");
     assert_eq!(service.erase(1).await.status(), 200);
     assert_eq!(service.contact(2).await.emails, ["b@x.org"]);
     rebuild(&database).await.unwrap();
@@ -225,9 +223,7 @@ async fn a_sweep_does_not_wait_for_other_databases() {
 async fn a_table_that_may_not_be_vacuumed_is_not_taken_for_swept() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
-    for email in [EMAIL, OTHER_EMAIL] {
-        service.identify(&Seen::new(email, "")).await;
-    }
+    service.observe([(EMAIL, ""), (OTHER_EMAIL, "")]).await;
     let mut superuser = ledger.superuser().await;
     let take_away = "
         do $$ begin

@@ -1,7 +1,8 @@
 //! Nodes of two versions beside one another corrupt nothing, and say which of them is too old.
 
 use crate::support::{
-    Seen, Service, SigningKey, TestLedger, command, random_observations, succeeds, until_async,
+    SERVE, Seen, Service, SigningKey, TestLedger, command, random_observations, succeeds,
+    until_async,
 };
 use futures_util::future::join_all;
 use identity_ledger::ledger::schema_version;
@@ -123,20 +124,13 @@ async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {
     ";
     sqlx::raw_sql(first_event).execute(&mut owner).await.unwrap();
 
-    let mut other = ledger.owner().await;
     let args = ["--database-url", &ledger.url, "--ledger", "older"];
-    let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut serve = command(SERVE);
     let starting = tokio::task::spawn_blocking({
         let args = args.map(str::to_owned);
         move || Service::spawn(serve.args(args))
     });
-    let waits = "select exists (
-        select from pg_locks where relation = 'older.head'::regclass and not granted
-    )";
-    until_async("it waits for the reader of the tables", async || {
-        query_scalar(waits).fetch_one(&mut other).await.unwrap()
-    })
-    .await;
+    ledger.until_waited_for("older.head").await;
     assert!(!starting.is_finished());
     sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
     let service = starting.await.unwrap();

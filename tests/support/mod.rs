@@ -8,9 +8,12 @@ mod tokens;
 
 pub use key::SigningKey;
 pub use model::{Model, Seen, random_observations};
-pub use postgres::{PHONES_ONLY, TestLedger, hold_head, patient, postmaster, scratch_dir};
+pub use postgres::{
+    DEFAULT_FILE, EXACT_FILE, PHONES_ONLY, TestLedger, hold_head, is_waited_for, patient,
+    postmaster, private_database, refusal, scratch_dir,
+};
 pub use service::{
-    BINARY, Contact, Service, VARIABLES, command, command_of, ended, misuse, refuses, succeeds,
-    told, until, until_async,
+    BINARY, CHECK_EXPORT, Contact, SERVE, Service, VARIABLES, command, command_of, ended, hashes,
+    misuse, refuses, succeeds, told, until, until_async,
 };
 pub use tokens::Tokens;

@@ -23,6 +23,19 @@ impl Seen {
     }
 }
 
+/// An email and a phone number, each of which may be empty.
+impl From<(&str, &str)> for Seen {
+    fn from((email, phone_number): (&str, &str)) -> Self {
+        Self::new(email, phone_number)
+    }
+}
+
+impl From<&Seen> for Seen {
+    fn from(seen: &Seen) -> Self {
+        seen.clone()
+    }
+}
+
 /// Observations from a small world, so that they meet often. The same seed gives the same ones.
 pub fn random_observations(seed: u64, len: usize, world: u64) -> Vec<Seen> {
     let mut state = seed;

@@ -1,5 +1,6 @@
 //! One throwaway server for all tests, and a database of its own for each.
 
+use super::until_async;
 use identity_ledger::identity::{
     DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated, RulesDigest, Timestamp,
 };
@@ -19,7 +20,7 @@ use tokio::sync::OnceCell;
 const OWNER: &str = "shop";
 const TEMPLATE: &str = "template_ledger";
 
-/// Emails link nobody.
+/// Emails link no one, and neither does one phone number.
 pub const PHONES_ONLY: &str = r#"
 name = "phones only"
 version = 1
@@ -30,6 +31,11 @@ links = false
 format = "digits"
 blocked = ["0301005"]
 "#;
+
+/// Rules as files.
+pub const DEFAULT_FILE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/default.toml");
+pub const EXACT_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/projections/contact/exact.toml");
 
 /// A migrated, empty ledger in a database of its own.
 pub struct TestLedger {
@@ -85,6 +91,19 @@ impl TestLedger {
     pub async fn position(&self) -> i64 {
         let [position, _] = self.head().await;
         position
+    }
+
+    /// The whole contact table, in one text.
+    pub async fn contact_table(&self) -> String {
+        let table = "select jsonb_agg(to_jsonb(c) order by c.id)::text from contact as c";
+        query_scalar(table).fetch_one(&mut self.owner().await).await.unwrap()
+    }
+
+    /// Waits until a session waits for a lock on a table.
+    pub async fn until_waited_for(&self, table: &str) {
+        let mut owner = self.owner().await;
+        until_async("the table is waited for", async || is_waited_for(&mut owner, table).await)
+            .await;
     }
 
     /// The digest of the rules in force.
@@ -176,6 +195,28 @@ pub async fn patient(database: &Database) -> PgConnection {
     let mut session = database.owner().await.unwrap();
     query("set idle_in_transaction_session_timeout = 0").execute(&mut session).await.unwrap();
     session
+}
+
+/// The ledger on the private server of a data directory.
+pub fn private_database(data_dir: &Path) -> Database {
+    Database::private(&data_dir.join("socket"), "ledger".parse().unwrap())
+}
+
+/// Whether a session waits for a lock on a table of this database. Copies of a database have the same
+/// numbers for their tables.
+pub async fn is_waited_for(session: &mut PgConnection, table: &str) -> bool {
+    let waits = "select exists (
+        select from pg_locks
+        where relation = to_regclass($1) and not granted
+            and database = (select oid from pg_database where datname = current_database())
+    )";
+    query_scalar(waits).bind(table).fetch_one(session).await.unwrap()
+}
+
+/// The SQLSTATE by which Postgres refuses a statement.
+pub async fn refusal(session: &mut PgConnection, statement: &str) -> String {
+    let error = query(AssertSqlSafe(statement.to_owned())).execute(session).await.unwrap_err();
+    error.as_database_error().unwrap().code().unwrap().into_owned()
 }
 
 /// Takes the lock that every append waits for, until the transaction ends.

@@ -1,6 +1,8 @@
 //! The service as its users start it: the binary, in a process of its own.
 
 use super::Seen;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -38,6 +40,9 @@ struct Answer {
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_identity-ledger");
 
+/// The program that checks exports and proofs and shares no code with this one.
+pub const CHECK_EXPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/check_export.py");
+
 /// The variables that configure the binary.
 pub const VARIABLES: [&str; 13] = [
     "DATABASE_URL",
@@ -54,6 +59,9 @@ pub const VARIABLES: [&str; 13] = [
     "TLS_KEY",
     "IDEMPOTENCY_HOURS",
 ];
+
+/// Serves on a free port.
+pub const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
 
 /// The binary with nothing of the test's own environment that could configure it.
 pub fn command(args: &[&str]) -> Command {
@@ -104,6 +112,12 @@ pub fn told(output: &Output) -> String {
     let stderr = str::from_utf8(&output.stderr).unwrap();
     let takes_long = |line: &&str| line.trim_end().ends_with(": this can take a while");
     stderr.split_inclusive('\n').filter(|line| !takes_long(line)).collect()
+}
+
+/// The hashes of a proof, one behind the other.
+pub fn hashes(proof: &Value) -> Vec<u8> {
+    let hash = |hash: &Value| BASE64_STANDARD.decode(hash.as_str().unwrap()).unwrap();
+    proof["hashes"].as_array().unwrap().iter().flat_map(hash).collect()
 }
 
 /// For what takes moments: no machine is so busy that it takes longer.
@@ -159,7 +173,7 @@ impl Service {
     }
 
     pub fn start_with(args: &[&str]) -> Self {
-        Self::spawn(command(&["serve", "--listen", "127.0.0.1:0"]).args(args))
+        Self::spawn(command(SERVE).args(args))
     }
 
     pub fn spawn(command: &mut Command) -> Self {
@@ -259,6 +273,13 @@ impl Service {
         answered(self.try_identify(seen).await.unwrap()).await
     }
 
+    /// Observes them one after another.
+    pub async fn observe(&self, all: impl IntoIterator<Item = impl Into<Seen>>) {
+        for seen in all {
+            self.identify(&seen.into()).await;
+        }
+    }
+
     /// Observes the first, which gets the next number, and then the others, a few at a time.
     pub async fn identify_all(&self, all: &[Seen]) {
         let (first, others) = all.split_first().unwrap();
@@ -286,6 +307,14 @@ impl Service {
             return None;
         }
         Some(answered(response).await)
+    }
+
+    /// Waits until it answers so whether it is ready: an answer may have been true a moment ago.
+    pub async fn until_ready(&self, status: u16) {
+        until_async("it sees whether it is ready", async || {
+            self.get("/health/ready").await.status() == status
+        })
+        .await;
     }
 
     /// Waits until all that is in the ledger is under a checkpoint; returns its size and root.
