@@ -1,6 +1,9 @@
 //! What goes wrong for one request or for a while goes wrong for nothing else.
 
-use crate::support::{Seen, Service, TestLedger, hold_head, until, until_async};
+use crate::support::{
+    Seen, Service, TestLedger, command, hold_head, random_observations, scratch_dir, succeeds,
+    until, until_async,
+};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
@@ -80,6 +83,42 @@ async fn a_session_that_cannot_be_set_up_is_told_without_the_words_of_postgres()
     until_async("no session can read", async || service.get("/events").await.status() == 503).await;
     let log = service.log();
     assert!(!log.contains("permission denied"), "{log}");
+}
+
+/// Settings that suit another program are not those of the ledger's sessions.
+#[tokio::test]
+async fn what_a_database_sets_for_its_sessions_changes_nothing() {
+    let ledger = TestLedger::new().await;
+    for setting in [
+        "default_transaction_isolation = serializable",
+        "statement_timeout = 600000",
+        "lock_timeout = 600000",
+        "idle_session_timeout = 600000",
+        "client_encoding = latin1",
+    ] {
+        let set = format!(
+            "do $$ begin execute format('alter database %I set {setting}', current_database()); end $$"
+        );
+        query(AssertSqlSafe(set)).execute(&mut ledger.owner().await).await.unwrap();
+    }
+    let limits = "select array_agg(setting) from pg_settings
+        where name in ('statement_timeout', 'lock_timeout', 'idle_session_timeout')";
+    let mut owner = ledger.database.owner().await.unwrap();
+    let limits: Vec<String> = query_scalar(limits).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(limits, ["0"; 3]);
+
+    let nodes = [Service::start(&ledger.url), Service::start(&ledger.url)];
+    nodes[0].identify(&Seen::new("\u{2192}@x.org", "")).await;
+    let all = random_observations(9, 1200, 250);
+    let callers = all.chunks(50).enumerate().map(async |(caller, mine)| {
+        for seen in mine {
+            nodes[caller % 2].identify(seen).await;
+        }
+    });
+    join_all(callers).await;
+    let dir = scratch_dir();
+    let dir = dir.path().join("backup");
+    succeeds(command(&["backup", "--database-url", &ledger.url]).arg(dir));
 }
 
 /// Lets nobody else in, or everybody again. Returns a session of the superuser beside the database.

@@ -14,7 +14,8 @@ pub const SESSION: &str = "identity-ledger backup";
 pub fn program(path: &Path, database: &Database) -> Command {
     let mut command = Command::new(path);
     remove_pg_variables(command.as_std_mut());
-    command.envs(database.environment()).env("PGAPPNAME", SESSION).env("LC_ALL", "C");
+    command.envs(database.environment()).env("PGAPPNAME", SESSION);
+    command.env("LC_ALL", "C").env("PGCLIENTENCODING", "UTF8");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

@@ -19,6 +19,18 @@ const URL_EXPECTED: &str = "DATABASE_URL is not a Postgres URL; it looks like \
 /// The name of recorder sessions, for operators and for `is_served`.
 pub(super) const RECORDER: &str = "identity-ledger recorder";
 
+/// What a server, a database or a role may have set for its sessions otherwise. Two nodes whose transactions
+/// keep their first snapshot would refuse each other's appends, and a time limit that suits another program
+/// ends a rebuild. `transaction_timeout` is there from Postgres 17 on.
+const DEFAULTS: &str = "
+    ; set default_transaction_isolation = 'read committed'
+    ; select set_config(name, '0', false)
+    from pg_settings
+    where name in (
+        'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout',
+        'idle_session_timeout', 'transaction_timeout'
+    )";
+
 /// While the contact table is swapped no one can append, so a command that hangs in the middle of it must
 /// lose its session.
 const OWNER_SETTINGS: [(&str, &str); 3] = [
@@ -183,7 +195,9 @@ impl Database {
         ];
         for (parameter, variable) in others {
             let pair = url.query_pairs().find(|(name, _)| name == parameter);
-            variables.extend(pair.map(|(_, value)| (variable, value.into_owned())));
+            // sqlx puts this before the name of a file.
+            let value = |value: &str| value.strip_prefix("file: ").unwrap_or(value).to_owned();
+            variables.extend(pair.map(|(_, it)| (variable, value(&it))));
         }
         variables
     }
@@ -259,7 +273,7 @@ impl Database {
     /// The settings as statements. Startup options would be dropped or refused by poolers, even in
     /// session mode.
     fn settings(&self, groups: &[&[(&str, &str)]]) -> String {
-        let mut settings = format!("set search_path = '{}'", self.ledger.as_str());
+        let mut settings = format!("set search_path = '{}'{DEFAULTS}", self.ledger.as_str());
         for (name, value) in groups.iter().copied().flatten().chain(&TCP_SETTINGS) {
             settings += &format!("; set {name} = '{value}'");
         }
@@ -304,7 +318,7 @@ mod tests {
 
     #[test]
     fn the_programs_of_postgres_log_in_as_the_owner_does() {
-        let url = "postgres://shop:a%2Fb%20c@[::1]:5433/customers?sslmode=require";
+        let url = "postgres://shop:a%2Fb%20c@[::1]:5433/customers?sslmode=verify-full&sslrootcert=/ca.pem";
         let environment = Database::at_url(url, "ledger".parse().unwrap()).unwrap().environment();
         let expected = [
             ("PGHOST", "::1"),
@@ -312,7 +326,8 @@ mod tests {
             ("PGUSER", "shop"),
             ("PGDATABASE", "customers"),
             ("PGPASSWORD", "a/b c"),
-            ("PGSSLMODE", "require"),
+            ("PGSSLMODE", "verify-full"),
+            ("PGSSLROOTCERT", "/ca.pem"),
         ];
         assert_eq!(environment, expected.map(|(name, value)| (name, value.to_owned())));
     }
