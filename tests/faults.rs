@@ -1,10 +1,11 @@
 //! What goes wrong for one request or for a while goes wrong for nothing else.
 
 use crate::support::{
-    Seen, Service, TestLedger, command, hold_head, random_observations, scratch_dir, succeeds,
-    until, until_async,
+    PHONES_ONLY, Seen, Service, TestLedger, command, hold_head, random_observations, scratch_dir,
+    succeeds, until, until_async,
 };
 use futures_util::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 use std::io::Write as _;
@@ -289,6 +290,43 @@ async fn a_connection_lost_under_the_lock_is_settled() {
         assert_eq!(observations.fetch_one(&mut owner).await.unwrap(), len);
         ledger.verify().await.unwrap();
     }
+}
+
+/// The server is there, and would never answer. Its statement timeout hangs with it.
+#[tokio::test]
+async fn a_server_that_hangs_while_new_rules_are_read_holds_up_no_one_for_long() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("first@x.org", "")).await;
+    // A recorder that has noticed that others append reads before it decides, without the lock.
+    ledger.append_activation().await;
+    service.identify(&Seen::new("second@x.org", "")).await;
+    ledger.put_in_force(PHONES_ONLY).await;
+    let mut superuser = ledger.superuser().await;
+    let lock = "begin; lock table rules in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut superuser).await.unwrap();
+    let seen = Seen::new("third@x.org", "");
+    let hang = async {
+        let waiting = "select pid from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        let mut hanging = None;
+        until_async("the rules are being read", async || {
+            hanging = query_scalar::<_, i32>(waiting).fetch_optional(&mut superuser).await.unwrap();
+            hanging.is_some()
+        })
+        .await;
+        let hanging = hanging.and_then(Pid::from_raw).unwrap();
+        kill_process(hanging, Signal::STOP).unwrap();
+        sqlx::raw_sql("commit").execute(&mut superuser).await.unwrap();
+        hanging
+    };
+    let (response, hanging) = tokio::join!(service.try_identify(&seen), hang);
+    let problem = response.unwrap().json::<Value>().await.unwrap();
+    let again = service.try_identify(&seen).await.map(|response| response.status());
+    kill_process(hanging, Signal::CONT).unwrap();
+    // It is refused only if the session was a new one.
+    assert_ne!(problem["recorded"], "unknown");
+    assert_eq!(again.unwrap(), 200);
 }
 
 /// It may hold the line: nobody would wait for it any more, and everybody behind it.

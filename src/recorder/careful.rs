@@ -240,7 +240,8 @@ async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<(), Failure> {
-    let rules = ledger::rules_in_force(connection).await.map_err(|fault| match fault {
+    let reading = async { Ok::<_, Fault>(ledger::rules_in_force(connection).await) };
+    let rules = in_time(reading).await?.map_err(|fault| match fault {
         RulesFault::Database(error) => Failure::Fault(error.into()),
         RulesFault::Missing | RulesFault::Unreadable(_) | RulesFault::OtherNormaliser { .. } => {
             Failure::Rules(fault)
