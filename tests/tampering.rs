@@ -1,8 +1,8 @@
 //! Whatever a superuser changes, `verify` names it, and where it is.
 
 use crate::support::{
-    SERVE, Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds,
-    until,
+    PHONES_ONLY, SERVE, Seen, Service, SigningKey, TestLedger, command, random_observations,
+    refuses, succeeds, until,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query_scalar};
@@ -292,6 +292,20 @@ async fn a_time_that_cannot_be_told_refuses_whom_it_concerns_and_nobody_else() {
     assert!(shown.text().await.unwrap().contains("identity-ledger verify"));
     until("it is told", || service.log().contains("not recorded: "));
     assert!(!service.log().contains("canary"), "{}", service.log());
+}
+
+/// Nothing of this request links, so the recorder does not read the customer, and its answer does.
+#[tokio::test]
+async fn a_retry_is_answered_even_if_a_time_of_its_customer_cannot_be_told() {
+    let ledger = TestLedger::new().await;
+    ledger.put_in_force(PHONES_ONLY).await;
+    let service = Service::start(&ledger.url);
+    let seen = Seen::new("canary@x.org", "");
+    let retry = async || service.try_identify_once(&seen, "one").await.unwrap().status();
+    assert_eq!(retry().await, 200);
+    let tampering = "update contact set updated_at = 'infinity'";
+    sqlx::raw_sql(tampering).execute(&mut ledger.superuser().await).await.unwrap();
+    assert_eq!(retry().await, 500);
 }
 
 #[tokio::test]

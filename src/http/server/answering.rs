@@ -1,7 +1,7 @@
 //! What answers a request: the router, except for `/identify`. A router looks up, clones and boxes its way
 //! through each request, which would add a tenth to what an observation costs the service.
 
-use super::around::Around as _;
+use super::around::{Around as _, despite_panic};
 use super::guard::Guard;
 use super::head::HeadCheck;
 use super::measure::Measure;
@@ -11,8 +11,8 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::sync::Arc;
 use tower_service::Service as _;
 
@@ -46,8 +46,8 @@ impl Answering {
         match self.straight.as_ref().filter(|_| is_identify) {
             Some(straight) => straight.answer(request).await,
             None => {
-                let answered = self.router.clone().call(request).await;
-                answered.unwrap_or_else(|never: Infallible| match never {})
+                let Ok(answer) = self.router.clone().call(request).await;
+                answer
             }
         }
     }
@@ -76,7 +76,8 @@ impl Straight {
     }
 
     async fn identify(&self, request: Request) -> Response {
-        identify(State(self.app.clone()), request).await.into_response()
+        let answering = identify(State(self.app.clone()), request);
+        despite_panic(answering.map(|answer| Ok(answer.into_response()))).await
     }
 }
 

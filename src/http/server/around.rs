@@ -37,8 +37,7 @@ impl<A: Around> Around for Option<A> {
     }
 }
 
-/// Puts it around a route, or all of them. A panic inside is answered, too: sqlx panics if a
-/// time is later than chrono can say, which only tampering with a table can have written.
+/// Puts it around a route, or all of them. A panic inside is answered, too.
 #[derive(Clone)]
 pub struct AroundLayer<A>(pub A);
 
@@ -78,9 +77,19 @@ where
         let answering = self.inner.call(request);
         let around = self.around.clone();
         Box::pin(async move {
-            let answered = AssertUnwindSafe(answering).catch_unwind().await;
-            let response = answered.unwrap_or_else(|_| Ok(panicked().into_response()))?;
+            let response = despite_panic(answering).await;
             Ok(around.after(kept, response))
         })
+    }
+}
+
+/// What a route answers, or that it has panicked. sqlx panics if a time is later than chrono can say, which
+/// only tampering with a table can have written.
+pub async fn despite_panic(
+    answering: impl Future<Output = Result<Response, Infallible>>,
+) -> Response {
+    match AssertUnwindSafe(answering).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Err(_) => panicked().into_response(),
     }
 }
