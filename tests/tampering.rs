@@ -2,7 +2,7 @@
 
 use crate::support::{
     PHONES_ONLY, SERVE, Seen, Service, SigningKey, TestLedger, command, random_observations,
-    refuses, succeeds, until,
+    refuses, scratch_dir, succeeds, until,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query_scalar};
@@ -306,6 +306,23 @@ async fn a_retry_is_answered_even_if_a_time_of_its_customer_cannot_be_told() {
     let tampering = "update contact set updated_at = 'infinity'";
     sqlx::raw_sql(tampering).execute(&mut ledger.superuser().await).await.unwrap();
     assert_eq!(retry().await, 500);
+}
+
+#[tokio::test]
+async fn a_number_that_is_too_large_takes_no_memory() {
+    let ledger = TestLedger::new().await;
+    Service::start(&ledger.url).identify(&Seen::new("a@x.org", "")).await;
+    let tampering = "
+        insert into observation (id, position, observed_at, email, salt)
+        select 1::bigint << 36, position, observed_at, email, salt from observation;
+        update head set observation_id = 1::bigint << 36";
+    sqlx::raw_sql(tampering).execute(&mut ledger.superuser().await).await.unwrap();
+    let dir = scratch_dir();
+    let rules = dir.path().join("rules.toml");
+    std::fs::write(&rules, PHONES_ONLY).unwrap();
+    let diff = ["rules", "diff", rules.to_str().unwrap(), "--database-url", &ledger.url];
+    assert!(refuses(&mut command(&diff)).contains("identity-ledger verify"));
+    Service::start(&ledger.url).identify(&Seen::new("b@x.org", "")).await;
 }
 
 #[tokio::test]

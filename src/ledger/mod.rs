@@ -28,7 +28,7 @@ pub use database::Database;
 pub use erasures::erasures;
 pub use events::{EventColumns, EventFilter, EventRow, events_between, line_at};
 pub use fault::{Damaged, Fault, Unanswered, failed_statement, is_lock_timeout};
-pub use gaps::{gaps, observations_len};
+pub use gaps::{gaps, skipped_len};
 pub use head::{last_observation, position};
 pub use in_time::in_time;
 pub use locks::{

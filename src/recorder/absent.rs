@@ -25,6 +25,9 @@ use tokio::time::sleep;
 const FALSE_POSITIVE: f64 = 0.001;
 /// Number of keys. Each takes some two bytes.
 const FILTER_LEN_MIN: usize = 1_000_000;
+/// Number of keys that the first filter has room for at the most, since the number of observations may be a
+/// damaged one. If there are more, a larger filter follows.
+const FIRST_FILTER_LEN_MAX: usize = 1 << 27;
 /// A contact holds more than one key, and not every observation is a contact.
 const KEYS_AN_OBSERVATION: f64 = 1.5;
 /// Number of contacts. A page is filled in at one go, during which the task gives way to no other.
@@ -167,7 +170,7 @@ impl Kept {
 impl KeyFilter {
     fn new(head: &Head, len_min: usize) -> Self {
         let expected = (head.observation_id.get() as f64 * KEYS_AN_OBSERVATION) as usize;
-        let len_max = expected.max(len_min).max(FILTER_LEN_MIN);
+        let len_max = expected.clamp(FILTER_LEN_MIN, FIRST_FILTER_LEN_MAX).max(len_min);
         let bits = AtomicBloomFilter::with_false_pos(FALSE_POSITIVE)
             .hasher(RandomState::default())
             .expected_items(len_max);
