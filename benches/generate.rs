@@ -52,7 +52,7 @@ pub async fn fill(cloned: &Cloned, blocks_len: u64, big_len: u64) -> anyhow::Res
 }
 
 fn send(sender: &mpsc::Sender<Rows>, rows: Rows) -> anyhow::Result<()> {
-    sender.blocking_send(rows).ok().context("nobody takes the rows")
+    sender.blocking_send(rows).ok().context("no one takes the rows")
 }
 
 struct Life {

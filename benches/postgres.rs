@@ -181,7 +181,7 @@ impl Cloned {
     }
 }
 
-/// Sends the rows of a table, or of a query in parentheses, to nobody.
+/// Sends the rows of a table, or of a query in parentheses, to no one.
 pub async fn copy_out(owner: &mut PgConnection, rows: &str) -> anyhow::Result<()> {
     let statement = format!("copy {rows} to stdout");
     let mut rows = owner.copy_out_raw(&statement).await?;

@@ -33,7 +33,7 @@ pub struct Took {
     pub output: String,
 }
 
-/// How many batches there were, and of how many observations. NaN where nobody counts them.
+/// How many batches there were, and of how many observations. NaN if no one counts them.
 pub struct Batches {
     pub count: f64,
     pub observations: f64,

@@ -1,4 +1,4 @@
-//! Keys that nobody has are known without reading, and nobody who is there is missed by that.
+//! Keys that no one has are known without reading, and no one who is there is missed by that.
 
 use crate::support::{Seen, Service, TestLedger, until};
 
@@ -11,7 +11,7 @@ fn talkative(ledger: &TestLedger) -> Service {
 }
 
 #[tokio::test]
-async fn whoever_was_there_before_the_start_is_found() {
+async fn a_customer_from_before_the_start_is_found() {
     let ledger = TestLedger::new().await;
     let before = Service::start(&ledger.url);
     for n in 1..=20 {
@@ -33,7 +33,7 @@ async fn whoever_was_there_before_the_start_is_found() {
 }
 
 #[tokio::test]
-async fn whoever_another_node_has_recorded_is_found() {
+async fn a_customer_that_another_node_has_recorded_is_found() {
     let ledger = TestLedger::new().await;
     let (node, other) = (talkative(&ledger), Service::start(&ledger.url));
     for n in 0..5 {

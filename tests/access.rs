@@ -14,7 +14,7 @@ const NO_TOKEN: &str = r#"Bearer realm="identity-ledger""#;
 const NOT_GOOD: &str = r#"Bearer realm="identity-ledger", error="invalid_token""#;
 const WRONG_ROLE: &str = r#"Bearer realm="identity-ledger", error="insufficient_scope""#;
 
-/// Who may ask what. `here` is whoever asks from this machine, `-` anybody.
+/// Who may ask what. `here` is anyone on this machine, `-` anyone at all.
 const TABLE: [(&str, &str); 17] = [
     ("GET /access", "operator"),
     ("GET /contacts/{id}", "auditor operator"),
@@ -252,7 +252,7 @@ async fn a_token_that_asks_too_often_is_told_when_to_ask_again() {
     let [in_time, too_often] = [(415, None), (429, Some("1".to_owned()))];
     assert!(answers.contains(&in_time) && answers.contains(&too_often), "{answers:?}");
     assert!(answers.iter().all(|answer| [&in_time, &too_often].contains(&answer)), "{answers:?}");
-    assert_eq!(identify(&service, &tokens.caller, "a@x.org").await, 200, "nobody else pays");
+    assert_eq!(identify(&service, &tokens.caller, "a@x.org").await, 200, "no one else pays");
 }
 
 #[tokio::test]
@@ -607,7 +607,7 @@ async fn metrics_are_for_this_machine_and_from_elsewhere_for_auditors() {
     let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let is_connected = probe.connect("192.0.2.1:9").is_ok();
     if !is_connected || probe.local_addr().unwrap().ip().is_loopback() {
-        eprintln!("this machine has no address but loopback: nobody asks from elsewhere");
+        eprintln!("this machine has no address but loopback: no one asks from elsewhere");
         return;
     }
     let (ledger, tokens) = (TestLedger::new().await, Tokens::new());

@@ -68,7 +68,7 @@ async fn a_backup_under_load_is_the_ledger_at_one_position() {
 
     for (dir, position) in backups.iter().zip(positions) {
         let mode = fs::metadata(dir).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o700, "nobody else may read it");
+        assert_eq!(mode & 0o777, 0o700, "no one else may read it");
         let said = succeeds(&mut restore(&other, dir));
         assert!(said.contains(&format!("up to position {position},")), "{said}");
         let said = verify(&other);
@@ -163,7 +163,7 @@ async fn what_is_there_is_never_written_over() {
     let other = TestLedger::empty_database().await;
     let said = refuses(restore(&other, &one).args(["--ledger", "shop"]));
     assert!(said.contains("restore it with --ledger ledger"), "{said}");
-    // A schema that somebody has made beforehand, and that is empty, is not in the way.
+    // A schema that was made beforehand, and that is empty, is not in the way.
     query("create schema ledger").execute(&mut other.owner().await).await.unwrap();
     succeeds(&mut restore(&other, &one));
 }
@@ -215,7 +215,7 @@ async fn a_broken_backup_leaves_nothing_behind() {
     verify(&other);
 }
 
-/// Found out before anything is restored, so that nobody takes it for the ledger.
+/// Found out before anything is restored, so that no one takes it for the ledger.
 #[tokio::test]
 async fn a_backup_whose_manifest_says_something_else_is_not_restored() {
     let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
@@ -240,7 +240,7 @@ async fn a_backup_whose_manifest_says_something_else_is_not_restored() {
     succeeds(&mut restore(&other, &one));
 }
 
-/// Nobody is told to drop what somebody else made.
+/// No one is told to drop the tables of others.
 #[tokio::test]
 async fn a_ledger_is_not_restored_among_tables_of_others() {
     let (ledger, other) = (TestLedger::new().await, TestLedger::empty_database().await);
@@ -313,13 +313,13 @@ async fn a_dump_that_the_server_is_too_old_for_is_refused_before_anything_is_mad
     assert!(schema.is_none(), "nothing was made");
 }
 
-/// Something that pg_dump looks at and nobody else: a backup waits there until the transaction ends.
+/// Something that only pg_dump looks at: a backup waits there until the transaction ends.
 async fn hold_up(superuser: &mut PgConnection) {
     let lock = "begin; lock table pg_catalog.pg_ts_dict in access exclusive mode";
     sqlx::raw_sql(lock).execute(superuser).await.unwrap();
 }
 
-/// Whoever is killed leaves what does not look like a backup, and is told of it the next time.
+/// A command that is killed leaves what does not look like a backup, and the next one says so.
 #[tokio::test]
 async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     let ledger = TestLedger::new().await;
@@ -350,7 +350,7 @@ async fn a_backup_that_was_broken_off_does_not_look_like_one() {
     succeeds(&mut backup(&ledger, &one));
     assert!(one.join("manifest.json").exists() && !unfinished.exists());
 
-    // Whoever is asked to stop clears it away.
+    // A command that is asked to stop clears it away.
     hold_up(&mut superuser).await;
     let two = dir.path().join("two");
     let mut stopped = backup(&ledger, &two).stderr(Stdio::null()).spawn().unwrap();

@@ -152,7 +152,7 @@ impl Erasing {
 }
 
 #[tokio::test]
-async fn everybody_else_is_as_in_a_ledger_that_never_saw_what_was_erased() {
+async fn everyone_else_is_as_in_a_ledger_that_never_saw_what_was_erased() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     let mut all = Erasing { ledger, service, living: BTreeMap::new(), observed_len: 0 };
@@ -339,7 +339,7 @@ async fn a_reason_is_a_code_and_nothing_else_is_taken() {
     assert_eq!(service.contact(2).await.emails.len(), 2);
 }
 
-/// While somebody thinks about what was shown, another observation can make a larger one of it.
+/// While an operator thinks about what was shown, another observation can make a larger one of it.
 #[tokio::test]
 async fn no_more_is_erased_than_was_shown() {
     let (ledger, service) = with_canary().await;

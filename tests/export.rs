@@ -1,4 +1,4 @@
-//! An export is enough to check the ledger, offline, by somebody else's program.
+//! An export is enough to check the ledger, offline, by another program.
 
 use crate::support::{
     CHECK_EXPORT, Seen, Service, SigningKey, TestLedger, command, random_observations, refuses,
@@ -147,7 +147,7 @@ async fn another_program_is_convinced_by_the_proofs_of_the_service() {
 }
 
 #[tokio::test]
-async fn an_export_that_was_changed_convinces_nobody() {
+async fn an_export_that_was_changed_convinces_no_one() {
     let exports = Exports::new().await;
     succeeds(&mut exports.export(&["--observations"]));
     let changes: [(&str, Change); 9] = [
@@ -222,7 +222,7 @@ async fn a_checkpoint_that_does_not_count_is_told_as_a_difference() {
     assert!(said["error"].as_str().unwrap().contains("cannot read"), "{said}");
 }
 
-/// Others may sign, too, in ways that nobody here knows.
+/// Others may sign, too, in ways that no one here knows.
 #[tokio::test]
 async fn verifier_keys_of_other_algorithms_are_skipped() {
     let exports = Exports::new().await;
@@ -370,7 +370,7 @@ async fn two_exports_do_not_write_to_one_folder_at_once() {
 async fn the_files_of_others_are_left_alone() {
     let exports = Exports::new().await;
     fs::create_dir_all(&exports.dir).unwrap();
-    for content in ["what somebody else wrote", "{\"a\": 1}\n{\"b\": 2}", "\n"] {
+    for content in ["what another program wrote", "{\"a\": 1}\n{\"b\": 2}", "\n"] {
         fs::write(exports.file("events.ndjson"), content).unwrap();
         refuses(&mut exports.export(&[]));
         assert_eq!(exports.read("events.ndjson"), content);
@@ -380,7 +380,7 @@ async fn the_files_of_others_are_left_alone() {
     succeeds(&mut exports.verify(&[]));
 }
 
-/// Such as a data directory, or the folder where somebody is.
+/// Such as a data directory, or the working directory.
 #[tokio::test]
 async fn a_folder_with_something_else_in_it_is_left_alone() {
     let exports = Exports::new().await;
@@ -419,7 +419,7 @@ async fn no_file_is_written_beside_the_folder() {
     let head = "update head set rules_digest = $1";
     query(head).bind(aim.to_str().unwrap()).execute(&mut superuser).await.unwrap();
     exports.ledger.append_activation().await;
-    // Whoever has no key seals nothing, and what is not sealed is no part of an export.
+    // A command without a key seals nothing, and what is not sealed is no part of an export.
     let mut without_key = command(&["export"]);
     without_key.arg(&exports.dir).args(["--database-url", &exports.ledger.url]);
     succeeds(&mut without_key);
@@ -527,7 +527,7 @@ async fn a_ledger_that_was_never_sealed_is_exported_whole() {
     assert!(dir.path().join("sealed/checkpoint").exists());
 }
 
-/// What was signed is in the way of whoever would pass on something else.
+/// What was signed is in the way of passing on something else.
 #[tokio::test]
 async fn what_was_changed_in_the_database_is_not_exported() {
     let exports = Exports::new().await;

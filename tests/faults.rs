@@ -122,7 +122,7 @@ async fn what_a_database_sets_for_its_sessions_changes_nothing() {
     succeeds(command(&["backup", "--database-url", &ledger.url]).arg(dir));
 }
 
-/// Lets nobody else in, or everybody again. Returns a session of the superuser beside the database.
+/// Lets no one else in, or everyone again. Returns a session of the superuser beside the database.
 async fn set_open(ledger: &TestLedger, open: bool) -> PgConnection {
     let (server, name) = ledger.url.rsplit_once('/').unwrap();
     let server = server.replace("//shop@", "//postgres@");
@@ -132,13 +132,13 @@ async fn set_open(ledger: &TestLedger, open: bool) -> PgConnection {
     admin
 }
 
-/// Kicks everybody out of a database and keeps them out, as a restart does.
+/// Kicks everyone out of a database and keeps them out, as a restart does.
 async fn set_reachable(ledger: &TestLedger, reachable: bool) {
     let mut admin = set_open(ledger, reachable).await;
     let (_, name) = ledger.url.rsplit_once('/').unwrap();
     if !reachable {
         let kick = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
-        until_async("everybody is gone", async || {
+        until_async("everyone is gone", async || {
             let kicked = query(kick).bind(name).fetch_all(&mut admin).await.unwrap();
             kicked.is_empty()
         })
@@ -187,9 +187,9 @@ async fn cut_a_waiting_append(superuser: &mut PgConnection) {
     .await;
 }
 
-/// It was sent, and whoever could say what became of it stays away.
+/// It was sent, and Postgres, which could say what became of it, stays away.
 #[tokio::test]
-async fn whoever_is_not_told_what_became_of_an_append_is_told_so() {
+async fn a_caller_whose_append_cannot_be_settled_is_told_so() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     service.identify(&Seen::new("before@x.org", "")).await;
@@ -329,7 +329,7 @@ async fn a_server_that_hangs_while_new_rules_are_read_holds_up_no_one_for_long()
     assert_eq!(again.unwrap(), 200);
 }
 
-/// It may hold the line: nobody would wait for it any more, and everybody behind it.
+/// It may hold the line: no one would wait for it any more, and everyone behind it.
 #[tokio::test]
 async fn a_long_statement_ends_with_the_command_that_sent_it() {
     let ledger = TestLedger::new().await;

@@ -1,4 +1,4 @@
-//! The feed: every event once and in order, in each of its forms, whoever writes meanwhile.
+//! The feed: every event once and in order, in each of its forms, while others write.
 
 use crate::support::{Seen, Service, TestLedger, random_observations};
 use futures_util::future::join_all;

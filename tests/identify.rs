@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::query_scalar;
 
 #[tokio::test]
-async fn the_example_of_the_task_is_answered_so() {
+async fn any_known_identifier_leads_to_the_whole_identity() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
 

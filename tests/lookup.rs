@@ -59,7 +59,7 @@ async fn identifiers_of_two_customers_are_answered_as_identify_would() {
 
 /// Keys made by rules that are not those in force would find nothing, or the wrong customer.
 #[tokio::test]
-async fn keys_are_made_by_the_rules_in_force() {
+async fn a_lookup_by_rules_that_cannot_be_read_is_refused() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     service.identify(&Seen::new("a@x", "1")).await;

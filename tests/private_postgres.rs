@@ -50,7 +50,7 @@ async fn finishes_what_is_queued(stop: impl FnOnce(Pid)) {
         stop(service.pid());
         tokio::task::block_in_place(|| {
             until("it says that it stops", || service.log().contains("finishing what is queued"));
-            until("it accepts nobody", || TcpStream::connect(&service.address).is_err());
+            until("it accepts no one", || TcpStream::connect(&service.address).is_err());
         });
         sqlx::raw_sql("commit").execute(&mut holder).await.unwrap();
     };
@@ -150,9 +150,9 @@ async fn a_process_that_postgres_takes_for_its_own_is_named_with_what_to_do() {
     assert!(running.stop().success());
 }
 
-/// Who starts a server may take minutes: whoever waits for that says so, and can be told to leave.
+/// A start may take minutes: a command that waits for one says so, and can be told to leave.
 #[test]
-fn whoever_waits_for_another_start_says_so_and_hears_ctrl_c() {
+fn a_command_that_waits_for_another_start_says_so_and_hears_ctrl_c() {
     let dir = scratch_dir();
     let data_dir = dir.path().join("data");
     make_ledger(&data_dir);
@@ -286,7 +286,7 @@ fn we_are_root() -> bool {
     root
 }
 
-/// All the other tests run as whoever runs them: this one is for when that is root.
+/// All the other tests run as the user who runs them: this one is for when that is root.
 #[tokio::test]
 async fn a_normal_user_runs_postgres_as_themselves() {
     if !we_are_root() {

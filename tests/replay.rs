@@ -374,19 +374,3 @@ async fn an_observation_that_left_a_customer_tells_nothing_of_it() {
     let together = format!("/contacts/1/why?with=3&as_of={together_at}");
     assert_eq!(service.get_json(&together).await["linked"], true);
 }
-
-#[tokio::test]
-async fn a_reader_that_goes_away_ends_a_command_quietly() {
-    let ledger = TestLedger::new().await;
-    let service = Service::start(&ledger.url);
-    service.identify(&Seen::new("a@x", "1")).await;
-    service.identify(&Seen::new("a@x", "2")).await;
-    for args in [&["why", "1", "2"][..], &["history", "1"]] {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let mut command = command(args);
-        let output = command.args(["--database-url", &ledger.url]).stdout(writer).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success() && said.is_empty(), "{said}");
-    }
-}

@@ -201,7 +201,7 @@ async fn a_lost_ledger_is_gone_on_with_and_nothing_is_given_out_twice() {
         }
     }
 
-    // Whoever followed the lost ledger goes on with the event that tells of the loss.
+    // A consumer of the lost ledger goes on with the event that tells of the loss.
     let page = service.get_json(&format!("/events?after={}", lost.position)).await;
     assert_eq!(page["events"][0]["event"], event);
     let all = service.get_with("/events", &[("accept", "application/x-ndjson".to_owned())]).await;
@@ -497,7 +497,7 @@ async fn an_export_that_was_changed_erases_no_one() {
     assert!(said.contains(&format!("has {has} of the {all} events that were signed")), "{said}");
 }
 
-/// It would be as good as --no-erasures, which nobody has said.
+/// It would be as good as --no-erasures, which no one has said.
 #[tokio::test]
 async fn an_export_that_is_no_newer_than_what_is_left_is_refused() {
     let lost = Lost::new().await;
@@ -612,7 +612,7 @@ async fn a_start_offers_to_accept_no_loss_that_cannot_be_accepted() {
 
 /// As docs/personal-data.md says.
 #[tokio::test]
-async fn who_kept_no_checkpoint_outside_goes_on_from_that_of_an_export() {
+async fn without_a_checkpoint_outside_that_of_an_export_will_do() {
     let lost = Lost::new().await;
     let left = lost.restored().await;
     let dir = lost.key.dir().join("from-export");

@@ -322,7 +322,7 @@ async fn it_is_told_that_old_keys_cannot_be_deleted() {
     until("it is told", || service.log().contains("old idempotency keys are not deleted"));
 }
 
-/// Nobody has looked whether it was recorded before.
+/// No one has looked whether it was recorded before.
 #[tokio::test]
 async fn a_retry_that_is_not_answered_may_be_in_the_ledger() {
     let ledger = TestLedger::new().await;

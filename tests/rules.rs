@@ -173,7 +173,7 @@ async fn a_long_pause_delays_requests_and_fails_none() {
 }
 
 #[tokio::test]
-async fn whoever_comes_second_hears_how_far_the_first_one_is() {
+async fn a_second_activation_hears_how_far_the_first_is() {
     let ledger = TestLedger::new().await;
     let mut owner = ledger.owner().await;
     let lock = "select pg_advisory_lock(
@@ -271,7 +271,7 @@ async fn an_activation_that_was_killed_leaves_the_old_rules_in_force() {
     ledger.verify().await.unwrap();
 }
 
-/// The command, with somebody at its stdin who types this.
+/// The command, with an operator at its stdin who types this.
 fn on_a_terminal(command: &Command, typed: &str) -> Command {
     let script = "
 import os, pty, subprocess, sys
@@ -319,7 +319,7 @@ async fn an_operator_sees_the_impact_and_limits_keep_it_in_bounds() {
     assert_eq!(unasked.status.code(), Some(1));
     let [shown, said] = [unasked.stdout, unasked.stderr].map(|it| String::from_utf8(it).unwrap());
     assert!(shown.contains("Activating this appends") && said.contains("pass --yes"), "{said}");
-    // Whoever is asked has seen what would be done; what was done is the only JSON.
+    // An operator who is asked has seen what would be done; what was done is the only JSON.
     let activate = ["rules", "activate", file, "--reason", "r", "--json"];
     let asked = on_a_terminal(command(&activate).args(url), "n\n").output().unwrap();
     let said = String::from_utf8(asked.stderr).unwrap();
@@ -407,7 +407,7 @@ async fn a_verification_that_rules_change_beside_finds_nothing_wrong() {
 
 /// As where the process hangs under its locks for longer than its session may be idle.
 #[tokio::test]
-async fn whoever_loses_the_connection_hears_which_rules_are_in_force_and_what_to_do() {
+async fn an_activation_that_loses_its_connection_says_which_rules_are_in_force() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     service.observe([("Ann@x.org", ""), ("ann@x.org", "")]).await;
@@ -464,7 +464,7 @@ async fn an_activation_that_has_to_try_again_forgets_nothing() {
     ledger.verify().await.unwrap();
 }
 
-/// Nobody could decide by it, and no node would record anything.
+/// No one could decide by it, and no node would record anything.
 #[tokio::test]
 async fn rules_are_not_activated_where_something_else_is_under_their_digest() {
     let ledger = TestLedger::new().await;

@@ -336,7 +336,7 @@ async fn a_checkpoint_that_only_the_directory_has_is_agreed_with() {
     assert_eq!(checkpoints_len(&mut superuser).await, 0);
 }
 
-/// As on a full disk: nothing was tampered with, and nobody is told that it was.
+/// As on a full disk: nothing was tampered with, and no one is told that it was.
 #[tokio::test]
 async fn a_checkpoint_directory_that_cannot_be_written_is_no_contradiction() {
     let ledger = TestLedger::new().await;

@@ -64,7 +64,7 @@ impl Sealed {
 /// Has a service record a few hundred observations, seal them and stop.
 async fn record(ledger: &TestLedger, key: &SigningKey, seed: u64) {
     let service = Service::start_with(&key.args_with_outside(ledger, key.dir()));
-    // Contact 1 has both identifiers, whoever comes next.
+    // Contact 1 has both identifiers, no matter who comes next.
     service.identify(&Seen::new("first@x.org", "001")).await;
     service.identify_all(&random_observations(seed, 300, 120)).await;
     service.sealed().await;
@@ -157,7 +157,7 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         ("a filled tile that goes on", "update tile set hashes = hashes || hashes where level = 0 and index = 0".into(), 1, "tile"),
         ("the last tile that goes on", "update tile set hashes = hashes || hashes where level = 1".into(), 1, "tile"),
         ("the root of a checkpoint", format!("update checkpoint set root = set_byte(root, 0, get_byte(root, 0) # 1) where size = {head}"), head, "checkpoint"),
-        ("a checkpoint that nobody signed", format!("update checkpoint set note = replace(note, E'\\n{head}\\n', E'\\n{beyond}\\n'), size = {beyond} where size = {head}"), beyond, "checkpoint"),
+        ("a checkpoint that no one signed", format!("update checkpoint set note = replace(note, E'\\n{head}\\n', E'\\n{beyond}\\n'), size = {beyond} where size = {head}"), beyond, "checkpoint"),
     ];
     for (what, tampering, position, part) in cases {
         let failure = sealed.failure_after(&tampering).await;
@@ -212,7 +212,7 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
     assert_eq!((&failure["position"], &failure["part"]), (&2.into(), &"contact".into()));
     assert!(failure["expected"].as_str().unwrap().contains("contact 1: email as"), "{failure}");
     let said = sealed.with_outside(&["verify"], &sealed.ledger).output().unwrap();
-    assert!(said.status.success(), "and what nobody has touched is right");
+    assert!(said.status.success(), "and what no one has touched is right");
 }
 
 /// What it says is needed for events long before it.
@@ -276,7 +276,7 @@ async fn a_sealer_that_panics_is_seen_to_seal_nothing() {
 }
 
 #[tokio::test]
-async fn a_time_that_cannot_be_told_refuses_whom_it_concerns_and_nobody_else() {
+async fn a_time_that_cannot_be_told_refuses_whom_it_concerns_and_no_one_else() {
     let ledger = TestLedger::new().await;
     Service::start(&ledger.url).identify(&Seen::new("canary@x.org", "1")).await;
     let tampering = "update contact set updated_at = 'infinity'";
@@ -326,7 +326,7 @@ async fn a_number_that_is_too_large_takes_no_memory() {
 }
 
 #[tokio::test]
-async fn nobody_goes_on_from_a_head_that_contradicts_the_tables() {
+async fn no_command_goes_on_from_a_head_that_contradicts_the_tables() {
     let ledger = TestLedger::new().await;
     Service::start(&ledger.url).identify(&Seen::new("canary@x.org", "")).await;
     for (tampering, says) in [

@@ -1,4 +1,4 @@
-//! Connections that nobody reads on the way.
+//! Connections that no one reads on the way.
 
 use crate::support::{
     SERVE, Service, TestLedger, command, refuses, scratch_dir, until, until_async,
@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-/// A certificate for localhost that nobody else vouches for, in two files.
+/// A certificate for localhost that no one else vouches for, in two files.
 struct Certificate {
     dir: TempDir,
     der: CertificateDer<'static>,
@@ -52,7 +52,7 @@ fn serve(url: &str, [certificate, key]: &[PathBuf; 2]) -> std::process::Command 
     serve
 }
 
-/// The head of an answer to whoever trusts this certificate alone.
+/// The head of an answer to a client that trusts this certificate alone.
 async fn live(address: &str, trusted: &CertificateDer<'static>) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
@@ -95,7 +95,7 @@ async fn the_service_is_who_its_certificate_says_and_changes_it_at_a_signal() {
 }
 
 #[tokio::test]
-async fn whoever_speaks_no_tls_is_not_answered_and_keeps_nobody_waiting() {
+async fn a_client_that_speaks_no_tls_is_not_answered_and_keeps_no_one_waiting() {
     let (ledger, certificate) = (TestLedger::new().await, Certificate::new());
     let service = Service::spawn(&mut serve(&ledger.url, &certificate.files()));
     let _silent = TcpStream::connect(&service.address).await.unwrap();

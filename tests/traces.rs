@@ -1,4 +1,4 @@
-//! No trace is left of what was erased, and nobody may take away anything else.
+//! No trace is left of what was erased, and no role may take away anything else.
 
 use crate::support::{
     Seen, Service, TestLedger, command, private_database, random_observations, refusal,

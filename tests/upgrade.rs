@@ -28,7 +28,7 @@ const QUESTIONS: [&str; 15] = [
     "/ledger/checkpoint",
     "/ledger/proof/inclusion?position=1",
     "/ledger/proof/consistency?from=1",
-    // Not "nobody has this number": a node that is too old does not know.
+    // Not "no observation has this number": a node that is too old does not know.
     "/contacts/1000000",
 ];
 
@@ -99,7 +99,7 @@ async fn a_node_older_than_the_database_says_so_and_touches_nothing() {
     succeeds(command(&["verify"]).args(key.args(&ledger)));
 }
 
-/// One that is older, and waits for nobody but those who read its tables right now.
+/// One that is older, and waits for no one except those who read its tables right now.
 #[tokio::test]
 async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {
     let ledger = TestLedger::new().await;

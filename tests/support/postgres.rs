@@ -48,7 +48,7 @@ impl TestLedger {
         Self::of_template(TEMPLATE).await
     }
 
-    /// A copy of all that is in this one, which nobody may be connected to.
+    /// A copy of all that is in this one, which no one may be connected to.
     pub async fn copy(&self) -> Self {
         let (_, name) = self.url.rsplit_once('/').unwrap();
         Self::of_template(name).await
