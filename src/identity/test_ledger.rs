@@ -4,6 +4,20 @@ use super::*;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+/// The data of an event of each kind, in the order of the kinds, with every member that it may have.
+pub const EVERY_MEMBER: [&str; 10] = [
+    r#"{"activatedBy":"ops","digest":"a8c477753941a1b4460e17faf14a14bed3daa1312e45e2ad544e737d7e933336","name":"default","reason":"r","version":1}"#,
+    r#"{"askedBy":"shop","commitment":"vz3CdukoEwLbgGdy+zOZI/R4W4aZM3N9agERrI2hA1Y=","contactId":2,"email":"new","observationId":2,"phoneNumber":{"heldBy":1},"primaryId":1}"#,
+    r#"{"contactId":2,"primaryId":1}"#,
+    r#"{"contactId":2,"holderIds":[1,2],"observationId":3,"primaryId":1}"#,
+    r#"{"contactId":2,"primaryId":1}"#,
+    r#"{"contactId":1,"observationId":2,"primaryId":1}"#,
+    r#"{"contactId":2,"formerPrimaryId":1}"#,
+    r#"{"contactId":1,"observationId":2,"primaryId":1}"#,
+    r#"{"contactId":1,"erasedBy":"ops","observationIds":[1,2],"reason":"customer-request"}"#,
+    r#"{"acceptedBy":"ops","newRoot":"vz3CdukoEwLbgGdy+zOZI/R4W4aZM3N9agERrI2hA1Y=","newSize":7,"nextObservationId":1000010,"oldRoot":"vz3CdukoEwLbgGdy+zOZI/R4W4aZM3N9agERrI2hA1Y=","oldSize":10,"reason":"r"}"#,
+];
+
 /// What makes the keys of a ledger.
 pub trait Ruling: Clone {
     fn keys(&self, identifiers: &Identifiers) -> Keys;

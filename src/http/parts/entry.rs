@@ -1,5 +1,6 @@
 //! An event as auditors get it: the line as recorded, the identifiers beside it.
 
+use super::event::EventLine;
 use super::problem::Problem;
 use super::question::corrupt;
 use crate::identity::ObservationId;
@@ -10,8 +11,7 @@ use utoipa::ToSchema;
 
 #[derive(Serialize, ToSchema)]
 pub struct Entry<'a> {
-    /// The event exactly as it was recorded.
-    #[schema(value_type = Object)]
+    #[schema(value_type = EventLine)]
     event: &'a RawValue,
     /// What was observed. Kept beside the ledger: no event holds an identifier. Of what was erased,
     /// both are null.

@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod body;
 pub mod entry;
+pub mod event;
 pub mod idempotency;
 pub mod json;
 pub mod moment;
