@@ -23,7 +23,7 @@ use utoipa_swagger_ui::Config;
             `allow` lists the methods), 400 (the header `host` is missing, or there twice), 421 (the \
             service has no tokens, and the host is neither an IP address nor `localhost`) and 501 \
             (a `transfer-encoding` other than `chunked`).",
-        license(name = "MIT"),
+        license(name = "MIT", identifier = "MIT"),
     ),
     tags(
         (name = "callers", description = "Post an observation, get the customer"),
