@@ -190,6 +190,16 @@ async fn who_may_read_the_table_may_read_the_new_one() {
     assert_eq!(after, before);
 }
 
+/// A superuser who makes the table anew does not take it from the service.
+#[tokio::test]
+async fn a_new_table_belongs_to_the_owner_of_the_ledger() {
+    let (ledger, service) = filled(11, 10, 5).await;
+    let superuser = ledger.url.replace("//shop@", "//postgres@");
+    succeeds(&mut command(&["rebuild", "--database-url", &superuser]));
+    service.identify(&Seen::new("after@x.org", "")).await;
+    rebuild(&ledger.database).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_depends_on_the_table_is_named_before_the_work_is_done() {
     let (ledger, _service) = filled(11, 10, 5).await;

@@ -1,7 +1,7 @@
 //! Nodes of two versions beside one another corrupt nothing, and say which of them is too old.
 
 use crate::support::{
-    SERVE, Seen, Service, SigningKey, TestLedger, command, random_observations, succeeds,
+    SERVE, Seen, Service, SigningKey, TestLedger, command, random_observations, refuses, succeeds,
     until_async,
 };
 use futures_util::future::join_all;
@@ -123,6 +123,11 @@ async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {
         select position from head;
     ";
     sqlx::raw_sql(first_event).execute(&mut owner).await.unwrap();
+
+    let superuser = ledger.url.replace("//shop@", "//postgres@");
+    let mut serve = command(SERVE);
+    let said = refuses(serve.args(["--database-url", &superuser, "--ledger", "older"]));
+    assert!(said.contains("belong to the role shop: log in as that role"), "{said}");
 
     let args = ["--database-url", &ledger.url, "--ledger", "older"];
     let mut serve = command(SERVE);

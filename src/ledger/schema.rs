@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use sqlx::error::BoxDynError;
 use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::postgres::{PgTypeInfo, PgValueRef};
-use sqlx::{Connection as _, Decode, PgConnection, Postgres, Type, query};
+use sqlx::{Connection as _, Decode, PgConnection, Postgres, Type, query, query_scalar};
 use std::time::Duration;
 
 pub const MIGRATOR: Migrator = sqlx::migrate!();
@@ -57,6 +57,9 @@ pub(super) async fn migrate(owner: &mut PgConnection, applied: &[i64]) -> anyhow
     if applied == versions() {
         return Ok(());
     }
+    if !applied.is_empty() {
+        check_owner(owner).await?;
+    }
     for _ in 0..LOCK_ATTEMPTS {
         let mut tx = owner.begin().await?;
         if lock(&mut tx).await? {
@@ -67,6 +70,24 @@ pub(super) async fn migrate(owner: &mut PgConnection, applied: &[i64]) -> anyhow
         tokio::time::sleep(LOCK_PAUSE).await;
     }
     bail!("the tables are being read without a pause; end the long query and try again")
+}
+
+/// Fails if the tables are another role's: those that a migration makes would be this one's, and what it
+/// revokes from their owner it would revoke from this one.
+async fn check_owner(owner: &mut PgConnection) -> anyhow::Result<()> {
+    let other = query_scalar!(
+        r#"
+        select pg_get_userbyid(relowner)::text as "owner!"
+        from pg_class
+        where oid = to_regclass('event') and relowner <> current_user::regrole
+        "#
+    );
+    if let Some(other) = other.fetch_optional(owner).await? {
+        bail!(
+            "the tables have to be migrated, and belong to the role {other}: log in as that role"
+        );
+    }
+    Ok(())
 }
 
 /// The migrations that were applied, in order. `None` if there is no ledger. Fails if this role may

@@ -83,7 +83,20 @@ pub async fn check_replaceable(owner: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the empty table `contact_next`, in place of what an interrupted rebuild left.
+/// A superuser, or a member of the role that owns the ledger, may rebuild it, too. Those who use the table
+/// would lose it if it were theirs from then on.
+const GIVE_NEXT: &str = "
+    do $$
+    begin
+        execute format(
+            'alter table contact_next owner to %I',
+            (select pg_get_userbyid(relowner) from pg_class where oid = 'event'::regclass)
+        );
+    end
+    $$";
+
+/// Makes the empty table `contact_next`, in place of what an interrupted rebuild left. It belongs to the
+/// owner of the ledger.
 pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
     // Again: something may have been made since the work began.
     check_replaceable(owner).await?;
@@ -100,6 +113,7 @@ pub async fn create_next(owner: &mut PgConnection) -> anyhow::Result<()> {
         .execute(&mut *owner)
         .await?;
     sign(owner, "contact_next").await?;
+    sqlx::raw_sql(GIVE_NEXT).execute(owner).await?;
     Ok(())
 }
 
