@@ -29,7 +29,7 @@ pub struct Metrics {
     pub keys_known: Gauge,
     /// Observations of which the rules let nothing link.
     pub unlinked_observations: Counter,
-    /// Events under the last checkpoint, as the node that seals sees it.
+    /// Events under the last checkpoint, as a node with a key saw it last.
     sealed: Gauge,
     /// Events after the last checkpoint.
     seal_lag: Gauge,
@@ -105,13 +105,13 @@ impl Default for Metrics {
             ),
             sealed: shown.in_unit(
                 "sealed",
-                "Events under the last checkpoint, on the node that seals",
+                "Events under the last checkpoint",
                 "events",
                 Gauge::default(),
             ),
             seal_lag: shown.in_unit(
                 "seal_lag",
-                "Events after the last checkpoint, on the node that seals",
+                "Events after the last checkpoint",
                 "events",
                 Gauge::default(),
             ),

@@ -122,6 +122,24 @@ async fn what_a_database_sets_for_its_sessions_changes_nothing() {
     succeeds(command(&["backup", "--database-url", &ledger.url]).arg(dir));
 }
 
+/// As after a failover to a standby that lagged behind.
+#[tokio::test]
+async fn a_node_does_not_give_out_again_the_numbers_of_events_that_are_lost() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    for n in 0..5 {
+        service.identify(&Seen::new(&format!("a{n}@x.org"), "")).await;
+    }
+    ledger.cut_events_after(4).await;
+    for n in 0..5 {
+        let response = service.try_identify(&Seen::new(&format!("b{n}@x.org"), "")).await.unwrap();
+        assert_eq!(response.status(), 503);
+    }
+    assert_eq!(ledger.position().await, 4, "nothing is recorded");
+    let says = "gone back in time: it ends at event 4, and this node has recorded event 6";
+    assert_eq!(service.log().matches(says).count(), 1, "{}", service.log());
+}
+
 /// Lets no one else in, or everyone again. Returns a session of the superuser beside the database.
 async fn set_open(ledger: &TestLedger, open: bool) -> PgConnection {
     let (server, name) = ledger.url.rsplit_once('/').unwrap();

@@ -172,6 +172,13 @@ async fn of_two_nodes_one_seals_and_the_other_takes_over() {
     .await;
     let active = roles.iter().position(|role| role == "active").unwrap();
     assert_eq!(roles[1 - active], "standby");
+    let sealed = format!("identity_ledger_sealed_events {}\n", ledger.position().await);
+    for node in &nodes {
+        until_async("each node measures how far all is sealed", async || {
+            node.get("/metrics").await.text().await.unwrap().contains(&sealed)
+        })
+        .await;
+    }
 
     let [first, second] = nodes;
     let (active, standby) = if active == 0 { (first, second) } else { (second, first) };

@@ -1,7 +1,7 @@
 //! What a failed statement means for its caller.
 
 use super::schema::OtherVersion;
-use crate::identity::ContactId;
+use crate::identity::{ContactId, Position};
 use sqlx::migrate::MigrateError;
 use std::error::Error;
 
@@ -29,6 +29,12 @@ pub enum Fault {
     OtherVersion(OtherVersion),
     #[error("{0}")]
     Damaged(Damaged),
+    /// Events are missing that were recorded. The statement has had no effect.
+    #[error(
+        "the database has gone back in time: it ends at event {left}, and this node has recorded event \
+         {recorded_to}; stop every service on it, and see identity-ledger restore --accept-loss"
+    )]
+    WentBack { left: Position, recorded_to: Position },
     /// A row is missing that is always there, or holds what it never should. The statement has had
     /// no effect.
     #[error("what is recorded was tampered with: run identity-ledger verify")]

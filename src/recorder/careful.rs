@@ -130,7 +130,7 @@ async fn attempt(
             session.lock().await?;
         }
         let wanted = WantedKeys::by(requests, &Identities::default(), None);
-        let snapshot = wanted.load(&mut session.connection).await?;
+        let snapshot = shared.load(&wanted, &mut session.connection).await?;
         if !shared.has_rules_of(&snapshot) {
             follow_rules(shared, &mut session.connection).await?;
             continue;

@@ -60,7 +60,7 @@ async fn read(
         None => shared.database.recorder().await?,
     };
     let asked = SystemTime::now();
-    let snapshot = wanted.load(&mut reader).await?;
+    let snapshot = shared.load(&wanted, &mut reader).await?;
     let clock = Clock::reads(snapshot.now, asked);
     let originals = originals(&mut reader, &looked_for, shared.retries_kept_for).await?;
     Ok(Findings { reader, snapshot, clock, originals })

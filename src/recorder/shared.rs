@@ -3,7 +3,7 @@
 use super::absent::{AbsentKeys, KeyFilter};
 use super::decide::Batch;
 use super::queue::Request;
-use crate::identity::{Field, Identities, Key, Keys, Known as _, Rules};
+use crate::identity::{Field, Identities, Key, Keys, Known as _, Position, Rules};
 use crate::ledger::{Database, Fault, in_time};
 use crate::metrics::Metrics;
 use crate::projection::{self, Snapshot};
@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 use sqlx::PgConnection;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -21,6 +22,8 @@ pub struct Shared {
     pub absent: AbsentKeys,
     /// For how long a retry is recognised by its key.
     pub retries_kept_for: Duration,
+    /// The position of the last event that this node has recorded, or 0.
+    pub recorded_to: AtomicI64,
 }
 
 impl Shared {
@@ -35,10 +38,26 @@ impl Shared {
 
     /// Counts a batch that is in the ledger, and answers its callers.
     pub fn appended(&self, batch: Batch) {
+        self.recorded_to.fetch_max(batch.last_position().get(), Ordering::Relaxed);
         self.absent.appended(&batch);
         self.metrics.recorded(batch.len(), batch.last_position(), batch.identity_len_max);
         self.metrics.unlinked_observations.inc_by(batch.unlinked_len as u64);
         batch.answer();
+    }
+
+    /// Reads the identities that hold these keys. Fails if events are missing that this node has recorded, as
+    /// after a failover to a standby that lagged behind: their numbers would be given out again. After a
+    /// fault the connection is of no more use.
+    pub async fn load(
+        &self,
+        wanted: &WantedKeys,
+        connection: &mut PgConnection,
+    ) -> Result<Snapshot, Fault> {
+        // Asked first: meanwhile more may be recorded than is read.
+        let recorded_to = Position::new(self.recorded_to.load(Ordering::Relaxed));
+        let snapshot = wanted.load(connection).await?;
+        let left = snapshot.head.position;
+        if left < recorded_to { Err(Fault::WentBack { left, recorded_to }) } else { Ok(snapshot) }
     }
 
     /// Whether the rules by which keys are made were in force at a snapshot.

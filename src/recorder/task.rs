@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::projection::Snapshot;
 use sqlx::PgConnection;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -53,8 +54,10 @@ pub async fn start(
         }
         Err(_) => None,
     };
+    let recorded_to = AtomicI64::default();
+    let rules = rules_sender;
     let shared =
-        Arc::new(Shared { database, rules: rules_sender, metrics, absent, retries_kept_for });
+        Arc::new(Shared { database, rules, metrics, absent, retries_kept_for, recorded_to });
     let mut filling = JoinSet::new();
     filling.spawn(absent::fill(shared.clone()));
     let task = Task {

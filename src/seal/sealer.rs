@@ -205,6 +205,7 @@ impl Task {
     async fn session(&mut self, outage: &mut Outage) -> Result<(), Fault> {
         let mut session = self.database.sealer().await?;
         while !in_time(try_lock_sealer(&mut session)).await? {
+            self.measure(&mut session).await?;
             outage.ends();
             self.turn(Sealing::Standby);
             if self.wait_until(Instant::now() + LOOK_EVERY).await {
@@ -225,6 +226,15 @@ impl Task {
                 return last.map_or(Ok(()), |looked| looked.map(drop));
             }
         }
+    }
+
+    /// Measures what another node seals. What this node measured last would soon be wrong.
+    async fn measure(&mut self, session: &mut PgConnection) -> Result<(), Fault> {
+        let head = self.growing.reached(session).await?;
+        let stored = in_time(store::last_checkpoint(session)).await?;
+        let size = stored.and_then(|stored| stored.head()).map_or(0, |sealed| sealed.size);
+        self.metrics.sealed(size, head);
+        Ok(())
     }
 
     /// Seals what is new. Returns how long after its beginning to look again. If it refuses, it keeps the

@@ -83,7 +83,11 @@ fn is_away(fault: &Fault) -> bool {
         fault if fault.is_cancelled() => false,
         // Except for a right or a table that is missing, and a page that cannot be read.
         Fault::Refused(code) => !["42", "XX"].iter().any(|class| code.starts_with(class)),
-        Fault::Data(_) | Fault::OtherVersion(_) | Fault::Damaged(_) | Fault::Corrupt => false,
+        Fault::Data(_)
+        | Fault::OtherVersion(_)
+        | Fault::Damaged(_)
+        | Fault::WentBack { .. }
+        | Fault::Corrupt => false,
     }
 }
 
