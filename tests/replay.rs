@@ -352,6 +352,22 @@ async fn a_history_tells_how_a_contact_was_moved_by_primaries_that_left() {
     assert_eq!(demoted, positions[4..7], "4 to 3, 3 to 2, 2 to 1");
 }
 
+#[tokio::test]
+async fn a_history_tells_that_what_a_rule_change_filed_there_has_left() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    ledger.put_in_force(EXACT_RULES).await;
+    for email in ["a@x", "A@x"] {
+        service.identify(&Seen::new(email, "")).await;
+    }
+    ledger.put_in_force(DEFAULT_RULES).await;
+    ledger.put_in_force(EXACT_RULES).await;
+    let told = history(&service, 1, 7).await;
+    let last = &told.last().unwrap()["event"];
+    assert_eq!(last["kind"], "ContactIntroduced", "{told:?}");
+    assert_eq!(last["data"], json!({"contactId": 2, "primaryId": 2}));
+}
+
 /// An observation that brought nothing new is a customer of its own once rules keep it apart. What it
 /// brought is not what its former customer has.
 #[tokio::test]

@@ -134,6 +134,12 @@ found as (
     join event as e on e.observation_id = n.id
     where e.kind in ('ContactRetired', 'ObservationMoved') and e.position > $2
     union
+    -- What a rule change filed here, another one may have made a contact again.
+    select e.position
+    from number as n
+    join event as e on e.contact_id = n.id
+    where e.kind = 'ContactIntroduced' and e.position > $2
+    union
     select repeated.position
     from member as m
     cross join lateral (
