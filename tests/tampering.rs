@@ -348,6 +348,14 @@ async fn no_command_goes_on_from_a_head_that_contradicts_the_tables() {
         ),
         ("delete from head", "has no row"),
         (
+            "alter table event disable trigger all; delete from event",
+            "the last event is 2, and it is 0",
+        ),
+        (
+            "alter table event disable trigger all; delete from event; delete from head",
+            "has no row",
+        ),
+        (
             "alter table head drop constraint head_pkey;
             insert into head select * from head",
             "has more than one row",

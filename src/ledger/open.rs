@@ -249,9 +249,14 @@ async fn check_whole(owner: &mut PgConnection, database: &Database) -> anyhow::R
     Ok(())
 }
 
-/// Whether the first event is there.
+/// Whether the first event was ever written: it came with the first rules and the head, and may have been
+/// deleted since.
 async fn is_begun(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    query_scalar!(r#"select exists (select from event) as "is!""#).fetch_one(owner).await
+    let begun = query_scalar!(
+        r#"select exists (select from event) or exists (select from rules)
+            or exists (select from head) as "is!""#
+    );
+    begun.fetch_one(owner).await
 }
 
 /// Writes the `RulesActivated` at position 1 that every ledger begins with, unless it is there.
