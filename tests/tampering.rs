@@ -115,8 +115,17 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         "select min(position) from event where kind = 'ContactLinked' and position > 270",
     )
     .await;
+    let last_observed = number(&mut owner, "select max(position) from observation").await;
     drop(owner);
 
+    let twice = "
+        alter table observation drop constraint observation_pkey;
+        insert into observation
+        select id, position, observed_at, 'canary@x.org', null, salt
+        from observation
+        order by id desc
+        limit 1;
+    ";
     let swap = "
         update event set position = -1 where position = 40;
         update event set position = 40 where position = 41;
@@ -129,7 +138,7 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
             observation_id = (select max(id) from observation)"
     );
     #[rustfmt::skip]
-    let cases: [(&str, String, i64, &str); 28] = [
+    let cases: [(&str, String, i64, &str); 30] = [
         ("a byte of a line", "update event set line = replace(line, 'position', 'Position') where position = 40".into(), 40, "line"),
         ("a digit of a line", "update event set line = regexp_replace(line, '\"position\":40', '\"position\":41') where position = 40".into(), 40, "line"),
         ("a blank in a line", "update event set line = line || ' ' where position = 40".into(), 40, "line"),
@@ -149,11 +158,13 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         ("an email and a later line", format!("update observation set email = 'canary@x.org' where id = 30; update event set line = line || ' ' where position = {head}"), at_30, "observation"),
         ("a salt", "update observation set salt = set_byte(salt, 0, get_byte(salt, 0) # 1) where id = 30".into(), at_30, "observation"),
         ("an observation deleted", "delete from observation where id = 30".into(), at_30, "observation"),
+        ("the last observation twice", twice.into(), last_observed, "observation"),
         ("a tile", "update tile set hashes = set_byte(hashes, 32 * 39 + 7, get_byte(hashes, 32 * 39 + 7) # 1) where level = 0 and index = 0".into(), 40, "tile"),
         ("an upper tile", "update tile set hashes = set_byte(hashes, 0, get_byte(hashes, 0) # 1) where level = 1".into(), 1, "tile"),
         ("the last tile", "delete from tile where level = 0 and index = 1".into(), 257, "tile"),
         ("a tile where none belongs", "insert into tile select 3, 77, hashes from tile where level = 0 and index = 0".into(), (77 << 32) + 1, "tile"),
         ("a tile of nothing where none belongs", "insert into tile values (1, 5, '')".into(), (5 << 16) + 1, "tile"),
+        ("a tile twice", "alter table tile drop constraint tile_pkey; insert into tile select * from tile where level = 0 and index = 0".into(), 1, "tile"),
         ("a filled tile that goes on", "update tile set hashes = hashes || hashes where level = 0 and index = 0".into(), 1, "tile"),
         ("the last tile that goes on", "update tile set hashes = hashes || hashes where level = 1".into(), 1, "tile"),
         ("the root of a checkpoint", format!("update checkpoint set root = set_byte(root, 0, get_byte(root, 0) # 1) where size = {head}"), head, "checkpoint"),
@@ -177,6 +188,23 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
             "contact",
             "contact 1: unlinked_email",
         ),
+        (
+            "alter table contact alter link_precedence drop expression;
+            update contact set link_precedence = 'secondary' where id = 1",
+            "contact",
+            "contact 1: link_precedence primary",
+        ),
+        (
+            "update contact set updated_at = 'infinity' where id = 1",
+            "contact",
+            "contact 1: updated_at",
+        ),
+        (
+            "update contact set deleted_at = '-infinity' where id = 1",
+            "contact",
+            "contact 1: deleted_at null",
+        ),
+        ("update head set recorded_at = 'infinity'", "head", "recorded_at"),
         (
             "insert into contact (id, created_at, updated_at, email, email_key)
             values (-9223372036854775808, now(), now(), 'canary@x.org', 'canary@x.org')",
@@ -205,14 +233,28 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         assert_eq!(failure["part"], part, "{failure}");
         assert!(failure["expected"].as_str().unwrap().contains(expected), "{failure}");
     }
-    let failure = sealed.failure_after("update contact set updated_at = 'infinity'").await;
+    for tampering in [
+        "alter table checkpoint alter root drop not null; update checkpoint set root = null",
+        "alter table checkpoint alter note drop not null; update checkpoint set note = null",
+    ] {
+        let failure = sealed.failure_after(tampering).await;
+        assert!(!failure["position"].is_null(), "{failure}");
+        assert_eq!(failure["part"], "checkpoint", "{failure}");
+    }
+    let failure = sealed.failure_after("alter table contact drop column updated_at").await;
     assert_eq!(failure, Value::Null, "it is an error, and a line of JSON all the same");
     let failure =
         sealed.failure_after("update contact set email = 'canary@x.org' where id = 1").await;
     assert_eq!((&failure["position"], &failure["part"]), (&2.into(), &"contact".into()));
     assert!(failure["expected"].as_str().unwrap().contains("contact 1: email as"), "{failure}");
-    let said = sealed.with_outside(&["verify"], &sealed.ledger).output().unwrap();
-    assert!(said.status.success(), "and what no one has touched is right");
+    // When a checkpoint was signed is not signed.
+    let copy = sealed.ledger.copy().await;
+    let endless = "alter table checkpoint disable trigger all;
+        update checkpoint set signed_at = 'infinity'";
+    sqlx::raw_sql(endless).execute(&mut copy.superuser().await).await.unwrap();
+    for ledger in [&copy, &sealed.ledger] {
+        succeeds(&mut sealed.with_outside(&["verify"], ledger));
+    }
 }
 
 /// What it says is needed for events long before it.

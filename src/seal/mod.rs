@@ -29,6 +29,8 @@ pub use outside::{CheckpointDir, OutsideError};
 pub use proof::{Question, Tiles, TilesDiffer, TreeHead};
 pub use sealer::{SealInputs, Sealer, check, seal_anew, seal_once, start};
 pub use status::{Sealing, Status};
-pub use store::{StoredCheckpoint, checkpoints_between, is_sealed, last_checkpoint, tiles};
+pub use store::{
+    StoredCheckpoint, checkpoints_between, is_sealed, last_checkpoint, sealed_size, tiles,
+};
 pub use tlog_tiles::Hash;
 pub use tree::{HASH_LEN, TILE_WIDTH, Tile, TileId, Tree};

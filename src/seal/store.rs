@@ -48,7 +48,15 @@ pub async fn last_checkpoint(
     .await
 }
 
-/// The checkpoints of trees larger than `after`, up to those of size `end`, in order.
+/// The size of the largest tree that was signed, or 0.
+pub async fn sealed_size(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
+    query_scalar!(r#"select coalesce(max(size), 0) as "size!" from checkpoint"#)
+        .fetch_one(executor)
+        .await
+}
+
+/// The checkpoints of trees larger than `after`, up to those of size `end`, in order. They can be read
+/// whatever someone has put in their place: a time that no calendar has is another one then.
 pub async fn checkpoints_between(
     executor: impl PgExecutor<'_>,
     after: i64,
@@ -56,10 +64,13 @@ pub async fn checkpoints_between(
 ) -> Result<Vec<StoredCheckpoint>, sqlx::Error> {
     query_as!(
         StoredCheckpoint,
-        "select size, root, note, signed_at
+        r#"
+        select size, coalesce(root, '') as "root!", coalesce(note, '') as "note!",
+            least(greatest(signed_at, '0001-01-01'), '9999-12-31') as "signed_at!"
         from checkpoint
         where size > $1 and size <= $2
-        order by size",
+        order by size
+        "#,
         after,
         end
     )
@@ -80,7 +91,7 @@ pub async fn tiles(
     let (levels, indexes): (Vec<_>, Vec<_>) = ids.iter().copied().map(columns).unzip();
     let rows = query!(
         r#"
-        select t.level, t.index, t.hashes
+        select t.level, t.index, coalesce(t.hashes, '') as "hashes!"
         from unnest($1::smallint[], $2::bigint[]) as wanted (level, index)
         join tile as t on t.level = wanted.level and t.index = wanted.index
         "#,

@@ -39,7 +39,11 @@ pub fn check_rows(
         let is_erased = erasures.contains(ObservationId::new(observed.id));
         check_row(observed, &mut row, is_erased)
     };
-    observed.iter().map(check).collect()
+    let identifiers = observed.iter().map(check).collect::<Result<_, _>>()?;
+    match (rows.next(), observed.last()) {
+        (Some(_), Some(last)) => Err(more(last)),
+        _ => Ok(identifiers),
+    }
 }
 
 fn check_row(
@@ -145,6 +149,11 @@ fn still_there(observed: &Committed) -> Mismatch {
 
 fn missing(observed: &Committed) -> Mismatch {
     Mismatch::at(observed.position, PART, format!("observation {}", observed.id), "none")
+}
+
+/// The rows go as far as the last observation, so what is left over has its number.
+fn more(last: &Committed) -> Mismatch {
+    Mismatch::at(last.position, PART, format!("one observation {}", last.id), "more")
 }
 
 fn differs(observed: &Committed, what: &str, expected: &str, found: &str) -> Mismatch {

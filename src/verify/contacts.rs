@@ -3,7 +3,7 @@
 use super::decisions::Decisions;
 use super::mismatch::Mismatch;
 use crate::identity::{
-    Contact, ContactId, Email, Holders, Identifiers, Keys, PhoneNumber, Position, Rules,
+    Contact, ContactId, Email, Holders, Identifiers, Keys, Link, PhoneNumber, Position, Rules,
     RulesDigest, Timestamp, rfc_3339,
 };
 use crate::ledger::{self, RulesFault};
@@ -48,6 +48,7 @@ struct Row {
     observed_position: Option<i64>,
     id: Option<i64>,
     linked_id: Option<i64>,
+    link_precedence: Option<String>,
     created_at: Option<Timestamp>,
     updated_at: Option<Timestamp>,
     email: Option<String>,
@@ -202,6 +203,12 @@ impl Row {
         let deleted = |contact: &Contact| contact.deleted_at.map_or("null".to_owned(), rfc_3339);
         let columns = [
             ("linked_id", expected.link == found.link, linked(expected), linked(found)),
+            (
+                "link_precedence",
+                self.link_precedence.as_deref() == Some(link_precedence(expected)),
+                link_precedence(expected).to_owned(),
+                "another".to_owned(),
+            ),
             personal("email", expected.email == found.email),
             personal("phone_number", expected.phone_number == found.phone_number),
             personal("email_key", expected.email_key == found.email_key),
@@ -252,6 +259,14 @@ impl Row {
             updated_at: self.updated_at.unwrap_or_default(),
             deleted_at: self.deleted_at,
         }
+    }
+}
+
+/// What the table makes of `linked_id`, for those who read the table.
+fn link_precedence(contact: &Contact) -> &'static str {
+    match contact.link {
+        Link::Primary => "primary",
+        Link::Secondary { .. } => "secondary",
     }
 }
 

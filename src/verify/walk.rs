@@ -81,7 +81,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         None => None,
     };
     let sessions = database.readers(SESSIONS_MAX);
-    let sealed = seal::last_checkpoint(&sessions).await?.map_or(0, |last| last.size);
+    let sealed = seal::sealed_size(&sessions).await?;
     // Read this last: everything that was signed is in the ledger by now.
     let head = ledger::position(&sessions).await?.get();
     let gaps = ledger::gaps(&sessions).await?;
