@@ -180,6 +180,20 @@ async fn an_export_that_was_changed_convinces_no_one() {
     }
     exports.check(true);
 
+    // The same values, written in another way; and a file that leads nowhere.
+    let (file, right) = (exports.file("observations.ndjson"), exports.read("observations.ndjson"));
+    for other in [right.replacen("\":", "\": ", 1), right.replacen('\n', "\r\n", 1)] {
+        fs::write(&file, other).unwrap();
+        let said = refuses(&mut exports.verify(&[]));
+        assert!(said.contains("observation: expected a line as export writes it"), "{said}");
+    }
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("nowhere", &file).unwrap();
+    let said = refuses(&mut exports.verify(&[]));
+    assert!(said.contains("observations.ndjson"), "{said}");
+    fs::remove_file(&file).unwrap();
+    fs::write(file, right).unwrap();
+
     // Another log's checkpoint and key, right by themselves.
     let other = Exports::new().await;
     fs::copy(other.key_file(), exports.key_file()).unwrap();

@@ -71,8 +71,8 @@ fn check_row(
 
 /// Checks that a line of an export is the observation, and returns what it holds.
 pub fn check_line(observed: &Committed, line: Option<&str>) -> Result<Identifiers, Mismatch> {
-    let line = line.ok_or_else(|| missing(observed))?;
-    let Ok(line) = serde_json::from_str::<ObservationLine>(line) else {
+    let text = line.ok_or_else(|| missing(observed))?;
+    let Ok(line) = serde_json::from_str::<ObservationLine>(text) else {
         return Err(Mismatch::at(observed.position, PART, "a line of JSON", "other text"));
     };
     let salt = BASE64_STANDARD.decode(&line.salt).ok();
@@ -85,6 +85,14 @@ pub fn check_line(observed: &Committed, line: Option<&str>) -> Result<Identifier
     };
     check_place(observed, &kept)?;
     check_commitment(observed, &kept)?;
+    if line.written() != text.as_bytes() {
+        return Err(Mismatch::at(
+            observed.position,
+            PART,
+            "a line as export writes it",
+            "other JSON",
+        ));
+    }
     identifiers(&kept).ok_or_else(|| missing(observed))
 }
 

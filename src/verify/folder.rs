@@ -88,7 +88,8 @@ pub fn verify_folder(
     let also_signed = [("since", since), (OUTSIDE, covered)];
     signed.extend(also_signed.into_iter().filter_map(|(part, head)| Some((part, head?))));
     let observations = dir.join(OBSERVATIONS);
-    let has_observations = observations.exists();
+    // Not `exists`: a link that leads nowhere would look as if the export was made without observations.
+    let has_observations = observations.symlink_metadata().is_ok();
     let observations = has_observations.then(|| whole_lines(&observations)).transpose()?;
     let erasures = Arc::new(erasures);
     let mut folder = Folder {
