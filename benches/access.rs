@@ -2,7 +2,7 @@
 
 use crate::load::{Keys, Shown};
 use crate::postgres::Server;
-use crate::ran::{Ran, Trial, report_runs};
+use crate::ran::{Trial, mean_rate, report_runs};
 use crate::report::Report;
 use crate::traffic::Traffic;
 use identity_ledger::access::Token;
@@ -36,16 +36,12 @@ pub async fn access(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
         }
         runs.push(trial.run(server, &server.empty().await?, dir).await?);
     }
-    let rate = |label: &str| {
-        let of_label = runs.iter().filter(|run| run.label == label);
-        of_label.map(Ran::rate).sum::<f64>() / 3.0
-    };
-    let neither = rate(NEITHER);
+    let neither = mean_rate(&runs, NEITHER);
     let titles = ["10 tokens and idempotency keys, 256 connections", "10 what it cost"];
     report_runs(report, titles, "keys", &[("x neither", neither)], &runs);
     for (label, _) in SHOWN.into_iter().filter(|(_, keys)| keys.is_some()) {
         let what = format!("tokens and idempotency keys ({label}), x neither");
-        report.bar_at_least(&what, rate(label) / neither, 0.95);
+        report.bar_at_least(&what, mean_rate(&runs, label) / neither, 0.95);
     }
     Ok(())
 }

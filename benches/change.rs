@@ -59,7 +59,7 @@ fn costs(took: &Took, floor: f64, bytes_each: f64) -> Vec<f64> {
 }
 
 /// COPY of the events and observations out, COPY of the contact rows into an empty table, and its
-/// indexes: no rebuild can do with less, but for overlapping them.
+/// indexes: no rebuild can do with less, except by overlapping them.
 async fn floor(cloned: &Cloned) -> anyhow::Result<f64> {
     let mut owner = cloned.database.owner().await?;
     let data_dir: String = query_scalar("show data_directory").fetch_one(&mut owner).await?;

@@ -87,7 +87,7 @@ struct Connection {
     response: Vec<u8>,
 }
 
-/// Sends for the planned time, and calls `probe` where the measured time begins and ends.
+/// Sends for the planned time, and calls `probe` when the measured time begins and when it ends.
 pub async fn run<T>(
     plan: &Plan,
     traffic: &Traffic,

@@ -1,4 +1,4 @@
-//! What the machine is, and where its CPU time goes. Read from /proc: zeros where there is none.
+//! What the machine is, and where its CPU time goes. Read from /proc: zeros if there is none.
 
 use std::fs::{read_dir, read_to_string};
 use std::process::{Command, id};
@@ -44,7 +44,7 @@ impl CpuTime {
         }
     }
 
-    /// What others did on this machine: where it is more than a little, figures say little.
+    /// What others did on this machine: if it is more than a little, figures say little.
     pub fn others(self) -> f64 {
         (self.all - self.service - self.postgres - self.generator).max(0.0)
     }

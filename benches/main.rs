@@ -143,6 +143,6 @@ fn directory() -> anyhow::Result<PathBuf> {
 fn allow_many_connections() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // Where this is refused, opening a connection will say so.
+    // If this is refused, opening a connection will say so.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }

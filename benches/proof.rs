@@ -2,7 +2,7 @@
 
 use crate::load;
 use crate::postgres::{Cloned, Server, copy_out};
-use crate::ran::{Ran, Trial, latencies_ms, report_runs};
+use crate::ran::{Trial, latencies_ms, mean_rate, report_runs};
 use crate::report::{Report, Table};
 use crate::scale::LARGE;
 use crate::service::{Service, run};
@@ -19,23 +19,17 @@ const PROOFS_LEN: usize = 5_000;
 /// /identify at 256 connections without sealing and with it, in turn.
 pub async fn sealing(server: &Server, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
     eprintln!("sealing ...");
-    let flags = vec!["--signing-key".to_owned(), signing_key(dir)?.display().to_string()];
+    let flags = ["--signing-key".to_owned(), signing_key(dir)?.display().to_string()];
     let mut runs = Vec::new();
-    for (label, flags) in
-        [("off", &Vec::new()), ("on", &flags), ("off", &Vec::new()), ("on", &flags)]
-    {
+    for (label, flags) in [("off", &[][..]), ("on", &flags)].repeat(2) {
         let trial = Trial {
-            flags: flags.clone(),
+            flags: flags.to_vec(),
             measured: Duration::from_secs(8),
             ..Trial::closed(label, Traffic::new(256, 0, 0))
         };
         runs.push(trial.run(server, &server.empty().await?, dir).await?);
     }
-    let rate = |label: &str| {
-        let of_label = runs.iter().filter(|run| run.label == label);
-        of_label.map(Ran::rate).sum::<f64>() / 2.0
-    };
-    let (off, on) = (rate("off"), rate("on"));
+    let [off, on] = ["off", "on"].map(|label| mean_rate(&runs, label));
     // There is about one event a request: the lag in seconds is the one in events by the rate.
     let lag_s =
         runs.iter().filter(|run| run.label == "on").map(|run| run.unsealed_len / run.rate());

@@ -29,13 +29,13 @@ pub struct Ran {
     pub ready_after: Duration,
     /// From the start, with nothing else to do.
     pub keys_known_after: Duration,
-    /// Events that no checkpoint covered when the load ended; NaN where a caller's token was shown,
-    /// who may not ask.
+    /// Events that no checkpoint covered when the load ended; NaN if a caller's token was shown, since
+    /// callers may not ask.
     pub unsealed_len: f64,
     pub memory_at_start: Memory,
     pub memory_at_end: Memory,
     seconds: f64,
-    /// NaN where the service does not count its batches.
+    /// NaN if the service does not count its batches.
     batch_len_mean: f64,
     cpu: CpuTime,
     wal_bytes: f64,
@@ -127,6 +127,12 @@ impl Ran {
         let cost = [&busy[..], &each, &[self.wal_bytes / requests], &memory].concat();
         (self.label.clone(), cost)
     }
+}
+
+/// The mean rate of the runs with this label.
+pub fn mean_rate(runs: &[Ran], label: &str) -> f64 {
+    let rates: Vec<_> = runs.iter().filter(|run| run.label == label).map(Ran::rate).collect();
+    rates.iter().sum::<f64>() / rates.len() as f64
 }
 
 /// Rates and latencies, and what they cost. Rates are also shown as ratios to those given.

@@ -123,7 +123,7 @@ impl Took {
     }
 }
 
-/// Of a metric without labels; NaN where there is none of this name.
+/// Of a metric without labels; NaN if there is none of this name.
 fn value(metrics: &str, name: &str) -> f64 {
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.and_then(|value| value.trim().parse().ok()).unwrap_or(f64::NAN)

@@ -147,7 +147,7 @@ impl Speed {
     }
 }
 
-/// The mean of the lines that nothing disturbed, or of all where everything did.
+/// The mean of the lines that nothing disturbed, or of all if none was left alone.
 fn mean(lines: &[Line], of: fn(&Line) -> f64) -> f64 {
     let quiet = lines.iter().filter(|line| line.others_busy <= OTHERS_BUSY_MAX);
     let quiet: Vec<f64> = quiet.map(of).collect();
