@@ -27,14 +27,16 @@ impl ToSchema for EventLine {
 }
 
 impl PartialSchema for EventLine {
-    /// Each kind is a schema of that name, so the discriminator needs no mapping.
+    /// Each kind is a schema of that name. Some generators need a mapping that says so.
     fn schema() -> RefOr<Schema> {
         let description = "The event exactly as it was recorded. Its `kind` says which members \
             `data` has. Later versions may add kinds.";
-        let events = kinds().into_iter().map(|kind| Ref::from_schema_name(kind.name));
+        let events = kinds().map(|kind| (kind.name, Ref::from_schema_name(kind.name)));
+        let mapping = events.clone().map(|(name, event)| (name, event.ref_location));
         events
-            .fold(OneOfBuilder::new(), OneOfBuilder::item)
-            .discriminator(Some(Discriminator::new("kind")))
+            .into_iter()
+            .fold(OneOfBuilder::new(), |one_of, (_, event)| one_of.item(event))
+            .discriminator(Some(Discriminator::with_mapping("kind", mapping)))
             .description(Some(description))
             .into()
     }
