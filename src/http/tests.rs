@@ -552,6 +552,8 @@ async fn the_examples_of_the_document_fit_each_other() {
     assert_eq!(ledger["rules"]["digest"], default.digest().as_str());
     let history = example("/contacts/{id}/history", "application/json");
     assert_eq!(history["events"][0]["rules"], ledger["rules"]);
+    let why = example("/contacts/{id}/why", "application/json");
+    assert_eq!(why["rules"], ledger["rules"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! Which rules something was decided under.
 
 use crate::identity::{Rules, RulesActivated};
+use crate::seal::Summary;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -21,5 +22,16 @@ impl<'a> From<&'a Rules> for RuleSet<'a> {
 impl<'a> From<&'a RulesActivated> for RuleSet<'a> {
     fn from(rules: &'a RulesActivated) -> Self {
         Self { name: &rules.name, version: rules.version, digest: rules.digest.as_str() }
+    }
+}
+
+/// The rules in force.
+impl<'a> From<&'a Summary> for RuleSet<'a> {
+    fn from(summary: &'a Summary) -> Self {
+        Self {
+            name: &summary.rules_name,
+            version: summary.rules_version,
+            digest: &summary.rules_digest,
+        }
     }
 }

@@ -5,6 +5,7 @@ use crate::http::parts::json::json;
 use crate::http::parts::parameters::{NoParameters, Parameters, not_these};
 use crate::http::parts::problem::Problem;
 use crate::http::parts::question::{WAIT_MAX, ask, unanswered};
+use crate::http::parts::rule_set::RuleSet;
 use crate::identity::{Gaps, rfc_3339};
 use crate::ledger;
 use crate::seal::{self, Sealing, StoredCheckpoint, Summary};
@@ -20,12 +21,12 @@ use utoipa::ToSchema;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 #[derive(Serialize, ToSchema)]
-struct Ledger {
+struct Ledger<'a> {
     /// The position of the last event.
     #[schema(minimum = 1)]
     position: i64,
     /// The rules in force.
-    rules: RulesInForce,
+    rules: RuleSet<'a>,
     /// The last one, null before the first.
     #[schema(required)]
     checkpoint: Option<LastCheckpoint>,
@@ -35,17 +36,21 @@ struct Ledger {
     /// What this node does: `off` (it has no key), `standby` (another node seals, or none has
     /// begun yet), `active`, `refused` (the ledger contradicts what was signed), or `stuck` (its
     /// checkpoint directory cannot be read or written).
-    sealing: &'static str,
+    sealing: SealingView,
     /// Why it is `refused` or `stuck`.
     #[schema(required)]
     refusal: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct RulesInForce {
-    name: String,
-    version: i32,
-    digest: String,
+#[serde(rename_all = "lowercase")]
+#[schema(as = Sealing)]
+enum SealingView {
+    Off,
+    Standby,
+    Active,
+    Refused,
+    Stuck,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -90,25 +95,21 @@ pub async fn ledger(
     let summary = ask(seal::summary(app.auditor.sessions())).await?;
     // Of a position, they never change.
     let gaps = ask(ledger::gaps(app.auditor.sessions())).await?;
-    Ok(json(&view(summary, &gaps, app.status.sealing())))
+    Ok(json(&view(&summary, &gaps, app.status.sealing())))
 }
 
-fn view(summary: Summary, gaps: &Gaps, sealing: Sealing) -> Ledger {
+fn view<'a>(summary: &'a Summary, gaps: &Gaps, sealing: Sealing) -> Ledger<'a> {
     let checkpoint = summary.size.zip(summary.signed_at);
     let (sealing, refusal) = match sealing {
-        Sealing::Off => ("off", None),
-        Sealing::Standby => ("standby", None),
-        Sealing::Active => ("active", None),
-        Sealing::Refused(why) => ("refused", Some(why)),
-        Sealing::Stuck(why) => ("stuck", Some(why)),
+        Sealing::Off => (SealingView::Off, None),
+        Sealing::Standby => (SealingView::Standby, None),
+        Sealing::Active => (SealingView::Active, None),
+        Sealing::Refused(why) => (SealingView::Refused, Some(why)),
+        Sealing::Stuck(why) => (SealingView::Stuck, Some(why)),
     };
     Ledger {
         position: summary.position,
-        rules: RulesInForce {
-            name: summary.rules_name,
-            version: summary.rules_version,
-            digest: summary.rules_digest,
-        },
+        rules: summary.into(),
         // A database that has gone back in time may end before what was sealed.
         lag: (gaps.size_at(summary.position) - summary.size.unwrap_or(0)).max(0),
         checkpoint: checkpoint.map(|(size, at)| LastCheckpoint { size, signed_at: rfc_3339(at) }),

@@ -20,6 +20,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::{IntoParams, ToSchema};
 
 /// Where a request names the one observation and the other.
@@ -30,10 +31,9 @@ const FIELDS: [&str; 2] = ["id", "with"];
 #[serde(deny_unknown_fields)]
 pub struct WhyQuery {
     /// The number of the other observation.
-    #[param(value_type = i64, minimum = 1, example = 3, required = true)]
+    #[param(value_type = i64, minimum = 1, example = 2, required = true)]
     with: Option<String>,
     /// A position or a time (RFC 3339), as for `/contacts/{id}`. Not given: now.
-    #[param(example = "2026-11-01T12:00:00Z")]
     as_of: Option<String>,
 }
 
@@ -77,6 +77,7 @@ struct Step<'a> {
     /// The position of its event.
     #[schema(value_type = i64)]
     position: Position,
+    #[schema(format = DateTime)]
     recorded_at: String,
     /// The rules in force when it was recorded.
     rules: RuleSet<'a>,
@@ -94,7 +95,7 @@ struct Step<'a> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Shared)]
 struct SharedView<'a> {
-    /// `email` or `phoneNumber`.
+    #[schema(schema_with = a_field)]
     field: &'static str,
     /// The normal form that makes them equal.
     key: &'a str,
@@ -104,6 +105,11 @@ struct SharedView<'a> {
     contacts: usize,
     /// If it linked no one, the two would fall apart.
     is_bridge: bool,
+}
+
+fn a_field() -> ObjectBuilder {
+    let names = [Field::Email, Field::PhoneNumber].map(Field::name);
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names))
 }
 
 /// Both empty: nothing that is known of them links them, under any rules that the ledger ever had
@@ -121,7 +127,7 @@ struct Apart<'a> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct NeverLinking<'a> {
-    /// `email` or `phoneNumber`.
+    #[schema(schema_with = a_field)]
     field: &'static str,
     key: &'a str,
     /// The oldest observation of either customer that has it.
@@ -149,7 +155,61 @@ struct UnderOtherRules<'a> {
         WhyQuery,
     ),
     responses(
-        (status = 200, description = "The chain between them, or what is missing", body = Explanation),
+        (
+            status = 200,
+            description = "The chain between them, or what is missing",
+            body = Explanation,
+            example = json!({
+                "linked": true,
+                "position": 4,
+                "rules": {
+                    "name": "default",
+                    "version": 1,
+                    "digest": "a8c477753941a1b4460e17faf14a14bed3daa1312e45e2ad544e737d7e933336",
+                },
+                "primaryContactIds": [1, 1],
+                "chain": {
+                    "observations": [
+                        {
+                            "id": 1,
+                            "position": 2,
+                            "recordedAt": "2026-11-01T12:00:00.000000Z",
+                            "rules": {
+                                "name": "default",
+                                "version": 1,
+                                "digest": "a8c477753941a1b4460e17faf14a14bed3daa1312e45e2ad544e737d7e933336",
+                            },
+                            "email": "ann@example.com",
+                            "phoneNumber": "+49 30 123456",
+                            "isContact": true,
+                            "isBridge": false,
+                        },
+                        {
+                            "id": 2,
+                            "position": 3,
+                            "recordedAt": "2026-11-01T12:00:01.000000Z",
+                            "rules": {
+                                "name": "default",
+                                "version": 1,
+                                "digest": "a8c477753941a1b4460e17faf14a14bed3daa1312e45e2ad544e737d7e933336",
+                            },
+                            "email": "ann@work.example",
+                            "phoneNumber": "+49 30 123456",
+                            "isContact": true,
+                            "isBridge": false,
+                        },
+                    ],
+                    "shared": [{
+                        "field": "phoneNumber",
+                        "key": "+4930123456",
+                        "values": ["+49 30 123456", "+49 30 123456"],
+                        "contacts": 2,
+                        "isBridge": true,
+                    }],
+                },
+                "apart": null,
+            }),
+        ),
     ),
 )]
 pub async fn why(
