@@ -14,6 +14,10 @@ pub enum Role {
 }
 
 impl Role {
+    pub fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "caller",

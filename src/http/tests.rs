@@ -534,10 +534,37 @@ async fn the_served_openapi_document_is_the_one_in_the_snapshot() {
     assert!(std::fs::read_to_string(snapshot).unwrap() == served, "run `{refresh}`, see the diff");
 }
 
+async fn document() -> serde_json::Value {
+    serde_json::from_str(&get("/openapi.json").await.body).unwrap()
+}
+
+fn operations(document: &serde_json::Value) -> impl Iterator<Item = (&String, &serde_json::Value)> {
+    let items = document["paths"].as_object().unwrap().iter();
+    items.flat_map(|(path, item)| item.as_object().unwrap().values().map(move |it| (path, it)))
+}
+
+#[tokio::test]
+async fn the_document_says_of_each_route_which_role_a_token_lacks() {
+    for (path, operation) in operations(&document().await) {
+        let requirements = operation["security"].as_array().unwrap().iter();
+        let roles: Vec<_> = requirements.filter_map(|it| it["token"][0].as_str()).collect();
+        let refused = &operation["responses"]["403"]["content"]["application/problem+json"];
+        let refused = &refused["examples"]["1"]["value"]["detail"];
+        match roles.len() {
+            // No token is needed, or any will do.
+            0 | 3 => assert!(refused.is_null(), "{path}: {refused}"),
+            _ => assert_eq!(
+                *refused,
+                format!("Send a token with the role {}.", roles.join(" or ")),
+                "{path}"
+            ),
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_examples_of_the_document_fit_each_other() {
-    let document: serde_json::Value =
-        serde_json::from_str(&get("/openapi.json").await.body).unwrap();
+    let document = document().await;
     let example = |path: &str, content_type: &str| {
         let answer = &document["paths"][path]["get"]["responses"]["200"];
         answer["content"][content_type]["example"].clone()

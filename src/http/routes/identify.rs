@@ -92,6 +92,8 @@ pub fn problems() -> Vec<Problem> {
     let not_recorded = [
         NotRecorded::Refused.into(),
         NotRecorded::QueueFull.into(),
+        NotRecorded::Unreachable.into(),
+        NotRecorded::TimedOut.into(),
         NotRecorded::DiskFull.into(),
         NotRecorded::OutcomeUnknown.into(),
         NotRecorded::OtherRules.into(),

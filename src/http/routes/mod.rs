@@ -19,8 +19,8 @@ mod why;
 
 use super::parts::problem::{Problem, documented};
 use super::server::around::AroundLayer;
-use super::server::guard::{Guard, Note, Who, refusals};
-use super::server::noted::purpose_parameter;
+use super::server::guard::{Guard, Note, Who, refusals, wrong_role};
+use super::server::noted::{not_a_purpose, purpose_parameter};
 use super::{Access, App};
 use crate::access::Role;
 use axum::Router;
@@ -110,7 +110,8 @@ pub fn pages(router: Router<Arc<App>>, openapi: &OpenApi) -> Router<Arc<App>> {
 
 /// Adds to the document who may ask, and the problems that may be the answer.
 fn describe(paths: &mut Paths, who: Who, note: Note, problems: Vec<Problem>) {
-    let problems = documented(problems);
+    let purpose = (note != Note::Nothing).then(not_a_purpose);
+    let problems = documented(problems.into_iter().chain(purpose).chain(wrong_role(who)));
     for operation in paths.paths.values_mut().flat_map(operations) {
         operation.responses.responses.extend(problems.clone());
         operation.security = Some(requirements(who));

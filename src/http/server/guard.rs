@@ -165,15 +165,18 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// The OpenAPI text of all refusals, by their status.
+/// The OpenAPI text of the refusals that all guarded routes share, by their status.
 pub fn refusals() -> BTreeMap<String, RefOr<response::Response>> {
-    let all = [
-        Refusal::NoToken,
-        Refusal::NotGood,
-        Refusal::WrongRole(Who::Holders(&[Role::Auditor])),
-        Refusal::TooOften { wait: Duration::from_secs(1) },
-    ];
+    let all =
+        [Refusal::NoToken, Refusal::NotGood, Refusal::TooOften { wait: Duration::from_secs(1) }];
     documented(all.iter().map(Refusal::problem))
+}
+
+/// What a token of another role is told, if there is one that a route does not let in.
+pub fn wrong_role(who: Who) -> Option<Problem> {
+    let is_let_in = |role: &Role| who.roles().any(|other| other == *role);
+    let is_for_all = who == Who::Anybody || Role::all().iter().all(is_let_in);
+    (!is_for_all).then(|| Refusal::WrongRole(who).problem())
 }
 
 impl Refusal {

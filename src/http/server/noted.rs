@@ -99,7 +99,7 @@ fn purpose(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
 }
 
-fn not_a_purpose() -> Problem {
+pub fn not_a_purpose() -> Problem {
     let expected = "one value of at most 200 characters, without control characters";
     Problem::bad_field(PURPOSE, expected)
 }
