@@ -543,6 +543,18 @@ fn operations(document: &serde_json::Value) -> impl Iterator<Item = (&String, &s
     items.flat_map(|(path, item)| item.as_object().unwrap().values().map(move |it| (path, it)))
 }
 
+/// The page at /docs would send the example along, and a generated client could send "null" as a header.
+#[tokio::test]
+async fn a_parameter_that_may_be_left_out_has_no_example_and_is_never_null() {
+    for (path, operation) in operations(&document().await) {
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let name = format!("{path}: {}", parameter["name"]);
+            assert!(parameter["schema"]["type"].is_string(), "{name}");
+            assert!(parameter["required"] == true || parameter["example"].is_null(), "{name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_document_says_of_each_route_which_role_a_token_lacks() {
     for (path, operation) in operations(&document().await) {

@@ -1,8 +1,12 @@
 //! The header `Idempotency-Key`, as in draft-ietf-httpapi-idempotency-key-header.
 
+use super::parameters::header;
 use super::problem::{InLedger, Problem};
 use crate::recorder::RetryKey;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 const FIELD: &str = "idempotency-key";
 const NAME: HeaderName = HeaderName::from_static(FIELD);
@@ -12,6 +16,20 @@ const EMPTY_STRING: &[u8] = br#""""#;
 /// Says that the observation was recorded by an earlier request with the same key.
 pub const REPLAY: (HeaderName, HeaderValue) =
     (HeaderName::from_static("idempotent-replay"), HeaderValue::from_static("true"));
+
+/// How the document describes the header.
+pub struct IdempotencyKey;
+
+impl IntoParams for IdempotencyKey {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let description = "The same for each retry of one request, such as a UUID, best of version 7; 1 to \
+            255 characters of ASCII, compared as they are sent, quotes included. Known for 24 hours, or \
+            as the service is told.";
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let schema = text.min_length(Some(1)).max_length(Some(KEY_LEN_MAX));
+        vec![header("Idempotency-Key", description, schema)]
+    }
+}
 
 /// The key of a request, if it has one. A caller's keys are its own.
 pub fn key(headers: &HeaderMap, caller: &str) -> Result<Option<RetryKey>, Problem> {

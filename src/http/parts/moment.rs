@@ -14,10 +14,9 @@ const FIELD: &str = "as_of";
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct AsOf {
-    /// A position, or a time (RFC 3339), which means the last position whose event was not
-    /// recorded after it. What is recorded takes its time before it is committed: until a time is
-    /// half a minute ago, its last position can still change. Not given: now.
-    #[param(example = "2026-11-01T12:00:00Z")]
+    /// A position, or a time (RFC 3339) such as `2026-11-01T12:00:00Z`, which means the last
+    /// position whose event was not recorded after it. What is recorded takes its time before it is
+    /// committed: until a time is half a minute ago, its last position can still change. Not given: now.
     pub as_of: Option<String>,
 }
 

@@ -7,6 +7,8 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, Required};
 
 /// What is made of them must deny unknown fields, and take any text.
 pub struct Parameters<T>(pub T);
@@ -23,6 +25,17 @@ impl<S: Sync, T: DeserializeOwned + IntoParams> FromRequestParts<S> for Paramete
         let query = Query::try_from_uri(&parts.uri);
         query.map(|Query(asked)| Self(asked)).map_err(|_| not_these::<T>())
     }
+}
+
+/// How the document describes a header that may be sent. Of an `Option`, utoipa would say that it may be null.
+pub fn header(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(schema))
+        .build()
 }
 
 pub fn not_these<T: IntoParams>() -> Problem {

@@ -7,7 +7,7 @@ use crate::http::parts::entry::{Entry, entry};
 use crate::http::parts::json::json;
 use crate::http::parts::number::number;
 use crate::http::parts::paging;
-use crate::http::parts::parameters::{Parameters, not_these};
+use crate::http::parts::parameters::{Parameters, header, not_these};
 use crate::http::parts::problem::Problem;
 use crate::http::parts::question::{ask, unanswered};
 use crate::http::server::noted::Shown;
@@ -20,6 +20,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::{IntoParams, ToSchema};
 
 const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
@@ -37,11 +39,27 @@ pub struct EventsQuery {
     #[param(value_type = Option<i64>, minimum = 1, maximum = 1_000, default = 100)]
     limit: Option<String>,
     /// Only events of this kind.
-    #[param(example = "ContactLinked")]
+    #[param(schema_with = a_kind)]
     kind: Option<String>,
     /// Only events that file an observation under this contact, link it, or link another one to it.
     #[param(value_type = Option<i64>, minimum = 1)]
     contact: Option<String>,
+}
+
+fn a_kind() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Fact::KINDS))
+}
+
+/// How the document describes the header.
+struct LastEventId;
+
+impl IntoParams for LastEventId {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let whole = ObjectBuilder::new().schema_type(Type::Integer);
+        let int64 = SchemaFormat::KnownFormat(KnownFormat::Int64);
+        let schema = whole.format(Some(int64)).minimum(Some(*paging::AFTER.start()));
+        vec![header(LAST_EVENT_ID, "Where a stream goes on.", schema)]
+    }
 }
 
 /// How the events are to be sent.
@@ -79,7 +97,7 @@ struct Events<'a> {
     get,
     path = "/events",
     tag = "auditors",
-    params(EventsQuery, ("last-event-id" = Option<i64>, Header, description = "Where a stream goes on")),
+    params(EventsQuery, LastEventId),
     responses(
         (
             status = 200,

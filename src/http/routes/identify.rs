@@ -4,7 +4,7 @@ use super::contacts::{erased, now};
 use crate::http::App;
 use crate::http::parts::answer::{Identified, answered};
 use crate::http::parts::body::{self, Observed};
-use crate::http::parts::idempotency::{self, REPLAY};
+use crate::http::parts::idempotency::{self, IdempotencyKey, REPLAY};
 use crate::http::parts::problem::{InLedger, Problem};
 use crate::http::parts::question::{disk_full, other_rules, other_version};
 use crate::identity::Asker;
@@ -25,14 +25,7 @@ pub const PATH: &str = "/identify";
     post,
     path = PATH,
     tag = "callers",
-    params((
-        "Idempotency-Key" = Option<String>,
-        Header,
-        description = "The same for each retry of one request, such as a UUID, best of version 7; 1 to \
-            255 characters of ASCII, compared as they are sent, quotes included. Known for 24 hours, or \
-            as the service is told.",
-        example = "019a8f3e-2c41-7b6e-9a53-2f3b7c6d9e10",
-    )),
+    params(IdempotencyKey),
     request_body(
         content = Observed,
         description = "At least one identifier, in at most 16 KiB. Unknown members are ignored.",
@@ -49,7 +42,7 @@ pub const PATH: &str = "/identify";
                     description = "Position of the request's last event; on a retry, the one that \
                         the answer holds at"
                 ),
-                ("idempotent-replay" = Option<bool>, description = "Only on a retry"),
+                ("idempotent-replay" = bool, description = "Only on a retry"),
             ),
             example = json!({"contact": {
                 "primaryContactId": 1,

@@ -3,6 +3,7 @@
 
 use super::answering::pattern;
 use crate::access::{Holder, Read};
+use crate::http::parts::parameters::header;
 use crate::http::parts::problem::Problem;
 use crate::identity::{ContactId, Position};
 use axum::extract::Request;
@@ -10,8 +11,7 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use std::time::Instant;
-use utoipa::openapi::Required;
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::Parameter;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 const PURPOSE: &str = "purpose";
@@ -73,17 +73,11 @@ impl ReadRequest {
 
 /// How the document describes the header.
 pub fn purpose_parameter() -> Parameter {
-    ParameterBuilder::new()
-        .name(PURPOSE)
-        .parameter_in(ParameterIn::Header)
-        .required(Required::False)
-        .description(Some(
-            "Why an auditor or an operator asks, for the record of reads: once, at most 200 \
-             characters, without control characters; otherwise 400. Name a case, not a person: it is kept \
-             for ever.",
-        ))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
-        .build()
+    let description = "Why an auditor or an operator asks, for the record of reads: once, at most 200 \
+        characters, without control characters; otherwise 400. Name a case, not a person: it is kept \
+        for ever.";
+    let schema = ObjectBuilder::new().schema_type(Type::String).max_length(Some(PURPOSE_LEN_MAX));
+    header(PURPOSE, description, schema)
 }
 
 fn purpose(headers: &HeaderMap) -> Result<Option<String>, Problem> {
