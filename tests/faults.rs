@@ -9,7 +9,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_scalar};
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 /// The constraint stands for any data that Postgres will not take.
 #[tokio::test]
@@ -251,6 +255,78 @@ async fn a_connection_lost_during_an_append_is_settled() {
     assert_eq!(answer.emails, ["during@x.org"]);
     let observations = query_scalar::<_, i64>("select count(*) from observation");
     assert_eq!(observations.fetch_one(&mut ledger.owner().await).await.unwrap(), 2);
+}
+
+/// A way to the server of a ledger on which an answer can be lost, and its connection with it.
+struct Way {
+    url: String,
+    loses_next: Arc<AtomicBool>,
+}
+
+impl Way {
+    async fn to(ledger: &TestLedger) -> Self {
+        let (user, place) = ledger.url.split_once('@').unwrap();
+        let (socket_dir, name) = place.split_once('/').unwrap();
+        let socket = format!("{}/.s.PGSQL.5432", socket_dir.replace("%2F", "/"));
+        let entry = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{user}@{}/{name}?sslmode=disable", entry.local_addr().unwrap());
+        let loses_next = Arc::new(AtomicBool::new(false));
+        let is_lost = loses_next.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = entry.accept().await {
+                let server = UnixStream::connect(&socket).await.unwrap();
+                tokio::spawn(connect(client, server, is_lost.clone()));
+            }
+        });
+        Self { url, loses_next }
+    }
+}
+
+/// Passes on what both say, until an answer is lost.
+async fn connect(client: TcpStream, server: UnixStream, is_lost: Arc<AtomicBool>) {
+    let (mut questions, mut asker) = client.into_split();
+    let (mut answers, mut answerer) = server.into_split();
+    let answering = async {
+        let mut answer = vec![0; 16 * 1024];
+        while let Ok(len @ 1..) = answers.read(&mut answer).await
+            && !is_lost.swap(false, Ordering::Relaxed)
+        {
+            asker.write_all(&answer[..len]).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = answering => {}
+        _ = tokio::io::copy(&mut questions, &mut answerer) => {}
+    }
+}
+
+/// It takes effect, and is not made again. On two threads: the way is open while the service is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_whose_answer_is_lost_is_found_in_the_ledger() {
+    let ledger = TestLedger::new().await;
+    let way = Way::to(&ledger).await;
+    let service = Service::start_with(&["--database-url", &way.url, "--log-level", "debug"]);
+    let known = "all keys that contacts hold are known";
+    until("nothing else is being asked for", || service.log().contains(known));
+    let mut owner = ledger.owner().await;
+    hold_head(&mut owner).await;
+    let lose = async {
+        let waiting = "select true from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        let mut superuser = ledger.superuser().await;
+        until_async("an append waits", async || {
+            query(waiting).fetch_optional(&mut superuser).await.unwrap().is_some()
+        })
+        .await;
+        way.loses_next.store(true, Ordering::Relaxed);
+        sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
+    };
+    let seen = Seen::new("a@x.org", "");
+    let (answer, ()) = tokio::join!(service.identify(&seen), lose);
+    assert_eq!(answer.emails, ["a@x.org"]);
+    assert!(service.log().contains("the connection was lost during an append"));
+    assert_eq!(ledger.head().await, [2, 1]);
+    identity_ledger::verify::verify(&ledger.database).await.unwrap();
 }
 
 /// The same for a node that has lost a race, and so appends in a transaction under the lock: the
