@@ -81,9 +81,14 @@ impl CarefulPath {
     /// and records it again if it is not in the ledger.
     pub async fn settle(&mut self, shared: &Shared, batch: Batch) {
         match settle(shared, &batch).await {
-            Some(Settled { is_recorded: true, .. }) => shared.appended(batch),
-            Some(_) => self.record(shared, batch.requests, false).await,
             None => self.refuse(batch.requests, &Failure::OutcomeUnknown),
+            Some(Settled { connection, is_recorded }) => {
+                self.connection = Some(connection);
+                match is_recorded {
+                    true => shared.appended(batch),
+                    false => self.record(shared, batch.requests, false).await,
+                }
+            }
         }
     }
 
