@@ -5,6 +5,7 @@ use crate::support::{
     refuses, scratch_dir, succeeds, until, until_async,
 };
 use futures_util::future::join_all;
+use identity_ledger::ledger::{release_all, try_lock_rebuild};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
@@ -164,7 +165,13 @@ async fn what_is_there_is_never_written_over() {
     let said = refuses(restore(&other, &one).args(["--ledger", "shop"]));
     assert!(said.contains("restore it with --ledger ledger"), "{said}");
     // A schema that was made beforehand, and that is empty, is not in the way.
-    query("create schema ledger").execute(&mut other.owner().await).await.unwrap();
+    let mut owner = other.owner().await;
+    query("create schema ledger").execute(&mut owner).await.unwrap();
+    // Of two restores at once, one is told of the other.
+    assert!(try_lock_rebuild(&mut owner).await.unwrap());
+    let said = refuses(&mut restore(&other, &one));
+    assert!(said.contains("another restore brings back the ledger named ledger"), "{said}");
+    release_all(&mut owner).await.unwrap();
     succeeds(&mut restore(&other, &one));
 }
 

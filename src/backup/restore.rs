@@ -8,7 +8,7 @@ use super::watch::watched;
 use crate::ledger::{self, Database};
 use crate::postgres::{clients_of, find_client};
 use anyhow::{Context as _, ensure};
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
 use std::path::Path;
 
 /// Puts the ledger of a backup into a database that has none of its name, and makes it ready.
@@ -19,11 +19,7 @@ pub async fn restore(
 ) -> anyhow::Result<()> {
     let schema = database.ledger().as_str();
     let mut owner = ledger::connect(database).await?;
-    ensure!(
-        !ledger::is_there(&mut owner, database).await?,
-        "there is a ledger named {schema} in this database already; restore into another database, or \
-         drop that one first: drop schema \"{schema}\" cascade"
-    );
+    check_missing(&mut owner, database).await?;
     let server = server_major(&mut owner).await?;
     let (first, last) = clients_of(server).into_inner();
     ensure!(
@@ -39,7 +35,9 @@ pub async fn restore(
     check(&pg_restore, database, backup, manifest)
         .await
         .with_context(|| format!("{} cannot be restored", backup.display()))?;
-    ledger::create_schema(&mut owner, database).await?;
+    take_turn(&mut owner, database).await?;
+    // Another restore may have ended since.
+    check_missing(&mut owner, database).await?;
     let mut restore = program(&pg_restore, database);
     // An empty name stands for the one in the environment.
     restore.args(["--single-transaction", "--no-owner", "--no-privileges", "--dbname="]);
@@ -51,6 +49,31 @@ pub async fn restore(
     tx.commit().await?;
     owner.close().await?;
     ledger::open(database).await
+}
+
+async fn check_missing(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
+    let schema = database.ledger().as_str();
+    ensure!(
+        !ledger::is_there(owner, database).await?,
+        "there is a ledger named {schema} in this database already; restore into another database, or \
+         drop that one first: drop schema \"{schema}\" cascade"
+    );
+    Ok(())
+}
+
+/// Creates the schema, and takes the right to fill it until the session ends. Of two restores at once, one
+/// would fail in Postgres' catalog.
+async fn take_turn(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
+    let mut tx = owner.begin().await?;
+    ledger::lock_catalog_in(&mut tx).await?;
+    ledger::create_schema(&mut tx, database).await?;
+    tx.commit().await?;
+    ensure!(
+        ledger::try_lock_rebuild(owner).await?,
+        "another restore brings back the ledger named {} in this database; wait until it has ended",
+        database.ledger().as_str()
+    );
+    Ok(())
 }
 
 /// Fails if the ledger in a dump is not the one of the manifest. Restores nothing.

@@ -2,7 +2,7 @@
 //!
 //! | lock | is held by | until | beside it |
 //! | --- | --- | --- | --- |
-//! | rebuild | a rebuild, an activation, the sweep after an erasure | it is released | the next one gives up within seconds |
+//! | rebuild | a rebuild, an activation, a restore, the sweep after an erasure | it is released | the next one gives up within seconds |
 //! | erasure, shared | a rebuild, an activation, a diff, `verify`, `export` | it is released | an erasure waits for its lock timeout; the others go on |
 //! | erasure | an erasure | its transaction ends | all of these, and other erasures, wait |
 //! | catalog | a service or command that opens the ledger; the swap of a contact table | its session or transaction ends | the next one waits |
@@ -16,7 +16,7 @@ use sqlx::{Executor as _, PgConnection, query, query_scalar};
 /// Begins the name of a session that blocks erasures.
 const PREFIX: &str = "identity-ledger ";
 
-/// Takes the right to replace the contact table, until it is released or the session ends. Returns
+/// Takes the right to replace the contact table, or to make all tables, until it is released or the session ends. Returns
 /// `false` if another session has it.
 pub async fn try_lock_rebuild(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query_scalar!(
