@@ -76,7 +76,7 @@ pub async fn export(
     with_observations: bool,
 ) -> anyhow::Result<Exported> {
     folder::check_goes_on(dir, with_observations)?;
-    let mut owner = database.owner().await?;
+    let mut owner = database.pager().await?;
     let before = Extent::read(&mut owner, keys).await?;
     let kept = folder::check_kept(dir, before.signed)?;
     std::fs::create_dir_all(dir.join(RULES_DIR))

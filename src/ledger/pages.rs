@@ -96,7 +96,7 @@ async fn try_read<T: Paged>(
     pages: &mpsc::Sender<Result<Vec<T>, sqlx::Error>>,
     wanted: &Semaphore,
 ) -> Result<(), sqlx::Error> {
-    let mut owner = database.owner().await?;
+    let mut owner = database.pager().await?;
     // Beside a service, the reading and the work on it take turns, so that a core is left for its
     // callers.
     if !is_served(&mut owner).await? {
