@@ -2,7 +2,10 @@
 
 use super::mismatch::Mismatch;
 use crate::identity::Gaps;
-use sqlx::{PgPool, query, query_scalar};
+use sqlx::{PgPool, query, query_file_scalar, query_scalar};
+
+/// In events.
+const PAGE_LEN: i64 = 1_000_000;
 
 /// Fails if there is anything beyond the ends of what was walked, which are its last observation and
 /// its last event.
@@ -20,20 +23,7 @@ pub async fn check_edges(
 
 /// Fails if there is an event before the first position or after the head.
 async fn check_events(sessions: &PgPool) -> anyhow::Result<()> {
-    let beyond = query_scalar!(
-        r#"
-        (select position as "position!" from event where position < 1 order by position limit 1)
-        union all
-        (
-            select e.position
-            from head as h
-            join event as e on e.position > h.position
-            order by e.position
-            limit 1
-        )
-        limit 1
-        "#
-    );
+    let beyond = query_file_scalar!("src/verify/event_beyond.sql");
     match beyond.fetch_optional(sessions).await? {
         Some(position) => Err(Mismatch::at(position, "position", "no event", "one").into()),
         None => Ok(()),
@@ -92,40 +82,8 @@ async fn check_observations(
     last_observation: i64,
     last_position: i64,
 ) -> anyhow::Result<()> {
-    // After the last one, numbers may have been skipped.
-    let beyond = query_scalar!(
-        r#"
-        (select id as "id!" from observation where id < 1 order by id limit 1)
-        union all
-        (
-            select o.id
-            from observation as o
-            where o.id > $1 and o.id < coalesce(
-                (
-                    select e.observation_id
-                    from event as e
-                    where e.position > $2 and e.kind = 'ContactObserved'
-                    order by e.position
-                    limit 1
-                ),
-                9223372036854775807
-            )
-            order by o.id
-            limit 1
-        )
-        union all
-        (
-            select o.id
-            from head as h
-            join observation as o on o.id > h.observation_id
-            order by o.id
-            limit 1
-        )
-        limit 1
-        "#,
-        last_observation,
-        last_position
-    );
+    let beyond =
+        query_file_scalar!("src/verify/observation_beyond.sql", last_observation, last_position);
     match beyond.fetch_optional(sessions).await? {
         Some(id) => {
             let expected = format!("those up to {last_observation}");
@@ -138,10 +96,29 @@ async fn check_observations(
 
 /// Fails if an event that accepts a loss does not say how many events were left before it.
 pub async fn check_gaps(sessions: &PgPool, gaps: &Gaps) -> anyhow::Result<()> {
+    let (mut len, mut counted_to) = (0, i64::MIN);
     for (position, (size, _)) in gaps.restored().zip(gaps.roots()) {
-        let before =
-            query_scalar!(r#"select count(*) as "len!" from event where position < $1"#, position);
-        let len = before.fetch_one(sessions).await?;
+        // In pages, since a statement has only so much time.
+        loop {
+            let page = query!(
+                r#"select count(*) as "len!", coalesce(max(position), 0) as "last!"
+                from (
+                    select position
+                    from event
+                    where position > $1 and position < $2
+                    order by position
+                    limit $3
+                ) as page"#,
+                counted_to,
+                position,
+                PAGE_LEN
+            );
+            let page = page.fetch_one(sessions).await?;
+            if page.len == 0 {
+                break;
+            }
+            (len, counted_to) = (len + page.len, page.last);
+        }
         if len != size {
             let (expected, found) = (format!("newSize {len}"), format!("newSize {size}"));
             return Err(Mismatch::at(position, "line", expected, found).into());
