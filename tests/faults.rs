@@ -326,7 +326,7 @@ async fn an_append_whose_answer_is_lost_is_found_in_the_ledger() {
     assert_eq!(answer.emails, ["a@x.org"]);
     assert!(service.log().contains("the connection was lost during an append"));
     assert_eq!(ledger.head().await, [2, 1]);
-    identity_ledger::verify::verify(&ledger.database).await.unwrap();
+    ledger.verify().await.unwrap();
 }
 
 /// The same for a node that has lost a race, and so appends in a transaction under the lock: the

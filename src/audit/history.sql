@@ -1,7 +1,8 @@
 -- Up to $3 events after position $2 that made the identity of observation $1 what it is, in order:
 -- those that observed its contacts or filed something under them, those that linked them or moved them
 -- with their primary of then, and those that took contacts away again that had been linked to one of
--- them.
+-- them. `offset 0` has the events of each row looked up: Postgres could also read all events and look for
+-- their rows, and takes that for cheaper if it expects few events of a kind.
 with recursive filed as (
     select coalesce(
         (select c.id from contact as c where c.id = $1),
@@ -36,8 +37,12 @@ member as (
 decided as (
     select e.position, e.contact_id, e.observation_id, e.primary_id, e.kind
     from member as m
-    join event as e on e.contact_id = m.id
-    where e.kind <> 'ContactObserved'
+    cross join lateral (
+        select e.position, e.contact_id, e.observation_id, e.primary_id, e.kind
+        from event as e
+        where e.contact_id = m.id and e.kind <> 'ContactObserved'
+        offset 0
+    ) as e
 ),
 stay as (
     select d.position, d.primary_id,
@@ -72,8 +77,12 @@ moved (position, primary_id, until) as (
 came as (
     select e.position, e.contact_id
     from member as m
-    join event as e on e.primary_id = m.id
-    where e.kind <> 'ContactObserved'
+    cross join lateral (
+        select e.position, e.contact_id
+        from event as e
+        where e.primary_id = m.id and e.kind <> 'ContactObserved'
+        offset 0
+    ) as e
 ),
 went as (
     select away.position
@@ -131,14 +140,24 @@ found as (
     union
     select e.position
     from number as n
-    join event as e on e.observation_id = n.id
-    where e.kind in ('ContactRetired', 'ObservationMoved') and e.position > $2
+    cross join lateral (
+        select e.position
+        from event as e
+        where e.observation_id = n.id and e.kind in ('ContactRetired', 'ObservationMoved')
+            and e.position > $2
+        offset 0
+    ) as e
     union
     -- What a rule change filed here, another one may have made a contact again.
     select e.position
     from number as n
-    join event as e on e.contact_id = n.id
-    where e.kind = 'ContactIntroduced' and e.position > $2
+    cross join lateral (
+        select e.position
+        from event as e
+        where e.contact_id = n.id and e.kind <> 'ContactObserved'
+            and e.kind = 'ContactIntroduced' and e.position > $2
+        offset 0
+    ) as e
     union
     select repeated.position
     from member as m

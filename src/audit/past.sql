@@ -1,6 +1,8 @@
 -- What happened up to position $2 to the observations $1 and to all contacts that had been linked to
 -- theirs by then, in order. If $3, with up to $4 observations that were filed under them. With all
--- activations of rules. No `or` across columns: each arm is a range of one index.
+-- activations of rules. No `or` across columns: each arm is a range of one index. `offset 0` has the
+-- events of each row looked up: Postgres could also read all events and look for their rows, and takes
+-- that for cheaper if it expects few events of a kind.
 with recursive asked as (
     select n.id
     from unnest($1::bigint[]) as n (id)
@@ -37,8 +39,12 @@ related (id) as (
 decided as (
     select e.position, e.observation_id, e.kind
     from related as r
-    join event as e on e.contact_id = r.id
-    where e.kind <> 'ContactObserved' and e.position <= $2
+    cross join lateral (
+        select e.position, e.observation_id, e.kind
+        from event as e
+        where e.contact_id = r.id and e.kind <> 'ContactObserved' and e.position <= $2
+        offset 0
+    ) as e
 ),
 number as (
     select r.id
@@ -51,9 +57,14 @@ number as (
     (
         select e.observation_id
         from related as r
-        join event as e on e.contact_id = r.id
-        where $3::boolean and e.kind = 'ContactObserved' and e.contact_id <> e.observation_id
-            and e.position <= $2
+        cross join lateral (
+            select e.observation_id
+            from event as e
+            where e.contact_id = r.id and e.kind = 'ContactObserved'
+                and e.contact_id <> e.observation_id and e.position <= $2
+            offset 0
+        ) as e
+        where $3::boolean
         limit $4
     )
 ),
@@ -68,14 +79,25 @@ found as (
     union
     select e.position
     from number as n
-    join event as e on e.observation_id = n.id
-    where e.kind in ('ContactRetired', 'ObservationMoved') and e.position <= $2
+    cross join lateral (
+        select e.position
+        from event as e
+        where e.observation_id = n.id and e.kind in ('ContactRetired', 'ObservationMoved')
+            and e.position <= $2
+        offset 0
+    ) as e
     union
     -- A number that was filed here may have become a contact of another identity.
     select e.position
     from number as n
-    join event as e on e.contact_id = n.id
-    where $3::boolean and e.kind = 'ContactIntroduced' and e.position <= $2
+    cross join lateral (
+        select e.position
+        from event as e
+        where e.contact_id = n.id and e.kind <> 'ContactObserved'
+            and e.kind = 'ContactIntroduced' and e.position <= $2
+        offset 0
+    ) as e
+    where $3::boolean
     union
     select e.position
     from event as e

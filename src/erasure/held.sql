@@ -1,6 +1,7 @@
 -- Everything that is held about the identity that observation $1 belongs to: its contacts and what is
 -- filed under them, in order, each beside the head at which it was read. If there is no such observation,
 -- one row with the head alone. Each arm is a range of one index, as in projections/contact/identity.sql.
+-- `offset 0` has the events of each row looked up, as in src/audit/past.sql.
 with filed as (
     select coalesce(
         (select c.id from contact as c where c.id = $1),
@@ -39,13 +40,23 @@ candidate as (
     union
     select e.observation_id
     from member as m
-    join event as e on e.contact_id = m.id
-    where e.kind = 'ContactObserved' and e.contact_id <> e.observation_id
+    cross join lateral (
+        select e.observation_id
+        from event as e
+        where e.contact_id = m.id and e.kind = 'ContactObserved'
+            and e.contact_id <> e.observation_id
+        offset 0
+    ) as e
     union
     select e.observation_id
     from member as m
-    join event as e on e.contact_id = m.id
-    where e.kind <> 'ContactObserved' and e.kind in ('ContactRetired', 'ObservationMoved')
+    cross join lateral (
+        select e.observation_id, e.kind
+        from event as e
+        where e.contact_id = m.id and e.kind <> 'ContactObserved'
+        offset 0
+    ) as e
+    where e.kind in ('ContactRetired', 'ObservationMoved')
 ),
 -- Where each of these is filed now: a rule change may have made a contact of it, or moved it. This is
 -- materialized because otherwise it would be looked up again for each pair of an observation and a member.
