@@ -82,8 +82,7 @@ impl Auditor {
         wanted: &EventFilter,
         limit: i64,
     ) -> Result<EventPage, Fault> {
-        let is_rare = wanted.kind.is_some() && wanted.contact.is_none();
-        let look_len = if is_rare { LOOK_LEN_MAX } else { i64::MAX };
+        let look_len = if wanted.is_sought() { LOOK_LEN_MAX } else { i64::MAX };
         let up_to = up_to.min(Position::new(after.get().saturating_add(look_len)));
         let events = ledger::events_between(&self.pool, after, up_to, wanted, limit).await?;
         let is_full = i64::try_from(events.len()) == Ok(limit);

@@ -13,12 +13,22 @@ pub struct EventRow {
     pub phone_number: Option<String>,
 }
 
+/// The kinds that have an index of their own.
+const INDEXED_KINDS: [&str; 3] = ["RulesActivated", "ContactErased", "LedgerRestored"];
+
 /// Which events are wanted: those that meet both conditions. `None` is no condition.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
     pub kind: Option<&'static str>,
     /// Events that file an observation under this contact, link it, or link another one to it.
     pub contact: Option<ContactId>,
+}
+
+impl EventFilter {
+    /// Whether all events in between may have to be read to find those that are wanted.
+    pub fn is_sought(&self) -> bool {
+        self.contact.is_none() && self.kind.is_some_and(|kind| !INDEXED_KINDS.contains(&kind))
+    }
 }
 
 /// The columns of an [`EventRow`], as a statement reads them.
@@ -52,9 +62,12 @@ pub async fn events_between(
     wanted: &EventFilter,
     limit: i64,
 ) -> Result<Vec<EventRow>, sqlx::Error> {
-    let rows = match wanted.contact {
-        Some(contact) => of_contact(executor, after, up_to, contact, wanted.kind, limit).await?,
-        None => in_order(executor, after, up_to, wanted.kind, limit).await?,
+    let rows = match (wanted.contact, wanted.kind) {
+        (Some(contact), kind) => of_contact(executor, after, up_to, contact, kind, limit).await?,
+        (None, Some(kind)) if INDEXED_KINDS.contains(&kind) => {
+            of_kind(executor, after, up_to, kind, limit).await?
+        }
+        (None, kind) => in_order(executor, after, up_to, kind, limit).await?,
     };
     Ok(rows.into_iter().map(EventRow::from).collect())
 }
@@ -84,6 +97,18 @@ async fn in_order(
     )
     .fetch_all(executor)
     .await
+}
+
+async fn of_kind(
+    executor: impl PgExecutor<'_>,
+    after: Position,
+    up_to: Position,
+    kind: &str,
+    limit: i64,
+) -> Result<Vec<EventColumns>, sqlx::Error> {
+    query_file_as!(EventColumns, "src/ledger/of_kind.sql", after.get(), up_to.get(), kind, limit)
+        .fetch_all(executor)
+        .await
 }
 
 async fn of_contact(

@@ -1,5 +1,6 @@
 -- Up to $5 events of the contact $3 after position $1 and up to $2, of the kind $4 if that is
--- given. There is no `or` across columns, so that each arm is a range of one index.
+-- given. There is no `or` across columns, so that each arm is a range of one index. An arm that has no event
+-- of that kind is not read.
 with named as (
     select o.position
     from observation as o
@@ -10,7 +11,7 @@ with named as (
         from event as e
         where e.contact_id = $3 and e.position > $1 and e.position <= $2
             and e.kind = 'ContactObserved' and e.contact_id <> e.observation_id
-            and ($4::text is null or e.kind = $4)
+            and ($4::text is null or $4 = 'ContactObserved')
         order by e.position
         limit $5
     )
@@ -20,7 +21,7 @@ with named as (
         from event as e
         where e.contact_id = $3 and e.position > $1 and e.position <= $2
             and e.kind <> 'ContactObserved'
-            and ($4::text is null or e.kind = $4)
+            and ($4::text is null or e.kind = $4) and $4 is distinct from 'ContactObserved'
         order by e.position
         limit $5
     )
@@ -30,7 +31,7 @@ with named as (
         from event as e
         where e.primary_id = $3 and e.position > $1 and e.position <= $2
             and e.kind <> 'ContactObserved'
-            and ($4::text is null or e.kind = $4)
+            and ($4::text is null or e.kind = $4) and $4 is distinct from 'ContactObserved'
         order by e.position
         limit $5
     )
