@@ -42,27 +42,38 @@ pub async fn expire(database: Database, kept_for: Duration) {
 async fn try_expire(database: &Database, kept_for: Duration) -> Result<(), Fault> {
     let kept_for_s = i64::try_from(kept_for.as_secs()).unwrap_or(i64::MAX);
     let mut session = database.recorder().await?;
+    // What was deleted before stays in the index for as long as an old snapshot sees it, such as that of
+    // a backup. If each chunk came by all of it, the last ones would take too long.
+    let mut from = 0;
     loop {
         let deleted = query!(
-            "with oldest as (
+            r#"with oldest as (
                 select i.key, i.observation_id
                 from idempotency as i
+                where i.observation_id >= $3
                 order by i.observation_id
                 limit $2
                 -- A statement that waits for no lock is in no deadlock.
                 for update skip locked
+            ),
+            deleted as (
+                delete from idempotency as i
+                using oldest as d
+                join observation as o on o.id = d.observation_id
+                where i.key = d.key and i.observation_id = d.observation_id
+                    and o.observed_at <= clock_timestamp() - $1::bigint * interval '1 second'
+                returning i.observation_id
             )
-            delete from idempotency as i
-            using oldest as d
-            join observation as o on o.id = d.observation_id
-            where i.key = d.key and i.observation_id = d.observation_id
-                and o.observed_at <= clock_timestamp() - $1::bigint * interval '1 second'",
+            select count(*) as "len!", coalesce(max(d.observation_id), 0) as "last!"
+            from deleted as d"#,
             kept_for_s,
-            CHUNK_LEN
+            CHUNK_LEN,
+            from
         );
-        let deleted = in_time(deleted.execute(&mut session)).await?;
-        if deleted.rows_affected() < CHUNK_LEN.cast_unsigned() {
+        let deleted = in_time(deleted.fetch_one(&mut session)).await?;
+        if deleted.len < CHUNK_LEN {
             return Ok(());
         }
+        from = deleted.last;
     }
 }
