@@ -124,7 +124,8 @@ async fn who_is_back(
     let mut eraser = database.eraser().await?;
     let named: HashSet<_> = lost.iter().flat_map(|erased| &erased.observation_ids).collect();
     let (mut back, mut seen) = (Vec::new(), HashSet::new());
-    for erasure in lost {
+    let mut progress = Progress::of("looking erased customers up", i64::try_from(lost.len())?);
+    for (n, erasure) in (1..).zip(lost) {
         for id in &erasure.observation_ids {
             if seen.contains(id) {
                 continue;
@@ -144,6 +145,7 @@ async fn who_is_back(
             }
             seen.extend(held.observations.iter().map(|observation| observation.id));
         }
+        progress.at(n);
     }
     Ok(back)
 }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 /// In events.
 const PAGE_LEN: usize = 8_192;
+const CHECKING: &str = "checking events";
 
 /// An export that is right.
 pub struct VerifiedFolder {
@@ -54,7 +55,9 @@ struct Folder<'a> {
     gaps: Gaps,
     erasures: Arc<Erasures>,
     decisions: Decisions,
+    events_len: i64,
     signed: Vec<(&'static str, TreeHead)>,
+    progress: Progress,
 }
 
 /// Checks an export against its checkpoint. Checks that it begins with what the checkpoint `since` covers,
@@ -102,8 +105,10 @@ pub fn verify_folder(
         events: Vec::new(),
         gaps,
         decisions: Decisions::beside(erasures.clone()),
+        events_len: last.size.cast_signed(),
         erasures,
         signed,
+        progress: Progress::of(CHECKING, last.size.cast_signed()),
     };
     folder.events(last.size)?;
     Ok(VerifiedFolder {
@@ -144,7 +149,6 @@ fn read_if_any(file: &Path) -> anyhow::Result<Option<String>> {
 
 impl Folder<'_> {
     fn events(&mut self, size: u64) -> anyhow::Result<()> {
-        let mut progress = Progress::of("checking events", size.cast_signed());
         let (mut len, size) = (0, size.cast_signed());
         for line in whole_lines(&self.dir.join(EVENTS))? {
             let line = line?;
@@ -158,7 +162,7 @@ impl Folder<'_> {
             self.events.push(event);
             if self.lines.leaves.len() == PAGE_LEN {
                 self.page()?;
-                progress.at(len);
+                self.progress.at(len);
             }
         }
         self.page()?;
@@ -219,7 +223,9 @@ impl Folder<'_> {
         let last = self.decisions.last_observation().get();
         let mut census = Census::with_capacity(usize::try_from(last)?);
         let mut lines = whole_lines(&self.dir.join(OBSERVATIONS))?;
+        self.progress.begin("resolving observations", last);
         for id in (1..=last).map(ObservationId::new) {
+            self.progress.at(id.get());
             if self.erasures.contains(id) || self.decisions.is_skipped(id) {
                 census.leave_out(id);
                 continue;
@@ -228,6 +234,7 @@ impl Folder<'_> {
             let identifiers = commitments::read_line(&line).context("it was read before")?;
             census.observe(id, &rules.keys(&identifiers), event.recorded_at);
         }
+        self.progress.begin(CHECKING, self.events_len);
         Ok(self.decisions.activate(event, Some((rules, census)))?)
     }
 

@@ -10,7 +10,7 @@ use super::numbers::Numbers;
 use super::outside::{OUTSIDE, kept_outside, named};
 use super::page::{MISSING, PAGE_LEN, Page, PageReader};
 use super::tree::{StoredPart, TreeCheck, check_tile, roots};
-use crate::identity::{Event, Fact, Gaps, Identifiers, Timestamp};
+use crate::identity::{Event, Fact, Gaps, Identifiers, ObservationId, Timestamp};
 use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::projection::resolved;
@@ -23,6 +23,7 @@ use std::sync::Arc;
 /// Each is read on a connection of its own; while one is read, others are hashed.
 const PAGES_AT_ONCE: usize = 3;
 const SESSIONS_MAX: u32 = 4;
+const CHECKING: &str = "checking events";
 
 /// What vouches for the ledger from outside.
 #[derive(Default)]
@@ -66,6 +67,7 @@ struct Walk {
     /// Events whose decisions are still to be made again, with the identifiers of their observations.
     undecided: Vec<(Vec<Event>, Vec<Option<Identifiers>>)>,
     decisions: Decisions,
+    progress: Progress,
 }
 
 /// Checks lines, columns, tree, checkpoints, signatures, commitments and decisions. Fails with the
@@ -103,6 +105,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         upper: Vec::new(),
         undecided: Vec::new(),
         decisions: Decisions::beside(erasures.clone()),
+        progress: Progress::of(CHECKING, events_len),
         reader: Arc::new(PageReader { sessions, gaps, events_len, sealed, erasures }),
     };
     walk.check_pages().await?;
@@ -145,7 +148,6 @@ fn check_outside(
 impl Walk {
     async fn check_pages(&mut self) -> anyhow::Result<()> {
         let reader = self.reader.clone();
-        let mut progress = Progress::of("checking events", reader.events_len);
         let begins = (0..reader.events_len).step_by(PAGE_LEN as usize);
         // Each page is read by a task: deciding a rule change again takes long, and if no one took a
         // page's rows meanwhile, its statement would time out.
@@ -168,7 +170,7 @@ impl Walk {
             if !self.tree.is_undecided() {
                 self.check_rest().await?;
             }
-            progress.at(end);
+            self.progress.at(end);
         }
         self.check_rest().await
     }
@@ -238,7 +240,11 @@ impl Walk {
                     let decided = match check_activated(event.position, activated, found)? {
                         Some(rules) => {
                             let last = decisions.last_observation();
-                            let census = resolved(&self.database, &rules, last, |_| ()).await?;
+                            let progress = &mut self.progress;
+                            progress.begin("resolving observations", last.get());
+                            let tell = |id: ObservationId| progress.at(id.get());
+                            let census = resolved(&self.database, &rules, last, tell).await?;
+                            progress.begin(CHECKING, self.reader.events_len);
                             Some((rules, census))
                         }
                         None => None,
