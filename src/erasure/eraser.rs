@@ -8,7 +8,7 @@ use crate::outage::Outage;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long an erasure waits for the one before it: as long as for anything else that is in its way.
 const TURN_WAIT: Duration = Duration::from_secs(5);
@@ -16,6 +16,8 @@ const TURN_WAIT: Duration = Duration::from_secs(5);
 const ERASE_WAIT: Duration = Duration::from_secs(30);
 /// How long to wait before sweeping again.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+/// How much longer to rest after a sweep than it took.
+const SWEEP_REST: u32 = 4;
 /// How long a vacuum may run at most, or a transaction beside it that still sees what was erased. Ample,
 /// as sweeping once more than necessary costs little.
 const SWEEP_LEN_MAX: Duration = Duration::from_hours(24);
@@ -70,12 +72,18 @@ async fn sweep_when_told(database: Database, sweep_wanted: Arc<Notify>) {
     let mut outage = Outage::default();
     loop {
         sweep_wanted.notified().await;
+        let since = Instant::now();
         let swept = sweep(&database).await;
         if matches!(swept, Ok(Swept::All | Swept::TooEarly)) && outage.ends() {
             tracing::info!("what was erased can be vacuumed again");
         }
         match swept {
-            Ok(Swept::All) => continue,
+            Ok(Swept::All) => {
+                // A sweep reads whole indexes, however little was erased. While customers are erased one
+                // after another, it is not to take a core for itself.
+                sleep(SWEEP_REST * since.elapsed()).await;
+                continue;
+            }
             Ok(Swept::TooEarly) => {
                 tracing::debug!("what was erased is vacuumed later: an older transaction sees it");
             }
