@@ -75,7 +75,8 @@ impl EmailForm {
     fn of_glob(self, glob: &str) -> String {
         match glob.rsplit_once('@') {
             None => self.local_in_case(glob).into_owned(),
-            Some((local, domain)) if blocked::is_glob(domain) => {
+            // With a `]`, the `@` is in brackets, as in `[@.]x.org`.
+            Some((local, domain)) if blocked::is_glob(domain) || domain.contains(']') => {
                 [&self.local_in_case(local), "@", &self.domain_in_case(domain)].concat()
             }
             Some((local, domain)) => {

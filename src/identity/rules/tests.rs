@@ -147,6 +147,10 @@ fn blocked_emails_never_link_however_they_are_written() {
             ("noreply@xn--mller-kva.example", "!noreply@xn--mller-kva.example"),
         ],
     );
+    check_emails(
+        "case='insensitive'; blocked=['No*[@]X.org']",
+        &[("noreply@x.org", "!noreply@x.org"), ("noreply@y.org", "noreply@y.org")],
+    );
     // In normal form the full-width asterisks are plain ones.
     check_emails(
         "case='insensitive'; domain='idna'; blocked=['no*@\u{ff0a}\u{ff0a}.org']",
