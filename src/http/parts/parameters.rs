@@ -1,5 +1,5 @@
 //! The parameters of a query, each once, and none that its route does not know: one that is misspelt
-//! would be another question, answered in silence.
+//! would be another question, answered in silence. And how the document describes headers.
 
 use super::problem::Problem;
 use axum::extract::{FromRequestParts, Query};
