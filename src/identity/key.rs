@@ -11,14 +11,18 @@ pub struct Key {
 }
 
 impl Key {
+    pub fn new(text: &str, links: bool) -> Self {
+        Self { text: text.into(), links }
+    }
+
     /// A key that links.
     pub fn links(text: &str) -> Self {
-        Self { text: text.into(), links: true }
+        Self::new(text, true)
     }
 
     /// A key that never links. Its value is still stored and shown.
     pub fn never_links(text: &str) -> Self {
-        Self { text: text.into(), links: false }
+        Self::new(text, false)
     }
 
     pub fn as_str(&self) -> &str {

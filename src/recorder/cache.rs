@@ -200,8 +200,7 @@ impl<'a> PackedKey<'a> {
     }
 
     fn unpacked(&self, value: Option<&str>) -> Key {
-        let text = self.text.or(value).unwrap_or_default();
-        if self.links { Key::links(text) } else { Key::never_links(text) }
+        Key::new(self.text.or(value).unwrap_or_default(), self.links)
     }
 }
 

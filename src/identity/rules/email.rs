@@ -38,11 +38,7 @@ impl EmailKeys {
 
     pub fn key(&self, email: &Email) -> Key {
         let text = self.form.of(email.as_str());
-        if self.links && !self.blocked.holds(&text) {
-            Key::links(&text)
-        } else {
-            Key::never_links(&text)
-        }
+        Key::new(&text, self.links && !self.blocked.holds(&text))
     }
 
     pub fn blocked(&self) -> Vec<String> {

@@ -37,11 +37,8 @@ impl PhoneKeys {
 
     pub fn key(&self, number: &PhoneNumber) -> Key {
         let text = self.form.of(number.as_str());
-        if self.links && !self.blocked.holds(&text) && self.form.meets_requirement(&text) {
-            Key::links(&text)
-        } else {
-            Key::never_links(&text)
-        }
+        let may_link = self.links && !self.blocked.holds(&text);
+        Key::new(&text, may_link && self.form.meets_requirement(&text))
     }
 
     pub fn blocked(&self) -> Vec<String> {
