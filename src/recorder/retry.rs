@@ -90,27 +90,34 @@ pub async fn originals(
             None => over.push((row.key, row.observation_id)),
         }
     }
-    if !over.is_empty() {
-        // Another node may have done the same meanwhile, and recorded the key anew. In order: where it
-        // is doing so just now, one of the two waits.
-        let (keys, observation_ids): (Vec<_>, Vec<_>) = over.into_iter().unzip();
-        let deleted = query!(
-            "with locked as (
-                select i.key
-                from unnest($1::uuid[], $2::bigint[]) as o (key, observation_id)
-                join idempotency as i on i.key = o.key and i.observation_id = o.observation_id
-                order by i.key
-                for update of i
-            )
-            delete from idempotency as i
-            using locked as l
-            where i.key = l.key",
-            &keys,
-            &observation_ids
-        );
-        in_time(deleted.execute(connection)).await?;
-    }
+    let_go(connection, over).await?;
     Ok(originals)
+}
+
+/// Deletes keys, each if it still stands for this observation: another node may have deleted it meanwhile,
+/// and recorded it anew.
+async fn let_go(connection: &mut PgConnection, over: Vec<(Uuid, i64)>) -> Result<(), Fault> {
+    if over.is_empty() {
+        return Ok(());
+    }
+    let (keys, observation_ids): (Vec<_>, Vec<_>) = over.into_iter().unzip();
+    // In order: if another node is deleting them just now, one of the two waits.
+    let deleted = query!(
+        "with locked as (
+            select i.key
+            from unnest($1::uuid[], $2::bigint[]) as o (key, observation_id)
+            join idempotency as i on i.key = o.key and i.observation_id = o.observation_id
+            order by i.key
+            for update of i
+        )
+        delete from idempotency as i
+        using locked as l
+        where i.key = l.key",
+        &keys,
+        &observation_ids
+    );
+    in_time(deleted.execute(connection)).await?;
+    Ok(())
 }
 
 /// Those of requests that have one.
