@@ -6,8 +6,8 @@ use crate::identity::{Event, Fact, ObservationId, Position};
 use anyhow::{Context as _, bail, ensure};
 use sqlx::{PgConnection, PgExecutor, query};
 
-const WHAT_TO_DO: &str = "somebody has tampered with the tables, or they were restored in part: \
-    identity-ledger verify says more, and restore puts a backup back";
+const WHAT_TO_DO: &str = "the tables were tampered with, or restored in part: identity-ledger verify says \
+    more, and restore puts a backup back";
 
 /// The position of the last event. Fails if the tables are of another version.
 pub async fn position(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {

@@ -103,7 +103,7 @@ async fn try_read<T: Paged>(
         wanted.add_permits(PAGES_AHEAD);
     }
     loop {
-        let permit = wanted.acquire().await.expect("nobody closes it");
+        let permit = wanted.acquire().await.expect("it is never closed");
         permit.forget();
         let page = T::page(&mut owner, after, last).await?;
         let Some(end) = page.last() else { return Ok(()) };

@@ -101,9 +101,9 @@ async fn in_force(owner: &mut PgConnection) -> Result<String, sqlx::Error> {
 async fn check_kept(owner: &mut PgConnection, rules: &Rules) -> anyhow::Result<()> {
     ensure!(
         ledger::can_keep(owner, rules).await?,
-        "table rules has something else under the digest of these rules, so somebody has tampered \
-         with it; nothing was changed: run identity-ledger verify, and give these rules another \
-         version to activate them"
+        "table rules has something else under the digest of these rules, so it was tampered with; \
+         nothing was changed: run identity-ledger verify, and give these rules another version to \
+         activate them"
     );
     Ok(())
 }
