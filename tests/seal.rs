@@ -301,6 +301,38 @@ async fn sealing_goes_on_when_postgres_comes_back() {
     succeeds(command(&["verify"]).args(key.args(&ledger)));
 }
 
+/// A right that is missing, say, which a new session does not bring back.
+#[tokio::test]
+async fn that_checkpoints_are_refused_is_told_once() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let service = Service::start_with(&key.args(&ledger));
+    service.sealed().await;
+    let mut owner = ledger.owner().await;
+    // What a sequence has given out stays so when the transaction is rolled back.
+    let refuse = "
+        create sequence attempt;
+        create function refuse() returns trigger language plpgsql as $$
+        begin
+            perform nextval('attempt');
+            raise insufficient_privilege;
+        end
+        $$;
+        create trigger refuse before insert on checkpoint for each row execute function refuse();
+    ";
+    sqlx::raw_sql(refuse).execute(&mut owner).await.unwrap();
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    until_async("it is tried several times", async || {
+        let attempts = query_scalar::<_, i64>("select last_value from attempt");
+        attempts.fetch_one(&mut owner).await.unwrap() > 3
+    })
+    .await;
+    let told = service.log().matches("sealing waits for Postgres").count();
+    assert_eq!(told, 1, "{}", service.log());
+    query("drop trigger refuse on checkpoint").execute(&mut owner).await.unwrap();
+    service.sealed().await;
+}
+
 /// As after a crash between the two places that a checkpoint is written to.
 #[tokio::test]
 async fn a_checkpoint_that_only_the_directory_has_is_agreed_with() {

@@ -212,7 +212,6 @@ impl Task {
                 return Ok(());
             }
         }
-        outage.ends();
         let mut stopped = self.stopped.clone();
         loop {
             let begun = Instant::now();
@@ -221,6 +220,7 @@ impl Task {
                 // There is much to catch up on. The next sealer goes on from here.
                 () = stopped_for_long(&mut stopped) => return Ok(()),
             };
+            outage.ends();
             if self.hold_until(&mut session, begun + pause).await? {
                 let last = timeout(LAST_SEAL_WAIT, self.look(&mut session)).await;
                 return last.map_or(Ok(()), |looked| looked.map(drop));
