@@ -126,6 +126,22 @@ async fn what_a_database_sets_for_its_sessions_changes_nothing() {
     succeeds(command(&["backup", "--database-url", &ledger.url]).arg(dir));
 }
 
+/// Sending it again would not bring back a right that is missing.
+#[tokio::test]
+async fn what_postgres_refuses_for_good_is_not_to_be_sent_again() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let revoke = "revoke insert on event from current_user";
+    query(revoke).execute(&mut ledger.owner().await).await.unwrap();
+    let response = service.try_identify(&Seen::new("a@x.org", "")).await.unwrap();
+    assert_eq!(response.status(), 500);
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(problem["recorded"], "no");
+    assert!(problem["detail"].as_str().unwrap().contains("log says more"), "{problem}");
+    let told = "not recorded: Postgres refused the statement (SQLSTATE 42501)";
+    assert!(service.log().contains(told), "{}", service.log());
+}
+
 /// As after a failover to a standby that lagged behind.
 #[tokio::test]
 async fn a_node_does_not_give_out_again_the_numbers_of_events_that_are_lost() {
@@ -138,6 +154,8 @@ async fn a_node_does_not_give_out_again_the_numbers_of_events_that_are_lost() {
     for n in 0..5 {
         let response = service.try_identify(&Seen::new(&format!("b{n}@x.org"), "")).await.unwrap();
         assert_eq!(response.status(), 503);
+        let problem: Value = response.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains("gone back in time"), "{problem}");
     }
     assert_eq!(ledger.position().await, 4, "nothing is recorded");
     let says = "gone back in time: it ends at event 4, and this node has recorded event 6";

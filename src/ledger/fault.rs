@@ -71,6 +71,12 @@ impl Fault {
         matches!(self, Self::Refused(code) if code == DISK_FULL)
     }
 
+    /// Whether Postgres refuses the same statement each time: a right or a table is missing, or a page
+    /// cannot be read.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::Refused(code) if ["42", "XX"].iter().any(|class| code.starts_with(class)))
+    }
+
     /// Whether the fault is of one request, so that others in the same batch may succeed without it.
     pub fn is_of_one(&self) -> bool {
         matches!(self, Self::Data(_) | Self::Damaged(_))

@@ -261,7 +261,9 @@ impl Failure {
     fn to_client(&self) -> NotRecorded {
         match self {
             Self::Fault(fault) if fault.is_of_one() => NotRecorded::Refused,
+            Self::Fault(fault) if fault.is_for_good() => NotRecorded::Refused,
             Self::Fault(Fault::Corrupt) => NotRecorded::Refused,
+            Self::Fault(Fault::WentBack { .. }) => NotRecorded::WentBack,
             Self::Fault(Fault::OtherVersion(_)) => NotRecorded::OtherVersion,
             Self::Fault(fault) if fault.is_disk_full() => NotRecorded::DiskFull,
             Self::Fault(_) => NotRecorded::Unreachable,

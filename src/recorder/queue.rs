@@ -51,9 +51,11 @@ pub enum NotRecorded {
     OtherRules,
     /// The tables are of another version than this binary.
     OtherVersion,
+    /// The database lacks events that this node has recorded.
+    WentBack,
     /// Other identifiers were recorded under its idempotency key.
     KeyReused,
-    /// Postgres refused what this observation carried, or what it touches is damaged.
+    /// Postgres refused it for good, or what it touches is damaged.
     Refused,
 }
 

@@ -81,8 +81,7 @@ fn is_away(fault: &Fault) -> bool {
     match fault {
         Fault::Lost(_) => true,
         fault if fault.is_cancelled() => false,
-        // Except for a right or a table that is missing, and a page that cannot be read.
-        Fault::Refused(code) => !["42", "XX"].iter().any(|class| code.starts_with(class)),
+        Fault::Refused(_) => !fault.is_for_good(),
         Fault::Data(_)
         | Fault::OtherVersion(_)
         | Fault::Damaged(_)

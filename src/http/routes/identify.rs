@@ -91,6 +91,7 @@ pub fn problems() -> Vec<Problem> {
         NotRecorded::OutcomeUnknown.into(),
         NotRecorded::OtherRules.into(),
         NotRecorded::OtherVersion.into(),
+        NotRecorded::WentBack.into(),
         NotRecorded::KeyReused.into(),
         idempotency::not_a_key(),
         erased(),
@@ -112,6 +113,11 @@ impl From<NotRecorded> for Problem {
             NotRecorded::TimedOut => unavailable("It waited too long for its turn. Send it again.")
                 .recorded(InLedger::No),
             NotRecorded::OtherRules => other_rules().recorded(InLedger::No),
+            NotRecorded::WentBack => {
+                let detail = "The database has gone back in time: it lacks events that this node recorded. \
+                    Nothing is recorded until its operator has seen to that.";
+                unavailable(detail).recorded(InLedger::No)
+            }
             NotRecorded::OtherVersion => other_version().recorded(InLedger::No),
             NotRecorded::KeyReused => {
                 let detail = "Other identifiers were recorded under this Idempotency-Key. Send \
