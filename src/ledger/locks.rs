@@ -16,8 +16,8 @@ use sqlx::{Executor as _, PgConnection, query, query_scalar};
 /// Begins the name of a session that blocks erasures.
 const PREFIX: &str = "identity-ledger ";
 
-/// Takes the right to replace the contact table, or to make all tables, until it is released or the session ends. Returns
-/// `false` if another session has it.
+/// Takes the right to replace the contact table, or to make all tables, until it is released or the session
+/// ends. Returns `false` if another session has it.
 pub async fn try_lock_rebuild(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query_scalar!(
         r#"select pg_try_advisory_lock(

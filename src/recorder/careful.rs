@@ -260,8 +260,7 @@ async fn follow_rules(shared: &Shared, connection: &mut PgConnection) -> Result<
 impl Failure {
     fn to_client(&self) -> NotRecorded {
         match self {
-            Self::Fault(fault) if fault.is_of_one() => NotRecorded::Refused,
-            Self::Fault(fault) if fault.is_for_good() => NotRecorded::Refused,
+            Self::Fault(fault) if fault.is_of_one() || fault.is_for_good() => NotRecorded::Refused,
             Self::Fault(Fault::Corrupt) => NotRecorded::Refused,
             Self::Fault(Fault::WentBack { .. }) => NotRecorded::WentBack,
             Self::Fault(Fault::OtherVersion(_)) => NotRecorded::OtherVersion,

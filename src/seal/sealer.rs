@@ -231,9 +231,8 @@ impl Task {
     /// Measures what another node seals. What this node measured last would soon be wrong.
     async fn measure(&mut self, session: &mut PgConnection) -> Result<(), Fault> {
         let head = self.growing.reached(session).await?;
-        let stored = in_time(store::last_checkpoint(session)).await?;
-        let size = stored.and_then(|stored| stored.head()).map_or(0, |sealed| sealed.size);
-        self.metrics.sealed(size, head);
+        let size = in_time(store::sealed_size(session)).await?;
+        self.metrics.sealed(size.cast_unsigned(), head);
         Ok(())
     }
 

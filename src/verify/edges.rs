@@ -98,31 +98,37 @@ async fn check_observations(
 pub async fn check_gaps(sessions: &PgPool, gaps: &Gaps) -> anyhow::Result<()> {
     let (mut len, mut counted_to) = (0, i64::MIN);
     for (position, (size, _)) in gaps.restored().zip(gaps.roots()) {
-        // In pages, since a statement has only so much time.
-        loop {
-            let page = query!(
-                r#"select count(*) as "len!", coalesce(max(position), 0) as "last!"
-                from (
-                    select position
-                    from event
-                    where position > $1 and position < $2
-                    order by position
-                    limit $3
-                ) as page"#,
-                counted_to,
-                position,
-                PAGE_LEN
-            );
-            let page = page.fetch_one(sessions).await?;
-            if page.len == 0 {
-                break;
-            }
-            (len, counted_to) = (len + page.len, page.last);
-        }
+        len += events_len(sessions, counted_to, position).await?;
+        counted_to = position.saturating_sub(1);
         if len != size {
             let (expected, found) = (format!("newSize {len}"), format!("newSize {size}"));
             return Err(Mismatch::at(position, "line", expected, found).into());
         }
     }
     Ok(())
+}
+
+/// Number of events between two positions. Counted in pages, since a statement has only so much time.
+async fn events_len(sessions: &PgPool, mut after: i64, before: i64) -> Result<i64, sqlx::Error> {
+    let mut len = 0;
+    loop {
+        let page = query!(
+            r#"select count(*) as "len!", coalesce(max(position), 0) as "last!"
+            from (
+                select position
+                from event
+                where position > $1 and position < $2
+                order by position
+                limit $3
+            ) as page"#,
+            after,
+            before,
+            PAGE_LEN
+        );
+        let page = page.fetch_one(sessions).await?;
+        if page.len == 0 {
+            return Ok(len);
+        }
+        (len, after) = (len + page.len, page.last);
+    }
 }

@@ -1,5 +1,6 @@
 //! Checks an export against itself, its checkpoint and a key, without a database.
 
+use super::CHECKING;
 use super::activated::check_activated;
 use super::commitments;
 use super::decisions::Decisions;
@@ -26,7 +27,6 @@ use std::sync::Arc;
 
 /// In events.
 const PAGE_LEN: usize = 8_192;
-const CHECKING: &str = "checking events";
 
 /// An export that is right.
 pub struct VerifiedFolder {

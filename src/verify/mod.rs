@@ -32,6 +32,8 @@ use crate::ledger::{self, Database};
 use contacts::{Compared, compare_contacts};
 use walk::walk;
 
+const CHECKING: &str = "checking events";
+
 /// What was found to be right.
 pub struct Verified {
     /// The position at which the last contacts were compared.

@@ -1,5 +1,6 @@
 //! Walks the whole ledger and checks it against everything that vouches for it, while requests run.
 
+use super::CHECKING;
 use super::activated::check_activated;
 use super::commitments::is_of_erasure;
 use super::decisions::Decisions;
@@ -23,7 +24,6 @@ use std::sync::Arc;
 /// Each is read on a connection of its own; while one is read, others are hashed.
 const PAGES_AT_ONCE: usize = 3;
 const SESSIONS_MAX: u32 = 4;
-const CHECKING: &str = "checking events";
 
 /// What vouches for the ledger from outside.
 #[derive(Default)]

@@ -1,10 +1,10 @@
 //! The lines of events, as the OpenAPI document describes them: clients are generated from it. The lines
 //! themselves are written by `identity`, and sent as they were recorded.
 
+use super::schema::{number, text};
 use std::borrow::Cow;
 use utoipa::openapi::schema::{
     AnyOfBuilder, ArrayBuilder, Discriminator, KnownFormat, OneOfBuilder, Schema, SchemaFormat,
-    Type,
 };
 use utoipa::openapi::{ObjectBuilder, Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -174,14 +174,6 @@ fn a_match() -> Schema {
              held it; or `neverLinks`: the rules say that it links no contacts.",
         ))
         .into()
-}
-
-fn text() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String)
-}
-
-fn number(format: KnownFormat) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::Integer).format(Some(SchemaFormat::KnownFormat(format)))
 }
 
 fn id() -> ObjectBuilder {

@@ -2,11 +2,11 @@
 
 use super::parameters::header;
 use super::problem::{InLedger, Problem};
+use super::schema::text;
 use crate::recorder::RetryKey;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 const FIELD: &str = "idempotency-key";
 const NAME: HeaderName = HeaderName::from_static(FIELD);
@@ -25,8 +25,7 @@ impl IntoParams for IdempotencyKey {
         let description = "The same for each retry of one request, such as a UUID, best of version 7; 1 to \
             255 characters of ASCII, compared as they are sent, quotes included. Known for 24 hours, or \
             as the service is told.";
-        let text = ObjectBuilder::new().schema_type(Type::String);
-        let schema = text.min_length(Some(1)).max_length(Some(KEY_LEN_MAX));
+        let schema = text().min_length(Some(1)).max_length(Some(KEY_LEN_MAX));
         vec![header("Idempotency-Key", description, schema)]
     }
 }

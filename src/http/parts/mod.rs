@@ -14,4 +14,5 @@ pub mod parameters;
 pub mod problem;
 pub mod question;
 pub mod rule_set;
+pub mod schema;
 pub mod shared;

@@ -10,6 +10,7 @@ use crate::http::parts::paging;
 use crate::http::parts::parameters::{Parameters, header, not_these};
 use crate::http::parts::problem::Problem;
 use crate::http::parts::question::{ask, unanswered};
+use crate::http::parts::schema;
 use crate::http::server::noted::Shown;
 use crate::identity::{ContactId, Fact, Position};
 use crate::ledger::EventFilter;
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use utoipa::openapi::path::{Parameter, ParameterIn};
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder};
 use utoipa::{IntoParams, ToSchema};
 
 const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
@@ -47,7 +48,7 @@ pub struct EventsQuery {
 }
 
 fn a_kind() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Fact::KINDS))
+    schema::text().enum_values(Some(Fact::KINDS))
 }
 
 /// How the document describes the header.
@@ -55,9 +56,7 @@ struct LastEventId;
 
 impl IntoParams for LastEventId {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let whole = ObjectBuilder::new().schema_type(Type::Integer);
-        let int64 = SchemaFormat::KnownFormat(KnownFormat::Int64);
-        let schema = whole.format(Some(int64)).minimum(Some(*paging::AFTER.start()));
+        let schema = schema::number(KnownFormat::Int64).minimum(Some(*paging::AFTER.start()));
         vec![header(LAST_EVENT_ID, "Where a stream goes on.", schema)]
     }
 }

@@ -10,6 +10,7 @@ use crate::http::parts::parameters::{Parameters, not_these};
 use crate::http::parts::problem::Problem;
 use crate::http::parts::question::{ask, corrupt, unanswered};
 use crate::http::parts::rule_set::RuleSet;
+use crate::http::parts::schema;
 use crate::http::server::noted::Shown;
 use crate::identity::{
     Chain, ContactId, Email, Field, Identifiers, ObservationId, PhoneNumber, Position,
@@ -20,7 +21,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::ObjectBuilder;
 use utoipa::{IntoParams, ToSchema};
 
 /// Where a request names the one observation and the other.
@@ -109,7 +110,7 @@ struct SharedView<'a> {
 
 fn a_field() -> ObjectBuilder {
     let names = [Field::Email, Field::PhoneNumber].map(Field::name);
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names))
+    schema::text().enum_values(Some(names))
 }
 
 /// Both empty: nothing that is known of them links them, under any rules that the ledger ever had

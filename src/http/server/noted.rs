@@ -5,6 +5,7 @@ use super::answering::pattern;
 use crate::access::{Holder, Read};
 use crate::http::parts::parameters::header;
 use crate::http::parts::problem::Problem;
+use crate::http::parts::schema::text;
 use crate::identity::{ContactId, Position};
 use axum::extract::Request;
 use axum::http::header::CACHE_CONTROL;
@@ -12,7 +13,6 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use std::time::Instant;
 use utoipa::openapi::path::Parameter;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 const PURPOSE: &str = "purpose";
 const PURPOSE_LEN_MAX: usize = 200;
@@ -76,8 +76,7 @@ pub fn purpose_parameter() -> Parameter {
     let description = "Why an auditor or an operator asks, for the record of reads: once, at most 200 \
         characters, without control characters; otherwise 400. Name a case, not a person: it is kept \
         for ever.";
-    let schema = ObjectBuilder::new().schema_type(Type::String).max_length(Some(PURPOSE_LEN_MAX));
-    header(PURPOSE, description, schema)
+    header(PURPOSE, description, text().max_length(Some(PURPOSE_LEN_MAX)))
 }
 
 fn purpose(headers: &HeaderMap) -> Result<Option<String>, Problem> {
