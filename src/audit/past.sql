@@ -93,8 +93,7 @@ found as (
     cross join lateral (
         select e.position
         from event as e
-        where e.contact_id = n.id and e.kind <> 'ContactObserved'
-            and e.kind = 'ContactIntroduced' and e.position <= $2
+        where e.contact_id = n.id and e.kind = 'ContactIntroduced' and e.position <= $2
         offset 0
     ) as e
     where $3::boolean
