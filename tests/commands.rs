@@ -221,16 +221,35 @@ async fn tables_of_others_are_left_alone() {
 
 #[tokio::test]
 async fn a_database_that_takes_no_writes_is_refused() {
-    let ledger = TestLedger::new().await;
-    let (_, name) = ledger.url.rsplit_once('/').unwrap();
-    let read_only = format!("alter database {name} set default_transaction_read_only = on");
-    sqlx::raw_sql(AssertSqlSafe(read_only)).execute(&mut ledger.superuser().await).await.unwrap();
-    let url = ["--database-url", &ledger.url];
-    for args in [SERVE, &["rebuild"]] {
-        let said = refuses(command(args).args(url));
-        assert!(said.contains("default_transaction_read_only is on"), "{said}");
+    let (ledger, empty) = (TestLedger::new().await, TestLedger::empty_database().await);
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("a@x.org", "")).await;
+    assert!(service.stop().success());
+    for ledger in [&ledger, &empty] {
+        let (_, name) = ledger.url.rsplit_once('/').unwrap();
+        let read_only = format!("alter database {name} set default_transaction_read_only = on");
+        let mut superuser = ledger.superuser().await;
+        sqlx::raw_sql(AssertSqlSafe(read_only)).execute(&mut superuser).await.unwrap();
     }
+    let dir = scratch_dir();
+    let backup = dir.path().join("backup");
+    let url = ["--database-url", &ledger.url];
     succeeds(command(&["verify"]).args(url));
+    succeeds(command(&["backup"]).arg(&backup).args(url));
+    for (args, ledger) in [
+        (SERVE, &ledger),
+        (&["rebuild"], &ledger),
+        (&["rules", "activate", EXACT_FILE, "--reason", "r", "--yes"], &ledger),
+        (&["erase", "1", "--reason", "customer-request", "--yes"], &ledger),
+        (&["restore", backup.to_str().unwrap()], &empty),
+    ] {
+        let output = command(args).args(["--database-url", &ledger.url]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.starts_with("error: Postgres takes no writes here") && said.lines().count() == 1
+        );
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ pub async fn restore(
 ) -> anyhow::Result<()> {
     let schema = database.ledger().as_str();
     let mut owner = ledger::connect(database).await?;
+    ledger::check_writable(&mut owner).await?;
     check_missing(&mut owner, database).await?;
     let server = server_major(&mut owner).await?;
     let (first, last) = clients_of(server).into_inner();

@@ -11,6 +11,12 @@ const OUT_OF_RANGE: &str = "22008";
 const CANCELLED: &str = "57014";
 /// The SQLSTATE of a statement that wanted more room than there is (disk_full).
 const DISK_FULL: &str = "53100";
+/// The SQLSTATE of a statement that would write where nothing may be written (read_only_sql_transaction).
+const READ_ONLY: &str = "25006";
+
+pub(super) const TAKES_NO_WRITES: &str = "Postgres takes no writes here: it is a replica or still restores an \
+    archive (use the server that it follows, or wait), or default_transaction_read_only is on for this \
+    database, this role or the server (turn it off)";
 
 /// A database error, by what is known of the statement's effect. Its text is safe to log.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +25,7 @@ pub enum Fault {
     #[error("Postgres refused the data (SQLSTATE {0})")]
     Data(String),
     /// The statement has had no effect, and the same one may succeed later.
-    #[error("Postgres refused the statement (SQLSTATE {0})")]
+    #[error("{}", refused(.0))]
     Refused(String),
     /// The connection is gone. What was sent may have had its effect, or may yet have it.
     #[error("the connection to Postgres was lost ({0})")]
@@ -48,6 +54,13 @@ pub enum Fault {
      identity-ledger rebuild makes the table anew"
 )]
 pub struct Damaged(pub ContactId);
+
+fn refused(code: &str) -> String {
+    match code {
+        READ_ONLY => TAKES_NO_WRITES.to_owned(),
+        code => format!("Postgres refused the statement (SQLSTATE {code})"),
+    }
+}
 
 impl Fault {
     /// The fault of a time that Postgres can tell and chrono cannot.

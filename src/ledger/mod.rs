@@ -37,8 +37,8 @@ pub use locks::{
 };
 pub use name::LedgerName;
 pub use open::{
-    check, check_exists, check_head, connect, create_schema, exists, grant_to_service, is_there,
-    open,
+    check, check_exists, check_head, check_writable, connect, create_schema, exists,
+    grant_to_service, is_there, open,
 };
 pub use pages::{EventLine, ObservationRow, Paged, Pages, is_served, observations};
 pub use rules::{

@@ -2,6 +2,7 @@
 
 use super::append::append_event;
 use super::database::{CONNECT_WAIT, Database};
+use super::fault::TAKES_NO_WRITES;
 use super::head::{check_ends, check_is_whole};
 use super::locks::lock_catalog;
 use super::rules::keep_rules;
@@ -140,14 +141,9 @@ async fn end_of_recovery(owner: &mut PgConnection, database: &Database) -> anyho
     let mut is_told = false;
     loop {
         let recovering = query_scalar!(r#"select pg_is_in_recovery() as "is!""#);
-        if !recovering.fetch_one(&mut *owner).await? {
+        if !recovering.fetch_one(&mut *owner).await? || !database.has_service_role() {
             return Ok(());
         }
-        ensure!(
-            database.has_service_role(),
-            "Postgres takes no writes: it is a replica, or still restores an archive; use the server \
-             that it follows, or try again when it has come to the end"
-        );
         if !std::mem::replace(&mut is_told, true) {
             tracing::info!("Postgres still restores an archive: this can take a while");
         }
@@ -155,14 +151,11 @@ async fn end_of_recovery(owner: &mut PgConnection, database: &Database) -> anyho
     }
 }
 
-async fn check_writable(owner: &mut PgConnection) -> anyhow::Result<()> {
+/// Fails if nothing can be written, as on a replica.
+pub async fn check_writable(owner: &mut PgConnection) -> anyhow::Result<()> {
     let read_only =
         query_scalar!(r#"select current_setting('transaction_read_only')::boolean as "is!""#);
-    ensure!(
-        !read_only.fetch_one(owner).await?,
-        "Postgres takes no writes here: default_transaction_read_only is on for this database, this \
-         role or the server; turn it off and try again"
-    );
+    ensure!(!read_only.fetch_one(owner).await?, TAKES_NO_WRITES);
     Ok(())
 }
 
