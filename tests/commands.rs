@@ -269,6 +269,34 @@ async fn a_role_that_may_not_use_the_schema_is_told_so() {
     }
 }
 
+#[tokio::test]
+async fn a_role_that_may_not_record_is_told_which_rights_it_lacks() {
+    let ledger = TestLedger::new().await;
+    assert!(Service::start(&ledger.url).stop().success());
+    let (_, name) = ledger.url.rsplit_once('/').unwrap();
+    let reader = format!("reader_{name}");
+    let create = format!("create role {reader} login");
+    let grant = format!(
+        "grant usage on schema ledger to {reader};
+        grant select on all tables in schema ledger to {reader};
+        grant insert on event, contact to {reader};
+        grant update (position, observation_id, recorded_at) on head to {reader};"
+    );
+    for sql in [create, grant] {
+        let mut superuser = ledger.superuser().await;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut superuser).await.unwrap();
+    }
+    let url = ledger.url.replace("//shop@", &format!("//{reader}@"));
+    let said = refuses(command(SERVE).args(["--database-url", &url]));
+    let expected = format!(
+        "error: the role {reader} may not record in the ledger, for it lacks insert on observation, update \
+         on contact, insert on idempotency, update on idempotency, delete on idempotency; log in as its \
+         owner, shop, or grant that\n"
+    );
+    assert_eq!(said, expected);
+    succeeds(&mut command(&["verify", "--database-url", &url]));
+}
+
 /// As when the terminal is closed: a private Postgres must not be left behind.
 #[tokio::test]
 async fn sighup_ends_a_command_as_ctrl_c_does() {

@@ -5,6 +5,7 @@ use crate::support::{
 };
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::Signal;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -112,6 +113,30 @@ async fn a_client_that_speaks_no_tls_is_not_answered_and_keeps_no_one_waiting() 
     let begun = std::time::Instant::now();
     assert!(service.stop().success());
     assert!(begun.elapsed().as_secs() < 9, "a handshake under way is broken off");
+}
+
+/// sqlx reads them when the server has agreed to TLS, and says "No such file or directory" alone.
+#[test]
+fn a_file_for_tls_with_postgres_that_cannot_be_read_is_named() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            client.read_exact(&mut [0; 8]).unwrap();
+            client.write_all(b"S").unwrap();
+        }
+    });
+    for (parameter, others) in [("sslrootcert", ""), ("sslcert", "&sslkey=/none.key")] {
+        let url =
+            format!("postgres://shop@{address}/shop?sslmode=require&{parameter}=/none.pem{others}");
+        let said = refuses(command(SERVE).args(["--database-url", &url]));
+        let expected = format!(
+            "error: cannot read /none.pem, the {parameter} for the connection to Postgres (No such file or \
+             directory (os error 2))\n"
+        );
+        assert_eq!(said, expected);
+    }
 }
 
 #[tokio::test]

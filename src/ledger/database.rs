@@ -7,6 +7,8 @@ use anyhow::{Context as _, ensure};
 use percent_encoding::percent_decode_str;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -104,6 +106,12 @@ const READER_SETTINGS: [(&str, &str); 3] = [
     ("application_name", "identity-ledger reader"),
 ];
 
+/// The options of a URL that name files, and the variables of Postgres' own programs for them.
+const TLS_FILES: [(&str, &str); 3] =
+    [("sslrootcert", "PGSSLROOTCERT"), ("sslcert", "PGSSLCERT"), ("sslkey", "PGSSLKEY")];
+/// What sqlx puts before the name of a file when it makes a URL.
+const FILE: &str = "file: ";
+
 /// Where one ledger lives.
 #[derive(Clone)]
 pub struct Database {
@@ -189,19 +197,25 @@ impl Database {
             let password = percent_decode_str(password).decode_utf8_lossy().into_owned();
             variables.push(("PGPASSWORD", password));
         }
-        let others = [
-            ("sslmode", "PGSSLMODE"),
-            ("sslrootcert", "PGSSLROOTCERT"),
-            ("sslcert", "PGSSLCERT"),
-            ("sslkey", "PGSSLKEY"),
-        ];
+        let others = [("sslmode", "PGSSLMODE")].into_iter().chain(TLS_FILES);
         for (parameter, variable) in others {
             let pair = url.query_pairs().find(|(name, _)| name == parameter);
-            // sqlx puts this before the name of a file.
-            let value = |value: &str| value.strip_prefix("file: ").unwrap_or(value).to_owned();
+            let value = |value: &str| value.strip_prefix(FILE).unwrap_or(value).to_owned();
             variables.extend(pair.map(|(_, it)| (variable, value(&it))));
         }
         variables
+    }
+
+    /// The first file for TLS that cannot be read: its parameter in the URL, its path, and why. sqlx tells
+    /// why alone.
+    pub(super) fn unreadable_file(&self) -> Option<(&'static str, String, io::Error)> {
+        let url = self.owner.to_url_lossy();
+        TLS_FILES.iter().find_map(|(parameter, _)| {
+            let (_, file) = url.query_pairs().find(|(name, _)| name == parameter)?;
+            let file = file.strip_prefix(FILE)?;
+            let error = File::open(file).and_then(|mut file| file.read(&mut [0])).err()?;
+            Some((*parameter, file.to_owned(), error))
+        })
     }
 
     /// A session that may change tables.

@@ -18,6 +18,7 @@ mod locks;
 mod name;
 mod open;
 mod pages;
+mod rights;
 mod rules;
 mod schema;
 

@@ -5,6 +5,7 @@ use super::database::{CONNECT_WAIT, Database};
 use super::fault::TAKES_NO_WRITES;
 use super::head::{check_ends, check_is_whole};
 use super::locks::lock_catalog;
+use super::rights::check_rights;
 use super::rules::keep_rules;
 use super::schema::{self, MIGRATOR};
 use crate::identity::{DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated};
@@ -45,6 +46,7 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
         create_role(&mut owner, ERASER_ROLE).await?;
         grant_to_service(&mut owner).await?;
     }
+    check_rights(&mut owner).await?;
     owner.close().await?;
     Ok(())
 }
@@ -123,6 +125,13 @@ async fn check_server(database: &Database) -> anyhow::Result<()> {
 }
 
 fn not_reached(database: &Database, error: sqlx::Error) -> anyhow::Error {
+    if let sqlx::Error::Io(_) | sqlx::Error::Tls(_) = error
+        && let Some((parameter, file, why)) = database.unreadable_file()
+    {
+        return anyhow!(
+            "cannot read {file}, the {parameter} for the connection to Postgres ({why})"
+        );
+    }
     let what = match error {
         sqlx::Error::Database(error) => {
             format!("Postgres refused the connection: {}", error.message())
