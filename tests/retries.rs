@@ -54,6 +54,20 @@ async fn a_retry_appends_nothing_and_is_answered_with_the_customer_as_it_is_now(
 }
 
 #[tokio::test]
+async fn a_key_of_an_observation_that_is_gone_is_a_new_one() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let ann = Seen::new("ann@x.org", "1");
+    once(&service, &ann, "one").await;
+    let delete = "alter table observation disable trigger all; delete from observation";
+    sqlx::raw_sql(delete).execute(&mut ledger.superuser().await).await.unwrap();
+    let (is_replay, _) = once(&service, &ann, "one").await;
+    assert!(!is_replay);
+    let (is_replay, _) = once(&service, &ann, "one").await;
+    assert!(is_replay);
+}
+
+#[tokio::test]
 async fn a_key_that_comes_with_another_body_is_refused() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);

@@ -228,6 +228,12 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
             "rules",
             "default version 1",
         ),
+        (
+            "alter table rules disable trigger all, alter document drop not null;
+            update rules set document = null",
+            "rules",
+            "default version 1",
+        ),
     ] {
         let failure = sealed.failure_after(tampering).await;
         assert_eq!(failure["part"], part, "{failure}");

@@ -96,9 +96,13 @@ async fn stored(
     executor: impl PgExecutor<'_>,
     digest: &RulesDigest,
 ) -> Result<Option<Stored>, sqlx::Error> {
+    // A row that holds nothing, as it never should, is one whose document does not have the digest.
     query_as!(
         Stored,
-        "select name, version, document, normaliser from rules where digest = $1",
+        r#"select coalesce(name, '') as "name!", coalesce(version, 0) as "version!",
+            coalesce(document, '') as "document!", coalesce(normaliser, '') as "normaliser!"
+        from rules
+        where digest = $1"#,
         digest.as_str()
     )
     .fetch_optional(executor)

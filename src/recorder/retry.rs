@@ -57,8 +57,8 @@ fn uuid_time(key: &[u8]) -> Option<[u8; 6]> {
 }
 
 /// Finds what was recorded under these keys in the last `kept_for`, and lets go of those that were
-/// recorded before. To be asked after the head was read that their requests are decided at: who appends
-/// what this does not see moves the head.
+/// recorded before, or whose observation is gone, as it never should be. To be asked after the head was
+/// read that their requests are decided at: who appends what this does not see moves the head.
 pub async fn originals(
     connection: &mut PgConnection,
     keys: &[RetryKey],
@@ -71,10 +71,10 @@ pub async fn originals(
     let kept_for_s = i64::try_from(kept_for.as_secs()).unwrap_or(i64::MAX);
     let rows = query!(
         r#"select i.key, i.observation_id, o.email, o.phone_number,
-            o.observed_at > clock_timestamp() - $2::bigint * interval '1 second' as "is_in_time!"
+            o.observed_at > clock_timestamp() - $2::bigint * interval '1 second' as "is_in_time?"
         from unnest($1::uuid[]) as k (key)
         join idempotency as i on i.key = k.key
-        join observation as o on o.id = i.observation_id"#,
+        left join observation as o on o.id = i.observation_id"#,
         &keys,
         kept_for_s
     );
@@ -83,7 +83,7 @@ pub async fn originals(
     for row in in_time(rows.fetch_all(&mut *connection)).await? {
         let id = ObservationId::new(row.observation_id);
         let identifiers = Identifiers::recorded(row.email.as_deref(), row.phone_number.as_deref());
-        match identifiers.filter(|_| row.is_in_time) {
+        match identifiers.filter(|_| row.is_in_time == Some(true)) {
             Some(identifiers) => {
                 _ = originals.insert(RetryKey(row.key), Original { id, identifiers })
             }
@@ -187,6 +187,8 @@ mod tests {
             .flat_map(|caller| keys.iter().map(|key| RetryKey::new(caller, key.as_bytes())))
             .collect();
         assert_eq!(kept.len(), keys.len() * callers.len());
+        // Nor does a part of the name pass for a part of the key.
+        assert_ne!(RetryKey::new("shop", b"1x"), RetryKey::new("shop1", b"x"));
         let unlike = &keys[3..];
         let has_time = |key: &String| {
             RetryKey::new("", key.as_bytes()).as_uuid().to_string().starts_with(time)
