@@ -1,6 +1,7 @@
 //! What operators watch. Labels are routes, methods and statuses, never what a caller sent.
 
 use crate::identity::Position;
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -31,17 +32,26 @@ pub struct Metrics {
     pub unlinked_observations: Counter,
     /// Events under the last checkpoint, as a node with a key saw it last.
     sealed: Gauge,
-    /// Events after the last checkpoint.
+    /// Events after the last checkpoint, set when the metrics are asked for.
     seal_lag: Gauge,
+    /// What a node with a key saw last. It may not have reached Postgres since.
+    seen: Mutex<Option<Seen>>,
     /// 1 while the ledger contradicts what was signed.
     pub sealing_refused: Gauge,
-    /// 1 while the checkpoint directory cannot be read or written.
+    /// 1 while the checkpoint directory cannot be read or written, or Postgres refuses checkpoints.
     pub sealing_stuck: Gauge,
     /// Reads of personal data that were not put on record.
     pub reads_lost: Counter,
     requests: Family<Answered, Counter>,
     request_duration: Family<RouteLabel, Histogram>,
     registry: Registry,
+}
+
+/// A ledger and its last checkpoint, at one moment.
+struct Seen {
+    position: Position,
+    /// Events after the checkpoint.
+    lag: i64,
 }
 
 /// The pattern of a route, or `None` if no route matched.
@@ -115,6 +125,7 @@ impl Default for Metrics {
                 "events",
                 Gauge::default(),
             ),
+            seen: Mutex::new(None),
             reads_lost: shown.plain(
                 "access_reads_lost",
                 "Reads of personal data that are not in the table access, for want of room or time",
@@ -125,7 +136,8 @@ impl Default for Metrics {
             ),
             sealing_stuck: shown.plain(
                 "sealing_stuck",
-                "1 while the checkpoint directory cannot be read or written and nothing is sealed",
+                "1 while nothing is sealed since the checkpoint directory cannot be read or written, \
+                 or Postgres refuses checkpoints",
             ),
             registry: shown.0,
         }
@@ -150,15 +162,26 @@ impl Metrics {
         self.identity_len_max.inner().fetch_max(len, Ordering::Relaxed);
     }
 
-    /// Notes that a checkpoint covers `size` events of the `events_len` in the ledger.
-    pub fn sealed(&self, size: u64, events_len: u64) {
+    /// Notes that a checkpoint covers `size` events of the `events_len` in the ledger, whose last one is at
+    /// this position.
+    pub fn sealed(&self, size: u64, events_len: u64, position: Position) {
         self.sealed.set(size.cast_signed());
-        self.seal_lag.set(events_len.saturating_sub(size).cast_signed());
+        let lag = events_len.saturating_sub(size).cast_signed();
+        *self.seen.lock() = Some(Seen { position, lag });
+    }
+
+    /// The events after the last checkpoint that is known of. What this node has recorded since counts: the
+    /// sealer may not have reached Postgres.
+    fn seal_lag(&self) -> i64 {
+        let seen = self.seen.lock();
+        let lag = |seen: &Seen| seen.lag + (self.position.get() - seen.position.get()).max(0);
+        seen.as_ref().map_or(0, lag)
     }
 
     /// All metrics in the OpenMetrics text format. `queue_len` requests wait for the recorder now.
     pub fn text(&self, queue_len: usize) -> String {
         self.queue_len.set(i64::try_from(queue_len).unwrap_or(i64::MAX));
+        self.seal_lag.set(self.seal_lag());
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes whatever is written");
         text
@@ -184,5 +207,31 @@ impl Shown {
 impl EncodeLabelValue for Route {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
         self.0.as_deref().unwrap_or("none").encode(encoder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+    use crate::identity::Position;
+
+    #[test]
+    fn what_is_recorded_while_the_sealer_is_away_counts_as_unsealed() {
+        let metrics = Metrics::default();
+        let lag = || {
+            let text = metrics.text(0);
+            let line =
+                text.lines().find_map(|it| it.strip_prefix("identity_ledger_seal_lag_events "));
+            line.unwrap().parse::<i64>().unwrap()
+        };
+        metrics.recorded(1, Position::new(7), 1);
+        assert_eq!(lag(), 0, "without a key, nothing is sealed");
+        // A loss has skipped 90 positions.
+        metrics.sealed(5, 10, Position::new(100));
+        assert_eq!(lag(), 5, "others have recorded since");
+        metrics.recorded(1, Position::new(103), 1);
+        assert_eq!(lag(), 8);
+        metrics.sealed(13, 13, Position::new(103));
+        assert_eq!(lag(), 0);
     }
 }

@@ -301,13 +301,14 @@ async fn sealing_goes_on_when_postgres_comes_back() {
     succeeds(command(&["verify"]).args(key.args(&ledger)));
 }
 
-/// A right that is missing, say, which a new session does not bring back.
+/// A right that is missing, say, which a new session does not bring back, nor another node.
 #[tokio::test]
 async fn that_checkpoints_are_refused_is_told_once() {
     let ledger = TestLedger::new().await;
     let key = SigningKey::new();
     let service = Service::start_with(&key.args(&ledger));
     service.sealed().await;
+    let other = Service::start_with(&key.args(&ledger));
     let mut owner = ledger.owner().await;
     // What a sequence has given out stays so when the transaction is rolled back.
     let refuse = "
@@ -327,8 +328,11 @@ async fn that_checkpoints_are_refused_is_told_once() {
         attempts.fetch_one(&mut owner).await.unwrap() > 3
     })
     .await;
-    let told = service.log().matches("sealing waits for Postgres").count();
-    assert_eq!(told, 1, "{}", service.log());
+    let told = "nothing is sealed until this is put right: Postgres refused the statement (SQLSTATE 42501)";
+    assert_eq!(service.log().matches(told).count(), 1, "{}", service.log());
+    assert_eq!(service.get_json("/ledger").await["sealing"], "stuck");
+    assert!(!format!("{}{}", service.log(), other.log()).contains("sealing waits"));
+    assert_eq!(other.get_json("/ledger").await["sealing"], "standby");
     query("drop trigger refuse on checkpoint").execute(&mut owner).await.unwrap();
     service.sealed().await;
 }

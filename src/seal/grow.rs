@@ -7,7 +7,7 @@ use super::proof::{Question, TilesDiffer, TreeHead};
 use super::sealer::SealInputs;
 use super::store;
 use super::tree::{HASH_LEN, Tile, Tree, edge_of};
-use crate::identity::{Gaps, Root};
+use crate::identity::{Gaps, Position, Root};
 use crate::ledger::{self, CopiedRows, Fault, in_time};
 use crate::threads::on_a_thread;
 use sqlx::PgConnection;
@@ -41,12 +41,12 @@ impl Growing {
         self.tree = None;
     }
 
-    /// Seals all that is in the ledger now. Calls `at` with the size that it has reached and the size of the
-    /// ledger.
+    /// Seals all that is in the ledger now. Calls `at` with the size that it has reached, the size of the
+    /// ledger, and the ledger's last position.
     pub async fn seal(
         &mut self,
         session: &mut PgConnection,
-        mut at: impl FnMut(u64, u64),
+        mut at: impl FnMut(u64, u64, Position),
     ) -> Result<(), SealError> {
         // Taken until the end: if anything fails, the next call begins with what is stored.
         let begun = self.tree.take();
@@ -63,11 +63,12 @@ impl Growing {
             // Checked before anything is hashed in vain.
             off_runtime(move || outside.check_writable()).await?;
         }
+        let position = self.position_at(head);
         while tree.size() < head {
-            at(tree.size(), head);
+            at(tree.size(), head, position);
             tree = self.step(session, tree, head).await?;
         }
-        at(head, head);
+        at(head, head, position);
         self.tree = Some(tree);
         Ok(())
     }
@@ -99,6 +100,11 @@ impl Growing {
         let position = in_time(ledger::position(&mut *session)).await?;
         self.gaps = in_time(ledger::gaps(session)).await?;
         Ok(self.gaps.size_at(position.get()).cast_unsigned())
+    }
+
+    /// The position of the last of the first `size` events.
+    pub(super) fn position_at(&self, size: u64) -> Position {
+        Position::new(self.gaps.position_at(size.cast_signed()))
     }
 
     /// The tree that was stored last. Fails if it contradicts anything that was signed.

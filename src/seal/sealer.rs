@@ -85,7 +85,7 @@ pub async fn seal_once(inputs: SealInputs) -> anyhow::Result<()> {
     let mut session = inputs.database.sealer().await?;
     if try_lock_sealer(&mut session).await? {
         make_outside(&inputs).await;
-        Growing::new(inputs).seal(&mut session, |_, _| {}).await?;
+        Growing::new(inputs).seal(&mut session, |_, _, _| {}).await?;
     }
     Ok(())
 }
@@ -98,7 +98,7 @@ pub async fn seal_anew(inputs: SealInputs, outside: &CheckpointDir) -> anyhow::R
         try_lock_sealer(&mut session).await?,
         "a service on this database is sealing; stop every service on it and try again"
     );
-    Growing::new(SealInputs { outside: None, ..inputs }).seal(&mut session, |_, _| {}).await?;
+    Growing::new(SealInputs { outside: None, ..inputs }).seal(&mut session, |_, _, _| {}).await?;
     let signed = store::last_checkpoint(&mut session)
         .await?
         .context("the checkpoint has vanished; try again")?;
@@ -232,26 +232,28 @@ impl Task {
     async fn measure(&mut self, session: &mut PgConnection) -> Result<(), Fault> {
         let head = self.growing.reached(session).await?;
         let size = in_time(store::sealed_size(session)).await?;
-        self.metrics.sealed(size.cast_unsigned(), head);
+        self.metrics.sealed(size.cast_unsigned(), head, self.growing.position_at(head));
         Ok(())
     }
 
     /// Seals what is new. Returns how long after its beginning to look again. If it refuses, it keeps the
-    /// lock: no other node may sign instead.
+    /// lock: no other node may sign instead. Nor need one try what Postgres refuses for good.
     async fn look(&mut self, session: &mut PgConnection) -> Result<Duration, Fault> {
         let metrics = &self.metrics;
-        let measure = |size, head| metrics.sealed(size, head);
+        let measure = |size, head, position| metrics.sealed(size, head, position);
         match self.growing.seal(session, measure).await {
             Ok(()) => {
                 self.turn(Sealing::Active);
                 Ok(LOOK_EVERY)
             }
-            Err(SealError::Fault(fault)) => Err(fault),
+            Err(SealError::Fault(fault)) if !fault.is_for_good() => Err(fault),
             Err(error) => {
                 self.growing.forget();
                 let why = error.to_string();
                 self.turn(match error {
-                    SealError::Outside(OutsideError::Io(..)) => Sealing::Stuck(why),
+                    SealError::Outside(OutsideError::Io(..)) | SealError::Fault(_) => {
+                        Sealing::Stuck(why)
+                    }
                     _ => Sealing::Refused(why),
                 });
                 let is_in_lines = error.is_in_lines();

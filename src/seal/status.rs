@@ -14,8 +14,8 @@ pub enum Sealing {
     Active,
     /// The ledger contradicts what was signed, in this way. Nothing is signed until that is put right.
     Refused(String),
-    /// The checkpoint directory cannot be read or written, for this reason. Nothing is signed until it
-    /// can.
+    /// The checkpoint directory cannot be read or written, or Postgres refuses checkpoints, for this reason.
+    /// Nothing is signed until that is put right.
     Stuck(String),
 }
 
