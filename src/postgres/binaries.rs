@@ -1,7 +1,7 @@
 //! Finds the installed programs of Postgres.
 
 use anyhow::{Context as _, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::ops::RangeInclusive;
@@ -33,16 +33,15 @@ pub fn find(database: &Path) -> anyhow::Result<PathBuf> {
         }
         Err(_) => None,
     };
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
     for dir in installed() {
         let Some(major) = major_of(&dir) else { continue };
         if made_by.map_or(major >= MAJOR_MIN, |made_by| major == made_by) {
             return Ok(dir);
         }
-        found.push(major.to_string());
+        found.insert(major);
     }
-    found.dedup();
-    let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+    let found = named(found);
     let Some(major) = made_by else {
         bail!(
             "no Postgres server of version {MAJOR_MIN} or newer (found: {found}): run `make setup`, or \
@@ -93,13 +92,17 @@ fn choose(
         last if last == first => first.to_string(),
         last => format!("{first} to {last}"),
     };
-    let found = found.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");
-    let found = if found.is_empty() { "none" } else { &found };
+    let found = named(found.into_keys());
     bail!(
         "no {program} of version {wanted} (found: {found}): install the package \
          postgresql-client-{first} (apt), postgresql{first}-client (apk), postgresql{first} (dnf) \
          or postgresql@{first} (brew)"
     )
+}
+
+fn named(majors: impl IntoIterator<Item = u32>) -> String {
+    let majors: Vec<_> = majors.into_iter().map(|major| major.to_string()).collect();
+    if majors.is_empty() { "none".to_owned() } else { majors.join(", ") }
 }
 
 /// The directories that hold all programs of a server, the best first.

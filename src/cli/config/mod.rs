@@ -73,8 +73,8 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct ExportConfig {
-    /// The folder, created if missing. An earlier export in it is continued. A folder with anything else in
-    /// it is refused.
+    /// The folder, created if missing. An earlier export in it is read, checked and continued. A folder
+    /// with anything else in it is refused.
     pub dir: PathBuf,
 
     /// Write the observations too: emails and phone numbers, with the salts of their commitments. If the

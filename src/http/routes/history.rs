@@ -42,8 +42,8 @@ struct HistoryEntry<'a> {
 ///
 /// What its contacts brought, observations that brought nothing new included; how its contacts came
 /// together; and how those that were linked to one of them went away, if a rule change took them.
-/// If a rule change took away an observation that brought nothing new, only the history of the customer
-/// that has it now tells so.
+/// If a rule change took away an observation that brought nothing new, or a contact that had come here with
+/// another primary, only the history of the customer that has it now tells so.
 /// Each page is of the customer as it is when the page is read: if it grew between two, begin again.
 #[utoipa::path(
     get,
