@@ -2,7 +2,7 @@
 
 use crate::load::{Keys, Shown};
 use crate::postgres::Server;
-use crate::ran::{Trial, mean_rate, report_runs};
+use crate::ran::{ROUNDS, Trial, median_ratio, of_rounds, rates_of, report_runs};
 use crate::report::Report;
 use crate::traffic::Traffic;
 use identity_ledger::access::Token;
@@ -25,7 +25,7 @@ pub async fn access(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
     let flags = vec!["--tokens".to_owned(), file.display().to_string()];
 
     let mut runs = Vec::new();
-    for (label, keys) in SHOWN.repeat(3) {
+    for (label, keys) in SHOWN.repeat(ROUNDS) {
         let mut trial = Trial {
             measured: Duration::from_secs(6),
             ..Trial::closed(label, Traffic::new(256, 0, 0))
@@ -36,12 +36,12 @@ pub async fn access(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
         }
         runs.push(trial.run(server, &server.empty().await?, dir).await?);
     }
-    let neither = mean_rate(&runs, NEITHER);
+    let neither = rates_of(&runs, NEITHER);
     let titles = ["10 tokens and idempotency keys, 256 connections", "10 what it cost"];
-    report_runs(report, titles, "keys", &[("x neither", neither)], &runs);
+    report_runs(report, titles, "keys", &[("x neither", &of_rounds(&neither, SHOWN.len()))], &runs);
     for (label, _) in SHOWN.into_iter().filter(|(_, keys)| keys.is_some()) {
         let what = format!("tokens and idempotency keys ({label}), x neither");
-        report.bar_at_least(&what, mean_rate(&runs, label) / neither, 0.95);
+        report.bar_at_least(&what, median_ratio(&runs, label, &neither), 0.95);
     }
     Ok(())
 }

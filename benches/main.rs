@@ -83,19 +83,11 @@ async fn measure(
     dir: &Path,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let mut speed = Speed { lines: Vec::new(), ceiling: f64::NAN, runs: Vec::new() };
-    if wants("line") {
-        speed.lines.push(speed::line(server, dir).await?);
-    }
+    let mut speed = Speed::default();
     if wants("ceiling") {
-        speed.ceiling = speed::ceiling(server).await?;
+        speed.ceiling(server).await?;
     }
-    if wants("identify") {
-        speed.runs = speed::identify(server, dir).await?;
-    }
-    if wants("line") && wants("identify") {
-        speed.lines.push(speed::line(server, dir).await?);
-    }
+    speed.beside_the_line(server, dir, wants("line"), wants("identify")).await?;
     speed.report(report);
     if wants("growth") {
         scale::growth(server, dir, report).await?;

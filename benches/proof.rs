@@ -2,7 +2,7 @@
 
 use crate::load;
 use crate::postgres::{Cloned, Server, copy_out};
-use crate::ran::{Trial, latencies_ms, mean_rate, report_runs};
+use crate::ran::{ROUNDS, Trial, latencies_ms, median_ratio, of_rounds, rates_of, report_runs};
 use crate::report::{Report, Table};
 use crate::scale::LARGE;
 use crate::service::{Service, run};
@@ -21,22 +21,23 @@ pub async fn sealing(server: &Server, dir: &Path, report: &mut Report) -> anyhow
     eprintln!("sealing ...");
     let flags = ["--signing-key".to_owned(), signing_key(dir)?.display().to_string()];
     let mut runs = Vec::new();
-    for (label, flags) in [("off", &[][..]), ("on", &flags)].repeat(2) {
+    let round = [("off", &[][..]), ("on", &flags)];
+    for (label, flags) in round.repeat(ROUNDS) {
         let trial = Trial {
             flags: flags.to_vec(),
-            measured: Duration::from_secs(8),
+            measured: Duration::from_secs(6),
             ..Trial::closed(label, Traffic::new(256, 0, 0))
         };
         runs.push(trial.run(server, &server.empty().await?, dir).await?);
     }
-    let [off, on] = ["off", "on"].map(|label| mean_rate(&runs, label));
+    let off = rates_of(&runs, "off");
     // There is about one event a request: the lag in seconds is the one in events by the rate.
     let lag_s =
         runs.iter().filter(|run| run.label == "on").map(|run| run.unsealed_len / run.rate());
     let lag_s = lag_s.fold(0.0, f64::max);
     let titles = ["8 sealing, 256 connections", "8 what it cost"];
-    report_runs(report, titles, "sealing", &[("x off", off)], &runs);
-    report.bar_at_least("sealing on, x off", on / off, 0.9);
+    report_runs(report, titles, "sealing", &[("x off", &of_rounds(&off, round.len()))], &runs);
+    report.bar_at_least("sealing on, x off", median_ratio(&runs, "on", &off), 0.9);
     report.bar_at_most("lag of the sealer at the end of the load, in seconds", lag_s, 2.0);
     Ok(())
 }

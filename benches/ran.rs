@@ -10,6 +10,10 @@ use hdrhistogram::Histogram;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// How often two things are measured in turn that are compared with each other: the speed of a machine that
+/// others share changes within seconds.
+pub const ROUNDS: usize = 3;
+
 /// A run to be made.
 pub struct Trial {
     pub label: String,
@@ -129,32 +133,49 @@ impl Ran {
     }
 }
 
-/// The mean rate of the runs with this label.
-pub fn mean_rate(runs: &[Ran], label: &str) -> f64 {
-    let rates: Vec<_> = runs.iter().filter(|run| run.label == label).map(Ran::rate).collect();
-    rates.iter().sum::<f64>() / rates.len() as f64
+/// The rates of the runs with this label, one for each round.
+pub fn rates_of(runs: &[Ran], label: &str) -> Vec<f64> {
+    runs.iter().filter(|run| run.label == label).map(Ran::rate).collect()
 }
 
-/// Rates and latencies, and what they cost. Rates are also shown as ratios to those given.
+/// What each of the runs of some rounds is compared with, from what was found once a round.
+pub fn of_rounds(found: &[f64], runs_a_round: usize) -> Vec<f64> {
+    found.iter().flat_map(|found| std::iter::repeat_n(*found, runs_a_round)).collect()
+}
+
+/// The median over the rounds of the rate of the run with this label, as a ratio to another of the same
+/// round. NaN if there is none.
+pub fn median_ratio(runs: &[Ran], label: &str, bases: &[f64]) -> f64 {
+    median(rates_of(runs, label).iter().zip(bases).map(|(rate, base)| rate / base).collect())
+}
+
+/// The one in the middle. NaN if there is none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Rates and latencies, and what they cost. Rates are also shown as ratios, each to what it is compared with.
 pub fn report_runs(
     report: &mut Report,
     titles: [&'static str; 2],
     label: &'static str,
-    ratios: &[(&'static str, f64)],
+    ratios: &[(&'static str, &[f64])],
     runs: &[Ran],
 ) {
     let mut columns = vec![label, "requests/s"];
     columns.extend(ratios.iter().map(|(name, _)| *name));
     columns.extend(["batch", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "errors"]);
-    let row = |run: &Ran| {
+    let row = |(n, run): (usize, &Ran)| {
         let mut row = vec![run.rate()];
-        row.extend(ratios.iter().map(|(_, base)| run.rate() / base));
+        row.extend(ratios.iter().map(|(_, bases)| run.rate() / bases[n]));
         row.push(run.batch_len_mean);
         row.extend(latencies_ms(&run.outcome.ordinary_us));
         row.push(run.outcome.errors as f64);
         (run.label.clone(), row)
     };
-    let rates = Table { title: titles[0], columns, rows: runs.iter().map(row).collect() };
+    let rates =
+        Table { title: titles[0], columns, rows: runs.iter().enumerate().map(row).collect() };
     let columns = [
         "cores busy",
         "service",

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// In cores. Beyond it, figures say more about the others.
-pub const OTHERS_BUSY_MAX: f64 = 0.1;
+const OTHERS_BUSY_MAX: f64 = 0.1;
 
 /// A row for each thing that was measured. NaN stands for what was not.
 pub struct Table {

@@ -4,8 +4,10 @@ use crate::history::History;
 use crate::load::Arrivals;
 use crate::machine::CpuTime;
 use crate::postgres::{Server, execute};
-use crate::ran::{Ran, Trial, latencies_ms, report_runs};
-use crate::report::{OTHERS_BUSY_MAX, Report, Table};
+use crate::ran::{
+    ROUNDS, Ran, Trial, latencies_ms, median, median_ratio, of_rounds, rates_of, report_runs,
+};
+use crate::report::{Report, Table};
 use crate::traffic::{Caller, Traffic};
 use anyhow::{Context as _, ensure};
 use std::path::Path;
@@ -16,26 +18,157 @@ const EVENT_LEN: usize = 130;
 const TRANSACTIONS: usize = 200;
 const REQUESTS_A_TRANSACTION: usize = 1000;
 
-/// What was found; what was not asked for is empty or NaN.
+/// Numbers of connections: those that are measured once, and those that are measured once a round.
+const FEW: [u64; 3] = [1, 16, 64];
+const MANY: [u64; 2] = [256, 1024];
+
+/// What was found; what was not asked for is empty.
+#[derive(Default)]
 pub struct Speed {
-    pub lines: Vec<Line>,
     /// Requests' worth of rows a second.
-    pub ceiling: f64,
-    pub runs: Vec<Ran>,
+    ceiling: Option<f64>,
+    /// One client.
+    alone: Option<Line>,
+    /// 64 clients, once a round.
+    lines: Vec<Line>,
+    runs: Vec<Ran>,
 }
 
-/// One commit a request: what 64 clients reach, and how long a lone one waits in the mean.
+/// One commit a request, by pgbench.
 #[derive(Clone, Copy)]
-pub struct Line {
+struct Line {
     commits_per_second: f64,
-    alone_ms: f64,
+    mean_ms: f64,
     /// Cores that others kept busy meanwhile.
     others_busy: f64,
 }
 
+impl Speed {
+    /// COPY of the rows that section 3's mix makes.
+    pub async fn ceiling(&mut self, server: &Server) -> anyhow::Result<()> {
+        eprintln!("ceiling ...");
+        let cloned = server.empty().await?;
+        let mut owner = cloned.database.owner().await?;
+        let mut history = History::after(&mut owner).await?;
+        let traffic = Traffic::new(1, 0, 0);
+        let mut caller = Caller::new(&traffic, 1);
+        let mut transactions = Vec::new();
+        for _ in 0..TRANSACTIONS {
+            for _ in 0..REQUESTS_A_TRANSACTION {
+                history.observe(caller.next().0)?;
+                caller.acknowledged();
+            }
+            transactions.push(history.take_rows());
+        }
+        server.settle().await?;
+        let since = Instant::now();
+        for rows in &transactions {
+            rows.copy(&mut owner, "contact").await?;
+        }
+        let requests_len = (TRANSACTIONS * REQUESTS_A_TRANSACTION) as f64;
+        self.ceiling = Some(requests_len / since.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// The line, and a closed loop at each number of connections, the largest ones once a round. Then an
+    /// open loop at half the best rate.
+    pub async fn beside_the_line(
+        &mut self,
+        server: &Server,
+        dir: &Path,
+        wants_line: bool,
+        wants_identify: bool,
+    ) -> anyhow::Result<()> {
+        let [few, many] = if wants_identify { [&FEW[..], &MANY] } else { [&[][..]; 2] };
+        if wants_line {
+            self.alone = Some(line(server, dir, 1).await?);
+        }
+        self.identify(server, dir, few).await?;
+        for _ in 0..ROUNDS {
+            if wants_line {
+                self.lines.push(line(server, dir, 64).await?);
+            }
+            self.identify(server, dir, many).await?;
+        }
+        let peak = self.runs.iter().map(Ran::rate).reduce(f64::max);
+        if let Some(peak) = peak {
+            let open = Trial {
+                arrivals: Arrivals::Open { per_second: peak / 2.0 },
+                measured: Duration::from_secs(6),
+                ..Trial::closed("open, 1/2 peak", Traffic::new(256, 0, 0))
+            };
+            self.runs.push(open.run(server, &server.empty().await?, dir).await?);
+        }
+        Ok(())
+    }
+
+    async fn identify(
+        &mut self,
+        server: &Server,
+        dir: &Path,
+        connections: &[u64],
+    ) -> anyhow::Result<()> {
+        for &connections in connections {
+            let trial = Trial::closed(connections.to_string(), Traffic::new(connections, 0, 0));
+            self.runs.push(trial.run(server, &server.empty().await?, dir).await?);
+        }
+        Ok(())
+    }
+
+    pub fn report(&self, report: &mut Report) {
+        let Self { ceiling, alone, lines, runs } = self;
+        let rows: Vec<_> = alone
+            .iter()
+            .map(|line| ("1".to_owned(), line))
+            .chain(lines.iter().map(|line| ("64".to_owned(), line)))
+            .map(|(clients, line)| {
+                report.note_others(line.others_busy);
+                (clients, vec![line.commits_per_second, line.mean_ms, line.others_busy])
+            })
+            .collect();
+        if !rows.is_empty() {
+            report.tables.push(Table {
+                title: "1 the line: one INSERT a commit, by pgbench",
+                columns: vec!["clients", "commits/s", "mean ms", "others busy"],
+                rows,
+            });
+        }
+        let mut rates: Vec<_> = lines.iter().map(|line| line.commits_per_second).collect();
+        rates.resize(ROUNDS, f64::NAN);
+        let line = median(rates.clone());
+        let ceiling = ceiling.unwrap_or(f64::NAN);
+        if !ceiling.is_nan() {
+            report.tables.push(Table {
+                title: "2 the ceiling: the same rows by COPY",
+                columns: vec!["how", "requests/s", "x line"],
+                rows: vec![("1,000 requests a commit".into(), vec![ceiling, ceiling / line])],
+            });
+        }
+        let [lone, .., open] = runs.as_slice() else { return };
+        let mut bases = vec![line; FEW.len()];
+        bases.extend(of_rounds(&rates, MANY.len()));
+        bases.push(line);
+        let ceilings = vec![ceiling; runs.len()];
+        let ratios: [(_, &[f64]); 2] = [("x line", &bases), ("x ceiling", &ceilings)];
+        let titles = ["3 /identify", "3 what it cost"];
+        report_runs(report, titles, "connections", &ratios, runs);
+
+        let [at_256, at_1024] = MANY.map(|connections| connections.to_string());
+        report.bar_at_least("256 connections, x line", median_ratio(runs, &at_256, &rates), 1.2);
+        report.bar_at_least("1,024 connections, x line", median_ratio(runs, &at_1024, &rates), 1.4);
+        let peak = median(rates_of(runs, &at_256)).max(median(rates_of(runs, &at_1024)));
+        report.bar_at_least("peak, x ceiling", peak / ceiling, 0.5);
+        let lone_ms = lone.outcome.ordinary_us.mean() / 1000.0;
+        let x_line = lone_ms / alone.map_or(f64::NAN, |line| line.mean_ms);
+        report.bar_at_most("one connection alone, mean latency x pgbench's", x_line, 2.0);
+        let [_, p99_ms, ..] = latencies_ms(&open.outcome.ordinary_us);
+        report.bar_at_most("half the peak rate, p99 in ms", p99_ms, 15.0);
+    }
+}
+
 /// pgbench: one INSERT of an event a transaction, prepared.
-pub async fn line(server: &Server, dir: &Path) -> anyhow::Result<Line> {
-    eprintln!("line ...");
+async fn line(server: &Server, dir: &Path, clients: usize) -> anyhow::Result<Line> {
+    eprintln!("line, {} ...", if clients == 1 { "alone" } else { "64 clients" });
     let cloned = server.empty().await?;
     let mut owner = cloned.database.owner().await?;
     let tables = "create table public.line (position bigint primary key, event text not null);
@@ -45,112 +178,22 @@ pub async fn line(server: &Server, dir: &Path) -> anyhow::Result<Line> {
     let script = dir.join("line.sql");
     std::fs::write(&script, insert)?;
     let event = format!("event={}", "x".repeat(EVENT_LEN));
-    let run = |clients: &str, figure: &str| {
-        let mut pgbench = server.pgbench();
-        pgbench.args(["-n", "-M", "prepared", "-j", "1", "-T", "5", "-c", clients]);
-        pgbench.args(["-D", &event, "-f"]).arg(&script).stderr(Stdio::inherit());
-        let output = pgbench.output().context("cannot run pgbench; is it installed?")?;
-        ensure!(output.status.success(), "pgbench failed");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let value = said.lines().find_map(|line| line.strip_prefix(figure)?.split(' ').next());
-        value.and_then(|value| value.parse::<f64>().ok()).context("pgbench said nothing")
-    };
+    let mut pgbench = server.pgbench();
+    pgbench.args(["-n", "-M", "prepared", "-j", "1", "-T", "5", "-c", &clients.to_string()]);
+    pgbench.args(["-D", &event, "-f"]).arg(&script).stderr(Stdio::inherit());
     server.settle().await?;
     let (before, since) = (CpuTime::now(0, server.postmaster), Instant::now());
-    let commits_per_second = run("64", "tps = ")?;
-    let alone_ms = run("1", "latency average = ")?;
+    let output = pgbench.output().context("cannot run pgbench; is it installed?")?;
+    ensure!(output.status.success(), "pgbench failed");
     let cpu = CpuTime::now(0, server.postmaster).since(before);
-    let others_busy = cpu.others() / since.elapsed().as_secs_f64();
-    Ok(Line { commits_per_second, alone_ms, others_busy })
-}
-
-/// COPY of the rows that section 3's mix makes.
-pub async fn ceiling(server: &Server) -> anyhow::Result<f64> {
-    eprintln!("ceiling ...");
-    let cloned = server.empty().await?;
-    let mut owner = cloned.database.owner().await?;
-    let mut history = History::after(&mut owner).await?;
-    let traffic = Traffic::new(1, 0, 0);
-    let mut caller = Caller::new(&traffic, 1);
-    let mut transactions = Vec::new();
-    for _ in 0..TRANSACTIONS {
-        for _ in 0..REQUESTS_A_TRANSACTION {
-            history.observe(caller.next().0)?;
-            caller.acknowledged();
-        }
-        transactions.push(history.take_rows());
-    }
-    server.settle().await?;
-    let since = Instant::now();
-    for rows in &transactions {
-        rows.copy(&mut owner, "contact").await?;
-    }
-    Ok((TRANSACTIONS * REQUESTS_A_TRANSACTION) as f64 / since.elapsed().as_secs_f64())
-}
-
-/// A closed loop at each number of connections, then an open one at half the best rate.
-pub async fn identify(server: &Server, dir: &Path) -> anyhow::Result<Vec<Ran>> {
-    eprintln!("/identify ...");
-    let mut runs = Vec::new();
-    for connections in [1, 16, 64, 256, 1024] {
-        let trial = Trial::closed(connections.to_string(), Traffic::new(connections, 0, 0));
-        runs.push(trial.run(server, &server.empty().await?, dir).await?);
-    }
-    let peak = runs.iter().map(Ran::rate).fold(0.0, f64::max);
-    let open = Trial {
-        arrivals: Arrivals::Open { per_second: peak / 2.0 },
-        measured: Duration::from_secs(6),
-        ..Trial::closed("open, 1/2 peak", Traffic::new(256, 0, 0))
+    let said = String::from_utf8_lossy(&output.stdout);
+    let figure = |begins: &str| {
+        let value = said.lines().find_map(|line| line.strip_prefix(begins)?.split(' ').next());
+        value.and_then(|value| value.parse::<f64>().ok()).context("pgbench said nothing")
     };
-    runs.push(open.run(server, &server.empty().await?, dir).await?);
-    Ok(runs)
-}
-
-impl Speed {
-    pub fn report(&self, report: &mut Report) {
-        let Self { lines, ceiling, runs } = self;
-        let mean = |of: fn(&Line) -> f64| mean(lines, of);
-        let line = mean(|line| line.commits_per_second);
-        lines.iter().for_each(|line| report.note_others(line.others_busy));
-        if !lines.is_empty() {
-            let rows = lines.iter().zip(["before /identify", "after"]).map(|(line, when)| {
-                let row = vec![line.commits_per_second, line.alone_ms, line.others_busy];
-                (when.to_owned(), row)
-            });
-            report.tables.push(Table {
-                title: "1 the line: one INSERT a commit, by pgbench",
-                columns: vec!["when", "commits/s at 64 clients", "mean ms alone", "others busy"],
-                rows: rows.collect(),
-            });
-        }
-        if !ceiling.is_nan() {
-            report.tables.push(Table {
-                title: "2 the ceiling: the same rows by COPY",
-                columns: vec!["how", "requests/s", "x line"],
-                rows: vec![("1,000 requests a commit".into(), vec![*ceiling, ceiling / line])],
-            });
-        }
-        let [alone, .., at_256, at_1024, open] = runs.as_slice() else { return };
-        let titles = ["3 /identify", "3 what it cost"];
-        let ratios = [("x line", line), ("x ceiling", *ceiling)];
-        report_runs(report, titles, "connections", &ratios, runs);
-
-        report.bar_at_least("256 connections, x line", at_256.rate() / line, 1.2);
-        report.bar_at_least("1,024 connections, x line", at_1024.rate() / line, 1.4);
-        let peak = at_256.rate().max(at_1024.rate());
-        report.bar_at_least("peak, x ceiling", peak / ceiling, 0.5);
-        let alone_ms = alone.outcome.ordinary_us.mean() / 1000.0;
-        let x_line = alone_ms / mean(|line| line.alone_ms);
-        report.bar_at_most("one connection alone, mean latency x pgbench's", x_line, 2.0);
-        let [_, p99_ms, ..] = latencies_ms(&open.outcome.ordinary_us);
-        report.bar_at_most("half the peak rate, p99 in ms", p99_ms, 15.0);
-    }
-}
-
-/// The mean of the lines that nothing disturbed, or of all if none was left alone.
-fn mean(lines: &[Line], of: fn(&Line) -> f64) -> f64 {
-    let quiet = lines.iter().filter(|line| line.others_busy <= OTHERS_BUSY_MAX);
-    let quiet: Vec<f64> = quiet.map(of).collect();
-    let counted = if quiet.is_empty() { lines.iter().map(of).collect() } else { quiet };
-    counted.iter().sum::<f64>() / counted.len() as f64
+    Ok(Line {
+        commits_per_second: figure("tps = ")?,
+        mean_ms: figure("latency average = ")?,
+        others_busy: cpu.others() / since.elapsed().as_secs_f64(),
+    })
 }

@@ -196,7 +196,11 @@ async fn a_sweep_beside_an_older_transaction_is_repeated() {
         assert!(erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap());
         sqlx::raw_sql("commit").execute(&mut older).await.unwrap();
         sweep_all(&ledger.database).await;
-        assert!(!erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap());
+        // Before Postgres 15, what is remembered of a vacuum is on its way for a while.
+        until_async("it is done", async || {
+            !erasure::is_due(&ledger.database, Duration::ZERO).await.unwrap()
+        })
+        .await;
         assert!(erasure::is_due(&ledger.database, Duration::from_hours(1)).await.unwrap());
         let contacts_len = ledger.verify().await.unwrap().contacts_len;
         assert_eq!(contacts_len, 0, "a tombstone is none");
