@@ -353,7 +353,10 @@ async fn an_acceptance_that_was_broken_off_is_finished() {
     let said = misuse(&mut lost.accept_undecided(&left));
     assert!(said.contains("--erasures") && said.contains("--no-erasures"), "{said}");
     misuse(lost.accept_with_erasures(&left).arg("--no-erasures"));
-    let said = succeeds(&mut lost.accept_with_erasures(&left));
+    let finished = lost.accept_with_erasures(&left).output().unwrap();
+    let shown = String::from_utf8(finished.stderr).unwrap();
+    assert!(shown.contains("accepts the loss already, by an-operator at 2"), "{shown}");
+    let said = String::from_utf8(finished.stdout).unwrap();
     assert!(said.contains("erased again: 1 customer"), "{said}");
     let service = Service::spawn(&mut lost.serve(&left));
     assert_eq!(service.get(&format!("/contacts/{}", lost.erased_id)).await.status(), 410);
@@ -495,6 +498,51 @@ async fn an_export_that_was_changed_erases_no_one() {
     let (has, all) = (whole.lines().count(), kept.lines().nth(1).unwrap());
     assert!(said.contains("To be erased again, for ever: 1 customer."), "{said}");
     assert!(said.contains(&format!("has {has} of the {all} events that were signed")), "{said}");
+}
+
+/// As a database that a disk failure has set back, but for an event. Its checkpoints would show that.
+async fn rewrite(left: &TestLedger) {
+    let rewrite = "
+        alter table event disable trigger all;
+        alter table checkpoint disable trigger all;
+        update event set line = line || ' ' where position = 40;
+        delete from checkpoint;
+        delete from tile;
+    ";
+    sqlx::raw_sql(rewrite).execute(&mut left.superuser().await).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_signed_anew_that_an_export_contradicts() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    rewrite(&left).await;
+    let (before, kept) = (left.head().await, fs::read_to_string(lost.outside()).unwrap());
+    let said = refuses(&mut lost.accept_with_erasures(&left));
+    assert!(said.contains("or what is left was rewritten"), "{said}");
+    assert_eq!(left.head().await, before, "nothing was recorded");
+    assert_eq!(fs::read_to_string(lost.outside()).unwrap(), kept);
+    let accepted = lost.accept(&left).output().unwrap();
+    let said = String::from_utf8(accepted.stderr).unwrap();
+    let told = format!("No checkpoint here covers the last {} events of what is left", before[0]);
+    assert!(accepted.status.success() && said.contains(&told), "{said}");
+}
+
+/// Someone who has rewritten the ledger may have added the event that has the rest signed.
+#[tokio::test]
+async fn an_acceptance_of_something_else_is_not_finished() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let kept = fs::read_to_string(lost.outside()).unwrap();
+    let accepted = lost.accept(&left).output().unwrap();
+    assert!(!String::from_utf8(accepted.stderr).unwrap().contains("No checkpoint here"));
+    fs::write(lost.outside(), &kept).unwrap();
+    rewrite(&left).await;
+    for mut accept in [lost.accept(&left), lost.accept_with_erasures(&left)] {
+        let said = refuses(&mut accept);
+        assert!(said.contains("are not those that it says are left"), "{said}");
+        assert_eq!(fs::read_to_string(lost.outside()).unwrap(), kept);
+    }
 }
 
 /// It would be as good as --no-erasures, which no one has said.

@@ -2,16 +2,17 @@
 
 use crate::erasure::{self, NotErased};
 use crate::export::{CHECKPOINT, EVENTS, watched_lines};
-use crate::identity::{ContactErased, Event, Fact, ObservationId, Position, ReasonCode};
-use crate::ledger::{self, Database};
+use crate::identity::{ContactErased, Event, Fact, ObservationId, ReasonCode};
+use crate::ledger::Database;
 use crate::progress::Progress;
-use crate::seal::VerifierKeys;
+use crate::seal::{Tree, TreeHead, VerifierKeys};
 use crate::threads::on_a_thread;
 use crate::verify::verify_folder;
 use anyhow::{Context as _, bail, ensure};
 use std::collections::HashSet;
 use std::fs::read_to_string;
 use std::path::Path;
+use tlog_tiles::record_hash;
 
 /// The customers to erase again.
 pub struct ToErase {
@@ -24,29 +25,36 @@ pub struct ToErase {
 /// What an export says.
 struct Told {
     events_len: i64,
-    /// The last event that it and the ledger must have in common, and how many there are up to it.
-    common: (i64, String),
+    /// The tree over as many of its events as are left.
+    common: TreeHead,
     lost: Vec<ContactErased>,
 }
 
-/// The customers whom the export says were erased, and who are not erased here. `left` is how many of the
-/// first events are left here. Fails if the export is not what was signed with these keys, if its history up
-/// to there is another one, or if another customer would be erased, too. Changes nothing.
+/// The customers whom the export says were erased, and who are not erased here. Fails if the export is not
+/// what was signed with these keys, if it does not begin with exactly what is left, or if another customer
+/// would be erased, too. Changes nothing.
 pub async fn to_erase(
     database: &Database,
     export: &Path,
     keys: &VerifierKeys,
-    left: i64,
+    left: TreeHead,
 ) -> anyhow::Result<ToErase> {
     let told = {
         let (export, keys) = (export.to_owned(), keys.clone());
-        on_a_thread(move || read(&export, &keys, left)).await
+        on_a_thread(move || read(&export, &keys, left.size)).await
     };
     let told = told.with_context(|| {
         let export = export.display();
         format!("{export} cannot be used; pass an export that verify finds right")
     })?;
-    check_common(database, export, &told).await?;
+    ensure!(
+        told.common == left,
+        "the {} events that are left are not the first ones in {}: the export is of another ledger, or \
+         something was recorded here after the database had gone back in time, or what is left was \
+         rewritten; drop the ledger, restore a backup of it, and do this before anything else",
+        left.size,
+        export.display()
+    );
     let customers = who_is_back(database, &told.lost).await?;
     Ok(ToErase { events_len: told.events_len, customers })
 }
@@ -72,17 +80,17 @@ pub async fn erase_again(
     Ok(customers.len())
 }
 
-fn read(export: &Path, keys: &VerifierKeys, left: i64) -> anyhow::Result<Told> {
+fn read(export: &Path, keys: &VerifierKeys, left: u64) -> anyhow::Result<Told> {
     let note = export.join(CHECKPOINT);
     let note = read_to_string(&note).with_context(|| format!("cannot read {}", note.display()))?;
     // The database may have lost the event that gave the log the name of this checkpoint.
     verify_folder(export, &keys.as_in(&note), None, None)?;
-    let (mut events_len, mut common, mut lost) = (0, None, Vec::new());
+    let (mut events_len, mut tree, mut lost) = (0, Tree::default(), Vec::new());
     for line in watched_lines(&export.join(EVENTS), "reading erasures (MB)")? {
         let line = line?;
         events_len += 1;
         if events_len <= left {
-            common = Some((events_len, line));
+            tree.push(record_hash(line.as_bytes()), &mut Vec::new());
         } else if line.contains(r#""kind":"ContactErased""#)
             // Most lines have another kind, and parsing takes long.
             && let Fact::ContactErased(erased) = Event::parse(&line)?.fact
@@ -90,28 +98,13 @@ fn read(export: &Path, keys: &VerifierKeys, left: i64) -> anyhow::Result<Told> {
             lost.push(erased);
         }
     }
-    let common = common.context("the export has no events")?;
     ensure!(
         events_len > left,
         "it has {events_len} events, and here are {left}: it names no erasure that is missing here; pass a \
          newer one, or --no-erasures"
     );
-    Ok(Told { events_len, common, lost })
-}
-
-async fn check_common(database: &Database, export: &Path, told: &Told) -> anyhow::Result<()> {
-    let mut owner = database.owner().await?;
-    let (size, line) = &told.common;
-    let position = Position::new(ledger::gaps(&mut owner).await?.position_at(*size));
-    let here = ledger::line_at(&mut owner, position).await?;
-    ensure!(
-        here.as_ref() == Some(line),
-        "event {position} in {} is not the one here: the export is of another ledger, or something \
-         was recorded here after the database had gone back in time: in that case drop the ledger, \
-         restore its backup, and do this before anything else",
-        export.display()
-    );
-    Ok(())
+    let common = TreeHead { size: tree.size(), root: tree.root() };
+    Ok(Told { events_len: events_len.cast_signed(), common, lost })
 }
 
 /// The erased customers who have an observation that is left here and is not erased. Fails if one of them is

@@ -35,8 +35,8 @@ pub async fn accept(
     let skipped = position.get() - head.position;
     let restored = LedgerRestored {
         accepted_by: acceptance.by.clone(),
-        new_root: Root(loss.left.root.0),
-        new_size: loss.left.size.cast_signed(),
+        new_root: Root(loss.left.head.root.0),
+        new_size: loss.left.head.size.cast_signed(),
         next_observation_id: ObservationId::new(head.observation_id + skipped),
         old_root: Root(loss.kept.head.root.0),
         old_size: loss.kept.head.size.cast_signed(),

@@ -5,8 +5,9 @@ use super::config::{BackupConfig, DatabaseConfig, RestoreConfig, What};
 use super::place::Place;
 use super::say::{counted, say};
 use crate::backup::{self, Acceptance, Manifest, ToErase};
+use crate::identity::{Event, Fact, rfc_3339};
 use crate::ledger;
-use crate::seal::{self, Found, SealInputs};
+use crate::seal::{self, Found, Left, SealInputs};
 use anyhow::{Context as _, bail};
 use chrono::SecondsFormat;
 use std::path::Path;
@@ -65,12 +66,16 @@ async fn accept_loss(
     let outside = place.checkpoint_dir(&config.seal).context("there is no --checkpoint-dir")?;
     // Read first: if the export is of no use, nothing must have been changed when that is found.
     let to_erase = match &config.erasures {
-        Some(export) => Some(backup::to_erase(&place.database, export, &keys, found.left()).await?),
+        Some(export) => {
+            let left = found.left().head;
+            Some(backup::to_erase(&place.database, export, &keys, left).await?)
+        }
         None => None,
     };
     let kept =
         outside.read(Some(&keys))?.context("the checkpoint outside has vanished; try again")?;
-    show(&found);
+    show(&place, &found).await?;
+    show_unproven(to_erase.as_ref(), found.left());
     show_to_erase(to_erase.as_ref(), kept.head.size);
     if !config.yes && !asking::confirmed(question(&found), "accept the loss").await? {
         place.close().await?;
@@ -111,10 +116,10 @@ async fn seal_inputs(place: &Place, config: &RestoreConfig) -> anyhow::Result<Se
     inputs.context("there is no key to sign the ledger with from here on; pass --signing-key")
 }
 
-fn show(found: &Found) {
+async fn show(place: &Place, found: &Found) -> anyhow::Result<()> {
     match found {
         Found::Loss(loss) => {
-            let (old, new) = (loss.kept.head.size, loss.left.size);
+            let (old, new) = (loss.kept.head.size, loss.left.head.size);
             eprintln!(
                 "{old} events were signed, and {new} are left, up to position {}.",
                 loss.position
@@ -122,11 +127,35 @@ fn show(found: &Found) {
             eprintln!("{} of them are lost, and what was recorded after them.", old - new);
             eprintln!("The next event will have the position {}.", loss.next_position());
         }
-        Found::Accepted { position, .. } => {
+        Found::Accepted { position, left } => {
+            let line = ledger::line_at(&mut place.database.owner().await?, *position).await?;
+            let event = line.as_deref().and_then(|line| Event::parse(line).ok());
+            let Some(Event { recorded_at, fact: Fact::LedgerRestored(restored), .. }) = event
+            else {
+                bail!("event {position} has changed; run identity-ledger verify");
+            };
             eprintln!(
-                "Event {position} accepts the loss already; what has to follow may not be done."
+                "Event {position} accepts the loss already, by {} at {}: {} events were signed, and {} are \
+                 left. What has to follow may not be done.",
+                restored.accepted_by,
+                rfc_3339(recorded_at),
+                restored.old_size,
+                left.head.size
             );
         }
+    }
+    Ok(())
+}
+
+/// An export that was used begins with what is left.
+fn show_unproven(to_erase: Option<&ToErase>, left: Left) {
+    let unproven = left.head.size - left.sealed;
+    if to_erase.is_none() && unproven > 0 {
+        eprintln!(
+            "No checkpoint here covers the last {} of what is left: only an export (--erasures) can show \
+             that it is as it was recorded.",
+            counted(unproven, "event")
+        );
     }
 }
 

@@ -58,9 +58,13 @@ pub enum SealError {
     Missing(i64),
     #[error(
         "event {0} accepts a loss, and what was to follow was interrupted: run identity-ledger \
-         restore --accept-loss again"
+         restore --accept-loss again, or identity-ledger verify, if none of you has accepted a loss"
     )]
     NotFinished(i64),
+    #[error(
+        "event {0} accepts a loss, and the events before it are not those that it says are left"
+    )]
+    OthersAreLeft(i64),
 }
 
 impl SealError {

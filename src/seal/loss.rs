@@ -6,7 +6,8 @@ use super::grow::Growing;
 use super::key;
 use super::proof::TreeHead;
 use super::sealer::SealInputs;
-use crate::identity::{Gaps, Position};
+use super::tree::Tree;
+use crate::identity::{Gaps, Position, Root};
 use anyhow::{Context as _, anyhow};
 use sqlx::PgConnection;
 
@@ -18,21 +19,30 @@ const UNSEALED_LEN_MAX: i64 = 1_000_000;
 /// What is left of a ledger, and the last checkpoint that was kept outside.
 pub struct Loss {
     pub kept: Checkpoint,
-    /// The tree over what is left.
-    pub left: TreeHead,
+    pub left: Left,
     /// The position of the last event that is left.
     pub position: Position,
     gaps: Gaps,
 }
 
+/// What is left of a ledger.
+#[derive(Clone, Copy)]
+pub struct Left {
+    /// The tree over it.
+    pub head: TreeHead,
+    /// How many of the events are under a checkpoint in the database. Nothing there shows that the others are
+    /// as they were recorded.
+    pub sealed: u64,
+}
+
 /// What there is to accept.
 pub enum Found {
     Loss(Box<Loss>),
-    /// The event that accepts it is in the ledger already, at this position and after so many others. What
-    /// has to follow may not be done.
+    /// The event that accepts it is in the ledger already, at this position. What has to follow may not be
+    /// done.
     Accepted {
         position: Position,
-        left: i64,
+        left: Left,
     },
 }
 
@@ -90,10 +100,9 @@ fn not_acceptable(error: SealError) -> anyhow::Error {
 }
 
 impl Found {
-    /// How many events are left.
-    pub fn left(&self) -> i64 {
+    pub fn left(&self) -> Left {
         match self {
-            Self::Loss(loss) => loss.left.size.cast_signed(),
+            Self::Loss(loss) => loss.left,
             Self::Accepted { left, .. } => *left,
         }
     }
@@ -107,7 +116,7 @@ impl Growing {
     ) -> Result<Option<Found>, SealError> {
         match self.read_gaps(session, Some(kept.head)).await {
             Err(SealError::NotFinished(position)) => {
-                let left = self.gaps.size_at(position) - 1;
+                let left = self.left_before(session, position).await?;
                 let position = Position::new(position);
                 return Ok(Some(Found::Accepted { position, left }));
             }
@@ -125,11 +134,34 @@ impl Growing {
         }
         // What was signed ends after what is left.
         self.ahead.clear();
+        let sealed = tree.size();
         let (tree, _) = self.extend_to(session, tree, size).await?;
-        let left = TreeHead { size, root: tree.root() };
+        let left = Left { head: TreeHead { size, root: tree.root() }, sealed };
         let position = Position::new(self.gaps.position_at(size.cast_signed()));
         let loss = Loss { kept, left, position, gaps: self.gaps.clone() };
         Ok(Some(Found::Loss(Box::new(loss))))
+    }
+
+    /// What is left before the event that accepts a loss. Fails if the event says something else.
+    async fn left_before(
+        &mut self,
+        session: &mut PgConnection,
+        position: i64,
+    ) -> Result<Left, SealError> {
+        let size = self.gaps.size_at(position) - 1;
+        let told = self.gaps.roots().find(|(told, _)| *told == size);
+        let size = size.cast_unsigned();
+        let sealed = self.resume_beside(session, None).await?;
+        let sealed_len = sealed.size().min(size);
+        // What has to follow may have been interrupted after it was signed.
+        let begun = if sealed.size() > size { Tree::default() } else { sealed };
+        self.ahead.clear();
+        let (tree, _) = self.extend_to(session, begun, size).await?;
+        let head = TreeHead { size, root: tree.root() };
+        match told {
+            Some((_, Root(root))) if root == head.root.0 => Ok(Left { head, sealed: sealed_len }),
+            _ => Err(SealError::OthersAreLeft(position)),
+        }
     }
 }
 

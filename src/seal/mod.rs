@@ -24,7 +24,7 @@ mod tests;
 pub use ask::{Summary, checkpoint, prove, summary};
 pub use checkpoint::{Checkpoint, NotACheckpoint};
 pub use key::{LogName, SigningKey, VerifierKeys};
-pub use loss::{Found, Loss, loss};
+pub use loss::{Found, Left, Loss, loss};
 pub use outside::{CheckpointDir, OutsideError};
 pub use proof::{Question, Tiles, TilesDiffer, TreeHead};
 pub use sealer::{SealInputs, Sealer, check, seal_anew, seal_once, start};
