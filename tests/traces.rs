@@ -89,6 +89,14 @@ async fn no_trace_is_left_of_what_was_erased() {
     assert_eq!(service.erase(62).await.status(), 200);
     assert_eq!(traces(&mut superuser).await, [""; 0]);
 
+    let vacuumed = "
+        select bool_and(pg_stat_get_last_vacuum_time(name::regclass) is not null)
+        from unnest(array['contact', 'idempotency', 'observation']) as name";
+    sqlx::raw_sql("set search_path = ledger").execute(&mut superuser).await.unwrap();
+    until_async("the service has vacuumed all tables", async || {
+        query_scalar(vacuumed).fetch_one(&mut superuser).await.unwrap()
+    })
+    .await;
     // Nor is it in the files, once those are written anew: docs/personal-data.md says how.
     sweep_all(&ledger.database).await;
     rebuild(&ledger.database).await.unwrap();
@@ -271,7 +279,7 @@ async fn an_owner_that_lacks_the_newer_right_to_vacuum_is_given_it() {
             execute format('alter database %I owner to postgres', current_database());
             execute format('grant create on database %I to shop', current_database());
         end $$;
-        revoke maintain on observation, contact from shop;
+        revoke maintain on observation, contact, idempotency from shop;
     ";
     sqlx::raw_sql(take_away).execute(&mut superuser).await.unwrap();
     assert_eq!(erasure::sweep(&ledger.database).await.unwrap(), Swept::NotAllowed);

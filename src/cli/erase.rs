@@ -31,7 +31,7 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
     let printed = print(&erased, config.output.json);
     let swept = erasure::sweep(&place.database).await.context(
         "the customer is erased, but remains are left in the files of Postgres: vacuum the tables \
-         observation and contact",
+         observation, contact and idempotency",
     )?;
     match swept {
         Swept::All => {}
@@ -41,8 +41,8 @@ pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Res
         ),
         Swept::NotAllowed => bail!(
             "the customer is erased, but remains are left in the files of Postgres, since this role may not \
-             vacuum the tables observation and contact: start a service as their owner, or have a \
-             superuser vacuum them"
+             vacuum the tables observation, contact and idempotency: start a service as their owner, or \
+             have a superuser vacuum them"
         ),
     }
     place.close().await?;

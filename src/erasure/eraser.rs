@@ -91,7 +91,8 @@ async fn sweep_when_told(database: Database, sweep_wanted: Arc<Notify>) {
                 if outage.begins() {
                     tracing::warn!(
                         "what was erased is still in the files of Postgres: this role may not vacuum \
-                         observation and contact; let it own them, or have a superuser vacuum them"
+                         observation, contact and idempotency; let it own them, or have a superuser \
+                         vacuum them"
                     );
                 }
             }

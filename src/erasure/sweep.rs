@@ -31,7 +31,7 @@ pub async fn sweep(database: &Database) -> Result<Swept, sqlx::Error> {
     }
     // Clean the indexes up, too, however few rows that concerns. Truncate nothing, since that would lock
     // everyone out. `observation` comes last, because `is_due` looks there.
-    let vacuum = "vacuum (index_cleanup on, truncate off) contact, observation";
+    let vacuum = "vacuum (index_cleanup on, truncate off) contact, idempotency, observation";
     query(vacuum).execute(&mut owner).await?;
     owner.close().await?;
     Ok(Swept::All)
@@ -86,7 +86,9 @@ async fn may_vacuum(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
         ) as "may!"
         from pg_class as c
         join pg_database as d on d.datname = current_database()
-        where c.oid in (to_regclass('contact'), to_regclass('observation'))"#
+        where c.oid in (
+            to_regclass('contact'), to_regclass('idempotency'), to_regclass('observation')
+        )"#
     )
     .fetch_one(owner)
     .await

@@ -321,6 +321,9 @@ async fn grant_maintain(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
             if not has_table_privilege('observation', 'maintain') then
                 grant maintain on observation to current_user;
             end if;
+            if not has_table_privilege('idempotency', 'maintain') then
+                grant maintain on idempotency to current_user;
+            end if;
             if not has_table_privilege(to_regclass('contact'), 'maintain') then
                 grant maintain on contact to current_user;
             end if;
