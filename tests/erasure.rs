@@ -1,17 +1,18 @@
 //! Erasing a customer: what is gone, what is left, and that everyone else is as before.
 
 use crate::support::{
-    Contact, PHONES_ONLY, Seen, Service, SigningKey, TestLedger, command, misuse,
-    random_observations, refuses, succeeds, told, until_async,
+    Contact, EXACT_FILE, PHONES_ONLY, Seen, Service, SigningKey, TestLedger, command, misuse,
+    random_observations, refuses, scratch_dir, succeeds, told, until_async,
 };
 use futures_util::future::join_all;
 use identity_ledger::erasure;
 use identity_ledger::identity::{DEFAULT_RULES, ObservationId, ReasonCode, Rules};
-use identity_ledger::ledger::block_erasures;
+use identity_ledger::ledger::{block_erasures, lock_erasures};
 use identity_ledger::rebuild::{impact, rebuild};
 use serde_json::{Value, json};
-use sqlx::{Connection as _, query_scalar};
+use sqlx::{Connection as _, PgConnection, query_scalar};
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
 const EMAIL: &str = "canary@x.org";
 const OTHER_EMAIL: &str = "kanarie@x.org";
@@ -314,6 +315,36 @@ async fn nothing_is_erased_beside_what_reads_all_observations() {
     assert_eq!(service.erase(2).await.status(), 200);
 }
 
+/// Otherwise it would see some observations before the erasure and some after it.
+#[tokio::test]
+async fn whatever_reads_all_observations_waits_for_an_erasure() {
+    let (ledger, service) = with_canary().await;
+    assert!(service.stop().success());
+    let dir = scratch_dir();
+    let export = dir.path().join("export");
+    for args in [
+        &["verify"][..],
+        &["export", export.to_str().unwrap()],
+        &["rules", "diff", EXACT_FILE],
+        &["rebuild"],
+        &["rules", "activate", EXACT_FILE, "--reason", "r", "--yes"],
+    ] {
+        let mut eraser = ledger.owner().await;
+        let mut erasure = eraser.begin().await.unwrap();
+        lock_erasures(&mut erasure).await.unwrap();
+        let mut reader = command(args);
+        reader.args(["--database-url", &ledger.url]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut reader = reader.spawn().unwrap();
+        until_async("it waits", async || {
+            assert!(reader.try_wait().unwrap().is_none(), "{args:?} has not waited");
+            advisory_waits(&mut erasure).await > 0
+        })
+        .await;
+        erasure.commit().await.unwrap();
+        assert!(reader.wait().unwrap().success(), "{args:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_reason_is_a_code_and_nothing_else_is_taken() {
     let (_ledger, service) = with_canary().await;
@@ -412,6 +443,17 @@ async fn what_a_broken_off_rebuild_left_goes_with_an_erasure() {
     .await;
 }
 
+/// The sessions of this database that wait for an advisory lock.
+async fn advisory_waits(session: &mut PgConnection) -> i64 {
+    let waits = query_scalar(
+        "select count(*)
+        from pg_locks
+        where locktype = 'advisory' and not granted
+            and database = (select oid from pg_database where datname = current_database())",
+    );
+    waits.fetch_one(session).await.unwrap()
+}
+
 /// Each would have a session of its own, and Postgres has few.
 #[tokio::test]
 async fn erasures_that_wait_do_not_use_up_the_connections() {
@@ -420,19 +462,10 @@ async fn erasures_that_wait_do_not_use_up_the_connections() {
     block_erasures(&mut holder, "a test").await.unwrap();
     let waiting = join_all((0..40).map(async |_| service.erase(2).await.status().as_u16()));
     let most = async {
-        let mut sessions = async || {
-            let sessions = query_scalar::<_, i64>(
-                "select count(*)
-                from pg_locks
-                where locktype = 'advisory' and not granted
-                    and database = (select oid from pg_database where datname = current_database())",
-            );
-            sessions.fetch_one(&mut holder).await.unwrap()
-        };
-        until_async("one waits", async || sessions().await > 0).await;
+        until_async("one waits", async || advisory_waits(&mut holder).await > 0).await;
         let mut most = 0;
         for _ in 0..200 {
-            most = most.max(sessions().await);
+            most = most.max(advisory_waits(&mut holder).await);
         }
         most
     };

@@ -99,6 +99,8 @@ async fn what_a_database_sets_for_its_sessions_changes_nothing() {
         "statement_timeout = 600000",
         "lock_timeout = 600000",
         "idle_session_timeout = 600000",
+        "idle_in_transaction_session_timeout = 600000",
+        "synchronous_commit = off",
         "client_encoding = latin1",
     ] {
         let set = format!(
@@ -111,6 +113,23 @@ async fn what_a_database_sets_for_its_sessions_changes_nothing() {
     let mut owner = ledger.database.owner().await.unwrap();
     let limits: Vec<String> = query_scalar(limits).fetch_one(&mut owner).await.unwrap();
     assert_eq!(limits, ["0"; 3]);
+    let database = &ledger.database;
+    for (mut session, idle_in_transaction) in [
+        (owner, "5s"),
+        (database.pager().await.unwrap(), "5s"),
+        (database.recorder().await.unwrap(), "3s"),
+        (database.sealer().await.unwrap(), "0"),
+        (database.eraser().await.unwrap(), "5s"),
+        (database.access().await.unwrap(), "0"),
+    ] {
+        // What is acknowledged is durable, and a client that hangs keeps no one waiting.
+        let settings = "select array[
+            current_setting('synchronous_commit'),
+            current_setting('idle_in_transaction_session_timeout')
+        ]";
+        let settings: Vec<String> = query_scalar(settings).fetch_one(&mut session).await.unwrap();
+        assert_eq!(settings, ["on", idle_in_transaction]);
+    }
 
     let nodes = [Service::start(&ledger.url), Service::start(&ledger.url)];
     nodes[0].identify(&Seen::new("\u{2192}@x.org", "")).await;

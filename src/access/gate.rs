@@ -129,6 +129,18 @@ mod tests {
         assert_eq!(admit(b"abd", "2026-12-31T23:59:59Z"), Err(Refused::NotGood));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_began_under_a_token_ends_when_it_expires() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, LINES).unwrap();
+        let gate = Gate::open(file.path().to_owned()).unwrap();
+        let today = time("2026-12-31T23:59:50Z");
+        let holder = gate.admit(b"abc", Instant::now(), today).unwrap();
+        let begun = tokio::time::Instant::now();
+        gate.until_revoked(holder, today).await;
+        assert_eq!(begun.elapsed().as_secs(), 10);
+    }
+
     #[test]
     fn what_is_used_up_stays_used_up_when_the_file_is_read_again() {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -314,21 +314,23 @@ async fn create_role(owner: &mut PgConnection, role: &'static str) -> anyhow::Re
 async fn grant_maintain(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     let grant = "
         do $$
+        declare
+            lacking regclass;
         begin
             if current_setting('server_version_num')::integer < 170000 then
                 return;
             end if;
-            if not has_table_privilege('observation', 'maintain') then
-                grant maintain on observation to current_user;
-            end if;
-            if not has_table_privilege('idempotency', 'maintain') then
-                grant maintain on idempotency to current_user;
-            end if;
-            if not has_table_privilege(to_regclass('contact'), 'maintain') then
-                grant maintain on contact to current_user;
-            end if;
-        -- A role that is not the owner: a sweep says what follows from that.
-        exception when insufficient_privilege then null;
+            for lacking in
+                select oid
+                from pg_class
+                where oid in (
+                        to_regclass('contact'), to_regclass('idempotency'), to_regclass('observation')
+                    )
+                    -- To a role that may not grant, a sweep says what follows from that.
+                    and pg_has_role(relowner, 'usage') and not has_table_privilege(oid, 'maintain')
+            loop
+                execute format('grant maintain on %s to current_user', lacking);
+            end loop;
         end
         $$
     ";

@@ -199,3 +199,20 @@ impl Drop for Withdrawal {
 fn change(claim: &AtomicU8, to: u8) -> bool {
     claim.compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[tokio::test]
+    async fn what_the_queue_has_no_room_for_is_refused_at_once() {
+        let (recorder, _task) = Recorder::stalled();
+        let identifiers = Identifiers::recorded(Some("a@x.org"), None).unwrap();
+        let record = || recorder.record(identifiers.clone(), None, None);
+        let mut first = std::pin::pin!(record());
+        assert!((&mut first).now_or_never().is_none());
+        assert_eq!(recorder.queue_len(), 1);
+        assert_eq!(record().await.err(), Some(NotRecorded::QueueFull));
+    }
+}
