@@ -5,7 +5,8 @@ use crate::support::{
     private_database, refuses, scratch_dir, succeeds, told, until, until_async,
 };
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
-use sqlx::{PgConnection, query_scalar};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection, query, query_scalar};
 use std::fs::File;
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
@@ -371,4 +372,59 @@ async fn a_default_directory_that_postgres_cannot_enter_gives_way_and_says_so() 
     assert!(said.starts_with("verified: 1 contact "), "{said}");
     assert_eq!(postmaster(&fallback.0), None);
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+}
+
+/// As the manual restores to a point in time. No one can write until Postgres has ended that.
+#[test]
+fn a_server_that_restores_an_archive_is_waited_for() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    make_ledger(&data_dir);
+    let database = data_dir.join("postgres");
+    let settings = database.join("postgresql.auto.conf");
+    let right = std::fs::read_to_string(&settings).unwrap();
+    // The archive is slow, and has nothing in it.
+    std::fs::write(&settings, format!("{right}restore_command = 'sleep 1; false'\n")).unwrap();
+    File::create(database.join("recovery.signal")).unwrap();
+    let said = succeeds(&mut on(&data_dir, "verify"));
+    assert!(said.starts_with("verified: 0 contacts "), "{said}");
+    assert!(database.join("recovery.signal").exists(), "a check does not wait");
+    let service = Service::spawn(&mut on(&data_dir, "serve"));
+    assert!(service.log().contains("Postgres still restores an archive"), "{}", service.log());
+    assert!(!database.join("recovery.signal").exists());
+    assert!(service.stop().success());
+}
+
+/// What is committed here and confirmed by no standby may be lost with this server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_standby_has_confirmed_is_not_acknowledged() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().join("data");
+    let service = Service::spawn(&mut on(&data_dir, "serve"));
+    records(&service, "confirmed@x.org").await;
+    let mut superuser = superuser(&data_dir).await;
+    let wait_for_one = async |session: &mut PgConnection, standbys: &str| {
+        let set = format!("alter system set synchronous_standby_names = '{standbys}'");
+        query(AssertSqlSafe(set)).execute(&mut *session).await.unwrap();
+        query("select pg_reload_conf()").execute(session).await.unwrap();
+    };
+    wait_for_one(&mut superuser, "none").await;
+    // It takes Postgres a moment to hear of it.
+    let mut len = 1;
+    let refused = loop {
+        len += 1;
+        let seen = Seen::new(&format!("{len}@x.org"), "");
+        let response = service.try_identify(&seen).await.unwrap();
+        if response.status() != 200 || len == 1000 {
+            break response;
+        }
+    };
+    assert_eq!(refused.status(), 503);
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["recorded"], "unknown", "{problem}");
+    wait_for_one(&mut superuser, "").await;
+    records(&service, &format!("{len}@x.org")).await;
+    assert!(service.stop().success());
+    let said = succeeds(&mut on(&data_dir, "verify"));
+    assert!(said.starts_with(&format!("verified: {len} contacts ")), "{said}");
 }
