@@ -146,11 +146,13 @@ pub fn of_rounds(found: &[f64], runs_a_round: usize) -> Vec<f64> {
 /// The median over the rounds of the rate of the run with this label, as a ratio to another of the same
 /// round. NaN if there is none.
 pub fn median_ratio(runs: &[Ran], label: &str, bases: &[f64]) -> f64 {
-    median(rates_of(runs, label).iter().zip(bases).map(|(rate, base)| rate / base).collect())
+    let rates = rates_of(runs, label);
+    median(&rates.iter().zip(bases).map(|(rate, base)| rate / base).collect::<Vec<_>>())
 }
 
 /// The one in the middle. NaN if there is none.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

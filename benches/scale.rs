@@ -33,9 +33,9 @@ pub async fn growth(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
     // New sessions map each page of a table when they first come by: the more pages, the longer it
     // takes until there is little of that.
     let just_started = "5 million, just started";
-    let rounds = [(SMALL, SMALL.label, 4), (LARGE, LARGE.label, 20)].repeat(ROUNDS);
+    let round = [(SMALL, SMALL.label, 4), (LARGE, LARGE.label, 20)];
     let rest = [(MEDIUM, MEDIUM.label, 20), (LARGE, just_started, 1)];
-    for (size, label, warm_up_s) in rounds.into_iter().chain(rest) {
+    for (size, label, warm_up_s) in round.repeat(ROUNDS).into_iter().chain(rest) {
         let trial = Trial {
             warm_up: Duration::from_secs(warm_up_s),
             measured: Duration::from_secs(10),
@@ -44,8 +44,8 @@ pub async fn growth(server: &Server, dir: &Path, report: &mut Report) -> anyhow:
         runs.push(trial.run(server, &size.clone_of_kept(server).await?, dir).await?);
     }
     let small = rates_of(&runs, SMALL.label);
-    let mut bases = of_rounds(&small, 2);
-    bases.resize(runs.len(), median(small.clone()));
+    let mut bases = of_rounds(&small, round.len());
+    bases.resize(runs.len(), median(&small));
     let titles = ["4 growth, 256 connections", "4 what it cost"];
     report_runs(report, titles, "contacts", &[("x 10 thousand", &bases)], &runs);
     let x_small = median_ratio(&runs, LARGE.label, &small);

@@ -135,7 +135,7 @@ impl Speed {
         }
         let mut rates: Vec<_> = lines.iter().map(|line| line.commits_per_second).collect();
         rates.resize(ROUNDS, f64::NAN);
-        let line = median(rates.clone());
+        let line = median(&rates);
         let ceiling = ceiling.unwrap_or(f64::NAN);
         if !ceiling.is_nan() {
             report.tables.push(Table {
@@ -156,7 +156,7 @@ impl Speed {
         let [at_256, at_1024] = MANY.map(|connections| connections.to_string());
         report.bar_at_least("256 connections, x line", median_ratio(runs, &at_256, &rates), 1.2);
         report.bar_at_least("1,024 connections, x line", median_ratio(runs, &at_1024, &rates), 1.4);
-        let peak = median(rates_of(runs, &at_256)).max(median(rates_of(runs, &at_1024)));
+        let peak = median(&rates_of(runs, &at_256)).max(median(&rates_of(runs, &at_1024)));
         report.bar_at_least("peak, x ceiling", peak / ceiling, 0.5);
         let lone_ms = lone.outcome.ordinary_us.mean() / 1000.0;
         let x_line = lone_ms / alone.map_or(f64::NAN, |line| line.mean_ms);

@@ -38,7 +38,7 @@ pub struct Metrics {
     seen: Mutex<Option<Seen>>,
     /// 1 while the ledger contradicts what was signed.
     pub sealing_refused: Gauge,
-    /// 1 while the checkpoint directory cannot be read or written, or Postgres refuses checkpoints.
+    /// 1 while the checkpoint directory cannot be read or written, or the role lacks a right.
     pub sealing_stuck: Gauge,
     /// Reads of personal data that were not put on record.
     pub reads_lost: Counter,
@@ -137,7 +137,7 @@ impl Default for Metrics {
             sealing_stuck: shown.plain(
                 "sealing_stuck",
                 "1 while nothing is sealed since the checkpoint directory cannot be read or written, \
-                 or Postgres refuses checkpoints",
+                 or the role lacks a right",
             ),
             registry: shown.0,
         }

@@ -121,15 +121,18 @@ fn a_file_for_tls_with_postgres_that_cannot_be_read_is_named() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
+        let mut clients = Vec::new();
         for client in listener.incoming() {
             let mut client = client.unwrap();
             client.read_exact(&mut [0; 8]).unwrap();
             client.write_all(b"S").unwrap();
+            clients.push(client);
         }
     });
     for (parameter, others) in [("sslrootcert", ""), ("sslcert", "&sslkey=/none.key")] {
-        let url =
-            format!("postgres://shop@{address}/shop?sslmode=require&{parameter}=/none.pem{others}");
+        let url = format!(
+            "postgres://shop@{address}/shop?sslmode=verify-full&{parameter}=/none.pem{others}"
+        );
         let said = refuses(command(SERVE).args(["--database-url", &url]));
         let expected = format!(
             "error: cannot read /none.pem, the {parameter} for the connection to Postgres (No such file or \
@@ -137,6 +140,10 @@ fn a_file_for_tls_with_postgres_that_cannot_be_read_is_named() {
         );
         assert_eq!(said, expected);
     }
+    // Nothing listens there.
+    let url = "postgres://shop@[::1]:1/shop?sslmode=verify-full&sslrootcert=/none.pem";
+    let said = refuses(command(SERVE).args(["--database-url", url]));
+    assert!(said.starts_with("error: cannot reach Postgres ("), "{said}");
 }
 
 #[tokio::test]

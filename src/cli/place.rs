@@ -27,14 +27,14 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(10);
 ///
 /// The ways to open one:
 ///
-/// |                             | server     | ledger   | old tables | head    | contacts | lock  |
-/// | --------------------------- | ---------- | -------- | ---------- | ------- | -------- | ----- |
-/// | `reach`                     | made       | unread   | unread     | -       | -        | -     |
-/// | `open_to_verify`            | required   | required | refused    | -       | -        | -     |
-/// | `open_existing`             | required   | required | refused    | checked | -        | -     |
-/// | `open`                      | required   | required | migrated   | checked | -        | -     |
-/// | `open_existing_for_service` | required   | required | migrated   | checked | checked  | taken |
-/// | `open_for_service`          | made       | made     | migrated   | checked | checked  | taken |
+/// |                             | server   | ledger   | old tables | head    | rights  | contacts | lock  |
+/// | --------------------------- | -------- | -------- | ---------- | ------- | ------- | -------- | ----- |
+/// | `reach`                     | made     | unread   | unread     | -       | -       | -        | -     |
+/// | `open_to_verify`            | required | required | refused    | -       | -       | -        | -     |
+/// | `open_existing`             | required | required | refused    | checked | -       | -        | -     |
+/// | `open`                      | required | required | migrated   | checked | -       | -        | -     |
+/// | `open_existing_for_service` | required | required | migrated   | checked | checked | checked  | taken |
+/// | `open_for_service`          | made     | made     | migrated   | checked | checked | checked  | taken |
 ///
 /// - Server: whether, without `DATABASE_URL`, a private server is made if the data directory has none. If it
 ///   is there, all of them start or join it.
@@ -42,6 +42,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(10);
 ///   directory has a checkpoint of it.
 /// - Old tables: what happens to a ledger of an older version.
 /// - Head: whether it ends where the events do.
+/// - Rights: whether the role may record.
 /// - Contacts: whether the contact table is as this version defines it.
 /// - Lock: the one that makes this the one service of a private server. Other servers have none.
 pub struct Place {
@@ -122,6 +123,7 @@ impl Place {
     async fn for_service(mut self) -> anyhow::Result<Self> {
         self._service = self.postgres.as_ref().map(PrivatePostgres::lock_service).transpose()?;
         ledger::open(&self.database).await?;
+        ledger::check_rights(&self.database).await?;
         self.check_projection().await?;
         Ok(self)
     }

@@ -190,9 +190,7 @@ impl Database {
             ("PGUSER", owner.get_username().to_owned()),
             ("PGDATABASE", owner.get_database().unwrap_or(owner.get_username()).to_owned()),
         ];
-        // sqlx has no getters for the rest, but puts it into a URL. Names with strange characters
-        // and hosts with colons would break that.
-        let url = owner.clone().username("owner").host("host").to_url_lossy();
+        let url = self.nameless().to_url_lossy();
         if let Some(password) = url.password() {
             let password = percent_decode_str(password).decode_utf8_lossy().into_owned();
             variables.push(("PGPASSWORD", password));
@@ -206,10 +204,16 @@ impl Database {
         variables
     }
 
+    /// To make a URL of, since sqlx has no getters for the other options. Names with strange characters and
+    /// hosts with colons would break that.
+    fn nameless(&self) -> PgConnectOptions {
+        self.owner.clone().username("owner").host("host")
+    }
+
     /// The first file for TLS that cannot be read: its parameter in the URL, its path, and why. sqlx tells
     /// why alone.
     pub(super) fn unreadable_file(&self) -> Option<(&'static str, String, io::Error)> {
-        let url = self.owner.to_url_lossy();
+        let url = self.nameless().to_url_lossy();
         TLS_FILES.iter().find_map(|(parameter, _)| {
             let (_, file) = url.query_pairs().find(|(name, _)| name == parameter)?;
             let file = file.strip_prefix(FILE)?;

@@ -11,6 +11,8 @@ const OUT_OF_RANGE: &str = "22008";
 const CANCELLED: &str = "57014";
 /// The SQLSTATE of a statement that wanted more room than there is (disk_full).
 const DISK_FULL: &str = "53100";
+/// The SQLSTATE of a statement that its role has no right to (insufficient_privilege).
+const NOT_ALLOWED: &str = "42501";
 /// The SQLSTATE of a statement that would write where nothing may be written (read_only_sql_transaction).
 const READ_ONLY: &str = "25006";
 
@@ -90,6 +92,11 @@ impl Fault {
         matches!(self, Self::Refused(code) if ["42", "XX"].iter().any(|class| code.starts_with(class)))
     }
 
+    /// Whether a right is missing.
+    pub fn is_not_allowed(&self) -> bool {
+        matches!(self, Self::Refused(code) if code == NOT_ALLOWED)
+    }
+
     /// Whether the fault is of one request, so that others in the same batch may succeed without it.
     pub fn is_of_one(&self) -> bool {
         matches!(self, Self::Data(_) | Self::Damaged(_))
@@ -137,7 +144,7 @@ pub fn failed_statement(cause: &(dyn Error + 'static)) -> Option<String> {
 /// Whether a SQLSTATE is about the server, a login or a right. Messages of that kind help, and
 /// quote names only, no values.
 fn is_of_the_server(code: &str) -> bool {
-    code == "42501" || matches!(code.get(..2), Some("08" | "28" | "3D" | "53" | "57"))
+    code == NOT_ALLOWED || matches!(code.get(..2), Some("08" | "28" | "3D" | "53" | "57"))
 }
 
 impl From<sqlx::Error> for Fault {

@@ -42,6 +42,7 @@ pub use open::{
     grant_to_service, is_there, open,
 };
 pub use pages::{EventLine, ObservationRow, Paged, Pages, is_served, observations};
+pub use rights::check_rights;
 pub use rules::{
     Activation, RulesFault, activations, can_keep, keep_rules, read_rules, rules_documents,
     rules_in_force, rules_to_decide_by, rules_to_show,

@@ -5,7 +5,6 @@ use super::database::{CONNECT_WAIT, Database};
 use super::fault::TAKES_NO_WRITES;
 use super::head::{check_ends, check_is_whole};
 use super::locks::lock_catalog;
-use super::rights::check_rights;
 use super::rules::keep_rules;
 use super::schema::{self, MIGRATOR};
 use crate::identity::{DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated};
@@ -46,7 +45,6 @@ pub async fn open(database: &Database) -> anyhow::Result<()> {
         create_role(&mut owner, ERASER_ROLE).await?;
         grant_to_service(&mut owner).await?;
     }
-    check_rights(&mut owner).await?;
     owner.close().await?;
     Ok(())
 }
@@ -125,8 +123,9 @@ async fn check_server(database: &Database) -> anyhow::Result<()> {
 }
 
 fn not_reached(database: &Database, error: sqlx::Error) -> anyhow::Error {
-    if let sqlx::Error::Io(_) | sqlx::Error::Tls(_) = error
+    if let sqlx::Error::Io(error) = &error
         && let Some((parameter, file, why)) = database.unreadable_file()
+        && why.kind() == error.kind()
     {
         return anyhow!(
             "cannot read {file}, the {parameter} for the connection to Postgres ({why})"

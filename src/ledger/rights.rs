@@ -1,11 +1,16 @@
-//! Whether the role that records may do what recording needs.
+//! Whether the role of `DATABASE_URL` may do what recording needs.
 
+use super::database::Database;
 use anyhow::ensure;
-use sqlx::{PgConnection, query};
+use sqlx::{Connection as _, query};
 
-/// Fails if this role could read requests and never record one, and names the rights that it lacks. Where
-/// the contact table is missing, recording waits for a rebuild, which makes it.
-pub(super) async fn check_rights(session: &mut PgConnection) -> anyhow::Result<()> {
+/// Fails if this role could take requests and never record one, and names the rights that it lacks. A right to
+/// any column counts for the table. Where the contact table is missing, recording waits for a rebuild, which
+/// makes it.
+///
+/// The roles of a private server are given their rights by `open`.
+pub async fn check_rights(database: &Database) -> anyhow::Result<()> {
+    let mut session = database.owner().await?;
     let lacks = query!(
         r#"
         select current_user::text as "role!", string_agg(n.right || ' on ' || t.name, ', ') as lacks,
@@ -26,7 +31,8 @@ pub(super) async fn check_rights(session: &mut PgConnection) -> anyhow::Result<(
         end
         "#
     );
-    let found = lacks.fetch_one(session).await?;
+    let found = lacks.fetch_one(&mut session).await?;
+    session.close().await?;
     let lacks = found.lacks.unwrap_or_default();
     ensure!(
         lacks.is_empty(),

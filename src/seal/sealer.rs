@@ -237,7 +237,8 @@ impl Task {
     }
 
     /// Seals what is new. Returns how long after its beginning to look again. If it refuses, it keeps the
-    /// lock: no other node may sign instead. Nor need one try what Postgres refuses for good.
+    /// lock: no other node may sign instead. Nor need one try what the role may not do: all nodes have the
+    /// same.
     async fn look(&mut self, session: &mut PgConnection) -> Result<Duration, Fault> {
         let metrics = &self.metrics;
         let measure = |size, head, position| metrics.sealed(size, head, position);
@@ -246,18 +247,22 @@ impl Task {
                 self.turn(Sealing::Active);
                 Ok(LOOK_EVERY)
             }
-            Err(SealError::Fault(fault)) if !fault.is_for_good() => Err(fault),
+            Err(SealError::Fault(fault)) if !fault.is_not_allowed() => Err(fault),
             Err(error) => {
                 self.growing.forget();
                 let why = error.to_string();
+                let pause = match &error {
+                    SealError::Fault(_) => PAUSE_AFTER_FAULT,
+                    error if error.is_in_lines() => LOOK_EVERY_IF_LINES_DIFFER,
+                    _ => LOOK_EVERY,
+                };
                 self.turn(match error {
                     SealError::Outside(OutsideError::Io(..)) | SealError::Fault(_) => {
                         Sealing::Stuck(why)
                     }
                     _ => Sealing::Refused(why),
                 });
-                let is_in_lines = error.is_in_lines();
-                Ok(if is_in_lines { LOOK_EVERY_IF_LINES_DIFFER } else { LOOK_EVERY })
+                Ok(pause)
             }
         }
     }

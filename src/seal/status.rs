@@ -14,7 +14,7 @@ pub enum Sealing {
     Active,
     /// The ledger contradicts what was signed, in this way. Nothing is signed until that is put right.
     Refused(String),
-    /// The checkpoint directory cannot be read or written, or Postgres refuses checkpoints, for this reason.
+    /// The checkpoint directory cannot be read or written, or the role lacks a right, for this reason.
     /// Nothing is signed until that is put right.
     Stuck(String),
 }

@@ -35,7 +35,7 @@ struct Ledger<'a> {
     lag: i64,
     /// What this node does: `off` (it has no key), `standby` (another node seals, or none has
     /// begun yet), `active`, `refused` (the ledger contradicts what was signed), or `stuck` (its
-    /// checkpoint directory cannot be read or written, or Postgres refuses checkpoints).
+    /// checkpoint directory cannot be read or written, or its role lacks a right in Postgres).
     sealing: SealingView,
     /// Why it is `refused` or `stuck`.
     #[schema(required)]
