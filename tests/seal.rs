@@ -13,10 +13,10 @@ use futures_util::future::join_all;
 use rustix::process::Signal;
 use serde_json::Value;
 use sha2::Sha256;
-use sqlx::{PgConnection, query, query_scalar};
+use sqlx::{FromRow, PgConnection, query, query_as, query_scalar};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The tree over all events, by another implementation.
 async fn oracle(ledger: &TestLedger, size: i64) -> MemoryBackedTree<Sha256, Vec<u8>> {
@@ -40,6 +40,71 @@ async fn role_of(node: &Service) -> Value {
 /// A checkpoint is there before its sealer says that it seals.
 async fn until_active(node: &Service) {
     until_async("it seals", async || role_of(node).await == "active").await;
+}
+
+/// Waits until one node seals and the other stands by. Returns the index of the one that seals.
+async fn until_one_seals(nodes: [&Service; 2]) -> usize {
+    let mut active = None;
+    until_async("one seals and the other stands by", async || {
+        let roles = [role_of(nodes[0]).await, role_of(nodes[1]).await];
+        let found = roles.iter().position(|role| role == "active");
+        active = found.filter(|active| roles[1 - active] == "standby");
+        active.is_some()
+    })
+    .await;
+    active.unwrap()
+}
+
+/// The session that has the lock of the one sealer.
+#[derive(FromRow)]
+struct LockHolder {
+    pid: i32,
+    backend_start: DateTime<Utc>,
+    query_start: DateTime<Utc>,
+}
+
+impl LockHolder {
+    /// None for a moment when the lock goes from one session to another.
+    async fn now(session: &mut PgConnection) -> Option<Self> {
+        let holder = "
+            select a.pid, a.backend_start, a.query_start
+            from pg_locks as l
+            join pg_stat_activity as a on a.pid = l.pid
+            where l.locktype = 'advisory' and a.application_name = 'identity-ledger sealer'
+                and a.datname = current_database()";
+        query_as(holder).fetch_optional(session).await.unwrap()
+    }
+
+    async fn once_there_is_one(session: &mut PgConnection) -> Self {
+        let mut holder = None;
+        until_async("a sealer has the lock", async || {
+            holder = Self::now(session).await;
+            holder.is_some()
+        })
+        .await;
+        holder.unwrap()
+    }
+
+    /// The number of a process may be given out again.
+    fn id(&self) -> (i32, DateTime<Utc>) {
+        (self.pid, self.backend_start)
+    }
+
+    /// Whether it keeps the lock for as long as that, and for how long it was silent at most meanwhile.
+    async fn keeps(&self, time: Duration, session: &mut PgConnection) -> (bool, Duration) {
+        let begun = Instant::now();
+        let (mut last, mut silence_max) = (self.query_start, Duration::ZERO);
+        loop {
+            let holder = Self::now(session).await.filter(|holder| holder.id() == self.id());
+            last = holder.as_ref().map_or(last, |holder| holder.query_start);
+            let silence = SystemTime::now().duration_since(last.into());
+            silence_max = silence_max.max(silence.unwrap_or_default());
+            if holder.is_none() || begun.elapsed() >= time {
+                return (holder.is_some(), silence_max);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -130,7 +195,7 @@ async fn under_load_a_checkpoint_is_signed_a_few_times_a_second() {
     let ledger = TestLedger::new().await;
     let key = SigningKey::new();
     let service = Service::start_with(&key.args(&ledger));
-    service.sealed().await;
+    let (size, _) = service.sealed().await;
     let mut owner = ledger.owner().await;
     let before = checkpoints_len(&mut owner).await;
     let begun = Instant::now();
@@ -148,7 +213,18 @@ async fn under_load_a_checkpoint_is_signed_a_few_times_a_second() {
     let signed = checkpoints_len(&mut owner).await - before;
     let looks = (begun.elapsed().as_millis() / 400) as i64;
     assert!(signed <= looks + 2, "{signed} checkpoints in {looks} looks");
-    assert!(begun.elapsed() < Duration::from_secs(15), "{signed} in {:?}", begun.elapsed());
+    // The first event that a checkpoint covers and the one before does not has waited the longest. A machine
+    // that stalls delays some of the checkpoints, and not most of them.
+    let delay = "
+        select (1000 * extract(epoch from
+            percentile_disc(0.5) within group (order by c.signed_at - e.recorded_at)))::bigint
+        from (
+            select signed_at, lag(size) over (order by size) as size_before from checkpoint
+        ) as c
+        join event as e on e.position = c.size_before + 1
+        where c.size_before >= $1";
+    let delay_ms: i64 = query_scalar(delay).bind(size).fetch_one(&mut owner).await.unwrap();
+    assert!(delay_ms < 1_000, "half of {signed} take {delay_ms} ms or longer");
 }
 
 /// While both record, and when the one that seals goes away.
@@ -162,16 +238,7 @@ async fn of_two_nodes_one_seals_and_the_other_takes_over() {
     tokio::join!(nodes[0].identify_all(one), nodes[1].identify_all(two));
     nodes[0].sealed().await;
     nodes[1].sealed().await;
-    let mut roles = [Value::Null, Value::Null];
-    until_async("one seals", async || {
-        for (node, role) in nodes.iter().zip(&mut roles) {
-            *role = role_of(node).await;
-        }
-        roles.iter().any(|role| role == "active")
-    })
-    .await;
-    let active = roles.iter().position(|role| role == "active").unwrap();
-    assert_eq!(roles[1 - active], "standby");
+    let active = until_one_seals(nodes.each_ref()).await;
     let sealed = format!("identity_ledger_sealed_events {}\n", ledger.position().await);
     for node in &nodes {
         until_async("each node measures how far all is sealed", async || {
@@ -237,8 +304,11 @@ async fn a_sealer_that_hangs_is_replaced() {
     other.sealed().await;
     until_active(&other).await;
     hanging.signal(Signal::CONT);
+    // By then it has seen that its session is gone.
+    until_one_seals([&hanging, &other]).await;
     let metrics = hanging.get("/metrics").await.text().await.unwrap();
     assert!(metrics.contains("identity_ledger_sealing_refused 0"));
+    assert!(!hanging.log().contains("nothing more is sealed"));
     other.identify(&Seen::new("b@x.org", "1")).await;
     other.sealed().await;
     succeeds(command(&["verify"]).args(key.args(&ledger)));
@@ -247,35 +317,36 @@ async fn a_sealer_that_hangs_is_replaced() {
 /// For longer than Postgres bears a session that is silent. Others may know nothing of what was signed.
 #[tokio::test]
 async fn a_sealer_that_refuses_keeps_the_others_from_signing() {
-    let ledger = TestLedger::new().await;
-    let key = SigningKey::new();
-    let service = Service::start_with(&key.args(&ledger));
-    service.identify(&Seen::new("a@x.org", "1")).await;
-    service.sealed().await;
-    let mut superuser = ledger.superuser().await;
-    let rewrite = r#"
-        alter table checkpoint disable trigger all;
-        truncate tile, checkpoint;
-        alter table event disable trigger all;
-        update event set line = replace(line, ':"new"', ':"old"');
-        select pg_terminate_backend(pid)
-        from pg_stat_activity
-        where application_name = 'identity-ledger sealer' and datname = current_database();
-    "#;
-    sqlx::raw_sql(rewrite).execute(&mut superuser).await.unwrap();
-    until("it refuses", || service.log().contains("nothing more is sealed"));
-    let sealers = "
-        select array_agg(l.pid)
-        from pg_locks as l
-        join pg_stat_activity as a on a.pid = l.pid
-        where l.locktype = 'advisory' and a.application_name = 'identity-ledger sealer'
-            and a.datname = current_database()";
-    let before: Vec<i32> = query_scalar(sealers).fetch_one(&mut superuser).await.unwrap();
-    let other = Service::start_with(&key.args(&ledger));
-    sqlx::raw_sql("select pg_sleep(6)").execute(&mut superuser).await.unwrap();
-    let after: Vec<i32> = query_scalar(sealers).fetch_one(&mut superuser).await.unwrap();
-    assert_eq!((before.len(), after), (1, before));
-    assert_eq!(other.get_json("/ledger").await["sealing"], "standby");
+    for attempts_left in (0..3).rev() {
+        let ledger = TestLedger::new().await;
+        let key = SigningKey::new();
+        let service = Service::start_with(&key.args(&ledger));
+        service.identify(&Seen::new("a@x.org", "1")).await;
+        service.sealed().await;
+        let mut superuser = ledger.superuser().await;
+        let rewrite = r#"
+            alter table checkpoint disable trigger all;
+            truncate tile, checkpoint;
+            alter table event disable trigger all;
+            update event set line = replace(line, ':"new"', ':"old"');
+            select pg_terminate_backend(pid)
+            from pg_stat_activity
+            where application_name = 'identity-ledger sealer' and datname = current_database();
+        "#;
+        sqlx::raw_sql(rewrite).execute(&mut superuser).await.unwrap();
+        until("it refuses", || service.log().contains("nothing more is sealed"));
+        let holder = LockHolder::once_there_is_one(&mut superuser).await;
+        let other = Service::start_with(&key.args(&ledger));
+        let (is_kept, silence_max) = holder.keeps(Duration::from_secs(6), &mut superuser).await;
+        // On a machine that stalls for so long, every sealer loses its lock.
+        if !is_kept && silence_max > Duration::from_secs(4) && attempts_left > 0 {
+            continue;
+        }
+        assert!(is_kept, "silent for {silence_max:?}");
+        assert_eq!(checkpoints_len(&mut superuser).await, 0);
+        assert_eq!(role_of(&other).await, "standby");
+        return;
+    }
 }
 
 #[tokio::test]
@@ -304,12 +375,6 @@ async fn sealing_goes_on_when_postgres_comes_back() {
 /// A right that is missing, say, which a new session does not bring back, nor another node.
 #[tokio::test]
 async fn that_checkpoints_are_refused_is_told_once() {
-    let ledger = TestLedger::new().await;
-    let key = SigningKey::new();
-    let service = Service::start_with(&key.args(&ledger));
-    service.sealed().await;
-    let other = Service::start_with(&key.args(&ledger));
-    let mut owner = ledger.owner().await;
     // What a sequence has given out stays so when the transaction is rolled back.
     let refuse = "
         create sequence attempt;
@@ -321,20 +386,38 @@ async fn that_checkpoints_are_refused_is_told_once() {
         $$;
         create trigger refuse before insert on checkpoint for each row execute function refuse();
     ";
-    sqlx::raw_sql(refuse).execute(&mut owner).await.unwrap();
-    service.identify(&Seen::new("a@x.org", "1")).await;
-    until_async("it is tried several times", async || {
-        let attempts = query_scalar::<_, i64>("select last_value from attempt");
-        attempts.fetch_one(&mut owner).await.unwrap() > 3
-    })
-    .await;
     let told = "nothing is sealed until this is put right: Postgres refused the statement (SQLSTATE 42501)";
-    assert_eq!(service.log().matches(told).count(), 1, "{}", service.log());
-    assert_eq!(service.get_json("/ledger").await["sealing"], "stuck");
-    assert!(!format!("{}{}", service.log(), other.log()).contains("sealing waits"));
-    assert_eq!(other.get_json("/ledger").await["sealing"], "standby");
-    query("drop trigger refuse on checkpoint").execute(&mut owner).await.unwrap();
-    service.sealed().await;
+    for attempts_left in (0..3).rev() {
+        let ledger = TestLedger::new().await;
+        let key = SigningKey::new();
+        let service = Service::start_with(&key.args(&ledger));
+        service.sealed().await;
+        let mut owner = ledger.owner().await;
+        let before = LockHolder::once_there_is_one(&mut owner).await.id();
+        let other = Service::start_with(&key.args(&ledger));
+        sqlx::raw_sql(refuse).execute(&mut owner).await.unwrap();
+        service.identify(&Seen::new("a@x.org", "1")).await;
+        until_async("it is tried several times", async || {
+            let attempts = query_scalar::<_, i64>("select last_value from attempt");
+            attempts.fetch_one(&mut owner).await.unwrap() > 3
+        })
+        .await;
+        let logs = [service.log(), other.log()];
+        let roles = [role_of(&service).await, role_of(&other).await];
+        let after = LockHolder::now(&mut owner).await.map(|holder| holder.id());
+        // On a machine that stalls for seconds, Postgres ends the session of either of them.
+        let is_lost = after != Some(before) || logs[1].contains("sealing waits");
+        if is_lost && attempts_left > 0 {
+            continue;
+        }
+        assert_eq!(after, Some(before));
+        assert_eq!(logs[0].matches(told).count(), 1, "{}", logs[0]);
+        assert!(!logs.concat().contains("sealing waits"));
+        assert_eq!(roles, ["stuck", "standby"]);
+        query("drop trigger refuse on checkpoint").execute(&mut owner).await.unwrap();
+        service.sealed().await;
+        return;
+    }
 }
 
 /// As after a crash between the two places that a checkpoint is written to.
