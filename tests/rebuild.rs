@@ -120,6 +120,7 @@ async fn a_long_reader_delays_the_swap_and_not_the_callers() {
     let mut reader = ledger.owner().await;
     sqlx::raw_sql("begin; select count(*) from contact").execute(&mut reader).await.unwrap();
     let read = async {
+        ledger.until_waited_for("contact").await;
         for n in 0..20 {
             service.identify(&Seen::new(&format!("meanwhile{n}@x.org"), "")).await;
         }

@@ -163,12 +163,15 @@ async fn a_long_pause_delays_requests_and_fails_none() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     let mut owner = ledger.owner().await;
-    // Longer than a statement of the recorder may take.
-    let pause = "begin; lock table contact in exclusive mode; select pg_sleep(11); commit";
+    let lock = "begin; lock table contact in exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut owner).await.unwrap();
+    let pause = async {
+        ledger.until_waited_for("contact").await;
+        // Longer than two statements of the recorder may take, and shorter than a caller waits.
+        sqlx::raw_sql("select pg_sleep(22); commit").execute(&mut owner).await.unwrap();
+    };
     let seen = Seen::new("a@x.org", "");
-    let (paused, answer) =
-        tokio::join!(sqlx::raw_sql(pause).execute(&mut owner), service.identify(&seen));
-    paused.unwrap();
+    let (answer, ()) = tokio::join!(service.identify(&seen), pause);
     assert_eq!(answer.primary_contact_id, 1);
 }
 
