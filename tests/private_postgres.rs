@@ -105,10 +105,10 @@ fn a_signal_during_the_start_leaves_no_postgres_and_no_harm() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(postmaster(&data_dir), None);
 
-    // Each session begins a second later: else it may have done its work before it is told to stop.
+    // Each session begins seconds later: else it may have done its work before it is told to stop.
     let settings = data_dir.join("postgres/postgresql.auto.conf");
     let right = std::fs::read_to_string(&settings).unwrap();
-    std::fs::write(&settings, format!("{right}post_auth_delay = 1\n")).unwrap();
+    std::fs::write(&settings, format!("{right}post_auth_delay = 4\n")).unwrap();
     let (verify, pid) = spawn_and_wait_for("verify", &data_dir, &["postgres/postmaster.pid"]);
     kill_process(pid, Signal::TERM).unwrap();
     let output = ended(verify);

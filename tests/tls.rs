@@ -109,10 +109,13 @@ async fn a_client_that_speaks_no_tls_is_not_answered_and_keeps_no_one_waiting() 
     })
     .await;
     assert!(!answer.starts_with(b"HTTP"));
-    assert!(live(&service.address, &certificate.der).await.unwrap().contains(" 200 OK"));
     let begun = std::time::Instant::now();
+    let _silent_at_the_end = TcpStream::connect(&service.address).await.unwrap();
+    // Those who come later are accepted later.
+    assert!(live(&service.address, &certificate.der).await.unwrap().contains(" 200 OK"));
     assert!(service.stop().success());
-    assert!(begun.elapsed().as_secs() < 9, "a handshake under way is broken off");
+    // A handshake may take that long.
+    assert!(begun.elapsed().as_secs() < 10, "a handshake under way is broken off");
 }
 
 /// sqlx reads them when the server has agreed to TLS, and says "No such file or directory" alone.
