@@ -168,7 +168,7 @@ async fn a_long_pause_delays_requests_and_fails_none() {
     let pause = async {
         ledger.until_waited_for("contact").await;
         // Longer than two statements of the recorder may take, and shorter than a caller waits.
-        sqlx::raw_sql("select pg_sleep(22); commit").execute(&mut owner).await.unwrap();
+        sqlx::raw_sql("select pg_sleep(21); commit").execute(&mut owner).await.unwrap();
     };
     let seen = Seen::new("a@x.org", "");
     let (answer, ()) = tokio::join!(service.identify(&seen), pause);
