@@ -26,7 +26,7 @@ pub struct RestoreConfig {
     reason: Option<String>,
 
     /// Erase again every customer that this export of the lost ledger records as erased. The export
-    /// must verify.
+    /// must verify, and begin with exactly what is left.
     #[arg(long, value_name = "EXPORT_DIR", requires = "accept_loss", group = "erasing")]
     pub erasures: Option<PathBuf>,
 
