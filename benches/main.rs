@@ -83,12 +83,7 @@ async fn measure(
     dir: &Path,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let mut speed = Speed::default();
-    if wants("ceiling") {
-        speed.ceiling(server).await?;
-    }
-    speed.beside_the_line(server, dir, wants("line"), wants("identify")).await?;
-    speed.report(report);
+    Speed::measure(server, dir, &wants).await?.report(report);
     if wants("growth") {
         scale::growth(server, dir, report).await?;
     }

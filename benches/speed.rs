@@ -1,12 +1,10 @@
 //! Sections 1 to 3: what Postgres can write one by one, what it takes in bulk, and /identify.
 
-use crate::history::History;
+use crate::history::{History, Rows};
 use crate::load::Arrivals;
 use crate::machine::CpuTime;
 use crate::postgres::{Server, execute};
-use crate::ran::{
-    ROUNDS, Ran, Trial, latencies_ms, median, median_ratio, of_rounds, rates_of, report_runs,
-};
+use crate::ran::{ROUNDS, Ran, Trial, latencies_ms, median, median_ratio, of_rounds, report_runs};
 use crate::report::{Report, Table};
 use crate::traffic::{Caller, Traffic};
 use anyhow::{Context as _, ensure};
@@ -17,6 +15,7 @@ use std::time::{Duration, Instant};
 const EVENT_LEN: usize = 130;
 const TRANSACTIONS: usize = 200;
 const REQUESTS_A_TRANSACTION: usize = 1000;
+const COPIED: &str = "1,000 requests a commit";
 
 /// Numbers of connections: those that are measured once, and those that are measured once a round.
 const FEW: [u64; 3] = [1, 16, 64];
@@ -25,12 +24,12 @@ const MANY: [u64; 2] = [256, 1024];
 /// What was found; what was not asked for is empty.
 #[derive(Default)]
 pub struct Speed {
-    /// Requests' worth of rows a second.
-    ceiling: Option<f64>,
     /// One client.
     alone: Option<Line>,
     /// 64 clients, once a round.
     lines: Vec<Line>,
+    /// Requests' worth of rows a second, once a round.
+    ceilings: Vec<f64>,
     runs: Vec<Ran>,
 }
 
@@ -44,62 +43,39 @@ struct Line {
 }
 
 impl Speed {
-    /// COPY of the rows that section 3's mix makes.
-    pub async fn ceiling(&mut self, server: &Server) -> anyhow::Result<()> {
-        eprintln!("ceiling ...");
-        let cloned = server.empty().await?;
-        let mut owner = cloned.database.owner().await?;
-        let mut history = History::after(&mut owner).await?;
-        let traffic = Traffic::new(1, 0, 0);
-        let mut caller = Caller::new(&traffic, 1);
-        let mut transactions = Vec::new();
-        for _ in 0..TRANSACTIONS {
-            for _ in 0..REQUESTS_A_TRANSACTION {
-                history.observe(caller.next().0)?;
-                caller.acknowledged();
-            }
-            transactions.push(history.take_rows());
-        }
-        server.settle().await?;
-        let since = Instant::now();
-        for rows in &transactions {
-            rows.copy(&mut owner, "contact").await?;
-        }
-        let requests_len = (TRANSACTIONS * REQUESTS_A_TRANSACTION) as f64;
-        self.ceiling = Some(requests_len / since.elapsed().as_secs_f64());
-        Ok(())
-    }
-
-    /// The line, and a closed loop at each number of connections, the largest ones once a round. Then an
-    /// open loop at half the best rate.
-    pub async fn beside_the_line(
-        &mut self,
+    /// The line and the ceiling, and a closed loop at each number of connections, the largest ones once a
+    /// round. Then an open loop at half the best rate.
+    pub async fn measure(
         server: &Server,
         dir: &Path,
-        wants_line: bool,
-        wants_identify: bool,
-    ) -> anyhow::Result<()> {
-        let [few, many] = if wants_identify { [&FEW[..], &MANY] } else { [&[][..]; 2] };
-        if wants_line {
-            self.alone = Some(line(server, dir, 1).await?);
+        wants: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<Self> {
+        let mut speed = Self::default();
+        let identify = wants("identify");
+        let bulk = if wants("ceiling") { bulk(server).await? } else { Vec::new() };
+        if wants("line") {
+            speed.alone = Some(line(server, dir, 1).await?);
         }
-        self.identify(server, dir, few).await?;
+        speed.identify(server, dir, if identify { &FEW } else { &[] }).await?;
         for _ in 0..ROUNDS {
-            if wants_line {
-                self.lines.push(line(server, dir, 64).await?);
+            if wants("line") {
+                speed.lines.push(line(server, dir, 64).await?);
             }
-            self.identify(server, dir, many).await?;
+            if wants("ceiling") {
+                speed.ceilings.push(ceiling(server, &bulk).await?);
+            }
+            speed.identify(server, dir, if identify { &MANY } else { &[] }).await?;
         }
-        let peak = self.runs.iter().map(Ran::rate).reduce(f64::max);
+        let peak = speed.runs.iter().map(Ran::rate).reduce(f64::max);
         if let Some(peak) = peak {
             let open = Trial {
                 arrivals: Arrivals::Open { per_second: peak / 2.0 },
                 measured: Duration::from_secs(6),
                 ..Trial::closed("open, 1/2 peak", Traffic::new(256, 0, 0))
             };
-            self.runs.push(open.run(server, &server.empty().await?, dir).await?);
+            speed.runs.push(open.run(server, &server.empty().await?, dir).await?);
         }
-        Ok(())
+        Ok(speed)
     }
 
     async fn identify(
@@ -116,7 +92,7 @@ impl Speed {
     }
 
     pub fn report(&self, report: &mut Report) {
-        let Self { ceiling, alone, lines, runs } = self;
+        let Self { alone, lines, ceilings, runs } = self;
         let rows: Vec<_> = alone
             .iter()
             .map(|line| ("1".to_owned(), line))
@@ -133,37 +109,45 @@ impl Speed {
                 rows,
             });
         }
-        let mut rates: Vec<_> = lines.iter().map(|line| line.commits_per_second).collect();
-        rates.resize(ROUNDS, f64::NAN);
-        let line = median(&rates);
-        let ceiling = ceiling.unwrap_or(f64::NAN);
-        if !ceiling.is_nan() {
+        let lines = each_round(lines.iter().map(|line| line.commits_per_second));
+        let ceilings = each_round(ceilings.iter().copied());
+        if !median(&ceilings).is_nan() {
+            let rows = ceilings.iter().zip(&lines);
+            let rows = rows.map(|(ceiling, line)| (COPIED.into(), vec![*ceiling, ceiling / line]));
             report.tables.push(Table {
                 title: "2 the ceiling: the same rows by COPY",
                 columns: vec!["how", "requests/s", "x line"],
-                rows: vec![("1,000 requests a commit".into(), vec![ceiling, ceiling / line])],
+                rows: rows.collect(),
             });
         }
         let [lone, .., open] = runs.as_slice() else { return };
-        let mut bases = vec![line; FEW.len()];
-        bases.extend(of_rounds(&rates, MANY.len()));
-        bases.push(line);
-        let ceilings = vec![ceiling; runs.len()];
-        let ratios: [(_, &[f64]); 2] = [("x line", &bases), ("x ceiling", &ceilings)];
+        let [line_of_runs, ceiling_of_runs] = [&lines, &ceilings].map(|found| {
+            let mut of_runs = vec![median(found); FEW.len()];
+            of_runs.extend(of_rounds(found, MANY.len()));
+            of_runs.push(median(found));
+            of_runs
+        });
+        let ratios: [(_, &[f64]); 2] = [("x line", &line_of_runs), ("x ceiling", &ceiling_of_runs)];
         let titles = ["3 /identify", "3 what it cost"];
         report_runs(report, titles, "connections", &ratios, runs);
 
         let [at_256, at_1024] = MANY.map(|connections| connections.to_string());
-        report.bar_at_least("256 connections, x line", median_ratio(runs, &at_256, &rates), 1.2);
-        report.bar_at_least("1,024 connections, x line", median_ratio(runs, &at_1024, &rates), 1.4);
-        let peak = median(&rates_of(runs, &at_256)).max(median(&rates_of(runs, &at_1024)));
-        report.bar_at_least("peak, x ceiling", peak / ceiling, 0.5);
+        report.bar_at_least("256 connections, x line", median_ratio(runs, &at_256, &lines), 1.2);
+        report.bar_at_least("1,024 connections, x line", median_ratio(runs, &at_1024, &lines), 1.4);
+        let of_ceiling = |connections| median_ratio(runs, connections, &ceilings);
+        let peak = of_ceiling(&at_256).max(of_ceiling(&at_1024));
+        report.bar_at_least("peak, x ceiling", peak, 0.5);
         let lone_ms = lone.outcome.ordinary_us.mean() / 1000.0;
         let x_line = lone_ms / alone.map_or(f64::NAN, |line| line.mean_ms);
         report.bar_at_most("one connection alone, mean latency x pgbench's", x_line, 2.0);
         let [_, p99_ms, ..] = latencies_ms(&open.outcome.ordinary_us);
         report.bar_at_most("half the peak rate, p99 in ms", p99_ms, 15.0);
     }
+}
+
+/// NaN for what was not measured.
+fn each_round(found: impl Iterator<Item = f64>) -> Vec<f64> {
+    found.chain(std::iter::repeat(f64::NAN)).take(ROUNDS).collect()
 }
 
 /// pgbench: one INSERT of an event a transaction, prepared.
@@ -179,7 +163,7 @@ async fn line(server: &Server, dir: &Path, clients: usize) -> anyhow::Result<Lin
     std::fs::write(&script, insert)?;
     let event = format!("event={}", "x".repeat(EVENT_LEN));
     let mut pgbench = server.pgbench();
-    pgbench.args(["-n", "-M", "prepared", "-j", "1", "-T", "5", "-c", &clients.to_string()]);
+    pgbench.args(["-n", "-M", "prepared", "-j", "1", "-T", "4", "-c", &clients.to_string()]);
     pgbench.args(["-D", &event, "-f"]).arg(&script).stderr(Stdio::inherit());
     server.settle().await?;
     let (before, since) = (CpuTime::now(0, server.postmaster), Instant::now());
@@ -196,4 +180,35 @@ async fn line(server: &Server, dir: &Path, clients: usize) -> anyhow::Result<Lin
         mean_ms: figure("latency average = ")?,
         others_busy: cpu.others() / since.elapsed().as_secs_f64(),
     })
+}
+
+/// The rows that section 3's mix makes.
+async fn bulk(server: &Server) -> anyhow::Result<Vec<Rows>> {
+    let cloned = server.empty().await?;
+    let mut history = History::after(&mut cloned.database.owner().await?).await?;
+    let traffic = Traffic::new(1, 0, 0);
+    let mut caller = Caller::new(&traffic, 1);
+    let mut transactions = Vec::new();
+    for _ in 0..TRANSACTIONS {
+        for _ in 0..REQUESTS_A_TRANSACTION {
+            history.observe(caller.next().0)?;
+            caller.acknowledged();
+        }
+        transactions.push(history.take_rows());
+    }
+    Ok(transactions)
+}
+
+/// COPY of these rows: how many requests' worth a second.
+async fn ceiling(server: &Server, transactions: &[Rows]) -> anyhow::Result<f64> {
+    eprintln!("ceiling ...");
+    let cloned = server.empty().await?;
+    let mut owner = cloned.database.owner().await?;
+    server.settle().await?;
+    let since = Instant::now();
+    for rows in transactions {
+        rows.copy(&mut owner, "contact").await?;
+    }
+    let requests_len = (transactions.len() * REQUESTS_A_TRANSACTION) as f64;
+    Ok(requests_len / since.elapsed().as_secs_f64())
 }
