@@ -449,7 +449,7 @@ async fn a_stop_waits_seconds_for_the_record_however_much_waits() {
     let begun = std::time::Instant::now();
     until("it gives up", told);
     // If each batch were waited for, it would be five times as long as one.
-    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 11, "{:?}", begun.elapsed());
     assert!(service.log().contains("reads_len=3201"), "{}", service.log());
     assert!(service.wait().success());
 }
@@ -480,7 +480,7 @@ async fn two_nodes_number_reads_without_gaps() {
         let node = if n % 2 == 0 { &one } else { &other };
         asked(node, "GET /events", &tokens.auditor)
     });
-    let answers: Vec<_> = stream::iter(reading).buffered(8).collect().await;
+    let answers = join_all(reading).await;
     assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
     let kept = reads(&one, &tokens, 200).await;
     assert!(kept.iter().map(|read| read["id"].as_i64().unwrap()).eq(1..=200));

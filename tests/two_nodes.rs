@@ -61,8 +61,7 @@ async fn a_node_that_hangs_does_not_hold_the_line() {
             hanging.signal(Signal::STOP);
             let since = Instant::now();
             going_on.identify(&Seen::new(&format!("during{n}@x.org"), "")).await;
-            // A caller who is not answered by then is refused after 30 seconds.
-            assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+            assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
             hanging.signal(Signal::CONT);
         }
         is_over.store(true, Ordering::Relaxed);
@@ -81,5 +80,5 @@ async fn a_lock_that_is_held_by_a_hanging_node_is_taken_from_it() {
     hold_head(&mut hanging).await;
     node.identify(&Seen::new("a@x.org", "")).await;
     assert!(since.elapsed() > Duration::from_secs(1), "the lock was held");
-    assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
 }
