@@ -152,7 +152,7 @@ fn each_round(found: impl Iterator<Item = f64>) -> Vec<f64> {
 
 /// pgbench: one INSERT of an event a transaction, prepared.
 async fn line(server: &Server, dir: &Path, clients: usize) -> anyhow::Result<Line> {
-    eprintln!("line, {} ...", if clients == 1 { "alone" } else { "64 clients" });
+    eprintln!("line, clients: {clients} ...");
     let cloned = server.empty().await?;
     let mut owner = cloned.database.owner().await?;
     let tables = "create table public.line (position bigint primary key, event text not null);

@@ -103,8 +103,7 @@ fn read(export: &Path, keys: &VerifierKeys, left: u64) -> anyhow::Result<Told> {
         "it has {events_len} events, and here are {left}: it names no erasure that is missing here; pass a \
          newer one, or --no-erasures"
     );
-    let common = TreeHead { size: tree.size(), root: tree.root() };
-    Ok(Told { events_len: events_len.cast_signed(), common, lost })
+    Ok(Told { events_len: events_len.cast_signed(), common: tree.head(), lost })
 }
 
 /// The erased customers who have an observation that is left here and is not erased. Fails if one of them is

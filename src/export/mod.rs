@@ -136,7 +136,7 @@ fn signed(
 fn check_root(tree: &Tree, signed: Option<TreeHead>) -> anyhow::Result<()> {
     let Some(signed) = signed else { return Ok(()) };
     ensure!(
-        (tree.size(), tree.root()) == (signed.size, signed.root),
+        tree.head() == signed,
         "the {} events do not have the root that was signed: an event was changed; run identity-ledger \
          verify, which names it; if it finds nothing, export to a new folder",
         signed.size

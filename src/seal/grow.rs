@@ -195,7 +195,7 @@ impl Growing {
             None => head.min(from + STEP_LEN_MAX),
         };
         let (tree, mut tiles) = self.extend_to(session, tree, end).await?;
-        let sealed = TreeHead { size: tree.size(), root: tree.root() };
+        let sealed = tree.head();
         tiles.extend(tree.edge());
         self.sign(session, from, sealed, tiles).await?;
         Ok(tree)

@@ -132,14 +132,24 @@ impl Growing {
         if tree.size() > size {
             return Err(SealError::InPart { head: size, size: tree.size() });
         }
+        let left = self.left(session, tree, size).await?;
+        let position = Position::new(self.gaps.position_at(size.cast_signed()));
+        let loss = Loss { kept, left, position, gaps: self.gaps.clone() };
+        Ok(Some(Found::Loss(Box::new(loss))))
+    }
+
+    /// What is left, beginning with what this tree covers.
+    async fn left(
+        &mut self,
+        session: &mut PgConnection,
+        tree: Tree,
+        size: u64,
+    ) -> Result<Left, SealError> {
         // What was signed ends after what is left.
         self.ahead.clear();
         let sealed = tree.size();
         let (tree, _) = self.extend_to(session, tree, size).await?;
-        let left = Left { head: TreeHead { size, root: tree.root() }, sealed };
-        let position = Position::new(self.gaps.position_at(size.cast_signed()));
-        let loss = Loss { kept, left, position, gaps: self.gaps.clone() };
-        Ok(Some(Found::Loss(Box::new(loss))))
+        Ok(Left { head: tree.head(), sealed })
     }
 
     /// What is left before the event that accepts a loss. Fails if the event says something else.
@@ -149,19 +159,16 @@ impl Growing {
         position: i64,
     ) -> Result<Left, SealError> {
         let size = self.gaps.size_at(position) - 1;
-        let told = self.gaps.roots().find(|(told, _)| *told == size);
-        let size = size.cast_unsigned();
-        let sealed = self.resume_beside(session, None).await?;
-        let sealed_len = sealed.size().min(size);
+        let stored = self.resume_beside(session, None).await?;
+        let sealed = stored.size().min(size.cast_unsigned());
         // What has to follow may have been interrupted after it was signed.
-        let begun = if sealed.size() > size { Tree::default() } else { sealed };
-        self.ahead.clear();
-        let (tree, _) = self.extend_to(session, begun, size).await?;
-        let head = TreeHead { size, root: tree.root() };
-        match told {
-            Some((_, Root(root))) if root == head.root.0 => Ok(Left { head, sealed: sealed_len }),
-            _ => Err(SealError::OthersAreLeft(position)),
+        let begun = if stored.size() > sealed { Tree::default() } else { stored };
+        let Left { head, .. } = self.left(session, begun, size.cast_unsigned()).await?;
+        let told = (size, Root(head.root.0));
+        if !self.gaps.roots().any(|root| root == told) {
+            return Err(SealError::OthersAreLeft(position));
         }
+        Ok(Left { head, sealed })
     }
 }
 

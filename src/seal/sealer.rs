@@ -251,17 +251,15 @@ impl Task {
             Err(error) => {
                 self.growing.forget();
                 let why = error.to_string();
-                let pause = match &error {
-                    SealError::Fault(_) => PAUSE_AFTER_FAULT,
-                    error if error.is_in_lines() => LOOK_EVERY_IF_LINES_DIFFER,
-                    _ => LOOK_EVERY,
-                };
-                self.turn(match error {
-                    SealError::Outside(OutsideError::Io(..)) | SealError::Fault(_) => {
-                        Sealing::Stuck(why)
+                let (sealing, pause) = match &error {
+                    SealError::Fault(_) => (Sealing::Stuck(why), PAUSE_AFTER_FAULT),
+                    SealError::Outside(OutsideError::Io(..)) => (Sealing::Stuck(why), LOOK_EVERY),
+                    error if error.is_in_lines() => {
+                        (Sealing::Refused(why), LOOK_EVERY_IF_LINES_DIFFER)
                     }
-                    _ => Sealing::Refused(why),
-                });
+                    _ => (Sealing::Refused(why), LOOK_EVERY),
+                };
+                self.turn(sealing);
                 Ok(pause)
             }
         }

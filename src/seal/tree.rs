@@ -1,5 +1,6 @@
 //! The Merkle tree of RFC 6962, section 2.1, kept as tiles of 256 hashes.
 
+use super::proof::TreeHead;
 use tlog_tiles::{EMPTY_HASH, Hash, node_hash};
 
 /// The height of a tile, in levels of the tree: 256 hashes wide (C2SP tlog-tiles).
@@ -86,6 +87,10 @@ impl Tree {
             let id = TileId { level, index: tile_index(self.size, level) };
             Tile { id, hashes: join(hashes) }
         })
+    }
+
+    pub fn head(&self) -> TreeHead {
+        TreeHead { size: self.size, root: self.root() }
     }
 
     pub fn root(&self) -> Hash {
