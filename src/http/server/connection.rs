@@ -103,7 +103,7 @@ impl Patience {
 
     /// Serves a connection until it has ended, or until its client has kept it waiting too long. When
     /// `stopping` has lost its sender, tells the connection to end, and breaks a stream off. Returns whether
-    /// the connection has ended in order.
+    /// nothing was under way at the end: the client can be told that no more will come.
     pub async fn limit<C: Future<Output = hyper::Result<()>>>(
         &self,
         connection: C,
@@ -143,7 +143,7 @@ impl Patience {
                 }
                 ready!(hang_up.as_mut().poll(context));
                 if until <= hang_up.deadline() {
-                    return Poll::Ready(false);
+                    return Poll::Ready(matches!(*self.waits(), Waits::Resting { .. }));
                 }
                 hang_up.as_mut().reset(until);
             }
@@ -183,7 +183,9 @@ impl<S> Connection<S> {
         Self { stream: TokioIo::new(stream), patience, discarded_len: 0 }
     }
 
-    /// Hyper has done so, unless a request asked for another protocol with the header `upgrade`.
+    /// Tells the client that no more will come, with TLS, too (RFC 8446, section 6.1). Hyper has done so,
+    /// unless the connection rested too long, or a request asked for another protocol with the header
+    /// `upgrade`.
     pub async fn shut_down(&mut self)
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -286,6 +288,20 @@ mod tests {
             let sent = poll_fn(write).await.unwrap();
             IoSlice::advance_slices(&mut rest, sent);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_rests_too_long_is_told_and_one_that_is_slow_to_send_is_not() {
+        let ends_in_order = async |patience: Patience| {
+            let (_running, stopping) = watch::channel(());
+            patience.limit(std::future::pending(), |_| {}, stopping).await
+        };
+        let patience = Patience::new();
+        patience.head_received();
+        patience.answered();
+        assert!(ends_in_order(patience.clone()).await);
+        patience.bytes_received();
+        assert!(!ends_in_order(patience).await);
     }
 
     #[tokio::test]
