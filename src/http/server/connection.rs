@@ -68,10 +68,11 @@ impl Patience {
         *self.waits() = Waits::Resting { until: Instant::now() + REST_MAX };
     }
 
-    /// A stream begins. It ends when the returned value is dropped.
-    pub fn streaming(&self) -> Streaming {
+    /// A stream begins. It ends when the returned value is dropped. If it is the last answer, the client may
+    /// be sending yet.
+    pub fn streaming(&self, is_last: bool) -> Streaming {
         *self.waits() = Waits::Streaming { until: None };
-        Streaming(self.clone())
+        Streaming { patience: self.clone(), is_last }
     }
 
     /// The next answer is the last one, and the client may be sending yet.
@@ -157,11 +158,17 @@ impl Patience {
 }
 
 /// Lives as long as a stream.
-pub struct Streaming(Patience);
+pub struct Streaming {
+    patience: Patience,
+    is_last: bool,
+}
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        self.0.answered();
+        match self.is_last {
+            true => self.patience.hanging_up(),
+            false => self.patience.answered(),
+        }
     }
 }
 

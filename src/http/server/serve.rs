@@ -135,7 +135,7 @@ impl Client {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             if is_stream(&answer) {
-                let streaming = patience.streaming();
+                let streaming = patience.streaming(!is_read);
                 return Ok(answer.map(|body| until_dropped(streaming, body)));
             }
             match is_read {
