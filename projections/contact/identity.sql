@@ -1,6 +1,6 @@
 -- The identity that an observation's number belongs to: of its own contact, or of the one
 -- that it is filed under, by its own event or by the last rule change that moved it. No contact:
--- one row with the position alone.
+-- one row with the head alone.
 with filed as (
     select coalesce(
         (select c.id from contact as c where c.id = $1),

@@ -2,23 +2,28 @@
 -- head's position. Some members come more than once.
 -- No `or` across columns: each arm is one index scan a key.
 with holder as (
-    select c.*
+    select c.id, c.linked_id, c.created_at, c.updated_at, c.deleted_at,
+        c.email, c.phone_number, c.email_key, c.phone_key, c.unlinked_email, c.unlinked_phone
     from unnest($1::text[]) as k (key)
     join contact as c on c.email_key = k.key
     union all
-    select c.*
+    select c.id, c.linked_id, c.created_at, c.updated_at, c.deleted_at,
+        c.email, c.phone_number, c.email_key, c.phone_key, c.unlinked_email, c.unlinked_phone
     from unnest($2::text[]) as k (key)
     join contact as c on c.phone_key = k.key
 ),
 member as (
-    select h.*
+    select h.id, h.linked_id, h.created_at, h.updated_at, h.deleted_at,
+        h.email, h.phone_number, h.email_key, h.phone_key, h.unlinked_email, h.unlinked_phone
     from holder as h
     union all
-    select c.*
+    select c.id, c.linked_id, c.created_at, c.updated_at, c.deleted_at,
+        c.email, c.phone_number, c.email_key, c.phone_key, c.unlinked_email, c.unlinked_phone
     from (select distinct linked_id from holder where linked_id is not null) as l
     join contact as c on c.id = l.linked_id
     union all
-    select c.*
+    select c.id, c.linked_id, c.created_at, c.updated_at, c.deleted_at,
+        c.email, c.phone_number, c.email_key, c.phone_key, c.unlinked_email, c.unlinked_phone
     from (select distinct coalesce(linked_id, id) as primary_id from holder) as p
     join contact as c on c.linked_id = p.primary_id
 )

@@ -46,14 +46,12 @@ fn check(file: &Path, output: &Output) -> anyhow::Result<()> {
 
 async fn show(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
-    let activations = activations(&place).await?;
-    let in_force =
-        activations.last().context("the ledger has no rules; run identity-ledger verify")?;
+    let in_force = ledger::last_activation(&mut place.database.owner().await?).await?;
     if output.json {
-        say!("{:#}", described(in_force));
+        say!("{:#}", described(&in_force));
     } else {
         // On stderr: stdout is for the rules file alone.
-        eprintln!("{}", line(in_force));
+        eprintln!("{}", line(&in_force));
         eprintln!("digest {}", in_force.rules.digest.as_str());
         if !in_force.normaliser.is_empty() {
             eprintln!("keys made with {}", in_force.normaliser);
@@ -66,7 +64,9 @@ async fn show(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
 
 async fn list(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
-    let activations = activations(&place).await?;
+    let mut owner = place.database.owner().await?;
+    let head = ledger::position(&mut owner).await?;
+    let activations = ledger::activations(&mut owner, head).await?;
     if output.json {
         let all: Vec<_> = activations.iter().map(described).collect();
         say!("{:#}", Value::from(all));
@@ -76,12 +76,6 @@ async fn list(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
         }
     }
     place.close().await
-}
-
-async fn activations(place: &Place) -> anyhow::Result<Vec<Activation>> {
-    let mut owner = place.database.owner().await?;
-    let head = ledger::position(&mut owner).await?;
-    ledger::activations(&mut owner, head).await
 }
 
 fn line(activation: &Activation) -> String {
@@ -127,7 +121,8 @@ async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()
     }
     if let Some(file) = remap {
         let csv = csv(&impact.remap);
-        files::replace(file, csv.as_bytes(), files::PUBLIC).with_context(|| cannot_write(file))?;
+        files::replace(file, csv.as_bytes(), files::PUBLIC)
+            .with_context(|| files::cannot_write(file))?;
     }
     place.close().await?;
     within(&impact, &command.limits.limits())
@@ -146,11 +141,7 @@ fn check_remap(file: &Path) -> anyhow::Result<()> {
         "{} exists and is not a file; pass another name with --remap",
         file.display()
     );
-    files::check_writable(file).with_context(|| cannot_write(file))
-}
-
-fn cannot_write(file: &Path) -> String {
-    format!("cannot write {}", file.display())
+    files::check_writable(file).with_context(|| files::cannot_write(file))
 }
 
 fn csv(remap: &Remap) -> String {
@@ -166,10 +157,7 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
     let place = Place::open_existing(database).await?;
     place.give_way();
     rebuild::check_turn(&place.database).await?;
-    let in_force = activations(&place)
-        .await?
-        .pop()
-        .context("the ledger has no rules; run identity-ledger verify")?;
+    let in_force = ledger::last_activation(&mut place.database.owner().await?).await?;
     if in_force.rules.digest == *rules.digest() {
         nothing_changed(&command.output)?;
         return place.close().await;

@@ -8,6 +8,7 @@ use super::locks::lock_catalog;
 use super::rules::keep_rules;
 use super::schema::{self, MIGRATOR};
 use crate::identity::{DEFAULT_RULES, Event, Fact, Position, Rules, RulesActivated};
+use crate::postgres::MAJOR_MIN;
 use crate::projection;
 use anyhow::{Context as _, anyhow, ensure};
 use chrono::{DateTime, Utc};
@@ -19,7 +20,6 @@ pub(super) const SERVICE_ROLE: &str = "identity_ledger";
 /// The role that erases, on the private server.
 pub(super) const ERASER_ROLE: &str = "identity_ledger_eraser";
 
-const SERVER_VERSION_MIN: i32 = 14;
 const RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Makes the ledger ready for appending and reading, and creates it if it is missing.
@@ -171,8 +171,8 @@ async fn check_version(session: &mut PgConnection) -> anyhow::Result<()> {
     let version = number(session, "select current_setting('server_version_num')::integer").await?;
     let major = version / 10_000;
     ensure!(
-        major >= SERVER_VERSION_MIN,
-        "Postgres {major} is too old; identity-ledger needs {SERVER_VERSION_MIN} or newer"
+        major >= MAJOR_MIN.cast_signed(),
+        "Postgres {major} is too old; identity-ledger needs {MAJOR_MIN} or newer"
     );
     Ok(())
 }

@@ -2,8 +2,10 @@
 
 use super::fault::{Fault, Unanswered};
 use crate::identity::{Event, Fact, Position, Rules, RulesActivated, RulesDigest, Timestamp};
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use sqlx::{PgConnection, PgExecutor, query, query_as, query_scalar};
+
+const ACTIVATIONS_LEN_MAX: i64 = 10_000;
 
 /// Why this binary cannot decide by the rules in force.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +150,8 @@ fn named(normaliser: &str) -> String {
     if normaliser.is_empty() { "no library".to_owned() } else { normaliser.to_owned() }
 }
 
-/// All rules that were put in force up to a position, the first ones first.
+/// All rules that were put in force up to a position, the first ones first. Fails if they are more than
+/// 10,000.
 pub async fn activations(
     connection: &mut PgConnection,
     up_to: Position,
@@ -158,29 +161,55 @@ pub async fn activations(
         from event
         where kind = 'RulesActivated' and position <= $1
         order by position
-        limit 10000",
-        up_to.get()
+        limit $2",
+        up_to.get(),
+        ACTIVATIONS_LEN_MAX + 1
+    );
+    let lines = lines.fetch_all(&mut *connection).await?;
+    ensure!(
+        lines.len() as i64 <= ACTIVATIONS_LEN_MAX,
+        "rules were put in force more than {ACTIVATIONS_LEN_MAX} times, too often to list"
     );
     let mut activations = Vec::new();
-    for line in lines.fetch_all(&mut *connection).await? {
-        let event = Event::parse(&line)
-            .map_err(|error| anyhow!("an event that puts rules in force is {error}"))?;
-        let Fact::RulesActivated(rules) = event.fact else { continue };
-        let stored = stored(&mut *connection, &rules.digest).await?.with_context(|| {
-            format!(
-                "the document of the rules {} is missing; run identity-ledger verify",
-                rules.digest.as_str()
-            )
-        })?;
-        activations.push(Activation {
-            position: event.position,
-            recorded_at: event.recorded_at,
-            rules,
-            document: stored.document,
-            normaliser: stored.normaliser,
-        });
+    for line in lines {
+        activations.push(activation(&mut *connection, &line).await?);
     }
     Ok(activations)
+}
+
+/// The rules that were put in force last.
+pub async fn last_activation(connection: &mut PgConnection) -> anyhow::Result<Activation> {
+    let line = query_scalar!(
+        "select line
+        from event
+        where kind = 'RulesActivated'
+        order by position desc
+        limit 1"
+    );
+    let line = line.fetch_optional(&mut *connection).await?;
+    activation(connection, &line.context("the ledger has no rules; run identity-ledger verify")?)
+        .await
+}
+
+async fn activation(connection: &mut PgConnection, line: &str) -> anyhow::Result<Activation> {
+    let event = Event::parse(line)
+        .map_err(|error| anyhow!("an event that puts rules in force is {error}"))?;
+    let Fact::RulesActivated(rules) = event.fact else {
+        bail!("event {} is not what its columns say; run identity-ledger verify", event.position)
+    };
+    let stored = stored(connection, &rules.digest).await?.with_context(|| {
+        format!(
+            "the document of the rules {} is missing; run identity-ledger verify",
+            rules.digest.as_str()
+        )
+    })?;
+    Ok(Activation {
+        position: event.position,
+        recorded_at: event.recorded_at,
+        rules,
+        document: stored.document,
+        normaliser: stored.normaliser,
+    })
 }
 
 /// The documents of all rules that the ledger ever had, up to a thousand.

@@ -173,11 +173,10 @@ impl Shift<'_> {
             let page = ObservationRow::page(&mut turn.owner, after.get(), last.get()).await?;
             changed.extend(self.observe(&page));
             if page.is_empty() {
-                ensure!(
-                    self.before.links.is_skipped(after.next()),
-                    "observation {} is missing; run identity-ledger verify",
-                    after.next()
-                );
+                let mut left = (after.get() + 1..=last.get()).map(ObservationId::new);
+                if let Some(missing) = left.find(|id| !self.before.links.is_skipped(*id)) {
+                    bail!("observation {missing} is missing; run identity-ledger verify");
+                }
                 self.after.links.skip_to(last.next());
             }
         }
