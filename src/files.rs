@@ -14,6 +14,11 @@ const PROBE_LEN: usize = 512;
 /// The greatest length that is read, in bytes. A file that another program writes may have no end.
 const READ_LEN_MAX: u64 = 16 << 20;
 
+/// What an error begins with.
+pub fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
 /// Writes a file that must not exist yet. Durable when it returns.
 pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let whole = write_beside(path, content, mode)?;

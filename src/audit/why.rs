@@ -13,6 +13,7 @@ use std::sync::Arc;
 /// What leads from one observation to another at a position, or what keeps them apart.
 pub struct Why {
     pub position: Position,
+    /// Those in force at the position.
     pub rules: Arc<Rules>,
     /// The primaries of the two observations, in the order of the question.
     pub primary_ids: [ContactId; 2],
@@ -20,12 +21,14 @@ pub struct Why {
     known: Excerpt,
 }
 
+/// Whether the two are one customer at the position.
 pub enum Relation {
     /// There is no chain if the position is within a rule change, whose links are not complete there;
     /// if it led through observations that were erased since; or if it led through more observations
     /// than are read.
     Linked(Option<Chain>),
     Apart {
+        /// Values that both customers have, and that the rules let nothing link by.
         never_linking: Vec<Unlinked>,
         /// Rules that would link them. At a position within a request or a rule change, whose links are
         /// still to come, these are the rules in force alone.
@@ -116,11 +119,6 @@ fn other_rules(
 impl Why {
     pub fn is_linked(&self) -> bool {
         matches!(self.relation, Relation::Linked(_))
-    }
-
-    /// The rules in force at the position, as they were activated.
-    pub fn rules_in_force(&self) -> Result<&RulesActivated, Unanswered> {
-        self.known.rules_at(self.position)
     }
 
     pub fn observed(&self, id: ObservationId) -> &Observed {

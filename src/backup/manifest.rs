@@ -35,7 +35,7 @@ impl Manifest {
         let text = serde_json::to_string_pretty(self)? + "\n";
         let file = backup.join(FILE);
         files::replace(&file, text.as_bytes(), files::PRIVATE)
-            .with_context(|| format!("cannot write {}", file.display()))
+            .with_context(|| files::cannot_write(&file))
     }
 
     /// Reads the manifest. Fails if there is no backup of this ledger, or if this binary is too

@@ -43,17 +43,3 @@ pub async fn give(owner: &mut PgConnection, privileges: &Privileges) -> anyhow::
     }
     Ok(())
 }
-
-/// How much is in the tables of the ledger, in bytes.
-pub async fn tables_len(owner: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    let len = query!(
-        r#"
-        select coalesce(sum(pg_table_size(c.oid)), 0)::bigint as "len!"
-        from pg_class as c
-        where c.relnamespace = current_schema()::regnamespace
-            and c.relkind = 'r'
-            and c.relname <> 'contact_next'
-        "#
-    );
-    Ok(len.fetch_one(owner).await?.len)
-}

@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use chrono::SecondsFormat;
 use std::path::Path;
 
+/// Writes a backup, and prints how far it reaches.
 pub async fn back_up(database: DatabaseConfig, config: BackupConfig) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
     place.give_way();
@@ -23,6 +24,7 @@ pub async fn back_up(database: DatabaseConfig, config: BackupConfig) -> anyhow::
     place.close().await
 }
 
+/// Puts a backup back, or accepts a loss, and prints what has to follow.
 pub async fn restore(database: DatabaseConfig, config: RestoreConfig) -> anyhow::Result<()> {
     match config.what() {
         What::Restore(dir) => put_back(database, dir).await,

@@ -5,7 +5,6 @@ use super::config::{DatabaseConfig, EraseConfig};
 use super::place::Place;
 use super::say::{counted, say};
 use crate::erasure::{self, Erased, Held, Swept};
-use crate::identity::ObservationId;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
@@ -13,7 +12,7 @@ use serde_json::json;
 pub async fn erase(database: DatabaseConfig, config: EraseConfig) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
     place.check_projection().await?;
-    let id = ObservationId::new(config.id);
+    let id = config.id;
     let held = erasure::held(&mut place.database.eraser().await?, id).await?;
     let held = held.with_context(|| format!("no observation has the number {id} yet"))?;
     ensure!(!held.is_erased(), "the customer of observation {id} is erased already");

@@ -4,7 +4,7 @@ use super::config::{DatabaseConfig, HistoryConfig};
 use super::place::Place;
 use super::say::CANNOT_WRITE;
 use crate::audit::{Auditor, Happened};
-use crate::identity::{Field, ObservationId, Position, rfc_3339};
+use crate::identity::{Field, Position, rfc_3339};
 use anyhow::{Context as _, ensure};
 use std::io::{self, Write, stdout};
 
@@ -15,7 +15,7 @@ const PAGE_LEN: i64 = 1_000;
 pub async fn history(database: DatabaseConfig, config: HistoryConfig) -> anyhow::Result<()> {
     let place = Place::open_existing(database).await?;
     let auditor = Auditor::new(&place.database);
-    let id = ObservationId::new(config.id);
+    let id = config.id;
     let mut after = Position::default();
     loop {
         let page = auditor.history(id, after, PAGE_LEN).await?;

@@ -11,7 +11,7 @@ use crate::http::{self, Access, App, SharedAnswers, Tls};
 use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::{self, Recorder};
-use crate::seal::{self, SealInputs, Status};
+use crate::seal::{self, SealInputs, Sealer, Status};
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
@@ -44,7 +44,6 @@ pub async fn serve(
     })?;
 
     let metrics = Arc::new(Metrics::default());
-    let kept_for = config.retries_kept_for();
     let (place, inputs, (recorder, recording)) = tokio::select! {
         biased;
         name = &mut signal => {
@@ -56,17 +55,9 @@ pub async fn serve(
     let keeping = place.keep_postgres();
     let reader = Reader::new(&place.database);
     let mut recording = pin!(recording);
-    let expiring = tokio::spawn(recorder::expire(place.database.clone(), kept_for));
-    let (sealer, status) = match inputs {
-        Some(inputs) => {
-            let (sealer, status) = seal::start(inputs, metrics.clone());
-            (Some(sealer), status)
-        }
-        None => {
-            tracing::info!("nothing is sealed: there is no signing key (see --signing-key)");
-            (None, Arc::new(Status::off()))
-        }
-    };
+    let expiring =
+        tokio::spawn(recorder::expire(place.database.clone(), config.retries_kept_for()));
+    let (sealer, status) = start_sealer(inputs, &metrics);
     let auditor = Auditor::new(&place.database);
     let (reads, reads_task) = ReadLog::start(place.database.clone(), metrics.clone());
     let app = App {
@@ -114,6 +105,22 @@ pub async fn serve(
     place.close().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn start_sealer(
+    inputs: Option<SealInputs>,
+    metrics: &Arc<Metrics>,
+) -> (Option<Sealer>, Arc<Status>) {
+    match inputs {
+        Some(inputs) => {
+            let (sealer, status) = seal::start(inputs, metrics.clone());
+            (Some(sealer), status)
+        }
+        None => {
+            tracing::info!("nothing is sealed: there is no signing key (see --signing-key)");
+            (None, Arc::new(Status::off()))
+        }
+    }
 }
 
 /// Opens the ledger, and starts its recorder. Fails if anything contradicts what was signed. Returns what a

@@ -22,7 +22,7 @@ pub async fn why(database: DatabaseConfig, config: WhyConfig) -> anyhow::Result<
             .await?
             .context("the ledger has not come that far; ask for an earlier moment")?,
     };
-    let ids = [config.one, config.other].map(ObservationId::new);
+    let ids = [config.one, config.other];
     let told = move |why: &Why| {
         let mut text = Vec::new();
         print(&mut text, why, ids).map(|()| text)

@@ -1,6 +1,6 @@
 //! Reads and writes files of lines, which grow at the end.
 
-use crate::files;
+use crate::files::{self, cannot_write};
 use crate::progress::Progress;
 use anyhow::Context as _;
 use std::fs::{self, File};
@@ -151,10 +151,6 @@ pub fn whole_lines(
             Err(error) => Some(Err(error).context(format!("cannot read {}", path.display()))),
         }
     }))
-}
-
-pub fn cannot_write(path: &Path) -> String {
-    format!("cannot write {}", path.display())
 }
 
 /// The end of the last whole line, in bytes, and that line.

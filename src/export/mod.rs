@@ -347,7 +347,7 @@ impl Export {
 
 fn replace(file: &Path, content: &str) -> anyhow::Result<()> {
     files::replace(file, content.as_bytes(), files::PUBLIC)
-        .with_context(|| lines::cannot_write(file))
+        .with_context(|| files::cannot_write(file))
 }
 
 /// A number in the last line that an earlier export wrote. 0 if there is no line.

@@ -76,14 +76,22 @@ fn app(recorder: Recorder) -> App {
     }
 }
 
-async fn start(answering: impl Into<Answering>) -> SocketAddr {
+/// Any path but that of /identify is answered by this router.
+fn routed(router: Router) -> Answering {
+    let app = Arc::new(app(Recorder::without_task()));
+    let measure = Measure(app.metrics.clone());
+    let head = HeadCheck { local_names_only: false };
+    Answering::new(router, Straight { app, measure, head, guard: None })
+}
+
+async fn start(answering: Answering) -> SocketAddr {
     start_for(MANY, answering).await
 }
 
-async fn start_for(connections_max: usize, answering: impl Into<Answering>) -> SocketAddr {
+async fn start_for(connections_max: usize, answering: Answering) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, connections_max, None, answering.into(), std::future::pending()));
+    tokio::spawn(serve(listener, connections_max, None, answering, std::future::pending()));
     address
 }
 
@@ -244,6 +252,10 @@ async fn an_observation_that_is_not_recorded_says_whether_it_may_be_all_the_same
     assert_eq!(told(NotRecorded::Unreachable), (503, "no".into()));
     assert_eq!(told(NotRecorded::OtherRules), (503, "no".into()));
     assert_eq!(told(NotRecorded::TimedOut), (503, "no".into()));
+    assert_eq!(told(NotRecorded::DiskFull), (503, "no".into()));
+    assert_eq!(told(NotRecorded::OtherVersion), (503, "no".into()));
+    assert_eq!(told(NotRecorded::WentBack), (503, "no".into()));
+    assert_eq!(told(NotRecorded::KeyReused), (422, "no".into()));
     assert_eq!(told(NotRecorded::OutcomeUnknown), (503, "unknown".into()));
     assert_eq!(told(NotRecorded::Refused), (500, "no".into()));
 }
@@ -462,8 +474,7 @@ async fn a_head_request_gets_the_head_alone() {
 
 #[tokio::test]
 async fn metrics_count_by_route_and_keep_no_path_or_method_of_a_caller() {
-    let router = without_postgres();
-    let address = start(router).await;
+    let address = start(without_postgres()).await;
     let mut last = String::new();
     for line in ["GET /contacts/77", "GET /canary", "CANARY /events", "GET /metrics"] {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -762,7 +773,7 @@ async fn requests_under_way_are_answered_before_the_service_stops() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let service =
-        tokio::spawn(serve(listener, MANY, None, router.into(), async { stopped.await.unwrap() }));
+        tokio::spawn(serve(listener, MANY, None, routed(router), async { stopped.await.unwrap() }));
 
     let mut resting = TcpStream::connect(address).await.unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -787,7 +798,7 @@ async fn a_request_that_never_ends_does_not_keep_the_service_from_stopping() {
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
-    serve(listener, MANY, None, router.into(), sleep(Duration::from_secs(1))).await;
+    serve(listener, MANY, None, routed(router), sleep(Duration::from_secs(1))).await;
     assert_eq!(started.elapsed().as_secs(), 51);
 }
 
@@ -805,7 +816,7 @@ async fn tick() -> axum::body::Body {
 #[tokio::test(start_paused = true)]
 async fn a_stream_lives_for_as_long_as_its_client_takes_it() {
     let router = Router::new().route("/", axum::routing::get(tick));
-    let mut stream = TcpStream::connect(start(router).await).await.unwrap();
+    let mut stream = TcpStream::connect(start(routed(router)).await).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
     let mut bytes = Vec::new();
@@ -822,13 +833,29 @@ async fn a_connection_rests_after_a_stream_as_after_any_answer() {
         axum::body::Body::from_stream(futures_util::stream::iter(chunks))
     };
     let router = Router::new().route("/", axum::routing::get(short));
-    let mut stream = TcpStream::connect(start(router).await).await.unwrap();
+    let mut stream = TcpStream::connect(start(routed(router)).await).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     assert!(bytes.ends_with(b"0\r\n\r\n"), "it is whole");
     assert_eq!(started.elapsed().as_secs(), 75);
+}
+
+#[tokio::test]
+async fn whoever_sends_much_that_nobody_wants_sees_a_stream_to_its_end() {
+    let short = async || {
+        let chunks = ["!"; 3].map(Ok::<_, std::io::Error>);
+        axum::body::Body::from_stream(futures_util::stream::iter(chunks))
+    };
+    let router = Router::new().route("/", axum::routing::get(short));
+    let mut stream = TcpStream::connect(start(routed(router)).await).await.unwrap();
+    let body = "[".repeat(5_000_000);
+    let head = format!("GET / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all((head + &body).as_bytes()).await.unwrap();
+    let received = read_to_end(&mut stream).await;
+    assert_eq!((received.status, received.header("connection")), (200, Some("close")));
+    assert!(received.body.ends_with("0\r\n\r\n"), "it is whole");
 }
 
 #[tokio::test(start_paused = true)]
@@ -838,7 +865,7 @@ async fn a_stream_whose_client_takes_nothing_is_broken_off_after_75_seconds() {
         axum::body::Body::from_stream(futures_util::stream::repeat_with(megabyte))
     };
     let router = Router::new().route("/", axum::routing::get(endless));
-    let mut stream = TcpStream::connect(start(router).await).await.unwrap();
+    let mut stream = TcpStream::connect(start(routed(router)).await).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     sleep(Duration::from_secs(76)).await;
     let mut bytes = Vec::new();
@@ -856,7 +883,7 @@ async fn a_stream_is_broken_off_when_the_service_stops() {
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let started = Instant::now();
-    serve(listener, MANY, None, router.into(), sleep(Duration::from_secs(80))).await;
+    serve(listener, MANY, None, routed(router), sleep(Duration::from_secs(80))).await;
     assert_eq!(started.elapsed().as_secs(), 80);
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
@@ -869,7 +896,7 @@ async fn a_handler_that_panics_is_answered_and_counted_all_the_same() {
     let router = Router::new()
         .route("/panic", axum::routing::get(async || -> () { panic!("as the test wants it") }))
         .layer(AroundLayer(Measure(metrics.clone())));
-    let mut stream = TcpStream::connect(start(router).await).await.unwrap();
+    let mut stream = TcpStream::connect(start(routed(router)).await).await.unwrap();
     stream.write_all(b"GET /panic HTTP/1.0\r\n\r\n").await.unwrap();
     let received = read_to_end(&mut stream).await;
     assert_eq!(received.status, 500);

@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const MAJOR_MIN: u32 = 14;
+/// The oldest major version of Postgres that will do.
+pub const MAJOR_MIN: u32 = 14;
 const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
 
 /// Where packages put a server: a directory, how the names in it begin, and the directory below them.

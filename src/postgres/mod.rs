@@ -13,7 +13,7 @@ mod server;
 mod settings;
 mod user;
 
-pub use binaries::{clients_of, find_client};
+pub use binaries::{MAJOR_MIN, clients_of, find_client};
 pub use directory::Chosen;
 pub use user::remove_pg_variables;
 

@@ -2,6 +2,7 @@
 
 use super::user::ServerUser;
 use super::{SUPERUSER, binaries, directory, settings};
+use crate::files::cannot_write;
 use anyhow::{Context as _, bail, ensure};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -133,7 +134,7 @@ impl Server {
         self.user
             .create_new(&path)
             .and_then(|mut file| file.write_all(&settings::configuration(&self.socket_dir, extra)))
-            .with_context(|| format!("cannot write {}", path.display()))
+            .with_context(|| cannot_write(&path))
     }
 
     /// Whether the server runs. Waits for the end of a start or a stop that is under way.

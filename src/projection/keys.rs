@@ -4,11 +4,13 @@ use crate::identity::{ContactId, Position, RulesDigest};
 use crate::ledger::{CopiedRow, CopiedRows, copy_out};
 use sqlx::{PgConnection, query};
 
+/// What some contacts hold, and the head and the table that it is true of.
 pub struct KeysPage {
     /// The position of the head before the page was read: nothing that was committed up to there is
     /// missing.
     pub position: Position,
     pub rules_digest: RulesDigest,
+    /// Postgres' number of the table. If the next page has another one, the table was replaced meanwhile.
     pub contact_table: i64,
     rows: CopiedRows,
 }

@@ -174,8 +174,8 @@ impl Request {
         change(&self.claim, TAKEN)
     }
 
+    /// Tells its handler how it has ended, unless the client has gone away, and with it the handler.
     pub fn answer(self, outcome: Result<Outcome, NotRecorded>) {
-        // Sending fails if the client has gone away, and with it the handler that waited.
         let _ = self.reply.send(outcome);
     }
 }

@@ -37,15 +37,22 @@ pub struct NewToken {
     pub role: Role,
 
     /// When the token expires, such as 2027-01-01T00:00:00Z (RFC 3339) [default: never].
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub expires: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = expiry)]
+    pub expires: Option<Expiry>,
 
     /// The tokens file that the lines are for: a name that it already has is refused.
     #[arg(long, env, hide_env_values = true, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
 }
 
-fn time(text: &str) -> Result<String, &'static str> {
-    let time: Result<Timestamp, _> = text.parse();
-    time.map(|_| text.to_owned()).map_err(|_| "expected a time such as 2027-01-01T00:00:00Z")
+/// When a token expires, and how that was written.
+#[derive(Clone)]
+pub struct Expiry {
+    pub at: Timestamp,
+    pub text: String,
+}
+
+fn expiry(text: &str) -> Result<Expiry, &'static str> {
+    let at = text.parse().map_err(|_| "expected a time such as 2027-01-01T00:00:00Z")?;
+    Ok(Expiry { at, text: text.to_owned() })
 }

@@ -8,16 +8,16 @@ mod serve;
 mod shared;
 
 pub use backup::{BackupConfig, RestoreConfig, What};
-pub use keys::{KeyCommand, NewToken, TokenCommand};
+pub use keys::{Expiry, KeyCommand, NewToken, TokenCommand};
 pub use log::LogConfig;
 pub use rules::{RulesActivation, RulesCommand, RulesDiff};
 pub use serve::ServeConfig;
-use shared::observation_number;
+use shared::observation_id;
 pub use shared::{DatabaseConfig, Operator, Output, SealConfig};
 
 use crate::access::Token;
 use crate::audit::Moment;
-use crate::identity::{ReasonCode, TOKEN_PREFIX};
+use crate::identity::{ObservationId, ReasonCode, TOKEN_PREFIX};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -111,15 +111,15 @@ pub struct VerifyConfig {
 #[derive(Args)]
 pub struct HistoryConfig {
     /// The number of any observation of the customer.
-    #[arg(value_parser = observation_number)]
-    pub id: i64,
+    #[arg(value_parser = observation_id)]
+    pub id: ObservationId,
 }
 
 #[derive(Args)]
 pub struct EraseConfig {
     /// The number of any observation of the customer.
-    #[arg(value_parser = observation_number)]
-    pub id: i64,
+    #[arg(value_parser = observation_id)]
+    pub id: ObservationId,
 
     /// The reason, for the ledger, as a code such as customer-request: lower-case letters, hyphens and at most
     /// 4 digits.
@@ -140,12 +140,12 @@ pub struct EraseConfig {
 #[derive(Args)]
 pub struct WhyConfig {
     /// The number of one observation.
-    #[arg(value_name = "A", value_parser = observation_number)]
-    pub one: i64,
+    #[arg(value_name = "A", value_parser = observation_id)]
+    pub one: ObservationId,
 
     /// The number of the other.
-    #[arg(value_name = "B", value_parser = observation_number)]
-    pub other: i64,
+    #[arg(value_name = "B", value_parser = observation_id)]
+    pub other: ObservationId,
 
     /// The position or the time (RFC 3339) to answer at [default: now].
     #[arg(long, value_name = "MOMENT")]

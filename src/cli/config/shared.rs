@@ -1,6 +1,6 @@
 //! Options that several commands have.
 
-use crate::identity::Asker;
+use crate::identity::{Asker, ObservationId};
 use crate::ledger::LedgerName;
 use crate::postgres::Chosen;
 use clap::Args;
@@ -67,9 +67,9 @@ pub struct Output {
 }
 
 /// Parses the number of an observation.
-pub fn observation_number(text: &str) -> Result<i64, &'static str> {
+pub fn observation_id(text: &str) -> Result<ObservationId, &'static str> {
     let number = text.parse().ok().filter(|number| *number >= 1);
-    number.ok_or("expected the number of an observation, such as 1")
+    number.map(ObservationId::new).ok_or("expected the number of an observation, such as 1")
 }
 
 /// Parses a reason for an event: one line that is not blank and not too long to read.

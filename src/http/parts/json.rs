@@ -1,4 +1,4 @@
-//! An answer that is JSON, at no position of its own.
+//! An answer that is JSON.
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};

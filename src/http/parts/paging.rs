@@ -34,10 +34,12 @@ impl Paging {
     }
 }
 
+/// The position to begin after: from 0, which is the default.
 pub fn after(text: Option<&str>) -> Result<Position, Problem> {
     number("after", text, Some(AFTER_DEFAULT), AFTER).map(Position::new)
 }
 
+/// The most events to send: from 1 to 1,000, by default 100.
 pub fn limit(text: Option<&str>) -> Result<i64, Problem> {
     number("limit", text, Some(LIMIT_DEFAULT), LIMIT)
 }

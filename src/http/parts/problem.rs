@@ -151,7 +151,7 @@ impl IntoResponse for Problem {
     }
 }
 
-pub async fn not_found() -> Problem {
+pub fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "There is nothing at this path. /docs lists what there is.")
 }
 
@@ -160,7 +160,7 @@ pub async fn no_route(method: Method, uri: Uri) -> Response {
     if method == Method::OPTIONS && uri.path() == "*" {
         return StatusCode::NO_CONTENT.into_response();
     }
-    not_found().await.into_response()
+    not_found().into_response()
 }
 
 /// The router adds the header `allow`.

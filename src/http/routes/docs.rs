@@ -59,19 +59,19 @@ pub async fn to_index() -> Redirect {
 }
 
 pub async fn index() -> Response {
-    page_file(INDEX).await
+    page_file(INDEX)
 }
 
 pub async fn file(path: Result<Path<String>, PathRejection>) -> Response {
     match path {
-        Ok(Path(path)) => page_file(&path).await,
-        Err(_) => not_found().await.into_response(),
+        Ok(Path(path)) => page_file(&path),
+        Err(_) => not_found().into_response(),
     }
 }
 
-async fn page_file(path: &str) -> Response {
+fn page_file(path: &str) -> Response {
     let Ok(Some(file)) = utoipa_swagger_ui::serve(path, PAGE.clone()) else {
-        return not_found().await.into_response();
+        return not_found().into_response();
     };
     let bytes = match path {
         INDEX => titled(&file.bytes).into(),

@@ -5,27 +5,25 @@ use crate::audit::EventPage;
 use crate::http::App;
 use crate::http::parts::entry::{Entry, entry};
 use crate::http::parts::json::json;
-use crate::http::parts::number::number;
+use crate::http::parts::number::{id, number};
 use crate::http::parts::paging;
 use crate::http::parts::parameters::{Parameters, header, not_these};
 use crate::http::parts::problem::Problem;
 use crate::http::parts::question::{ask, unanswered};
 use crate::http::parts::schema;
 use crate::http::server::noted::Shown;
-use crate::identity::{ContactId, Fact, Position};
+use crate::identity::{Fact, Position};
 use crate::ledger::EventFilter;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, VARY};
 use axum::http::{HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder};
 use utoipa::{IntoParams, ToSchema};
 
-const CONTACT: RangeInclusive<i64> = 1..=i64::MAX;
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Which events, and how many. Text, so that an error can say which parameter to change.
@@ -172,12 +170,8 @@ async fn head_from(app: &App, name: &'static str, after: Position) -> Result<Pos
 impl EventsQuery {
     fn wanted(&self) -> Result<EventFilter, Problem> {
         let kind = self.kind.as_deref().map(|kind| known(kind).ok_or_else(not_a_kind));
-        let contact =
-            self.contact.as_deref().map(|text| number("contact", Some(text), None, CONTACT));
-        Ok(EventFilter {
-            kind: kind.transpose()?,
-            contact: contact.transpose()?.map(ContactId::new),
-        })
+        let contact = self.contact.as_deref().map(|text| id("contact", Some(text)));
+        Ok(EventFilter { kind: kind.transpose()?, contact: contact.transpose()? })
     }
 }
 
@@ -279,7 +273,7 @@ fn too_many() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::ObservationId;
+    use crate::identity::{ContactId, ObservationId};
     use crate::ledger::EventRow;
     use http_body_util::BodyExt as _;
 

@@ -102,37 +102,34 @@ pub fn problems() -> Vec<Problem> {
 impl From<NotRecorded> for Problem {
     fn from(not_recorded: NotRecorded) -> Self {
         let unavailable = |detail: &'static str| Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-        match not_recorded {
-            NotRecorded::QueueFull => {
-                unavailable("Too many requests are waiting. Send it again.").recorded(InLedger::No)
-            }
-            NotRecorded::Unreachable => {
-                unavailable("Postgres is out of reach. Send it again.").recorded(InLedger::No)
-            }
-            NotRecorded::DiskFull => disk_full().recorded(InLedger::No),
-            NotRecorded::TimedOut => unavailable("It waited too long for its turn. Send it again.")
-                .recorded(InLedger::No),
-            NotRecorded::OtherRules => other_rules().recorded(InLedger::No),
-            NotRecorded::WentBack => {
-                let detail = "The database has gone back in time: it lacks events that this node recorded. \
-                    Nothing is recorded until its operator has seen to that.";
-                unavailable(detail).recorded(InLedger::No)
-            }
-            NotRecorded::OtherVersion => other_version().recorded(InLedger::No),
-            NotRecorded::KeyReused => {
-                let detail = "Other identifiers were recorded under this Idempotency-Key. Send \
-                    them with a key of their own.";
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).recorded(InLedger::No)
-            }
-            NotRecorded::OutcomeUnknown => {
-                let detail = "Postgres went away while this was being recorded. Send it again: \
-                    if it was recorded, it brings nothing new.";
-                unavailable(detail).recorded(InLedger::Unknown)
-            }
-            NotRecorded::Refused => {
-                let detail = "Internal error. The service's log says more: report it.";
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail).recorded(InLedger::No)
-            }
-        }
+        let problem = match not_recorded {
+            NotRecorded::QueueFull => unavailable("Too many requests are waiting. Send it again."),
+            NotRecorded::Unreachable => unavailable("Postgres is out of reach. Send it again."),
+            NotRecorded::DiskFull => disk_full(),
+            NotRecorded::TimedOut => unavailable("It waited too long for its turn. Send it again."),
+            NotRecorded::OtherRules => other_rules(),
+            NotRecorded::WentBack => unavailable(
+                "The database has gone back in time: it lacks events that this node recorded. \
+                Nothing is recorded until its operator has seen to that.",
+            ),
+            NotRecorded::OtherVersion => other_version(),
+            NotRecorded::KeyReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Other identifiers were recorded under this Idempotency-Key. Send them with a key of their \
+                own.",
+            ),
+            NotRecorded::OutcomeUnknown => unavailable(
+                "Postgres went away while this was being recorded. Send it again: if it was recorded, it \
+                brings nothing new.",
+            ),
+            NotRecorded::Refused => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Internal error. The service's log says more: report it.",
+            ),
+        };
+        problem.recorded(match not_recorded {
+            NotRecorded::OutcomeUnknown => InLedger::Unknown,
+            _ => InLedger::No,
+        })
     }
 }

@@ -257,7 +257,7 @@ fn explained(why: &Why) -> Result<Response, Unanswered> {
     let explanation = Explanation {
         linked: why.is_linked(),
         position: why.position,
-        rules: why.rules_in_force()?.into(),
+        rules: (&*why.rules).into(),
         primary_contact_ids: why.primary_ids,
         chain,
         apart,

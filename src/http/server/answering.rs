@@ -20,7 +20,7 @@ use tower_service::Service as _;
 #[derive(Clone)]
 pub struct Answering {
     router: Router,
-    straight: Option<Arc<Straight>>,
+    straight: Arc<Straight>,
 }
 
 /// What the router would do for `/identify`.
@@ -38,25 +38,15 @@ struct Identifies;
 
 impl Answering {
     pub fn new(router: Router, straight: Straight) -> Self {
-        Self { router, straight: Some(Arc::new(straight)) }
+        Self { router, straight: Arc::new(straight) }
     }
 
     pub async fn answer(&self, request: Request) -> Response {
-        let is_identify = request.method() == Method::POST && request.uri().path() == PATH;
-        match self.straight.as_ref().filter(|_| is_identify) {
-            Some(straight) => straight.answer(request).await,
-            None => {
-                let Ok(answer) = self.router.clone().call(request).await;
-                answer
-            }
+        if request.method() == Method::POST && request.uri().path() == PATH {
+            return self.straight.answer(request).await;
         }
-    }
-}
-
-/// Answers everything by a router.
-impl From<Router> for Answering {
-    fn from(router: Router) -> Self {
-        Self { router, straight: None }
+        let Ok(answer) = self.router.clone().call(request).await;
+        answer
     }
 }
 

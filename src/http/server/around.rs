@@ -13,11 +13,13 @@ use std::task::{Context, Poll};
 use tower_layer::Layer;
 use tower_service::Service;
 
+/// What is done before a request is answered, and after.
 pub trait Around: Clone + Send + Sync + 'static {
     /// What `before` keeps for `after`.
     type Kept: Send;
     /// Lets a request through, or answers it.
     fn before(&self, request: &mut Request) -> Result<Self::Kept, Box<Response>>;
+    /// Sees the answer to each request that `before` has let through, and may add to it.
     fn after(&self, kept: Self::Kept, response: Response) -> Response;
 }
 

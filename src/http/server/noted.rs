@@ -50,12 +50,14 @@ impl Shown {
 }
 
 impl ReadRequest {
+    /// Fails if the header `purpose` cannot be kept.
     pub fn of(request: &Request) -> Result<Self, Problem> {
         let purpose = purpose(request.headers())?;
         let route = format!("{} {}", request.method(), pattern(request).unwrap_or_default());
         Ok(Self { at: Instant::now(), route, purpose })
     }
 
+    /// What the record says of it: who asked, and whom the answer shows if it says so (`Shown`).
     pub fn read(self, holder: &Holder, answer: &Response) -> Read {
         let shown = answer.extensions().get::<Shown>();
         Read {

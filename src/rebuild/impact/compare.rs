@@ -8,10 +8,12 @@ use crate::projection::resolve_page;
 use anyhow::ensure;
 use std::future::ready;
 use std::sync::Arc;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 const MISSING: &str = "observations are missing; run identity-ledger verify";
 
+/// The ledger by two rule sets.
 pub struct Compared {
     /// The state by the first rule set, and what the second one does to its keys. `None` if there is no
     /// first one.
@@ -32,7 +34,8 @@ pub async fn compare(
     let (mut before, mut after) = (from.map(side), side(to));
     // Both rule sets work on a page at the same time, while the page before is counted; one after
     // another if a service needs the machine.
-    let one_by_one = ledger::is_served(&mut database.owner().await?).await?;
+    let is_served = ledger::is_served(&mut database.owner().await?).await?;
+    let turns = Turns::new(if is_served { 1 } else { 3 });
     let mut counting = tokio::spawn(ready(Tally::default()));
     let skipped_len = ledger::skipped_len(&mut database.owner().await?).await?;
     let mut seen_len = 0;
@@ -44,15 +47,9 @@ pub async fn compare(
         let numbers_len = page.last().map_or(0, |seen| seen.id.get());
         ensure!(numbers_len - seen_len <= skipped_len, MISSING);
         let page = Arc::new(page);
-        if one_by_one {
-            counting = ended(counting).await?;
-        }
-        let mut observing = after.observing(page.clone());
-        if one_by_one {
-            observing = ended(observing).await?;
-        }
+        let observing = after.observing(page.clone(), &turns).await;
         let decided_before = match before {
-            Some(side) => Some(side.observing(page.clone()).await?),
+            Some(side) => Some(side.observing(page.clone(), &turns).await.await?),
             None => None,
         };
         let (side, decided_after) = observing.await?;
@@ -61,13 +58,14 @@ pub async fn compare(
         if let Some((side, decided_before)) = decided_before {
             before = Some(side);
             let mut tally = counting.await?;
-            counting = tokio::task::spawn_blocking(move || {
+            let count = move || {
                 let seen = page.iter().filter_map(|seen| seen.identifiers.as_ref());
                 for (seen, pair) in seen.zip(decided_before.iter().zip(&decided_after)) {
                     tally.add(seen, pair.0, pair.1);
                 }
                 tally
-            });
+            };
+            counting = turns.begin(count).await;
         }
         progress.at(after.census.links.last().get());
     }
@@ -87,9 +85,13 @@ struct Side {
 type Decided = Vec<(Keys, Decision)>;
 
 impl Side {
-    /// Begins to resolve a page, on a thread of its own.
-    fn observing(self, page: Arc<Vec<ObservationRow>>) -> JoinHandle<(Self, Decided)> {
-        tokio::task::spawn_blocking(move || self.observe(&page))
+    /// Begins to resolve a page.
+    async fn observing(
+        self,
+        page: Arc<Vec<ObservationRow>>,
+        turns: &Turns,
+    ) -> JoinHandle<(Self, Decided)> {
+        turns.begin(move || self.observe(&page)).await
     }
 
     fn observe(mut self, page: &[ObservationRow]) -> (Self, Decided) {
@@ -98,7 +100,23 @@ impl Side {
     }
 }
 
-/// Waits for a task to end, and returns one that has ended with the same value.
-async fn ended<T: Send + 'static>(task: JoinHandle<T>) -> Result<JoinHandle<T>, JoinError> {
-    Ok(tokio::spawn(ready(task.await?)))
+/// How many works may be under way at once.
+struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    fn new(len: usize) -> Self {
+        Self(Arc::new(Semaphore::new(len)))
+    }
+
+    /// Waits for a turn, and begins to work on a thread.
+    async fn begin<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let turn = self.0.clone().acquire_owned().await.expect("it is never closed");
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        })
+    }
 }

@@ -69,6 +69,7 @@ pub struct Tally {
 type Judged<'a> = Option<(Matched, &'a Key)>;
 
 impl Tally {
+    /// Counts an observation that was not erased, by the keys and the decision of either rule set.
     pub fn add(&mut self, seen: &Identifiers, before: &(Keys, Decision), after: &(Keys, Decision)) {
         if let Some(value) = seen.email().map(Email::as_str) {
             let (was, is) = (email(before), email(after));
