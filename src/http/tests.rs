@@ -851,7 +851,8 @@ async fn whoever_sends_much_that_nobody_wants_sees_a_stream_to_its_end() {
     let router = Router::new().route("/", axum::routing::get(short));
     let mut stream = TcpStream::connect(start(routed(router)).await).await.unwrap();
     let body = "[".repeat(5_000_000);
-    let head = format!("GET / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let expecting = "host: x\r\nexpect: 100-continue";
+    let head = format!("GET / HTTP/1.1\r\n{expecting}\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all((head + &body).as_bytes()).await.unwrap();
     let received = read_to_end(&mut stream).await;
     assert_eq!((received.status, received.header("connection")), (200, Some("close")));
