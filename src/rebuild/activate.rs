@@ -1,5 +1,6 @@
 //! Puts rules in force for all of history: one short transaction after a long preparation.
 
+use super::swap::Successor;
 use super::turn::Turn;
 use super::{next, row, swap, tombstone};
 use crate::identity::{
@@ -10,7 +11,7 @@ use crate::ledger::{self, Database, ObservationRow, Paged as _};
 use crate::projection::{Replay, resolve_page, resolved};
 use anyhow::{bail, ensure};
 use sqlx::{PgConnection, query};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Number of rows that are sent to Postgres at once.
 const CHUNK_LEN: usize = 20_000;
@@ -46,6 +47,8 @@ struct Shift<'a> {
     after: Census,
     /// Contacts that the change concerns, whose rows were written before its time was known.
     undated: Vec<ContactId>,
+    /// The position of the first event that the last attempt appended, and the number of its events.
+    appended: Option<(Position, usize)>,
 }
 
 /// Puts rules in force, and returns `None` if they are in force already. One rebuild or activation
@@ -86,11 +89,13 @@ async fn put_in_force(
              missing; run identity-ledger verify"
         );
     }
-    let mut shift = Shift { request, before, after, undated: Vec::new() };
-    shift.before.links.compress_all();
-    shift.after.links.compress_all();
+    let mut shift = Shift { request, before, after, undated: Vec::new(), appended: None };
+    shift.prepare();
     next::fill(turn, last, |seen| shift.row(seen)).await?;
-    Ok(Some(swap_in(turn, &mut shift).await?))
+    let pause = swap::swap_in(turn, &mut shift, "the new rules are in force").await?;
+    let (position, events_len) = shift.appended.expect("the swap appends before it commits");
+    let contacts_len = shift.after.links.contacts_len();
+    Ok(Some(Activated { position, events_len, contacts_len, pause }))
 }
 
 async fn in_force(owner: &mut PgConnection) -> Result<String, sqlx::Error> {
@@ -108,40 +113,7 @@ async fn check_kept(owner: &mut PgConnection, rules: &Rules) -> anyhow::Result<(
     Ok(())
 }
 
-async fn swap_in(turn: &mut Turn, shift: &mut Shift<'_>) -> anyhow::Result<Activated> {
-    turn.progress.begin("catching up", 1);
-    let mut pause = Duration::ZERO;
-    for _ in 0..swap::ATTEMPTS {
-        swap::catch_up(async || Ok(shift.catch_up(turn).await?.1)).await?;
-        shift.before.links.compress_all();
-        shift.after.links.compress_all();
-        let since = Instant::now();
-        if swap::begin(&mut turn.owner).await? {
-            let (changed, _) = shift.catch_up(turn).await?;
-            let (position, events_len) = shift.append(&mut turn.owner).await?;
-            let effect = "the new rules are in force";
-            let swapped = swap::commit(turn, effect).await?;
-            pause += since.elapsed();
-            if swapped {
-                let contacts_len = shift.after.links.contacts_len();
-                return Ok(Activated { position, events_len, contacts_len, pause });
-            }
-            // What was written under the locks was rolled back with them.
-            next::rewrite(&mut turn.owner, &changed, |seen| shift.row(seen)).await?;
-        }
-        swap::pause(since.elapsed()).await;
-    }
-    bail!(swap::GIVEN_UP)
-}
-
-impl Shift<'_> {
-    /// Resolves observations by the new rules, and returns the contacts that this changes.
-    fn observe(&mut self, observations: &[ObservationRow]) -> Vec<ContactId> {
-        let decided = resolve_page(&mut self.after, &self.request.rules, observations);
-        let changes = decided.iter().flat_map(|(_, decision)| decision.changes());
-        changes.flatten().filter_map(|change| Change::contact(&change)).collect()
-    }
-
+impl Successor for Shift<'_> {
     /// The row of an observation after the change. A contact that the change leaves alone keeps the
     /// time that the events give it. The others get the time of the change, which is not known yet.
     fn row(&mut self, seen: &ObservationRow) -> Option<Contact> {
@@ -157,12 +129,6 @@ impl Shift<'_> {
         Some(contact)
     }
 
-    fn is_unchanged(&self, id: ContactId) -> bool {
-        self.before.links.filing(id.into()) == self.after.links.filing(id.into())
-    }
-
-    /// Brings both states and `contact_next` up to the head. Returns the contacts whose rows
-    /// changed, and the number of events that were caught up with.
     async fn catch_up(&mut self, turn: &mut Turn) -> anyhow::Result<(Vec<ContactId>, i64)> {
         let from = self.before.position;
         let head = ledger::position(&mut turn.owner).await?;
@@ -184,9 +150,13 @@ impl Shift<'_> {
         Ok((changed, head.get() - from.get()))
     }
 
-    /// Appends the activation and the differences that it makes, under the caller's locks. Returns
-    /// the position of the first event, and the number of events.
-    async fn append(&mut self, owner: &mut PgConnection) -> anyhow::Result<(Position, usize)> {
+    fn prepare(&mut self) {
+        self.before.links.compress_all();
+        self.after.links.compress_all();
+    }
+
+    /// Appends the activation and the differences that it makes.
+    async fn append(&mut self, owner: &mut PgConnection) -> anyhow::Result<()> {
         let request = self.request;
         // No plan may scan the large table that was made just now.
         let plain = "
@@ -216,7 +186,21 @@ impl Shift<'_> {
         )
         .execute(owner)
         .await?;
-        Ok((first, differences.facts_len() + 1))
+        self.appended = Some((first, differences.facts_len() + 1));
+        Ok(())
+    }
+}
+
+impl Shift<'_> {
+    /// Resolves observations by the new rules, and returns the contacts that this changes.
+    fn observe(&mut self, observations: &[ObservationRow]) -> Vec<ContactId> {
+        let decided = resolve_page(&mut self.after, &self.request.rules, observations);
+        let changes = decided.iter().flat_map(|(_, decision)| decision.changes());
+        changes.flatten().filter_map(|change| Change::contact(&change)).collect()
+    }
+
+    fn is_unchanged(&self, id: ContactId) -> bool {
+        self.before.links.filing(id.into()) == self.after.links.filing(id.into())
     }
 
     /// Gives the contacts that the change concerns the time of the change.

@@ -17,8 +17,8 @@ pub use impact::{Changed, GainedAndLost, Growth, Impact, Limits, Remap, impact};
 use crate::identity::{Contact, ContactId, Holders, Links, Position, Rules};
 use crate::ledger::{self, Database, ObservationRow};
 use crate::projection::Replay;
-use anyhow::{bail, ensure};
-use std::time::Instant;
+use anyhow::ensure;
+use swap::Successor;
 use turn::Turn;
 
 /// What a rebuild has done.
@@ -64,37 +64,17 @@ async fn make_anew(turn: &mut Turn) -> anyhow::Result<Rebuilt> {
         "contacts whose observations are missing or have lost their values: {missing_len}; \
          identity-ledger verify names the first"
     );
-    swap_in(turn, &mut fold).await?;
+    swap::swap_in(turn, &mut fold, "the new table is in place").await?;
     let Replay { links, position, .. } = fold.replay;
     Ok(Rebuilt { position, contacts_len: links.contacts_len() })
 }
 
-async fn swap_in(turn: &mut Turn, fold: &mut Fold) -> anyhow::Result<()> {
-    turn.progress.begin("catching up", 1);
-    for _ in 0..swap::ATTEMPTS {
-        swap::catch_up(async || Ok(fold.catch_up(turn).await?.1)).await?;
-        let since = Instant::now();
-        if swap::begin(&mut turn.owner).await? {
-            let (changed, _) = fold.catch_up(turn).await?;
-            if swap::commit(turn, "the new table is in place").await? {
-                return Ok(());
-            }
-            // What was written under the locks was rolled back with them.
-            next::rewrite(&mut turn.owner, &changed, |seen| fold.row(seen)).await?;
-        }
-        swap::pause(since.elapsed()).await;
-    }
-    bail!(swap::GIVEN_UP)
-}
-
-impl Fold {
+impl Successor for Fold {
     fn row(&mut self, seen: &ObservationRow) -> Option<Contact> {
         let links = &mut self.replay.links;
         row(links, &mut self.holders, &self.rules, seen).or_else(|| tombstone(links, seen))
     }
 
-    /// Brings `contact_next` up to the head. Returns the contacts that changed, and the number of
-    /// events that were caught up with.
     async fn catch_up(&mut self, turn: &mut Turn) -> anyhow::Result<(Vec<ContactId>, i64)> {
         let from = self.replay.position;
         let head = ledger::position(&mut turn.owner).await?;

@@ -1,17 +1,19 @@
 //! The swap of the contact table, and the locks that it needs.
 
+use super::next;
 use super::turn::Turn;
-use crate::ledger::{self, Fault};
+use crate::identity::{Contact, ContactId};
+use crate::ledger::{self, Fault, ObservationRow};
 use crate::projection;
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use sqlx::{PgConnection, query};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Number of events that the swap may still have to fold under its locks. So it should be small.
 const GAP_LEN_MAX: i64 = 500;
-pub const ATTEMPTS: usize = 100;
+const ATTEMPTS: usize = 100;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-pub const GIVEN_UP: &str = "the contact table is being read or vacuumed without a pause, as it is by a \
+const GIVEN_UP: &str = "the contact table is being read or vacuumed without a pause, as it is by a \
     backup, so nothing was changed; end the long query, or wait for the backup, and try again";
 
 /// The first lock ends an autovacuum, which Postgres cancels once a lock has waited for it for a
@@ -28,14 +30,60 @@ const LOCK_CONTACT: &str = "
     lock table contact in exclusive mode;
 ";
 
+/// What the table is made from that is to take the place of the contact table.
+pub trait Successor {
+    /// The row of an observation, if it is a contact or was one when it was erased.
+    fn row(&mut self, seen: &ObservationRow) -> Option<Contact>;
+
+    /// Brings itself and `contact_next` up to the head. Returns the contacts whose rows changed, and the
+    /// number of events that were caught up with.
+    async fn catch_up(&mut self, turn: &mut Turn) -> anyhow::Result<(Vec<ContactId>, i64)>;
+
+    /// Does what is better done before the locks are taken.
+    fn prepare(&mut self) {}
+
+    /// Appends what comes with the swap, under its locks.
+    async fn append(&mut self, _owner: &mut PgConnection) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// Swaps the new table in, and returns for how long no one could append, all attempts together. `effect` is
+/// what the error says is not known if the connection is lost during the commit.
+pub async fn swap_in(
+    turn: &mut Turn,
+    successor: &mut impl Successor,
+    effect: &str,
+) -> anyhow::Result<Duration> {
+    turn.progress.begin("catching up", 1);
+    let mut stopped = Duration::ZERO;
+    for _ in 0..ATTEMPTS {
+        catch_up(turn, successor).await?;
+        successor.prepare();
+        let since = Instant::now();
+        if begin(&mut turn.owner).await? {
+            let (changed, _) = successor.catch_up(turn).await?;
+            successor.append(&mut turn.owner).await?;
+            let is_in_place = commit(turn, effect).await?;
+            stopped += since.elapsed();
+            if is_in_place {
+                return Ok(stopped);
+            }
+            // What was written under the locks was rolled back with them.
+            next::rewrite(&mut turn.owner, &changed, |seen| successor.row(seen)).await?;
+        }
+        // At least for as long as it took, so that those who waited for it can go on.
+        tokio::time::sleep(PAUSE_MIN.max(since.elapsed())).await;
+    }
+    bail!(GIVEN_UP)
+}
+
 /// Catches up with what is written meanwhile, until little is missing, or until what is missing does not
 /// become less.
-pub async fn catch_up(
-    mut catch_up: impl AsyncFnMut() -> anyhow::Result<i64>,
-) -> anyhow::Result<()> {
-    let mut gap_len = catch_up().await?;
+async fn catch_up(turn: &mut Turn, successor: &mut impl Successor) -> anyhow::Result<()> {
+    let (_, mut gap_len) = successor.catch_up(turn).await?;
     while gap_len > GAP_LEN_MAX {
-        let next_len = catch_up().await?;
+        let (_, next_len) = successor.catch_up(turn).await?;
         if next_len >= gap_len {
             break;
         }
@@ -44,18 +92,12 @@ pub async fn catch_up(
     Ok(())
 }
 
-/// Waits after an attempt in vain, at least for as long as that took, so that those who waited for
-/// it can go on.
-pub async fn pause(attempt: Duration) {
-    tokio::time::sleep(PAUSE_MIN.max(attempt)).await;
-}
-
 /// Begins a transaction during which no one can append. Returns `false` if a lock cannot be had
 /// soon; then the transaction has ended.
 ///
 /// `contact` is locked before `head`, as an append does by being one statement. Readers go on. A
 /// lock is not waited for for long, since all that comes later would wait behind it.
-pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
+async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query("begin").execute(&mut *owner).await?;
     // The swap grants on the new table, as what opens the ledger does.
     ledger::lock_catalog_in(owner).await?;
@@ -75,9 +117,8 @@ pub async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
 }
 
 /// Puts `contact_next` in the place of `contact` and ends the transaction. Returns `false` if a
-/// reader is in the way; then the transaction has ended without effect. `effect` is what the error
-/// says is not known if the connection is lost during the commit.
-pub async fn commit(turn: &mut Turn, effect: &str) -> anyhow::Result<bool> {
+/// reader is in the way; then the transaction has ended without effect.
+async fn commit(turn: &mut Turn, effect: &str) -> anyhow::Result<bool> {
     let Turn { database, owner, .. } = turn;
     let lock = "
         set local lock_timeout = '300ms';
