@@ -51,7 +51,6 @@ struct Folder<'a> {
     lines: CheckedLines,
     observations: Option<Lines>,
     numbers: Numbers,
-    events: Vec<Event>,
     gaps: Gaps,
     erasures: Arc<Erasures>,
     decisions: Decisions,
@@ -102,7 +101,6 @@ pub fn verify_folder(
         observations: observations
             .map(|lines| (Box::new(lines) as Box<dyn Iterator<Item = _>>).peekable()),
         numbers: Numbers::default(),
-        events: Vec::new(),
         gaps,
         decisions: Decisions::beside(erasures.clone()),
         events_len: last.size.cast_signed(),
@@ -158,8 +156,7 @@ impl Folder<'_> {
                 "{EVENTS} goes on after what the checkpoint covers: an export was interrupted, so \
                  run it again"
             );
-            let event = self.lines.push(self.gaps.position_at(len), &line)?;
-            self.events.push(event);
+            self.lines.push(self.gaps.position_at(len), &line)?;
             if self.lines.leaves.len() == PAGE_LEN {
                 self.page()?;
                 self.progress.at(len);
@@ -183,7 +180,7 @@ impl Folder<'_> {
         let leaves = std::mem::take(&mut self.lines.leaves);
         self.tree.extend(&leaves, &StoredPart::default(), &self.signed)?;
         let mut observed = std::mem::take(&mut self.lines.observed).into_iter();
-        for event in std::mem::take(&mut self.events) {
+        for event in std::mem::take(&mut self.lines.events) {
             self.numbers.check(&event)?;
             match &event.fact {
                 Fact::RulesActivated(activated) => self.activated(&event, activated)?,

@@ -34,9 +34,9 @@ pub struct Committed {
 }
 
 impl CheckedLines {
-    /// Takes the line at a position. Fails unless it is an event of that position, written as this
-    /// ledger writes it, and no earlier than the one before.
-    pub fn push(&mut self, position: i64, line: &str) -> Result<Event, Mismatch> {
+    /// Takes the line at a position, and returns its event. Fails unless it is an event of that position,
+    /// written as this ledger writes it, and no earlier than the one before.
+    pub fn push(&mut self, position: i64, line: &str) -> Result<&Event, Mismatch> {
         let Ok(event) = Event::parse(line) else {
             return Err(Mismatch::at(position, "line", "an event", "text that is none"));
         };
@@ -58,10 +58,11 @@ impl CheckedLines {
                 commitment: observed.commitment,
             });
         }
-        Ok(event)
+        self.events.push(event);
+        Ok(&self.events[self.events.len() - 1])
     }
 
-    /// Takes the line of a row, and keeps its event. Fails unless the columns say the same.
+    /// Takes the line of a row. Fails unless the columns say the same.
     pub fn push_row(&mut self, position: i64, row: &mut CopiedRow<'_>) -> Result<(), Mismatch> {
         let found = row.number().unwrap_or_default();
         if found != position {
@@ -89,7 +90,6 @@ impl CheckedLines {
                 ));
             }
         }
-        self.events.push(event);
         Ok(())
     }
 }
