@@ -19,7 +19,7 @@ pub struct Progress {
 
 impl Progress {
     /// The progress of work that is one step of `total` units, which begins.
-    pub fn of(step: &'static str, total: i64) -> Self {
+    pub fn of(step: &'static str, total: impl TryInto<u64>) -> Self {
         let mut progress = Self::default();
         progress.begin(step, total);
         progress
@@ -34,17 +34,18 @@ impl Progress {
     }
 
     /// Begins a step of `total` units.
-    pub fn begin(&mut self, step: &'static str, total: i64) {
+    pub fn begin(&mut self, step: &'static str, total: impl TryInto<u64>) {
         self.end();
         self.step = step;
-        self.total = u64::try_from(total).unwrap_or(0);
+        self.total = total.try_into().unwrap_or(0);
         self.last_line = Instant::now();
         self.bar = std::io::stderr().is_terminal().then(|| bar(step, self.total));
         self.tell(0);
     }
 
-    pub fn at(&mut self, done: i64) {
-        let done = u64::try_from(done).unwrap_or(0);
+    /// Says how much of the step is done. A number that is negative counts as 0.
+    pub fn at(&mut self, done: impl TryInto<u64>) {
+        let done = done.try_into().unwrap_or(0);
         self.total = self.total.max(done);
         match &self.bar {
             Some(bar) => {

@@ -65,8 +65,8 @@ pub async fn erase_again(
     customers: &[(ObservationId, ReasonCode)],
     by: &str,
 ) -> anyhow::Result<usize> {
-    let mut progress = Progress::of("erasing again", i64::try_from(customers.len())?);
-    for (n, (id, reason)) in (1..).zip(customers) {
+    let mut progress = Progress::of("erasing again", customers.len());
+    for (n, (id, reason)) in (1_usize..).zip(customers) {
         match erasure::erase(database, *id, None, reason, Some(by)).await {
             Ok(_) | Err(NotErased::AlreadyErased) => {}
             Err(error) => {
@@ -116,8 +116,8 @@ async fn who_is_back(
     let mut eraser = database.eraser().await?;
     let named: HashSet<_> = lost.iter().flat_map(|erased| &erased.observation_ids).collect();
     let (mut back, mut seen) = (Vec::new(), HashSet::new());
-    let mut progress = Progress::of("looking erased customers up", i64::try_from(lost.len())?);
-    for (n, erasure) in (1..).zip(lost) {
+    let mut progress = Progress::of("looking erased customers up", lost.len());
+    for (n, erasure) in (1_usize..).zip(lost) {
         for id in &erasure.observation_ids {
             if seen.contains(id) {
                 continue;

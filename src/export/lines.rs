@@ -115,8 +115,8 @@ pub fn watched_lines(
 ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<String>> + use<>> {
     let lines = whole_lines(path)?;
     let len = path.metadata().map_or(0, |file| file.len() / MEGABYTE as u64);
-    let mut progress = Progress::of(step, len.cast_signed());
-    let (mut megabytes, mut bytes) = (0, 0);
+    let mut progress = Progress::of(step, len);
+    let (mut megabytes, mut bytes) = (0_usize, 0);
     Ok(lines.inspect(move |line| {
         bytes += line.as_ref().map_or(0, |line| line.len() + 1);
         if bytes >= MEGABYTE {

@@ -100,7 +100,7 @@ impl Comparison {
     /// Compares in chunks, each at the position at which it was read, and returns how many contacts
     /// there are. `None` if the rules have changed, so that the rest cannot be judged.
     async fn compare(&mut self, progress: &mut Progress) -> anyhow::Result<Option<usize>> {
-        progress.begin("comparing contacts", self.replay.links.contacts_len() as i64);
+        progress.begin("comparing contacts", self.replay.links.contacts_len());
         let mut from = ContactId::new(i64::MIN);
         let mut compared = 0;
         loop {
@@ -127,7 +127,7 @@ impl Comparison {
                 self.compare_contact(*id, found.get(n).map(|(_, row)| *row))?;
             }
             compared += found.len();
-            progress.at(compared as i64);
+            progress.at(compared);
             if is_last {
                 return Ok(Some(self.replay.links.contacts_len()));
             }
