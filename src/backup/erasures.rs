@@ -17,14 +17,14 @@ use tlog_tiles::record_hash;
 /// The customers to erase again.
 pub struct ToErase {
     /// How many events the export has.
-    pub events_len: i64,
+    pub events_len: u64,
     /// An observation of each customer who is back, and why the customer was erased.
     pub customers: Vec<(ObservationId, ReasonCode)>,
 }
 
 /// What an export says.
 struct Told {
-    events_len: i64,
+    events_len: u64,
     /// The tree over as many of its events as are left.
     common: TreeHead,
     lost: Vec<ContactErased>,
@@ -103,7 +103,7 @@ fn read(export: &Path, keys: &VerifierKeys, left: u64) -> anyhow::Result<Told> {
         "it has {events_len} events, and here are {left}: it names no erasure that is missing here; pass a \
          newer one, or --no-erasures"
     );
-    Ok(Told { events_len: events_len.cast_signed(), common: tree.head(), lost })
+    Ok(Told { events_len, common: tree.head(), lost })
 }
 
 /// The erased customers who have an observation that is left here and is not erased. Fails if one of them is

@@ -125,12 +125,12 @@ fn ledger_facts(verified: &Verified, has_keys: bool) -> Value {
 }
 
 /// How many events there are after those under the checkpoint that is kept outside.
-fn after_outside(verified: &Verified) -> Option<i64> {
+fn after_outside(verified: &Verified) -> Option<u64> {
     let walked = &verified.walked;
     walked.outside.map(|size| walked.events_len - size)
 }
 
-fn continued(events_len: i64) -> String {
+fn continued(events_len: u64) -> String {
     let continuing = counted_with(events_len, "event", ["continues", "continue"]);
     format!("verified: {continuing} the checkpoint outside")
 }
@@ -169,7 +169,7 @@ fn folder_words(verified: &VerifiedFolder, origin: &str) -> String {
     }
     match verified.after_outside {
         None => {}
-        Some(len @ 0..) => words += &format!("\n{}", continued(len)),
+        Some(len @ 0..) => words += &format!("\n{}", continued(len.unsigned_abs())),
         Some(len) => {
             let missing = counted(len.unsigned_abs(), "event");
             words += &format!("\nnot compared: the checkpoint outside covers {missing} more");

@@ -89,7 +89,7 @@ pub fn without(
 }
 
 /// How many lines a file has.
-pub fn len(path: &Path) -> anyhow::Result<i64> {
+pub fn len(path: &Path) -> anyhow::Result<u64> {
     let lines = watched_lines(path, "reading observations (MB)")?;
     lines.map(|line| line.map(|_| 1)).sum()
 }

@@ -40,15 +40,15 @@ pub fn rules_file(dir: &Path, digest: &str) -> PathBuf {
 }
 
 /// In rows.
-const PAGE_LEN: i64 = 10_000;
+const PAGE_LEN: u64 = 10_000;
 
 /// What is in the folder now.
 pub struct Exported {
     /// Events, including those of earlier exports.
-    pub events_len: i64,
+    pub events_len: u64,
     pub is_sealed: bool,
     /// Events that were left out because no checkpoint covers them yet.
-    pub beyond: i64,
+    pub beyond: u64,
 }
 
 /// How far the ledger goes.
@@ -57,7 +57,7 @@ struct Extent {
     /// What the last checkpoint says.
     signed: Option<TreeHead>,
     /// The position of the last event.
-    head: i64,
+    head: Position,
     gaps: Gaps,
 }
 
@@ -93,7 +93,7 @@ pub async fn export(
     let extent = Extent::read(&mut export.owner, keys).await?;
     let (size, end) = (extent.size(), extent.end());
     let Extent { last, signed, head, gaps } = extent;
-    let beyond = gaps.size_at(head) - size;
+    let beyond = gaps.size_at(head).saturating_sub(size);
     let keys = keys.map(|keys| keys.of(&gaps));
     export.gaps = gaps;
     if with_observations {
@@ -147,7 +147,7 @@ fn check_root(tree: &Tree, signed: Option<TreeHead>) -> anyhow::Result<()> {
 impl Extent {
     async fn read(owner: &mut PgConnection, keys: Option<&VerifierKeys>) -> anyhow::Result<Self> {
         let last = seal::last_checkpoint(&mut *owner).await?;
-        let head = ledger::position(&mut *owner).await?.get();
+        let head = ledger::position(&mut *owner).await?;
         let gaps = ledger::gaps(owner).await?;
         let keys = keys.map(|keys| keys.of(&gaps));
         let signed = last.as_ref().map(|last| signed(last, keys.as_ref(), &gaps)).transpose()?;
@@ -155,13 +155,13 @@ impl Extent {
     }
 
     /// How many events are to be exported.
-    fn size(&self) -> i64 {
+    fn size(&self) -> u64 {
         let all = || self.gaps.size_at(self.head);
-        self.signed.map_or_else(all, |signed| signed.size.cast_signed())
+        self.signed.map_or_else(all, |signed| signed.size)
     }
 
     /// The position of the last event that is to be exported.
-    fn end(&self) -> i64 {
+    fn end(&self) -> Position {
         self.gaps.position_at(self.size())
     }
 }
@@ -174,10 +174,9 @@ impl Export {
     }
 
     /// Appends new events, to the tree, too.
-    async fn events(&mut self, size: i64, tree: &mut Tree) -> anyhow::Result<()> {
+    async fn events(&mut self, size: u64, tree: &mut Tree) -> anyhow::Result<()> {
         let (mut file, last) = LinesFile::open(&self.dir.join(EVENTS), files::PUBLIC)?;
-        let last_position = number_in(last.as_deref(), "position")?;
-        let mut after = self.gaps.size_at(last_position);
+        let mut after = self.gaps.size_at(position_of(last.as_deref())?);
         let mut progress = Progress::of("writing events", size);
         while after < size {
             let end = size.min(after + PAGE_LEN);
@@ -202,7 +201,7 @@ impl Export {
     }
 
     /// Fails if an erasure is not sealed: its observations would be missing, and no event would say why.
-    async fn check_sealed_erasures(&mut self, end: i64, head: i64) -> anyhow::Result<()> {
+    async fn check_sealed_erasures(&mut self, end: Position, head: Position) -> anyhow::Result<()> {
         ensure!(
             ledger::erasures(&mut self.owner, end, head).await?.is_empty(),
             "a customer was erased after event {end}, which is the last one that is sealed: start the \
@@ -213,7 +212,7 @@ impl Export {
 
     /// Takes out the observations that were erased since an earlier export. This comes before the events
     /// that erased them are written, so that it is done again if it is interrupted.
-    async fn take_out_erased(&mut self, after: i64, end: i64) -> anyhow::Result<()> {
+    async fn take_out_erased(&mut self, after: Position, end: Position) -> anyhow::Result<()> {
         let file = self.dir.join(OBSERVATIONS);
         lines::clear(&file)?;
         let erasures = ledger::erasures(&mut self.owner, after, end).await?;
@@ -228,9 +227,9 @@ impl Export {
     }
 
     /// Checks that the folder holds the beginning of this ledger. Returns the position that it ends with.
-    async fn check_begins(&mut self, size: i64) -> anyhow::Result<i64> {
+    async fn check_begins(&mut self, size: u64) -> anyhow::Result<Position> {
         let (last, torn) = lines::tail(&self.dir.join(EVENTS))?;
-        let after = number_in(last.as_deref(), "position")?;
+        let after = position_of(last.as_deref())?;
         ensure!(
             after <= self.gaps.position_at(size),
             "{} goes up to event {after}, and the ledger's checkpoint covers {size} events: the \
@@ -238,7 +237,7 @@ impl Export {
             self.dir.display()
         );
         // A torn first line must be the beginning of the first event.
-        let position = after.max(1);
+        let position = after.get().max(1);
         let recorded = query_scalar!("select line from event where position = $1", position)
             .fetch_optional(&mut self.owner)
             .await?;
@@ -255,7 +254,7 @@ impl Export {
     }
 
     /// Appends new observations, and checks that none is missing.
-    async fn observations(&mut self, last_position: i64) -> anyhow::Result<()> {
+    async fn observations(&mut self, last_position: Position) -> anyhow::Result<()> {
         let path = self.dir.join(OBSERVATIONS);
         let (mut file, last) = LinesFile::open(&path, files::PRIVATE)?;
         let mut after = number_in(last.as_deref(), "id")?;
@@ -268,7 +267,7 @@ impl Export {
             order by position desc
             limit 1
             "#,
-            last_position
+            last_position.get()
         );
         let Some(last) = last.fetch_optional(&mut self.owner).await? else { return file.finish() };
         let last_id = last.id;
@@ -295,10 +294,11 @@ impl Export {
         }
         file.finish()?;
         // A loss skips as many numbers as positions.
-        let skipped_len = last.position - self.gaps.size_at(last.position);
-        let erased = ledger::erasures(&mut self.owner, 0, last_position).await?;
+        let events_len = self.gaps.size_at(Position::new(last.position)).cast_signed();
+        let skipped_len = last.position - events_len;
+        let erased = ledger::erasures(&mut self.owner, Position::default(), last_position).await?;
         ensure!(
-            len == last_id - skipped_len - erased.len() as i64,
+            len.cast_signed() == last_id - skipped_len - erased.len() as i64,
             "an observation is missing: run identity-ledger verify, which names it; if it finds nothing, \
              export to a new folder"
         );
@@ -311,7 +311,7 @@ impl Export {
         file: &mut LinesFile,
         query: &str,
         mut line: impl FnMut(&mut CopiedRow<'_>) -> Vec<u8>,
-    ) -> anyhow::Result<i64> {
+    ) -> anyhow::Result<u64> {
         let rows = ledger::copy_out(&mut self.owner, query).await?;
         let mut len = 0;
         for mut row in rows.iter() {
@@ -322,8 +322,8 @@ impl Export {
     }
 
     /// Writes all rules that were activated.
-    async fn rules(&mut self, last_position: i64) -> anyhow::Result<()> {
-        let all = ledger::activations(&mut self.owner, Position::new(last_position)).await;
+    async fn rules(&mut self, last_position: Position) -> anyhow::Result<()> {
+        let all = ledger::activations(&mut self.owner, last_position).await;
         for activation in all.context("the rules cannot be exported; run identity-ledger verify")? {
             let digest = &activation.rules.digest;
             // If another version activated them, only that one can read them.
@@ -348,6 +348,11 @@ impl Export {
 fn replace(file: &Path, content: &str) -> anyhow::Result<()> {
     files::replace(file, content.as_bytes(), files::PUBLIC)
         .with_context(|| files::cannot_write(file))
+}
+
+/// The position of the last event that an earlier export wrote. 0 if there is none.
+fn position_of(line: Option<&str>) -> anyhow::Result<Position> {
+    number_in(line, "position").map(Position::new)
 }
 
 /// A number in the last line that an earlier export wrote. 0 if there is no line.

@@ -47,6 +47,13 @@ number! {
     ContactId
 }
 
+impl Position {
+    /// The position that comes so many later. Beyond the last that there can be, it is that one.
+    pub const fn plus(self, len: u64) -> Self {
+        Self(self.0.saturating_add_unsigned(len))
+    }
+}
+
 impl From<ObservationId> for ContactId {
     fn from(observation: ObservationId) -> Self {
         Self(observation.0)

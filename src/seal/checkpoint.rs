@@ -2,7 +2,7 @@
 
 use super::key::{self, SigningKey, VerifierKeys};
 use super::proof::TreeHead;
-use crate::identity::Gaps;
+use crate::identity::{Gaps, Position};
 use signed_note::{Note, Signature, Signer as _, Verifiers as _};
 
 /// What was signed: that the log of this name had this root at this size.
@@ -33,7 +33,7 @@ pub enum NotACheckpoint {
 impl Checkpoint {
     /// Signs a tree under the name that the log has at its size.
     pub fn sign(key: &SigningKey, head: TreeHead, gaps: &Gaps) -> Self {
-        let signer = key.signer(gaps.restored_at(head.size.cast_signed()));
+        let signer = key.signer(gaps.restored_at(head.size));
         let origin = signer.name().to_owned();
         let text = tlog_tiles::Checkpoint::new(&origin, head.size, head.root, "")
             .expect("a key's name is a good origin")
@@ -67,13 +67,13 @@ impl Checkpoint {
 
     /// Fails if it does not have the name that a log with these gaps had at its size.
     pub fn named_as(self, gaps: &Gaps) -> Result<Self, NotACheckpoint> {
-        let is_named = self.restored_at() == gaps.restored_at(self.head.size.cast_signed());
+        let is_named = self.restored_at() == gaps.restored_at(self.head.size);
         if is_named { Ok(self) } else { Err(NotACheckpoint::OtherName) }
     }
 
     /// The position at which a loss was accepted that gave the log this name. `None` if it is the first
     /// name of the log.
-    pub fn restored_at(&self) -> Option<i64> {
+    pub fn restored_at(&self) -> Option<Position> {
         key::parts(&self.origin).1
     }
 

@@ -3,6 +3,7 @@
 use super::checkpoint::NotACheckpoint;
 use super::outside::OutsideError;
 use super::proof::{TilesDiffer, TreeHead};
+use crate::identity::Position;
 use crate::ledger::Fault;
 use std::fmt;
 
@@ -55,16 +56,16 @@ pub enum SealError {
     #[error("the database differs from a checkpoint {by}, among the first {size} events")]
     Differs { size: u64, by: By },
     #[error("event {0} is missing")]
-    Missing(i64),
+    Missing(Position),
     #[error(
         "event {0} accepts a loss, and what was to follow was interrupted: run identity-ledger \
          restore --accept-loss again, or identity-ledger verify, if none of you has accepted a loss"
     )]
-    NotFinished(i64),
+    NotFinished(Position),
     #[error(
         "event {0} accepts a loss, and the events before it are not those that it says are left"
     )]
-    OthersAreLeft(i64),
+    OthersAreLeft(Position),
 }
 
 impl SealError {

@@ -63,7 +63,7 @@ impl Growing {
             // Checked before anything is hashed in vain.
             off_runtime(move || outside.check_writable()).await?;
         }
-        let position = self.position_at(head);
+        let position = self.gaps.position_at(head);
         while tree.size() < head {
             at(tree.size(), head, position);
             tree = self.step(session, tree, head).await?;
@@ -99,12 +99,7 @@ impl Growing {
     pub(super) async fn reached(&mut self, session: &mut PgConnection) -> Result<u64, Fault> {
         let position = in_time(ledger::position(&mut *session)).await?;
         self.gaps = in_time(ledger::gaps(session)).await?;
-        Ok(self.gaps.size_at(position.get()).cast_unsigned())
-    }
-
-    /// The position of the last of the first `size` events.
-    pub(super) fn position_at(&self, size: u64) -> Position {
-        Position::new(self.gaps.position_at(size.cast_signed()))
+        Ok(self.gaps.size_at(position))
     }
 
     /// The tree that was stored last. Fails if it contradicts anything that was signed.
@@ -128,7 +123,8 @@ impl Growing {
         outside: Option<TreeHead>,
     ) -> Result<(), SealError> {
         self.gaps = in_time(ledger::gaps(session)).await?;
-        match outside.and_then(|head| self.accepted(head)) {
+        let accepted = |head: TreeHead| self.gaps.accepted(head.size, Root(head.root.0));
+        match outside.and_then(accepted) {
             Some(position) => Err(SealError::NotFinished(position)),
             None => Ok(()),
         }
@@ -165,11 +161,6 @@ impl Growing {
             None => Ok(Tree::default()),
             Some(stored) => read_tree(session, stored).await,
         }
-    }
-
-    /// The position of the event that accepts that the database ends before this checkpoint.
-    fn accepted(&self, outside: TreeHead) -> Option<i64> {
-        self.gaps.accepted(outside.size.cast_signed(), Root(outside.root.0))
     }
 
     fn check_length(&self, size: u64, head: u64) -> Result<(), SealError> {
@@ -214,15 +205,13 @@ impl Growing {
             let next = self.ahead.first().map_or(end, |signed| signed.head.size);
             let page_end = next.min(tree.size() + PAGE_LEN);
             let gaps = self.gaps.clone();
-            let position_at = |size: u64| gaps.position_at(size.cast_signed());
-            let (after, last) = (position_at(tree.size()), position_at(page_end));
+            let [after, last] = [tree.size(), page_end].map(|size| gaps.position_at(size));
             let rows = in_time(read_page(session, after, last)).await?;
             // On a thread of its own: the threads of the runtime are few, and for requests.
             let extended = tokio::task::spawn_blocking(move || extend(tree, &rows, tiles, &gaps));
             (tree, tiles) = extended.await.expect("hashing does not panic")?;
             if tree.size() < page_end {
-                let missing = self.gaps.position_at(tree.size().cast_signed() + 1);
-                return Err(SealError::Missing(missing));
+                return Err(SealError::Missing(self.gaps.position_at(tree.size() + 1)));
             }
             self.agree(&tree)?;
         }
@@ -311,8 +300,8 @@ async fn read_tree(session: &mut PgConnection, stored: TreeHead) -> Result<Tree,
 
 async fn read_page(
     session: &mut PgConnection,
-    after: i64,
-    last: i64,
+    after: Position,
+    last: Position,
 ) -> Result<CopiedRows, sqlx::Error> {
     let page = format!(
         "select position, line
@@ -330,8 +319,8 @@ fn extend(
     gaps: &Gaps,
 ) -> Result<(Tree, Vec<Tile>), SealError> {
     for mut row in rows.iter() {
-        let expected = gaps.position_at(tree.size().cast_signed() + 1);
-        if row.number() != Some(expected) {
+        let expected = gaps.position_at(tree.size() + 1);
+        if row.number() != Some(expected.get()) {
             return Err(SealError::Missing(expected));
         }
         tree.push(record_hash(row.bytes().unwrap_or_default()), &mut tiles);

@@ -1,7 +1,7 @@
 //! The keys of a log, in the form of C2SP signed-note.
 
 use crate::files;
-use crate::identity::Gaps;
+use crate::identity::{Gaps, Position};
 use crate::ledger::LedgerName;
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
@@ -44,14 +44,14 @@ pub struct VerifierKeys {
 const RESTORED: &str = "/restored-";
 
 /// The name that a log has after the loss that was accepted at a position. `None`: before any.
-pub fn origin(name: &str, restored_at: Option<i64>) -> String {
+pub fn origin(name: &str, restored_at: Option<Position>) -> String {
     restored_at.map_or_else(|| name.to_owned(), |at| format!("{name}{RESTORED}{at}"))
 }
 
 /// The first name of a log, and the position of the accepted loss that gave it this one.
-pub fn parts(origin: &str) -> (&str, Option<i64>) {
+pub fn parts(origin: &str) -> (&str, Option<Position>) {
     let parts = origin.rsplit_once(RESTORED);
-    let numbered = parts.and_then(|(name, at)| Some((name, at.parse().ok()?)));
+    let numbered = parts.and_then(|(name, at)| Some((name, Position::new(at.parse().ok()?))));
     numbered.map_or((origin, None), |(name, at)| (name, Some(at)))
 }
 
@@ -126,7 +126,7 @@ impl SigningKey {
     }
 
     /// Signs under the name that the log has after the loss that was accepted at a position.
-    pub fn signer(&self, restored_at: Option<i64>) -> StandardSigner {
+    pub fn signer(&self, restored_at: Option<Position>) -> StandardSigner {
         let private = private_key(&origin(&self.name, restored_at), &self.seed);
         StandardSigner::new(&private).expect("the name was checked when the key was read")
     }
@@ -185,7 +185,7 @@ impl VerifierKeys {
         self.named([parts(origin).1])
     }
 
-    fn named(&self, restored_at: impl IntoIterator<Item = Option<i64>>) -> Self {
+    fn named(&self, restored_at: impl IntoIterator<Item = Option<Position>>) -> Self {
         let named = |at| self.text.lines().filter_map(move |line| renamed(line, at));
         let lines: Vec<_> = restored_at.into_iter().flat_map(named).collect();
         Self::parse(&lines.join("\n")).expect("these are keys of one log under another name")
@@ -211,7 +211,7 @@ fn is_of_another_algorithm(verifier_key: &str) -> bool {
 }
 
 /// A verifier key under another name of its log.
-fn renamed(verifier_key: &str, restored_at: Option<i64>) -> Option<String> {
+fn renamed(verifier_key: &str, restored_at: Option<Position>) -> Option<String> {
     let mut parts_of_key = verifier_key.splitn(3, '+');
     let (name, _id, public) = (parts_of_key.next()?, parts_of_key.next()?, parts_of_key.next()?);
     let name = origin(parts(name).0, restored_at);

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 /// How many events may have been committed, and answered, after the last checkpoint. A checkpoint follows
 /// within a second, and requests make fewer than a million events in so short a time, and in half a minute.
 /// It is too few if a rule change had just appended more, or if nothing was sealed for long.
-const UNSEALED_LEN_MAX: i64 = 1_000_000;
+const UNSEALED_LEN_MAX: u64 = 1_000_000;
 
 /// What is left of a ledger, and the last checkpoint that was kept outside.
 pub struct Loss {
@@ -117,7 +117,6 @@ impl Growing {
         match self.read_gaps(session, Some(kept.head)).await {
             Err(SealError::NotFinished(position)) => {
                 let left = self.left_before(session, position).await?;
-                let position = Position::new(position);
                 return Ok(Some(Found::Accepted { position, left }));
             }
             read => read?,
@@ -133,7 +132,7 @@ impl Growing {
             return Err(SealError::InPart { head: size, size: tree.size() });
         }
         let left = self.left(session, tree, size).await?;
-        let position = Position::new(self.gaps.position_at(size.cast_signed()));
+        let position = self.gaps.position_at(size);
         let loss = Loss { kept, left, position, gaps: self.gaps.clone() };
         Ok(Some(Found::Loss(Box::new(loss))))
     }
@@ -156,14 +155,16 @@ impl Growing {
     async fn left_before(
         &mut self,
         session: &mut PgConnection,
-        position: i64,
+        position: Position,
     ) -> Result<Left, SealError> {
-        let size = self.gaps.size_at(position) - 1;
+        // Forged gaps may be out of order, and leave no room for it.
+        let size = self.gaps.size_at(position).checked_sub(1);
+        let size = size.ok_or(SealError::OthersAreLeft(position))?;
         let stored = self.resume_beside(session, None).await?;
-        let sealed = stored.size().min(size.cast_unsigned());
+        let sealed = stored.size().min(size);
         // What has to follow may have been interrupted after it was signed.
         let begun = if stored.size() > sealed { Tree::default() } else { stored };
-        let Left { head, .. } = self.left(session, begun, size.cast_unsigned()).await?;
+        let Left { head, .. } = self.left(session, begun, size).await?;
         let told = (size, Root(head.root.0));
         if !self.gaps.roots().any(|root| root == told) {
             return Err(SealError::OthersAreLeft(position));
@@ -175,13 +176,13 @@ impl Growing {
 impl Loss {
     /// A position beyond all that may have been given out.
     pub fn next_position(&self) -> Position {
-        let size = self.kept.head.size.cast_signed();
+        let size = self.kept.head.size;
         let last_signed = match key::parts(&self.kept.origin) {
             // The event that gave the log this name is lost, too, and with it how many positions were
             // skipped before. After it positions went on one by one, and fewer than there were events.
-            (_, Some(at)) if !self.gaps.restored().any(|known| known == at) => at + size,
+            (_, Some(at)) if !self.gaps.restored().any(|known| known == at) => at.plus(size),
             _ => self.gaps.position_at(size),
         };
-        Position::new(last_signed.max(self.position.get()) + UNSEALED_LEN_MAX + 1)
+        last_signed.max(self.position).plus(UNSEALED_LEN_MAX + 1)
     }
 }

@@ -232,7 +232,7 @@ impl Task {
     async fn measure(&mut self, session: &mut PgConnection) -> Result<(), Fault> {
         let head = self.growing.reached(session).await?;
         let size = in_time(store::sealed_size(session)).await?;
-        self.metrics.sealed(size.cast_unsigned(), head, self.growing.position_at(head));
+        self.metrics.sealed(size, head, self.growing.gaps.position_at(head));
         Ok(())
     }
 

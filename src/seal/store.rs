@@ -49,18 +49,18 @@ pub async fn last_checkpoint(
 }
 
 /// The size of the largest tree that was signed, or 0.
-pub async fn sealed_size(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
-    query_scalar!(r#"select coalesce(max(size), 0) as "size!" from checkpoint"#)
-        .fetch_one(executor)
-        .await
+pub async fn sealed_size(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Error> {
+    let size = query_scalar!(r#"select coalesce(max(size), 0) as "size!" from checkpoint"#);
+    // No tree has a forged size that is negative.
+    Ok(u64::try_from(size.fetch_one(executor).await?).unwrap_or(0))
 }
 
 /// The checkpoints of trees larger than `after`, up to those of size `end`, in order. They can be read
 /// whatever someone has put in their place: a time that no calendar has is another one then.
 pub async fn checkpoints_between(
     executor: impl PgExecutor<'_>,
-    after: i64,
-    end: i64,
+    after: u64,
+    end: u64,
 ) -> Result<Vec<StoredCheckpoint>, sqlx::Error> {
     query_as!(
         StoredCheckpoint,
@@ -71,8 +71,8 @@ pub async fn checkpoints_between(
         where size > $1 and size <= $2
         order by size
         "#,
-        after,
-        end
+        after.cast_signed(),
+        end.cast_signed()
     )
     .fetch_all(executor)
     .await

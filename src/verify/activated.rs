@@ -23,5 +23,5 @@ pub fn check_activated(
     };
     let RulesActivated { name, version, digest, .. } = activated;
     let expected = format!("{name} version {version} of digest {}", digest.as_str());
-    Err(Mismatch::at(position.get(), "rules", expected, found).into())
+    Err(Mismatch::at(position, "rules", expected, found).into())
 }

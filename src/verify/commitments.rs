@@ -120,7 +120,7 @@ fn check_place(observed: &Committed, kept: &Kept<'_>) -> Result<(), Mismatch> {
     if kept.id != observed.id {
         return Err(missing(observed));
     }
-    if kept.position != observed.position {
+    if kept.position != observed.position.get() {
         let (expected, found) = (observed.position.to_string(), kept.position.to_string());
         return Err(differs(observed, "position ", &expected, &found));
     }

@@ -148,7 +148,7 @@ impl Comparison {
             if expected != found {
                 let (expected, found) =
                     (format!("{member} {expected}"), format!("{member} {found}"));
-                return Err(Mismatch::at(position.get(), "head", expected, found));
+                return Err(Mismatch::at(*position, "head", expected, found));
             }
         }
         Ok(())
@@ -236,7 +236,7 @@ impl Row {
 
     /// A mismatch at the event that observed the contact.
     fn differs(&self, expected: String, found: impl ToString) -> Mismatch {
-        Mismatch::new(self.observed_position, "contact", expected, found)
+        Mismatch::new(self.observed_position.map(Position::new), "contact", expected, found)
     }
 
     fn keys(&self) -> Keys {

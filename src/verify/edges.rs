@@ -1,7 +1,7 @@
 //! Looks for rows that a walk over the events never reads.
 
 use super::mismatch::Mismatch;
-use crate::identity::Gaps;
+use crate::identity::{Gaps, Position};
 use sqlx::{PgPool, query, query_file_scalar, query_scalar};
 
 /// In events.
@@ -13,7 +13,7 @@ pub async fn check_edges(
     sessions: &PgPool,
     gaps: &Gaps,
     last_observation: i64,
-    last_position: i64,
+    last_position: Position,
 ) -> anyhow::Result<()> {
     check_events(sessions).await?;
     check_tiles(sessions, gaps).await?;
@@ -25,7 +25,9 @@ pub async fn check_edges(
 async fn check_events(sessions: &PgPool) -> anyhow::Result<()> {
     let beyond = query_file_scalar!("src/verify/event_beyond.sql");
     match beyond.fetch_optional(sessions).await? {
-        Some(position) => Err(Mismatch::at(position, "position", "no event", "one").into()),
+        Some(position) => {
+            Err(Mismatch::at(Position::new(position), "position", "no event", "one").into())
+        }
         None => Ok(()),
     }
 }
@@ -59,6 +61,7 @@ async fn check_tiles(sessions: &PgPool, gaps: &Gaps) -> anyhow::Result<()> {
     let len = u32::try_from(tile.level + 1).ok().and_then(|level| 256_i64.checked_pow(level));
     let before = len.and_then(|len| tile.index.checked_mul(len));
     let first = before.and_then(|before| before.checked_add(1));
+    let first = first.and_then(|first| u64::try_from(first).ok());
     let position = first.map(|size| gaps.position_at(size));
     let expected = format!("{} bytes at level {}, index {}", tile.expected, tile.level, tile.index);
     Err(Mismatch::new(position, "tile", expected, format!("{} bytes", tile.found)).into())
@@ -80,10 +83,13 @@ async fn check_checkpoints(sessions: &PgPool) -> anyhow::Result<()> {
 async fn check_observations(
     sessions: &PgPool,
     last_observation: i64,
-    last_position: i64,
+    last_position: Position,
 ) -> anyhow::Result<()> {
-    let beyond =
-        query_file_scalar!("src/verify/observation_beyond.sql", last_observation, last_position);
+    let beyond = query_file_scalar!(
+        "src/verify/observation_beyond.sql",
+        last_observation,
+        last_position.get()
+    );
     match beyond.fetch_optional(sessions).await? {
         Some(id) => {
             let expected = format!("those up to {last_observation}");
@@ -98,8 +104,10 @@ async fn check_observations(
 pub async fn check_gaps(sessions: &PgPool, gaps: &Gaps) -> anyhow::Result<()> {
     let (mut len, mut counted_to) = (0, i64::MIN);
     for (position, (size, _)) in gaps.restored().zip(gaps.roots()) {
-        len += events_len(sessions, counted_to, position).await?;
-        counted_to = position.saturating_sub(1);
+        len += events_len(sessions, counted_to, position.get()).await?;
+        counted_to = position.get().saturating_sub(1);
+        // As the line has it, which may be forged and negative.
+        let size = size.cast_signed();
         if len != size {
             let (expected, found) = (format!("newSize {len}"), format!("newSize {size}"));
             return Err(Mismatch::at(position, "line", expected, found).into());

@@ -54,7 +54,7 @@ struct Folder<'a> {
     gaps: Gaps,
     erasures: Arc<Erasures>,
     decisions: Decisions,
-    events_len: i64,
+    events_len: u64,
     signed: Vec<(&'static str, TreeHead)>,
     progress: Progress,
 }
@@ -81,7 +81,7 @@ pub fn verify_folder(
     let since = since.map(|since| read_checkpoint("since", since, keys, &gaps)).transpose()?;
     if let Some(since) = since.filter(|since| since.size > last.size) {
         let expected = format!("an event: the earlier checkpoint covers {}", since.size);
-        let position = gaps.position_at(last.size.cast_signed()) + 1;
+        let position = gaps.position_at(last.size).next();
         return Err(Mismatch::at(position, "since", expected, "the end").into());
     }
     let outside = outside.map(|dir| named(kept_outside(dir, Some(keys))?, &gaps)).transpose()?;
@@ -103,10 +103,10 @@ pub fn verify_folder(
         numbers: Numbers::default(),
         gaps,
         decisions: Decisions::beside(erasures.clone()),
-        events_len: last.size.cast_signed(),
+        events_len: last.size,
         erasures,
         signed,
-        progress: Progress::of(CHECKING, last.size.cast_signed()),
+        progress: Progress::of(CHECKING, last.size),
     };
     folder.events(last.size)?;
     Ok(VerifiedFolder {
@@ -147,7 +147,7 @@ fn read_if_any(file: &Path) -> anyhow::Result<Option<String>> {
 
 impl Folder<'_> {
     fn events(&mut self, size: u64) -> anyhow::Result<()> {
-        let (mut len, size) = (0, size.cast_signed());
+        let mut len = 0;
         for line in whole_lines(&self.dir.join(EVENTS))? {
             let line = line?;
             len += 1;

@@ -1,7 +1,7 @@
 //! Checks lines by themselves, and compares them with the columns that are copies of them.
 
 use super::mismatch::Mismatch;
-use crate::identity::{Commitment, Event, Fact, Timestamp};
+use crate::identity::{Commitment, Event, Fact, Position, Timestamp};
 use crate::ledger::CopiedRow;
 use crate::seal::Hash;
 use tlog_tiles::record_hash;
@@ -27,7 +27,7 @@ pub struct CheckedLines {
 /// An observation that an event commits to.
 #[derive(Clone, Copy)]
 pub struct Committed {
-    pub position: i64,
+    pub position: Position,
     pub id: i64,
     pub recorded_at: Timestamp,
     pub commitment: Commitment,
@@ -36,13 +36,12 @@ pub struct Committed {
 impl CheckedLines {
     /// Takes the line at a position, and returns its event. Fails unless it is an event of that position,
     /// written as this ledger writes it, and no earlier than the one before.
-    pub fn push(&mut self, position: i64, line: &str) -> Result<&Event, Mismatch> {
+    pub fn push(&mut self, position: Position, line: &str) -> Result<&Event, Mismatch> {
         let Ok(event) = Event::parse(line) else {
             return Err(Mismatch::at(position, "line", "an event", "text that is none"));
         };
-        let said = event.position.get();
-        if said != position {
-            return Err(Mismatch::at(position, "line", position, said));
+        if event.position != position {
+            return Err(Mismatch::at(position, "line", position, event.position));
         }
         if event.line() != line {
             return Err(Mismatch::at(position, "line", "canonical JSON", "other JSON"));
@@ -63,9 +62,13 @@ impl CheckedLines {
     }
 
     /// Takes the line of a row. Fails unless the columns say the same.
-    pub fn push_row(&mut self, position: i64, row: &mut CopiedRow<'_>) -> Result<(), Mismatch> {
+    pub fn push_row(
+        &mut self,
+        position: Position,
+        row: &mut CopiedRow<'_>,
+    ) -> Result<(), Mismatch> {
         let found = row.number().unwrap_or_default();
-        if found != position {
+        if found != position.get() {
             return Err(Mismatch::at(position, "position", position, found));
         }
         let event = self.push(position, row.text().unwrap_or_default())?;
@@ -95,7 +98,11 @@ impl CheckedLines {
 }
 
 /// Checks that an event was not recorded before the one before it, if there is one.
-pub fn check_time(position: i64, before: Option<Timestamp>, at: Timestamp) -> Result<(), Mismatch> {
+pub fn check_time(
+    position: Position,
+    before: Option<Timestamp>,
+    at: Timestamp,
+) -> Result<(), Mismatch> {
     let Some(later) = before.filter(|before| at < *before) else { return Ok(()) };
     let expected = format!("a time not before {}", later.to_rfc3339());
     Err(Mismatch::at(position, "recordedAt", expected, at.to_rfc3339()))

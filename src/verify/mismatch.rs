@@ -10,7 +10,7 @@ use serde::Serialize;
 #[error("{}{part}: expected {expected}, found {found}", place(*.position))]
 pub struct Mismatch {
     /// The position of the event that it is about, if there is one.
-    pub position: Option<i64>,
+    pub position: Option<Position>,
     pub part: &'static str,
     pub expected: String,
     pub found: String,
@@ -18,7 +18,7 @@ pub struct Mismatch {
 
 impl Mismatch {
     pub fn new(
-        position: Option<i64>,
+        position: Option<Position>,
         part: &'static str,
         expected: impl ToString,
         found: impl ToString,
@@ -28,7 +28,7 @@ impl Mismatch {
 
     /// About the event at a position.
     pub fn at(
-        position: i64,
+        position: Position,
         part: &'static str,
         expected: impl ToString,
         found: impl ToString,
@@ -49,11 +49,11 @@ impl Mismatch {
 
     /// About what an event decided.
     pub fn decision(position: Position, expected: impl ToString, found: impl ToString) -> Self {
-        Self::at(position.get(), "decision", expected, found)
+        Self::at(position, "decision", expected, found)
     }
 }
 
-fn place(position: Option<i64>) -> String {
+fn place(position: Option<Position>) -> String {
     position.map_or_else(String::new, |position| format!("event {position}: "))
 }
 

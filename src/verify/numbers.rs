@@ -24,12 +24,12 @@ impl Numbers {
             Fact::ContactObserved(observed) => {
                 self.last += 1;
                 self.len += 1;
-                check_number(position, self.last, observed.observation_id.get())?;
+                check_number(event, self.last, observed.observation_id.get())?;
                 self.last_given = self.last;
             }
             Fact::LedgerRestored(restored) => {
                 self.last += position - self.last_position - 1;
-                check_number(position, self.last + 1, restored.next_observation_id.get())?;
+                check_number(event, self.last + 1, restored.next_observation_id.get())?;
             }
             _ => {}
         }
@@ -38,10 +38,10 @@ impl Numbers {
     }
 }
 
-fn check_number(position: i64, expected: i64, found: i64) -> Result<(), Mismatch> {
+fn check_number(event: &Event, expected: i64, found: i64) -> Result<(), Mismatch> {
     let number = |number: i64| format!("number {number}");
     match expected == found {
         true => Ok(()),
-        false => Err(Mismatch::at(position, "observation", number(expected), number(found))),
+        false => Err(Mismatch::at(event.position, "observation", number(expected), number(found))),
     }
 }

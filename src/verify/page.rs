@@ -4,7 +4,7 @@ use super::commitments;
 use super::lines::{self, CheckedLines, Committed};
 use super::mismatch::Mismatch;
 use super::tree::StoredPart;
-use crate::identity::{Erasures, Gaps, Identifiers};
+use crate::identity::{Erasures, Gaps, Identifiers, Position};
 use crate::ledger::{self, CopiedRows};
 use crate::seal::{self, TILE_WIDTH, TileId};
 use anyhow::Context as _;
@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgPool, query_scalar};
 use std::sync::Arc;
 
 /// In events. Fills whole tiles.
-pub const PAGE_LEN: i64 = 32 * TILE_WIDTH as i64;
+pub const PAGE_LEN: u64 = 32 * TILE_WIDTH as u64;
 
 /// The part that mismatches if an event is missing.
 pub const MISSING: &str = "position";
@@ -22,16 +22,16 @@ pub struct PageReader {
     pub sessions: PgPool,
     pub gaps: Gaps,
     /// How many events there were when the walk began.
-    pub events_len: i64,
+    pub events_len: u64,
     /// How many of them are under the last checkpoint.
-    pub sealed: i64,
+    pub sealed: u64,
     pub erasures: Arc<Erasures>,
 }
 
 /// Some events that are right by themselves, and what is stored of the tree over them.
 pub struct Page {
     /// How many events there are up to the last one.
-    pub end: i64,
+    pub end: u64,
     pub lines: CheckedLines,
     /// The identifiers of its observations, in order. `None` for each that was erased.
     pub identifiers: Vec<Option<Identifiers>>,
@@ -40,7 +40,7 @@ pub struct Page {
 
 impl PageReader {
     /// Reads the page after so many events. Fails with the first mismatch in it.
-    pub async fn read(&self, after: i64) -> anyhow::Result<Page> {
+    pub async fn read(&self, after: u64) -> anyhow::Result<Page> {
         let mut session = self.sessions.acquire().await?;
         let (lines, wrong) = self.lines(&mut session, after).await?;
         let identifiers = self.identifiers(&mut session, after, &lines.observed).await?;
@@ -52,7 +52,7 @@ impl PageReader {
     }
 
     /// As `read`, without the observations.
-    pub async fn read_lines(&self, after: i64) -> anyhow::Result<Page> {
+    pub async fn read_lines(&self, after: u64) -> anyhow::Result<Page> {
         let mut session = self.sessions.acquire().await?;
         let (lines, wrong) = self.lines(&mut session, after).await?;
         if let Some(wrong) = wrong {
@@ -61,7 +61,7 @@ impl PageReader {
         self.page(&mut session, after, lines, Vec::new()).await
     }
 
-    fn end(&self, after: i64) -> i64 {
+    fn end(&self, after: u64) -> u64 {
         self.events_len.min(after + PAGE_LEN)
     }
 
@@ -69,7 +69,7 @@ impl PageReader {
     async fn lines(
         &self,
         session: &mut PgConnection,
-        after: i64,
+        after: u64,
     ) -> anyhow::Result<(CheckedLines, Option<Mismatch>)> {
         let end = self.end(after);
         let [first, last] = [after, end].map(|size| self.gaps.position_at(size));
@@ -89,7 +89,7 @@ impl PageReader {
     async fn identifiers(
         &self,
         session: &mut PgConnection,
-        after: i64,
+        after: u64,
         observed: &[Committed],
     ) -> anyhow::Result<Vec<Option<Identifiers>>> {
         let Some(last) = observed.last() else { return Ok(Vec::new()) };
@@ -101,7 +101,7 @@ impl PageReader {
             where position <= $1 and kind = 'ContactObserved'
             order by position desc
             limit 1"#,
-            self.gaps.position_at(after)
+            self.gaps.position_at(after).get()
         );
         let before = before.fetch_optional(&mut *session).await?.unwrap_or(0);
         let observations = format!(
@@ -121,19 +121,19 @@ impl PageReader {
     async fn page(
         &self,
         session: &mut PgConnection,
-        after: i64,
+        after: u64,
         lines: CheckedLines,
         identifiers: Vec<Option<Identifiers>>,
     ) -> anyhow::Result<Page> {
         let end = self.end(after);
-        let sealed_end = self.sealed.min(end).cast_unsigned();
+        let sealed_end = self.sealed.min(end);
         let width = TILE_WIDTH as u64;
-        let indexes = after.cast_unsigned() / width..sealed_end.div_ceil(width);
+        let indexes = after / width..sealed_end.div_ceil(width);
         let lowest = indexes.map(|index| TileId { level: 0, index }).collect();
         let stored = StoredPart {
             lowest: seal::tiles(&mut *session, &lowest).await?,
-            sealed: self.sealed.cast_unsigned(),
-            checkpoints: seal::checkpoints_between(session, after, end.min(self.sealed)).await?,
+            sealed: self.sealed,
+            checkpoints: seal::checkpoints_between(session, after, sealed_end).await?,
         };
         Ok(Page { end, lines, identifiers, stored })
     }
@@ -141,8 +141,8 @@ impl PageReader {
 
 async fn rows_between(
     session: &mut PgConnection,
-    after: i64,
-    last: i64,
+    after: Position,
+    last: Position,
 ) -> Result<CopiedRows, sqlx::Error> {
     let events = format!(
         "select {}
@@ -162,18 +162,19 @@ async fn wrong_next(
 ) -> anyhow::Result<Option<Mismatch>> {
     let next = query_scalar!(
         "select position from event where position > $1 order by position limit 1",
-        missing.position
+        missing.position.map(Position::get)
     );
     let Some(next) = next.fetch_optional(&mut *session).await? else { return Ok(None) };
-    let rows = rows_between(session, next - 1, next).await?;
+    let [before, next] = [next - 1, next].map(Position::new);
+    let rows = rows_between(session, before, next).await?;
     let mut lines = CheckedLines::default();
     Ok(rows.iter().find_map(|mut row| lines.push_row(next, &mut row).err()))
 }
 
 /// Takes lines up to the first that is wrong, and says what is wrong with it.
 fn check_lines(
-    after: i64,
-    end: i64,
+    after: u64,
+    end: u64,
     gaps: &Gaps,
     rows: &CopiedRows,
 ) -> (CheckedLines, Option<Mismatch>) {

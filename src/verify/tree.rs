@@ -1,7 +1,7 @@
 //! Compares lines with the stored tree and the signed checkpoints.
 
 use super::mismatch::Mismatch;
-use crate::identity::Gaps;
+use crate::identity::{Gaps, Position};
 use crate::seal::{
     Checkpoint, HASH_LEN, Hash, StoredCheckpoint, TILE_WIDTH, Tile, TileId, Tiles, Tree, TreeHead,
     VerifierKeys,
@@ -21,7 +21,7 @@ pub struct TreeCheck {
 }
 
 struct Suspect {
-    position: i64,
+    position: Position,
     of_line: Hash,
     stored: String,
 }
@@ -62,7 +62,7 @@ impl TreeCheck {
         let mut checkpoints = stored.checkpoints.iter().peekable();
         for leaf in leaves {
             if self.tree.size() < stored.sealed && self.suspect.is_none() {
-                let position = self.gaps.position_at(self.tree.size().cast_signed() + 1);
+                let position = self.gaps.position_at(self.tree.size() + 1);
                 self.suspect = suspect(self.tree.size(), position, *leaf, &stored.lowest);
             }
             self.tree.push(*leaf, &mut filled);
@@ -80,7 +80,7 @@ impl TreeCheck {
     fn check_row(&mut self, row: &StoredCheckpoint) -> Result<(), Mismatch> {
         let read = Checkpoint::read_by(&row.note, self.keys.as_ref());
         let read = read.and_then(|checkpoint| checkpoint.named_as(&self.gaps));
-        let position = self.gaps.position_at(row.size);
+        let position = self.gaps.position_at(row.size.cast_unsigned());
         let wrong =
             |expected: &str, found: String| Mismatch::at(position, CHECKPOINT, expected, found);
         let checkpoint = read.map_err(|error| {
@@ -102,7 +102,7 @@ impl TreeCheck {
             (None, true) => Ok(()),
             (None, false) => {
                 let expected = format!("root {} of the first {} events", head.root, head.size);
-                let position = self.gaps.position_at(head.size.cast_signed());
+                let position = self.gaps.position_at(head.size);
                 Err(Mismatch::at(position, part, expected, root))
             }
             // The lines are as they were signed, so the tile was changed.
@@ -119,9 +119,7 @@ impl TreeCheck {
 
 /// The trees that are named by events that accept a loss.
 pub fn roots(gaps: &Gaps) -> impl Iterator<Item = (&'static str, TreeHead)> {
-    gaps.roots().map(|(size, root)| {
-        ("newRoot", TreeHead { size: size.cast_unsigned(), root: Hash(root.0) })
-    })
+    gaps.roots().map(|(size, root)| ("newRoot", TreeHead { size, root: Hash(root.0) }))
 }
 
 /// Compares a tile with what is stored in its place, which may have grown since.
@@ -133,14 +131,14 @@ pub fn check_tile(tile: &Tile, stored: &Tiles, gaps: &Gaps) -> Result<(), Mismat
         let found = found.next();
         if found != Some(expected) {
             let first = ((tile.id.index * TILE_WIDTH as u64 + at) << (8 * tile.id.level)) + 1;
-            let position = gaps.position_at(first.cast_signed());
+            let position = gaps.position_at(first);
             return Err(Mismatch::at(position, "tile", hash(expected), hash_or_none(found)));
         }
     }
     Ok(())
 }
 
-fn suspect(index: u64, position: i64, of_line: Hash, lowest: &Tiles) -> Option<Suspect> {
+fn suspect(index: u64, position: Position, of_line: Hash, lowest: &Tiles) -> Option<Suspect> {
     let width = TILE_WIDTH as u64;
     let id = TileId { level: 0, index: index / width };
     let begin = (index % width) as usize * HASH_LEN;

@@ -11,7 +11,7 @@ use super::numbers::Numbers;
 use super::outside::{OUTSIDE, kept_outside, named};
 use super::page::{MISSING, PAGE_LEN, Page, PageReader};
 use super::tree::{StoredPart, TreeCheck, check_tile, roots};
-use crate::identity::{Event, Fact, Gaps, Identifiers, ObservationId, Timestamp};
+use crate::identity::{Event, Fact, Gaps, Identifiers, ObservationId, Position, Timestamp};
 use crate::ledger::{self, Database};
 use crate::progress::Progress;
 use crate::projection::resolved;
@@ -37,13 +37,13 @@ pub struct Trust {
 /// A ledger that is right.
 #[derive(Clone, Copy)]
 pub struct Walked {
-    pub events_len: i64,
+    pub events_len: u64,
     pub observations_len: i64,
     pub checkpoints_len: usize,
     /// Events under the last checkpoint.
-    pub sealed: i64,
+    pub sealed: u64,
     /// Events under the checkpoint that is kept outside, if that was to be checked.
-    pub outside: Option<i64>,
+    pub outside: Option<u64>,
     /// Observations whose decisions were not made again, because their rules need another version of
     /// a normaliser.
     pub not_remade_len: i64,
@@ -85,7 +85,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     let sessions = database.readers(SESSIONS_MAX);
     let sealed = seal::sealed_size(&sessions).await?;
     // Read this last: everything that was signed is in the ledger by now.
-    let head = ledger::position(&sessions).await?.get();
+    let head = ledger::position(&sessions).await?;
     let gaps = ledger::gaps(&sessions).await?;
     let events_len = gaps.size_at(head);
     let outside = match check_outside(outside, head, sealed, &gaps) {
@@ -95,7 +95,9 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
             return Err(wrong);
         }
     };
-    let erasures = Arc::new(ledger::erasures(&mut *sessions.acquire().await?, 0, head).await?);
+    let erasures = Arc::new(
+        ledger::erasures(&mut *sessions.acquire().await?, Position::default(), head).await?,
+    );
     let mut walk = Walk {
         database: database.clone(),
         tree: TreeCheck::new(trust.keys, gaps.clone()),
@@ -118,7 +120,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
         observations_len: observations.len,
         checkpoints_len: tree.checkpoints_len,
         sealed,
-        outside: outside.map(|(_, head)| head.size.cast_signed()),
+        outside: outside.map(|(_, head)| head.size),
         not_remade_len: decisions.not_remade_len,
         erased_len: decisions.erased_len(),
         believed_len: decisions.believed_len,
@@ -129,17 +131,17 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
 /// Fails if events are gone that were signed. Returns what the checkpoint outside covers.
 fn check_outside(
     outside: Option<Checkpoint>,
-    head: i64,
-    sealed: i64,
+    head: Position,
+    sealed: u64,
     gaps: &Gaps,
 ) -> anyhow::Result<Option<(&'static str, TreeHead)>> {
     let outside = outside.map(|kept| named(kept, gaps)).transpose()?;
     let outside = outside.map(|head| (OUTSIDE, head));
-    let covered = outside.map(|(part, head)| (part, head.size.cast_signed()));
+    let covered = outside.map(|(part, head)| (part, head.size));
     for (part, size) in [("checkpoint", sealed)].into_iter().chain(covered) {
         if size > gaps.size_at(head) {
             let expected = format!("an event: a checkpoint covers {size}");
-            return Err(Mismatch::at(head + 1, part, expected, "the end of the ledger").into());
+            return Err(Mismatch::at(head.next(), part, expected, "the end of the ledger").into());
         }
     }
     Ok(outside)
@@ -177,7 +179,7 @@ impl Walk {
 
     /// Finds what is to blame for a mismatch in the page after so many events. That may be a line further
     /// on that was changed and that says which observations are erased or which positions are skipped.
-    async fn blame(&mut self, after: i64, wrong: anyhow::Error) -> anyhow::Error {
+    async fn blame(&mut self, after: u64, wrong: anyhow::Error) -> anyhow::Error {
         let line = match wrong.downcast_ref() {
             Some(wrong) if is_of_erasure(wrong) => self.check_lines(after).await,
             Some(Mismatch { part: MISSING, .. }) => {
@@ -189,7 +191,7 @@ impl Walk {
     }
 
     /// Checks the lines and the tree after so many events, and nothing else.
-    async fn check_lines(&mut self, after: i64) -> anyhow::Result<()> {
+    async fn check_lines(&mut self, after: u64) -> anyhow::Result<()> {
         for after in (after..self.reader.events_len).step_by(PAGE_LEN as usize) {
             let page = self.reader.read_lines(after).await?;
             self.check_page(&page)?;
@@ -201,7 +203,7 @@ impl Walk {
     fn check_page(&mut self, page: &Page) -> Result<(), Mismatch> {
         let Page { lines, stored, .. } = page;
         if let Some(first) = lines.events.first() {
-            check_time(first.position.get(), self.last_time, first.recorded_at)?;
+            check_time(first.position, self.last_time, first.recorded_at)?;
             self.last_time = lines.last_time;
         }
         lines.events.iter().try_for_each(|event| self.observations.check(event))?;

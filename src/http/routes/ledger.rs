@@ -6,7 +6,7 @@ use crate::http::parts::parameters::{NoParameters, Parameters, not_these};
 use crate::http::parts::problem::Problem;
 use crate::http::parts::question::{WAIT_MAX, ask, unanswered};
 use crate::http::parts::rule_set::RuleSet;
-use crate::identity::{Gaps, rfc_3339};
+use crate::identity::{Gaps, Position, rfc_3339};
 use crate::ledger;
 use crate::seal::{self, Sealing, StoredCheckpoint, Summary};
 use axum::extract::State;
@@ -32,7 +32,7 @@ struct Ledger<'a> {
     checkpoint: Option<LastCheckpoint>,
     /// Events that no checkpoint covers yet.
     #[schema(minimum = 0)]
-    lag: i64,
+    lag: u64,
     /// What this node does: `off` (it has no key), `standby` (another node seals, or none has
     /// begun yet), `active`, `refused` (the ledger contradicts what was signed), or `stuck` (its
     /// checkpoint directory cannot be read or written, or its role lacks a right in Postgres).
@@ -99,6 +99,7 @@ pub async fn ledger(
 }
 
 fn view<'a>(summary: &'a Summary, gaps: &Gaps, sealing: Sealing) -> Ledger<'a> {
+    let events_len = gaps.size_at(Position::new(summary.position));
     let checkpoint = summary.size.zip(summary.signed_at);
     let (sealing, refusal) = match sealing {
         Sealing::Off => (SealingView::Off, None),
@@ -111,7 +112,7 @@ fn view<'a>(summary: &'a Summary, gaps: &Gaps, sealing: Sealing) -> Ledger<'a> {
         position: summary.position,
         rules: summary.into(),
         // A database that has gone back in time may end before what was sealed.
-        lag: (gaps.size_at(summary.position) - summary.size.unwrap_or(0)).max(0),
+        lag: events_len.saturating_sub(summary.size.map_or(0, i64::cast_unsigned)),
         checkpoint: checkpoint.map(|(size, at)| LastCheckpoint { size, signed_at: rfc_3339(at) }),
         sealing,
         refusal,

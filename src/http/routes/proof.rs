@@ -7,6 +7,7 @@ use crate::http::parts::number::{not_a_number, number};
 use crate::http::parts::parameters::{Parameters, not_these};
 use crate::http::parts::problem::Problem;
 use crate::http::parts::question::{ask, unanswered};
+use crate::identity::Position;
 use crate::ledger;
 use crate::seal::{self, Question, StoredCheckpoint};
 use axum::extract::State;
@@ -46,10 +47,10 @@ pub struct WhichTrees {
 struct Inclusion {
     /// How many events are before it: the position less one, unless positions were skipped.
     #[schema(minimum = 0)]
-    leaf_index: i64,
+    leaf_index: u64,
     /// The size of the tree.
     #[schema(minimum = 1)]
-    size: i64,
+    size: u64,
     /// The audit path (RFC 6962, section 2.1.1): from the leaf up, each of 32 bytes, in base64.
     hashes: Vec<String>,
 }
@@ -94,16 +95,18 @@ pub async fn inclusion(
 ) -> Result<Response, Problem> {
     let last = last_checkpoint(&app).await?;
     let size = number("size", which.size.as_deref(), Some(last.size), 1..=last.size)?;
+    let size = size.cast_unsigned();
     // Nothing is proven by what was not signed.
-    let gaps = ask(ledger::gaps(app.auditor.sessions())).await?.within(last.size);
-    let last_position = gaps.position_at(size);
+    let gaps = ask(ledger::gaps(app.auditor.sessions())).await?.within(last.size.cast_unsigned());
+    let last_position = gaps.position_at(size).get();
     let position = number("position", which.position.as_deref(), None, 1..=last_position)?;
-    let leaf_index = gaps.size_at(position) - 1;
-    if gaps.position_at(leaf_index + 1) != position {
+    let position = Position::new(position);
+    let size_there = gaps.size_at(position);
+    if gaps.position_at(size_there) != position {
         return Err(skipped());
     }
-    let question =
-        Question::Inclusion { index: leaf_index.cast_unsigned(), size: size.cast_unsigned() };
+    let leaf_index = size_there - 1;
+    let question = Question::Inclusion { index: leaf_index, size };
     let hashes = prove(&app, &last, question).await?;
     Ok(json(&Inclusion { leaf_index, size, hashes }))
 }
