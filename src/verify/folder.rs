@@ -96,7 +96,7 @@ pub fn verify_folder(
     let erasures = Arc::new(erasures);
     let mut folder = Folder {
         dir,
-        tree: TreeCheck::new(None, gaps.clone()),
+        tree: TreeCheck::new(None, gaps.clone(), 0),
         lines: CheckedLines::default(),
         observations: observations
             .map(|lines| (Box::new(lines) as Box<dyn Iterator<Item = _>>).peekable()),

@@ -132,7 +132,6 @@ impl PageReader {
         let lowest = indexes.map(|index| TileId { level: 0, index }).collect();
         let stored = StoredPart {
             lowest: seal::tiles(&mut *session, &lowest).await?,
-            sealed: self.sealed,
             checkpoints: seal::checkpoints_between(session, after, sealed_end).await?,
         };
         Ok(Page { end, lines, identifiers, stored })

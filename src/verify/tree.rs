@@ -14,6 +14,8 @@ pub struct TreeCheck {
     tree: Tree,
     gaps: Gaps,
     keys: Option<VerifierKeys>,
+    /// How many events of the ledger are under a checkpoint, and so in the stored tiles.
+    sealed: u64,
     /// The first line that does not have the hash that is stored for it. The next checkpoint tells
     /// whether the line or the tile was changed.
     suspect: Option<Suspect>,
@@ -31,14 +33,13 @@ struct Suspect {
 pub struct StoredPart {
     /// The tiles of the lowest level, for as many of the events as were sealed.
     pub lowest: Tiles,
-    /// How many events of the ledger are under a checkpoint, and so in the tiles.
-    pub sealed: u64,
     pub checkpoints: Vec<StoredCheckpoint>,
 }
 
 impl TreeCheck {
-    pub fn new(keys: Option<VerifierKeys>, gaps: Gaps) -> Self {
-        Self { tree: Tree::default(), gaps, keys, suspect: None, checkpoints_len: 0 }
+    /// An empty tree, to be compared with tiles over the first `sealed` events: 0 if none are stored.
+    pub fn new(keys: Option<VerifierKeys>, gaps: Gaps, sealed: u64) -> Self {
+        Self { tree: Tree::default(), gaps, keys, sealed, suspect: None, checkpoints_len: 0 }
     }
 
     pub fn tree(&self) -> &Tree {
@@ -61,7 +62,7 @@ impl TreeCheck {
         let mut filled = Vec::new();
         let mut checkpoints = stored.checkpoints.iter().peekable();
         for leaf in leaves {
-            if self.tree.size() < stored.sealed && self.suspect.is_none() {
+            if self.tree.size() < self.sealed && self.suspect.is_none() {
                 let position = self.gaps.position_at(self.tree.size() + 1);
                 self.suspect = suspect(self.tree.size(), position, *leaf, &stored.lowest);
             }

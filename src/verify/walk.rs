@@ -100,7 +100,7 @@ pub async fn walk(database: &Database, trust: Trust) -> anyhow::Result<(Walked, 
     );
     let mut walk = Walk {
         database: database.clone(),
-        tree: TreeCheck::new(trust.keys, gaps.clone()),
+        tree: TreeCheck::new(trust.keys, gaps.clone(), sealed),
         vouched: outside.into_iter().chain(roots(&gaps)).collect(),
         observations: Numbers::default(),
         last_time: None,
@@ -208,10 +208,10 @@ impl Walk {
         }
         lines.events.iter().try_for_each(|event| self.observations.check(event))?;
         // The edge of the last checkpoint's tree can only be compared where that tree ends.
-        let sealed_len = stored.sealed.saturating_sub(self.tree.tree().size()) as usize;
+        let sealed_len = self.reader.sealed.saturating_sub(self.tree.tree().size()) as usize;
         let (before, after) = lines.leaves.split_at(sealed_len.min(lines.leaves.len()));
         self.upper.extend(self.tree.extend(before, stored, &self.vouched)?);
-        if self.tree.tree().size() == stored.sealed {
+        if self.tree.tree().size() == self.reader.sealed {
             self.upper.extend(self.tree.tree().edge());
         }
         self.tree.extend(after, &StoredPart::default(), &self.vouched)?;
