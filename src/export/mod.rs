@@ -14,7 +14,7 @@ pub use observation::ObservationLine;
 
 use crate::files;
 use crate::identity::{Gaps, ObservationId, Position, Rules};
-use crate::ledger::{self, CopiedRow, Database};
+use crate::ledger::{self, CopiedRow, CopiedRows, Database};
 use crate::progress::Progress;
 use crate::seal::{self, Checkpoint, StoredCheckpoint, Tree, TreeHead, VerifierKeys};
 use crate::threads::on_a_thread;
@@ -181,18 +181,13 @@ impl Export {
         while after < size {
             let end = size.min(after + PAGE_LEN);
             let [first, last] = [after, end].map(|size| self.gaps.position_at(size));
-            let page = format!(
-                "select line
-                from event
-                where position > {first} and position <= {last}
-                order by position"
-            );
+            let rows = ledger::copy_events(&mut self.owner, "line", first, last).await?;
             let line = |row: &mut CopiedRow<'_>| {
                 let line = row.bytes().unwrap_or_default().to_vec();
                 tree.push(record_hash(&line), &mut Vec::new());
                 line
             };
-            let len = self.page(&mut file, &page, line).await?;
+            let len = write(&mut file, &rows, line)?;
             ensure!(len == end - after, "an event is missing; run identity-ledger verify");
             after = end;
             progress.at(after);
@@ -280,12 +275,13 @@ impl Export {
                 order by id
                 limit {PAGE_LEN}"
             );
-            let mut line = |row: &mut CopiedRow<'_>| {
+            let line = |row: &mut CopiedRow<'_>| {
                 let observation = ObservationLine::of_row(row);
                 after = observation.id;
                 observation.written()
             };
-            let page_len = self.page(&mut file, &page, &mut line).await?;
+            let rows = ledger::copy_out(&mut self.owner, &page).await?;
+            let page_len = write(&mut file, &rows, line)?;
             len += page_len;
             progress.at(after);
             if page_len < PAGE_LEN {
@@ -303,22 +299,6 @@ impl Export {
              export to a new folder"
         );
         Ok(())
-    }
-
-    /// Writes a line for each row; returns how many.
-    async fn page(
-        &mut self,
-        file: &mut LinesFile,
-        query: &str,
-        mut line: impl FnMut(&mut CopiedRow<'_>) -> Vec<u8>,
-    ) -> anyhow::Result<u64> {
-        let rows = ledger::copy_out(&mut self.owner, query).await?;
-        let mut len = 0;
-        for mut row in rows.iter() {
-            file.write(&line(&mut row))?;
-            len += 1;
-        }
-        Ok(len)
     }
 
     /// Writes all rules that were activated.
@@ -343,6 +323,20 @@ impl Export {
         }
         Ok(())
     }
+}
+
+/// Writes a line for each row; returns how many.
+fn write(
+    file: &mut LinesFile,
+    rows: &CopiedRows,
+    mut line: impl FnMut(&mut CopiedRow<'_>) -> Vec<u8>,
+) -> anyhow::Result<u64> {
+    let mut len = 0;
+    for mut row in rows.iter() {
+        file.write(&line(&mut row))?;
+        len += 1;
+    }
+    Ok(len)
 }
 
 fn replace(file: &Path, content: &str) -> anyhow::Result<()> {

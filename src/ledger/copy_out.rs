@@ -1,5 +1,6 @@
 //! Rows from Postgres' COPY, by which a whole table is read.
 
+use crate::identity::Position;
 use futures_util::StreamExt as _;
 use sqlx::PgConnection;
 
@@ -23,6 +24,22 @@ pub async fn copy_out(session: &mut PgConnection, query: &str) -> Result<CopiedR
         bytes.extend_from_slice(&chunk?);
     }
     Ok(CopiedRows(bytes))
+}
+
+/// Reads these columns of the events after a position and up to another one, in order.
+pub async fn copy_events(
+    session: &mut PgConnection,
+    columns: &str,
+    after: Position,
+    last: Position,
+) -> Result<CopiedRows, sqlx::Error> {
+    let events = format!(
+        "select {columns}
+        from event
+        where position > {after} and position <= {last}
+        order by position"
+    );
+    copy_out(session, &events).await
 }
 
 impl CopiedRows {

@@ -24,7 +24,7 @@ mod schema;
 
 pub use append::{append_event, append_events, lock_to_append};
 pub use copy_in::write_copied_row;
-pub use copy_out::{CopiedRow, CopiedRows, copy_out};
+pub use copy_out::{CopiedRow, CopiedRows, copy_events, copy_out};
 pub use database::Database;
 pub use erasures::erasures;
 pub use events::{EventColumns, EventFilter, EventRow, events_between, line_at};

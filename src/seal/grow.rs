@@ -206,7 +206,8 @@ impl Growing {
             let page_end = next.min(tree.size() + PAGE_LEN);
             let gaps = self.gaps.clone();
             let [after, last] = [tree.size(), page_end].map(|size| gaps.position_at(size));
-            let rows = in_time(read_page(session, after, last)).await?;
+            let page = ledger::copy_events(session, "position, line", after, last);
+            let rows = in_time(page).await?;
             // On a thread of its own: the threads of the runtime are few, and for requests.
             let extended = tokio::task::spawn_blocking(move || extend(tree, &rows, tiles, &gaps));
             (tree, tiles) = extended.await.expect("hashing does not panic")?;
@@ -296,20 +297,6 @@ async fn read_tree(session: &mut PgConnection, stored: TreeHead) -> Result<Tree,
         return Err(TilesDiffer.into());
     }
     Ok(tree)
-}
-
-async fn read_page(
-    session: &mut PgConnection,
-    after: Position,
-    last: Position,
-) -> Result<CopiedRows, sqlx::Error> {
-    let page = format!(
-        "select position, line
-        from event
-        where position > {after} and position <= {last}
-        order by position"
-    );
-    ledger::copy_out(session, &page).await
 }
 
 fn extend(

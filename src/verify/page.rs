@@ -73,7 +73,7 @@ impl PageReader {
     ) -> anyhow::Result<(CheckedLines, Option<Mismatch>)> {
         let end = self.end(after);
         let [first, last] = [after, end].map(|size| self.gaps.position_at(size));
-        let rows = rows_between(session, first, last).await?;
+        let rows = ledger::copy_events(session, lines::COLUMNS, first, last).await?;
         let gaps = self.gaps.clone();
         let check = move || Ok(check_lines(after, end, &gaps, &rows));
         let (lines, wrong) = blocking(check).await?;
@@ -138,21 +138,6 @@ impl PageReader {
     }
 }
 
-async fn rows_between(
-    session: &mut PgConnection,
-    after: Position,
-    last: Position,
-) -> Result<CopiedRows, sqlx::Error> {
-    let events = format!(
-        "select {}
-        from event
-        where position > {after} and position <= {last}
-        order by position",
-        lines::COLUMNS
-    );
-    ledger::copy_out(session, &events).await
-}
-
 /// What is wrong with the event after a missing one, if anything: it may be the one that says which
 /// positions were skipped.
 async fn wrong_next(
@@ -165,7 +150,7 @@ async fn wrong_next(
     );
     let Some(next) = next.fetch_optional(&mut *session).await? else { return Ok(None) };
     let [before, next] = [next - 1, next].map(Position::new);
-    let rows = rows_between(session, before, next).await?;
+    let rows = ledger::copy_events(session, lines::COLUMNS, before, next).await?;
     let mut lines = CheckedLines::default();
     Ok(rows.iter().find_map(|mut row| lines.push_row(next, &mut row).err()))
 }
