@@ -3,6 +3,7 @@
 
 check_export.py DIR KEY                     the export against its checkpoint and the key
 check_export.py DIR KEY --since CHECKPOINT  and that it begins with what that one covers
+check_export.py --checkpoint FILE KEY       a checkpoint alone; prints its size and root
 check_export.py --inclusion LINE ROOT       an audit path (JSON on stdin)
 check_export.py --consistency ROOT ROOT     a consistency proof (JSON on stdin)
 """
@@ -293,7 +294,10 @@ def check_export(folder, key_file, since_file):
 
 
 def main(arguments):
-    if arguments[0] == "--inclusion":
+    if arguments[0] == "--checkpoint":
+        _, size, root = read_checkpoint(read(arguments[1]), read_keys(read(arguments[2])))
+        print(size, base64.b64encode(root).decode())
+    elif arguments[0] == "--inclusion":
         proof = json.load(sys.stdin)
         hashes = [decode(hash) for hash in proof["hashes"]]
         hash, root = leaf(arguments[1].encode()), decode(arguments[2])
