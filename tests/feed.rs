@@ -225,6 +225,18 @@ async fn a_page_leads_to_the_next_however_its_numbers_were_written() {
 }
 
 #[tokio::test]
+async fn a_page_says_how_far_it_has_looked_though_it_found_nothing() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("a@x", "1")).await;
+    service.identify(&Seen::new("a@x", "2")).await;
+    for (query, position) in [("kind=ContactErased", "4"), ("limit=2", "2"), ("after=3", "4")] {
+        let page = service.get(&format!("/events?{query}")).await;
+        assert_eq!(page.headers()["ledger-position"], position, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn a_stop_ends_live_streams_at_once() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);

@@ -142,6 +142,12 @@ async fn a_process_that_postgres_takes_for_its_own_is_named_with_what_to_do() {
     std::fs::copy(&left_behind, &pid_file).unwrap();
     let owner = left_behind.metadata().unwrap();
     chown(&pid_file, Some(owner.uid()), Some(owner.gid())).unwrap();
+    // It looks as if the whole directory had been copied.
+    let said = refuses(&mut on(&data_dir, "serve"));
+    assert!(said.contains(&format!("is a copy of {}", other.join("postgres").display())), "{said}");
+    let lines = std::fs::read_to_string(&left_behind).unwrap();
+    let [here, there] = [&data_dir, &other].map(|dir| dir.join("postgres").display().to_string());
+    std::fs::write(&pid_file, lines.replace(&there, &here)).unwrap();
     let said = refuses(&mut on(&data_dir, "serve"));
     let pid = postmaster(&other).unwrap().as_raw_nonzero();
     assert!(said.contains(&format!("takes process {pid} for the Postgres")), "{said}");

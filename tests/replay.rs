@@ -63,6 +63,8 @@ async fn a_time_means_the_last_position_that_was_not_recorded_after_it() {
     }
     let before = service.get("/contacts/1?as_of=1999-12-31T23:59:59%2B01:00").await;
     assert_eq!(before.status(), 404);
+    let problem: Value = before.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("at that moment"), "{problem}");
 }
 
 fn recorded(entry: &Value) -> (i64, String) {
@@ -174,7 +176,18 @@ async fn what_was_not_linked_yet_was_apart_then() {
     assert_eq!((&before["linked"], &before["position"]), (&json!(false), &json!(4)));
     assert_eq!(before["primaryContactIds"], json!([1, 2]));
     assert_eq!(before["apart"], json!({"neverLinking": [], "underOtherRules": []}));
-    assert_eq!(service.get("/contacts/1/why?with=4&as_of=4").await.status(), 404);
+    for (unknown, field, says) in [
+        ("/contacts/1/why?with=4&as_of=4", "with", "Ask for a later one"),
+        ("/contacts/4/why?with=1&as_of=4", "id", "Ask for a later one"),
+        ("/contacts/1/why?with=99", "with", "yet"),
+        ("/contacts/99/why?with=1", "id", "yet"),
+    ] {
+        let response = service.get(unknown).await;
+        assert_eq!(response.status(), 404, "{unknown}");
+        let problem: Value = response.json().await.unwrap();
+        assert_eq!(problem["field"], field, "{unknown}");
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{unknown}: {problem}");
+    }
     for bad in ["", "?with=0", "?with=2&as_of=999", "?with=1&with=2"] {
         assert_eq!(service.get(&format!("/contacts/1/why{bad}")).await.status(), 400, "{bad}");
     }

@@ -340,7 +340,14 @@ async fn an_operator_sees_the_impact_and_limits_keep_it_in_bounds() {
     let shown = command(&["rules", "show"]).args(url).output().unwrap();
     assert_eq!(String::from_utf8(shown.stdout).unwrap(), EXACT_RULES);
     let said = String::from_utf8(shown.stderr).unwrap();
-    assert!(said.contains("exact version 1 since position") && said.contains("by me: r"), "{said}");
+    assert!(said.contains("exact version 1 (") && said.contains("by me: r"), "{said}");
+    let namesake = dir.path().join("namesake.toml");
+    std::fs::write(&namesake, EXACT_RULES.replace("links = true", "links = false")).unwrap();
+    for (file, is_noted) in [(file, false), (namesake.to_str().unwrap(), true)] {
+        let diff = command(&["rules", "diff", file]).args(url).output().unwrap();
+        let said = String::from_utf8(diff.stderr).unwrap();
+        assert_eq!(said.contains("has other rules named exact version 1"), is_noted, "{said}");
+    }
 }
 
 /// Of two customers with one contact each, one retires into the other, or is no contact yet.

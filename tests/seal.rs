@@ -190,6 +190,27 @@ async fn without_a_key_nothing_is_sealed_and_the_ledger_says_so() {
     }
 }
 
+/// As when a line is lost from an environment file: the alerts must be able to tell.
+#[tokio::test]
+async fn a_node_that_has_lost_its_key_warns_and_counts_what_is_not_sealed() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let service = Service::start_with(&key.args(&ledger));
+    service.identify(&Seen::new("a@x.org", "1")).await;
+    assert_eq!(service.sealed().await.0, 2);
+    assert!(service.stop().success());
+    let service = Service::start(&ledger.url);
+    assert!(service.log().contains("WARN"), "{}", service.log());
+    assert!(service.log().contains("the ledger is sealed, and there is no signing key"));
+    service.identify(&Seen::new("b@x.org", "2")).await;
+    until_async("both are counted", async || {
+        let text = service.get("/metrics").await.text().await.unwrap();
+        text.contains("identity_ledger_sealed_events 2\n")
+            && text.contains("identity_ledger_seal_lag_events 1\n")
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn under_load_a_checkpoint_is_signed_a_few_times_a_second() {
     let ledger = TestLedger::new().await;

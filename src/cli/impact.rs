@@ -38,7 +38,8 @@ impl Display for Text<'_> {
     }
 }
 
-fn short(digest: &str) -> &str {
+/// The beginning of a digest: enough to tell a few rule sets apart.
+pub fn short(digest: &str) -> &str {
     &digest[..digest.len().min(12)]
 }
 

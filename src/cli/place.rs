@@ -112,9 +112,10 @@ impl Place {
             let (data_dir, chosen) = config.data_dir();
             ensure!(
                 PrivatePostgres::is_made(&data_dir, chosen)?,
-                "there is no ledger named {} in {}; serve creates one",
+                "there is no ledger named {} in {}; serve creates one. If it is elsewhere, pass --data-dir or \
+                 --database-url",
                 config.ledger.as_str(),
-                data_dir.display()
+                std::path::absolute(&data_dir).unwrap_or(data_dir).display()
             );
         }
         Self::reach(config).await

@@ -81,9 +81,10 @@ async fn list(database: DatabaseConfig, output: &Output) -> anyhow::Result<()> {
 fn line(activation: &Activation) -> String {
     let rules = &activation.rules;
     format!(
-        "{} version {} since position {} ({}) by {}: {}",
+        "{} version {} ({}) since position {} ({}) by {}: {}",
         rules.name,
         rules.version,
+        impact::short(rules.digest.as_str()),
         activation.position,
         rfc_3339(activation.recorded_at),
         rules.activated_by,
@@ -113,6 +114,7 @@ async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()
     remap.map_or(Ok(()), check_remap)?;
     let place = Place::open_existing(database).await?;
     place.give_way();
+    note_namesake(&place, &rules).await?;
     let impact = rebuild::impact(&place.database, rules).await?;
     if command.output.json {
         say!("{}", serde_json::to_string_pretty(&impact)?);
@@ -126,6 +128,18 @@ async fn diff(database: DatabaseConfig, command: RulesDiff) -> anyhow::Result<()
     }
     place.close().await?;
     within(&impact, &command.limits.limits())
+}
+
+/// Histories show rules by name and version: two of the same could not be told apart.
+async fn note_namesake(place: &Place, rules: &Rules) -> anyhow::Result<()> {
+    if ledger::has_namesake(&mut place.database.owner().await?, rules).await? {
+        eprintln!(
+            "note: the ledger has other rules named {} version {}; give these another name or version",
+            rules.name(),
+            rules.version()
+        );
+    }
+    Ok(())
 }
 
 fn within(impact: &Impact, limits: &Limits) -> anyhow::Result<()> {
@@ -162,6 +176,7 @@ async fn activate(database: DatabaseConfig, command: RulesActivation) -> anyhow:
         nothing_changed(&command.output)?;
         return place.close().await;
     }
+    note_namesake(&place, &rules).await?;
     let impact = rebuild::impact(&place.database, rules.clone()).await?;
     match (command.output.json, command.yes) {
         (false, _) => say!("{}", impact::Text(&impact)),

@@ -19,6 +19,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// How long to wait for Postgres to end the sessions of readers. It may be gone.
@@ -58,6 +59,10 @@ pub async fn serve(
     let expiring =
         tokio::spawn(recorder::expire(place.database.clone(), config.retries_kept_for()));
     let (sealer, status) = start_sealer(inputs, &metrics);
+    let watching = match sealer {
+        Some(_) => None,
+        None => watch_others(&place, &metrics).await?,
+    };
     let auditor = Auditor::new(&place.database);
     let (reads, reads_task) = ReadLog::start(place.database.clone(), metrics.clone());
     let app = App {
@@ -99,8 +104,8 @@ pub async fn serve(
     if timeout(CLOSE_WAIT_MAX, closing).await.is_err() {
         tracing::debug!("some sessions of readers end with the process");
     }
-    if let Some(keeping) = keeping {
-        keeping.abort();
+    for task in [watching, keeping].into_iter().flatten() {
+        task.abort();
     }
     place.close().await?;
     tracing::info!("stopped");
@@ -116,11 +121,23 @@ fn start_sealer(
             let (sealer, status) = seal::start(inputs, metrics.clone());
             (Some(sealer), status)
         }
-        None => {
-            tracing::info!("nothing is sealed: there is no signing key (see --signing-key)");
-            (None, Arc::new(Status::off()))
-        }
+        None => (None, Arc::new(Status::off())),
     }
+}
+
+/// Measures what is sealed elsewhere, if anything is: this node has no key. Says what that means.
+async fn watch_others(
+    place: &Place,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
+    if !seal::is_sealed(&mut place.database.owner().await?).await? {
+        tracing::info!("nothing is sealed: there is no signing key (see --signing-key)");
+        return Ok(None);
+    }
+    tracing::warn!(
+        "this node seals nothing: the ledger is sealed, and there is no signing key (see --signing-key)"
+    );
+    Ok(Some(tokio::spawn(seal::watch(place.database.clone(), metrics.clone()))))
 }
 
 /// Opens the ledger, and starts its recorder. Fails if anything contradicts what was signed. Returns what a

@@ -15,8 +15,10 @@ pub fn new(config: &NewToken) -> anyhow::Result<()> {
         let is_to_come = *at > Timestamp::from(SystemTime::now());
         ensure!(is_to_come, "--expires {text} is in the past: pass a time in the future");
     }
-    if let Some(file) = tokens.as_ref().filter(|file| file.exists()) {
-        check_free(file, name)?;
+    match tokens {
+        Some(file) if file.exists() => check_free(file, name)?,
+        Some(file) => eprintln!("note: there is no {} yet", file.display()),
+        None => {}
     }
     let token = Token::random();
     eprintln!("The token for {name}, which is shown only this once:");

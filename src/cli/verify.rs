@@ -131,6 +131,9 @@ fn after_outside(verified: &Verified) -> Option<u64> {
 }
 
 fn continued(events_len: u64) -> String {
+    if events_len == 0 {
+        return "verified: it ends with the checkpoint outside".to_owned();
+    }
     let continuing = counted_with(events_len, "event", ["continues", "continue"]);
     format!("verified: {continuing} the checkpoint outside")
 }
@@ -167,6 +170,10 @@ fn folder_words(verified: &VerifiedFolder, origin: &str) -> String {
             verified.not_remade_len
         );
     }
+    if let Some(len) = verified.since {
+        let covered = counted_with(len, "event", ["is that", "are those"]);
+        words += &format!("\nverified: the first {covered} of the earlier checkpoint");
+    }
     match verified.after_outside {
         None => {}
         Some(len @ 0..) => words += &format!("\n{}", continued(len.unsigned_abs())),
@@ -185,6 +192,7 @@ fn folder_facts(verified: &VerifiedFolder) -> Value {
         "observations": verified.observations_len,
         "erased": verified.erased_len,
         "notRemade": verified.not_remade_len,
+        "since": verified.since,
         "afterOutside": verified.after_outside,
     })
 }

@@ -83,9 +83,7 @@ impl PhoneNumber {
         }
         let allowed = |c: char| c.is_ascii_digit() || "+ .-()".contains(c);
         if !number.chars().all(allowed) || !number.contains(|c: char| c.is_ascii_digit()) {
-            return Err(invalid(
-                "digits, with +, space, dot, dash and parentheses allowed between them",
-            ));
+            return Err(invalid("digits, with +, space, dot, dash and parentheses allowed"));
         }
         Ok(Some(Self(number.into())))
     }

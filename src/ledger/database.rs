@@ -109,6 +109,27 @@ const READER_SETTINGS: [(&str, &str); 3] = [
 /// The options of a URL that name files, and the variables of Postgres' own programs for them.
 const TLS_FILES: [(&str, &str); 3] =
     [("sslrootcert", "PGSSLROOTCERT"), ("sslcert", "PGSSLCERT"), ("sslkey", "PGSSLKEY")];
+/// The options of a URL that sqlx knows. It ignores others.
+const OPTIONS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
 /// What sqlx puts before the name of a file when it makes a URL.
 const FILE: &str = "file: ";
 
@@ -136,6 +157,11 @@ impl Database {
             ),
             None => URL_EXPECTED.to_owned(),
         })?;
+        ensure!(
+            options(url).all(|option| OPTIONS.contains(&option) || option.starts_with("options[")),
+            "DATABASE_URL has an option that is not known, and so would have no effect; those known are {}",
+            OPTIONS.join(", ")
+        );
         // sqlx would look up an IPv6 address with its brackets.
         let host = owner.get_host().trim_matches(['[', ']']).to_owned();
         let owner = owner.host(&host);
@@ -301,6 +327,13 @@ impl Database {
     }
 }
 
+/// The names of the options of a URL.
+fn options(url: &str) -> impl Iterator<Item = &str> {
+    let options = url.split_once('?').map_or("", |(_, options)| options);
+    let options = options.split('&').filter(|option| !option.is_empty());
+    options.filter_map(|option| option.split('=').next())
+}
+
 /// The name of the first option that makes a URL wrong, if it is an option.
 fn wrong_option(url: &str) -> Option<&str> {
     let (server, options) = url.split_once('?')?;
@@ -335,6 +368,20 @@ async fn set(session: &mut PgConnection, settings: String) -> Result<(), sqlx::E
 #[cfg(test)]
 mod tests {
     use super::Database;
+
+    #[test]
+    fn an_option_that_would_have_no_effect_is_refused_and_not_repeated() {
+        let at = |options: &str| {
+            Database::at_url(&format!("postgres://x@y/z{options}"), "ledger".parse().unwrap())
+        };
+        for known in ["", "?", "?sslmode=require&application_name=x&", "?options[search_path]=x"] {
+            assert!(at(known).is_ok(), "{known}");
+        }
+        for unknown in ["?sslmod=verify-full", "?sslmode=require&canary=1", "?canary"] {
+            let error = at(unknown).err().unwrap().to_string();
+            assert!(error.contains("is not known") && !error.contains("canary"), "{error}");
+        }
+    }
 
     #[test]
     fn the_programs_of_postgres_log_in_as_the_owner_does() {

@@ -44,7 +44,7 @@ pub use open::{
 pub use pages::{EventLine, ObservationRow, Paged, Pages, is_served, observations};
 pub use rights::check_rights;
 pub use rules::{
-    Activation, RulesFault, activations, can_keep, keep_rules, last_activation, read_rules,
-    rules_documents, rules_in_force, rules_to_decide_by, rules_to_show,
+    Activation, RulesFault, activations, can_keep, has_namesake, keep_rules, last_activation,
+    read_rules, rules_documents, rules_in_force, rules_to_decide_by, rules_to_show,
 };
 pub use schema::{OtherVersion, ThisVersion, schema_version};

@@ -217,6 +217,25 @@ pub async fn rules_documents(executor: impl PgExecutor<'_>) -> Result<Vec<String
     query_scalar!("select document from rules order by digest limit 1000").fetch_all(executor).await
 }
 
+/// Whether the ledger has other rules of the same name and version.
+pub async fn has_namesake(
+    executor: impl PgExecutor<'_>,
+    rules: &Rules,
+) -> Result<bool, sqlx::Error> {
+    query_scalar!(
+        r#"select exists (
+            select
+            from rules
+            where name = $1 and version = $2 and digest <> $3
+        ) as "has!""#,
+        rules.name(),
+        rules.version(),
+        rules.digest().as_str()
+    )
+    .fetch_one(executor)
+    .await
+}
+
 /// Keeps a rules document under its digest, for ever. If one is there already, it stays: `can_keep` says
 /// whether it is the same.
 pub async fn keep_rules(

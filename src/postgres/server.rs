@@ -177,11 +177,26 @@ impl Server {
         if !reason.contains("already exists") {
             return String::new();
         }
-        let pid_file = fs::read(self.pid_file()).unwrap_or_default();
-        let pid = String::from_utf8_lossy(&pid_file).lines().next().unwrap_or("?").to_owned();
+        // Either has the process id in its first line, and the directory of the database in its second.
+        let locks =
+            [self.pid_file(), directory::socket(&self.socket_dir).with_added_extension("lock")];
+        let found = locks.iter().find_map(|lock| fs::read_to_string(lock).ok()).unwrap_or_default();
+        let line = |n| found.lines().nth(n);
+        let is_elsewhere = |dir: &&str| {
+            let there = fs::canonicalize(dir).ok();
+            there.is_some() && there != fs::canonicalize(&self.database).ok()
+        };
+        if let Some(origin) = line(1).filter(is_elsewhere) {
+            return format!(
+                ": this directory is a copy of {origin} that was made while it was in use, so it is damaged; \
+                 do not use it, and restore a backup"
+            );
+        }
+        let [pid_file, socket_lock] = locks.map(|lock| lock.display().to_string());
         format!(
-            ": it takes process {pid} for the Postgres of this directory; if that is another program, remove {}",
-            self.pid_file().display()
+            ": it takes process {} for the Postgres of this directory; if that is another program, remove \
+             {pid_file} and {socket_lock}",
+            line(0).unwrap_or("?")
         )
     }
 

@@ -27,7 +27,7 @@ pub use key::{LogName, SigningKey, VerifierKeys};
 pub use loss::{Found, Left, Loss, loss};
 pub use outside::{CheckpointDir, OutsideError};
 pub use proof::{Question, Tiles, TilesDiffer, TreeHead};
-pub use sealer::{SealInputs, Sealer, check, seal_anew, seal_once, start};
+pub use sealer::{SealInputs, Sealer, check, seal_anew, seal_once, start, watch};
 pub use status::{Sealing, Status};
 pub use store::{
     StoredCheckpoint, checkpoints_between, is_sealed, last_checkpoint, sealed_size, tiles,

@@ -26,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(400);
 /// To see that lines still differ, all events after the last checkpoint may have to be read again.
 const LOOK_EVERY_IF_LINES_DIFFER: Duration = Duration::from_secs(60);
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+/// For a node without a key, which sees only what others seal.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
 /// How long a service that stops tries to seal its last events.
 const LAST_SEAL_WAIT: Duration = Duration::from_secs(5);
 
@@ -78,6 +80,28 @@ fn turn(status: &Status, metrics: &Metrics, sealing: Sealing) {
         (_, Sealing::Active) => tracing::info!("this node seals the ledger"),
         _ => {}
     }
+}
+
+/// Measures what is sealed elsewhere, for a node without a key. Does not end.
+pub async fn watch(database: Database, metrics: Arc<Metrics>) {
+    loop {
+        // If Postgres is away, the recorder says so.
+        if let Ok(mut session) = database.sealer().await {
+            while measure(&mut session, &metrics).await.is_ok() {
+                sleep(WATCH_EVERY).await;
+            }
+        }
+        sleep(PAUSE_AFTER_FAULT).await;
+    }
+}
+
+/// Measures what another node seals. What this node measured last would soon be wrong.
+async fn measure(session: &mut PgConnection, metrics: &Metrics) -> Result<(), Fault> {
+    let position = in_time(ledger::position(&mut *session)).await?;
+    let gaps = in_time(ledger::gaps(&mut *session)).await?;
+    let size = in_time(store::sealed_size(session)).await?;
+    metrics.sealed(size, gaps.size_at(position), position);
+    Ok(())
 }
 
 /// Seals what is in the ledger now, unless another sealer is at work.
@@ -205,7 +229,7 @@ impl Task {
     async fn session(&mut self, outage: &mut Outage) -> Result<(), Fault> {
         let mut session = self.database.sealer().await?;
         while !in_time(try_lock_sealer(&mut session)).await? {
-            self.measure(&mut session).await?;
+            measure(&mut session, &self.metrics).await?;
             outage.ends();
             self.turn(Sealing::Standby);
             if self.wait_until(Instant::now() + LOOK_EVERY).await {
@@ -226,14 +250,6 @@ impl Task {
                 return last.map_or(Ok(()), |looked| looked.map(drop));
             }
         }
-    }
-
-    /// Measures what another node seals. What this node measured last would soon be wrong.
-    async fn measure(&mut self, session: &mut PgConnection) -> Result<(), Fault> {
-        let head = self.growing.reached(session).await?;
-        let size = in_time(store::sealed_size(session)).await?;
-        self.metrics.sealed(size, head, self.growing.gaps.position_at(head));
-        Ok(())
     }
 
     /// Seals what is new. Returns how long after its beginning to look again. If it refuses, it keeps the

@@ -38,6 +38,8 @@ pub struct VerifiedFolder {
     /// Observations whose decisions were not made again, because their rules need another version of
     /// a normaliser.
     pub not_remade_len: i64,
+    /// Events under the earlier checkpoint that these begin with, if one was given.
+    pub since: Option<u64>,
     /// Events after those under the checkpoint that is kept outside, if that was to be checked. Negative
     /// if the export ends before them, so that the two cannot be compared.
     pub after_outside: Option<i64>,
@@ -114,6 +116,7 @@ pub fn verify_folder(
         observations_len: has_observations.then_some(folder.numbers.len.cast_unsigned()),
         erased_len: folder.erasures.len(),
         not_remade_len: folder.decisions.not_remade_len,
+        since: since.map(|since| since.size),
         after_outside: outside.map(|head| last.size.cast_signed() - head.size.cast_signed()),
     })
 }

@@ -1,6 +1,7 @@
 //! The log.
 
 use clap::{Args, ValueEnum};
+use std::env;
 use std::io::{IsTerminal as _, stderr};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -11,11 +12,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 #[command(next_help_heading = "Log (on stderr; never an email, a phone number or a token)")]
 pub struct LogConfig {
     /// How much to log.
-    #[arg(long, global = true, env, value_enum, default_value = "info")]
+    #[arg(long, global = true, env, value_enum, ignore_case = true, default_value = "info")]
     log_level: LogLevel,
 
     /// The form of the log.
-    #[arg(long, global = true, env, value_enum, default_value = "text")]
+    #[arg(long, global = true, env, value_enum, ignore_case = true, default_value = "text")]
     log_format: LogFormat,
 }
 
@@ -54,8 +55,9 @@ impl LogConfig {
             .with_target("sqlx_core::pool", LevelFilter::OFF)
             .with_target(env!("CARGO_CRATE_NAME"), level);
         let registry = tracing_subscriber::registry().with(targets);
-        let on_terminal = stderr().is_terminal();
-        let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(on_terminal);
+        let in_colour =
+            stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+        let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(in_colour);
         match self.log_format {
             LogFormat::Text => registry.with(layer.with_target(false)).init(),
             LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),

@@ -94,8 +94,8 @@ fn string_or_integer() -> Schema {
         .item(one(Type::Integer).minimum(Some(0)))
         .item(one(Type::Null))
         .description(Some(
-            "At most 32 characters: digits, with +, space, dot, dash and parentheses allowed \
-             between them. Compared as the rules in force say. Blank counts as absent.",
+            "At most 32 characters: digits, with +, space, dot, dash and parentheses \
+             allowed. Compared as the rules in force say. Blank counts as absent.",
         ))
         .build()
         .into()

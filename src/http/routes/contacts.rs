@@ -58,7 +58,7 @@ pub async fn contact(
     };
     let answer = ask(app.auditor.identity_at(id.into(), position)).await?;
     not_erased(&app, id.into()).await?;
-    let response = answered(&answer.ok_or_else(not_observed)?, position);
+    let response = answered(&answer.ok_or_else(not_observed_then)?, position);
     Ok(Shown::of(id, position).by(response))
 }
 
@@ -77,7 +77,8 @@ pub async fn now(
 }
 
 pub fn problems() -> Vec<Problem> {
-    let others = [not_an_id("id"), not_these::<AsOf>(), not_observed(), erased()];
+    let others =
+        [not_an_id("id"), not_these::<AsOf>(), not_observed(), not_observed_then(), erased()];
     others.into_iter().chain(unanswered()).chain(moment::problems()).collect()
 }
 
@@ -92,6 +93,14 @@ pub async fn not_erased(app: &App, id: ObservationId) -> Result<(), Problem> {
 pub fn erased() -> Problem {
     let detail = "The customer of this number was erased for ever. Nothing is left to ask for.";
     Problem::new(StatusCode::GONE, detail)
+}
+
+/// With `as_of`, of a number that may have been given later.
+pub fn not_observed_then() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "No observation had this number at that moment. Ask for a later one, or by a number from an answer.",
+    )
 }
 
 pub fn not_observed() -> Problem {

@@ -3,6 +3,7 @@
 use super::stream;
 use crate::audit::EventPage;
 use crate::http::App;
+use crate::http::parts::answer::LEDGER_POSITION;
 use crate::http::parts::entry::{Entry, entry};
 use crate::http::parts::json::json;
 use crate::http::parts::number::{id, number};
@@ -16,7 +17,7 @@ use crate::identity::{Fact, Position};
 use crate::ledger::EventFilter;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, VARY};
-use axum::http::{HeaderMap, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -37,16 +38,16 @@ pub struct EventsQuery {
     /// At most this many events. Only a page has a limit.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 1_000, default = 100)]
     limit: Option<String>,
-    /// Only events of this kind.
     #[param(schema_with = a_kind)]
     kind: Option<String>,
-    /// Only events that file an observation under this contact, link it, or link another one to it.
+    /// Only events that are of the observation with this number, file an observation under this contact, link
+    /// it, or link another one to it.
     #[param(value_type = Option<i64>, minimum = 1)]
     contact: Option<String>,
 }
 
 fn a_kind() -> ObjectBuilder {
-    schema::text().enum_values(Some(Fact::KINDS))
+    schema::text().enum_values(Some(Fact::KINDS)).description(Some("Only events of this kind."))
 }
 
 /// How the document describes the header.
@@ -70,7 +71,7 @@ enum Form {
 struct Events<'a> {
     events: Vec<Entry<'a>>,
     /// Where to go on, even if a page of filtered events is not full. Null at the end: ask again
-    /// later, after the last event.
+    /// later, after the position in the header `ledger-position`.
     #[schema(required)]
     next: Option<String>,
 }
@@ -99,6 +100,10 @@ struct Events<'a> {
         (
             status = 200,
             description = "Events",
+            headers((
+                "ledger-position" = i64,
+                description = "Of a page: no event up to this position is missing, so that one can go on after it"
+            )),
             content(
                 (Events = "application/json", example = json!({
                     "events": [{
@@ -244,7 +249,11 @@ fn paged(
         events: page.events.iter().map(entry).collect::<Result<_, _>>()?,
         next: goes_on.then(|| path(page.through, limit, wanted)),
     };
-    Ok(([(VARY, "accept")], json(&events)).into_response())
+    let headers = [
+        (VARY, HeaderValue::from_static("accept")),
+        (LEDGER_POSITION, HeaderValue::from(page.through.get())),
+    ];
+    Ok((headers, json(&events)).into_response())
 }
 
 fn beyond_the_head(name: &'static str) -> Problem {

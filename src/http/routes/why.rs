@@ -1,6 +1,6 @@
 //! `GET /contacts/{id}/why`: why are two observations one customer, or why are they not?
 
-use super::contacts::{erased, not_observed};
+use super::contacts::{erased, not_observed, not_observed_then};
 use crate::audit::{LinkingRules, Relation, Why};
 use crate::http::App;
 use crate::http::parts::json::json;
@@ -219,9 +219,9 @@ pub async fn why(
     Parameters(asked): Parameters<WhyQuery>,
 ) -> Result<Response, Problem> {
     let other = number::id("with", asked.with.as_deref())?;
-    let position = match moment::position(asked.as_of, &app).await? {
-        Some(position) => position,
-        None => ask(app.auditor.position()).await?,
+    let (position, not_observed) = match moment::position(asked.as_of, &app).await? {
+        Some(position) => (position, not_observed_then()),
+        None => (ask(app.auditor.position()).await?, not_observed()),
     };
     let ids = [id, other].map(ObservationId::from);
     let found = ask(app.auditor.why(ids, position, explained)).await?;
@@ -229,14 +229,25 @@ pub async fn why(
     if let Some(place) = ask(app.auditor.first_erased(&ids)).await? {
         return Err(erased().field(FIELDS[place]));
     }
-    let response = found.ok_or_else(not_observed)?.map_err(|_| corrupt())?;
+    let Some(response) = found else {
+        let is_first = ask(app.auditor.identity_at(ids[0], position)).await?.is_none();
+        return Err(not_observed.field(FIELDS[usize::from(!is_first)]));
+    };
+    let response = response.map_err(|_| corrupt())?;
     Ok(Shown { other_contact_id: Some(other), ..Shown::of(id, position) }.by(response))
 }
 
 pub fn problems() -> Vec<Problem> {
-    let others = [not_these::<WhyQuery>(), not_observed()];
-    let of_each = FIELDS.into_iter().flat_map(|field| [not_an_id(field), erased().field(field)]);
-    others.into_iter().chain(of_each).chain(unanswered()).chain(moment::problems()).collect()
+    let of_each = FIELDS.into_iter().flat_map(|field| {
+        let of_number = [not_observed(), not_observed_then(), erased()];
+        of_number.map(|problem| problem.field(field)).into_iter().chain([not_an_id(field)])
+    });
+    [not_these::<WhyQuery>()]
+        .into_iter()
+        .chain(of_each)
+        .chain(unanswered())
+        .chain(moment::problems())
+        .collect()
 }
 
 fn explained(why: &Why) -> Result<Response, Unanswered> {
