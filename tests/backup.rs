@@ -406,7 +406,9 @@ fn the_private_server_is_backed_up_and_restored_into_a_new_one() {
     let mut serve = at("serve", "data");
     assert!(Service::spawn(serve.args(["--listen", "127.0.0.1:0"])).stop().success());
     let said = refuses(at("backup", "nowhere").arg("one"));
-    assert!(said.contains("there is no ledger named ledger in nowhere"), "{said}");
+    let nowhere = dir.path().join("nowhere");
+    let expected = format!("there is no ledger named ledger in {}; serve", nowhere.display());
+    assert!(said.contains(&expected), "{said}");
     let said = succeeds(at("backup", "data").arg("one"));
     assert_eq!(said, "the ledger up to position 1 is in one\n");
     for (backup, ledger, reason) in

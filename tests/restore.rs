@@ -159,7 +159,7 @@ async fn a_lost_ledger_is_gone_on_with_and_nothing_is_given_out_twice() {
     let said = succeeds(&mut lost.accept_with_erasures(&left));
     assert!(said.contains("erased again: 1 customer"), "{said}");
     let said = lost.verify(&left);
-    assert!(said.contains("events continue the checkpoint outside"), "{said}");
+    assert!(said.contains("verified: it ends with the checkpoint outside"), "{said}");
 
     let service = Service::spawn(&mut lost.serve(&left));
     // The loss is in the ledger, and says what was signed and what is left.
