@@ -1,8 +1,8 @@
 //! What goes wrong for one request or for a while goes wrong for nothing else.
 
 use crate::support::{
-    PHONES_ONLY, Seen, Service, TestLedger, command, hold_head, random_observations, scratch_dir,
-    succeeds, until, until_async,
+    PHONES_ONLY, Seen, Service, TestLedger, append_activation, command, hold_head,
+    random_observations, scratch_dir, succeeds, until, until_async,
 };
 use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
@@ -292,6 +292,52 @@ async fn a_connection_lost_during_an_append_is_settled() {
     assert_eq!(answer.emails, ["during@x.org"]);
     let observations = query_scalar::<_, i64>("select count(*) from observation");
     assert_eq!(observations.fetch_one(&mut ledger.owner().await).await.unwrap(), 2);
+}
+
+/// What stands at the batch's position then is not the batch.
+#[tokio::test]
+async fn an_append_whose_connection_was_lost_and_whose_place_was_taken_is_sent_again() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("before@x.org", "")).await;
+    let mut owner = ledger.owner().await;
+    hold_head(&mut owner).await;
+    let seen = Seen::new("during@x.org", "");
+    let cut = async {
+        cut_a_waiting_append(&mut ledger.superuser().await).await;
+        append_activation(&mut owner).await;
+        sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(service.identify(&seen), cut);
+    assert_eq!(answer.emails, ["during@x.org"]);
+    let recorded =
+        query_scalar::<_, i64>("select id from observation where email = 'during@x.org'");
+    assert_eq!(recorded.fetch_all(&mut owner).await.unwrap(), [2]);
+    ledger.verify().await.unwrap();
+}
+
+/// The connection of the careful path is used now and then, and may have died long ago.
+#[tokio::test]
+async fn a_connection_that_died_since_it_was_needed_costs_no_one_an_answer() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    let mut owner = ledger.owner().await;
+    query("alter table observation add constraint sound check (email not like 'poison%')")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        let retried = service.try_identify_once(&Seen::new("a@x.org", ""), "key").await.unwrap();
+        assert_eq!(retried.status(), 200);
+    }
+    let cut = "select pg_terminate_backend(pid)
+        from pg_stat_activity
+        where datname = current_database() and application_name = 'identity-ledger recorder'
+        order by state_change desc
+        limit 1";
+    query(cut).execute(&mut owner).await.unwrap();
+    let refused = service.try_identify(&Seen::new("poison@x.org", "")).await.unwrap();
+    assert_eq!(refused.status(), 500, "Postgres answers, and refuses");
 }
 
 /// A way to the server of a ledger on which an answer can be lost, and its connection with it.

@@ -249,21 +249,29 @@ async fn a_table_that_is_missing_is_not_taken_for_an_empty_one() {
 /// It was wrong, and a service had answered from it.
 #[tokio::test]
 async fn a_table_that_was_mended_is_what_services_decide_from() {
-    let ledger = TestLedger::new().await;
-    let service = Service::start(&ledger.url);
-    service.identify(&Seen::new("a@x.org", "1")).await;
-    let whole = service.identify(&Seen::new("b@x.org", "1")).await;
-    assert!(service.stop().success());
-    query("update contact set linked_id = null where id = 2")
-        .execute(&mut ledger.owner().await)
-        .await
-        .unwrap();
-    let service = Service::start(&ledger.url);
-    let seen = Seen::new("b@x.org", "");
-    assert_eq!(service.identify(&seen).await.primary_contact_id, 2);
-    rebuild(&ledger.database).await.unwrap();
-    for _ in 0..2 {
-        assert_eq!(service.identify(&seen).await, whole);
+    // A lone request is appended by one statement, and one with a key by another.
+    for has_key in [false, true] {
+        let ledger = TestLedger::new().await;
+        let service = Service::start(&ledger.url);
+        service.identify(&Seen::new("a@x.org", "1")).await;
+        let whole = service.identify(&Seen::new("b@x.org", "1")).await;
+        assert!(service.stop().success());
+        query("update contact set linked_id = null where id = 2")
+            .execute(&mut ledger.owner().await)
+            .await
+            .unwrap();
+        let service = Service::start(&ledger.url);
+        let seen = Seen::new("b@x.org", "");
+        assert_eq!(service.identify(&seen).await.primary_contact_id, 2);
+        rebuild(&ledger.database).await.unwrap();
+        if has_key {
+            let answer = service.try_identify_once(&seen, "key").await.unwrap();
+            let answer: Value = answer.json().await.unwrap();
+            assert_eq!(answer["contact"]["primaryContactId"], whole.primary_contact_id);
+        }
+        for _ in 0..2 {
+            assert_eq!(service.identify(&seen).await, whole);
+        }
     }
 }
 

@@ -99,6 +99,25 @@ async fn a_node_older_than_the_database_says_so_and_touches_nothing() {
     succeeds(command(&["verify"]).args(key.args(&ledger)));
 }
 
+/// It has nothing to read before it appends, which would tell it.
+#[tokio::test]
+async fn a_node_that_knows_all_it_needs_finds_out_all_the_same_that_it_is_too_old() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start_with(&["--database-url", &ledger.url, "--log-level", "debug"]);
+    service.identify(&Seen::new("a@x.org", "")).await;
+    let is_known = async || service.log().contains("all keys that contacts hold are known");
+    until_async("all keys are known", is_known).await;
+    for n in 0..3 {
+        service.identify(&Seen::new(&format!("b{n}@x.org"), "")).await;
+        change_version(&ledger, 1).await;
+        let response = service.try_identify(&Seen::new(&format!("c{n}@x.org"), "")).await.unwrap();
+        assert_eq!(response.status(), 503);
+        change_version(&ledger, -1).await;
+    }
+    let recorded = query_scalar::<_, i64>("select count(*) from observation");
+    assert_eq!(recorded.fetch_one(&mut ledger.owner().await).await.unwrap(), 4);
+}
+
 /// One that is older, and waits for no one except those who read its tables right now.
 #[tokio::test]
 async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {

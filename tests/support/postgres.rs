@@ -164,23 +164,7 @@ impl TestLedger {
 
     /// Appends that the rules which the head names were activated.
     pub async fn append_activation(&self) {
-        let mut owner = self.owner().await;
-        let head = "select position, recorded_at, rules_digest from head";
-        let (position, recorded_at, digest): (i64, Timestamp, String) =
-            query_as(head).fetch_one(&mut owner).await.unwrap();
-        let event = Event {
-            position: Position::new(position + 1),
-            recorded_at,
-            fact: Fact::RulesActivated(RulesActivated {
-                activated_by: "ops".to_owned(),
-                digest: RulesDigest::recorded(digest),
-                name: "default".to_owned(),
-                reason: "a test".to_owned(),
-                version: 1,
-            }),
-        };
-        ledger::append_event(&mut owner, &event).await.unwrap();
-        query("update head set position = position + 1").execute(&mut owner).await.unwrap();
+        append_activation(&mut self.owner().await).await;
     }
 
     /// A session that no grant binds.
@@ -188,6 +172,26 @@ impl TestLedger {
         let url = self.url.replace(&format!("//{OWNER}@"), "//postgres@");
         patient(&Database::at_url(&url, "ledger".parse().unwrap()).unwrap()).await
     }
+}
+
+/// Appends that the rules which the head names were activated, as another node would.
+pub async fn append_activation(owner: &mut PgConnection) {
+    let head = "select position, recorded_at, rules_digest from head";
+    let (position, recorded_at, digest): (i64, Timestamp, String) =
+        query_as(head).fetch_one(&mut *owner).await.unwrap();
+    let event = Event {
+        position: Position::new(position + 1),
+        recorded_at,
+        fact: Fact::RulesActivated(RulesActivated {
+            activated_by: "ops".to_owned(),
+            digest: RulesDigest::recorded(digest),
+            name: "default".to_owned(),
+            reason: "a test".to_owned(),
+            version: 1,
+        }),
+    };
+    ledger::append_event(&mut *owner, &event).await.unwrap();
+    query("update head set position = position + 1").execute(owner).await.unwrap();
 }
 
 /// A session that may be idle in a transaction for as long as a busy machine takes.
