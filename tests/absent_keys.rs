@@ -17,6 +17,9 @@ async fn a_customer_from_before_the_start_is_found() {
     for n in 1..=20 {
         before.identify(&Seen::new(&format!("a{n}@x.org"), &format!("555{n}"))).await;
     }
+    // More than are read at once.
+    let many: Vec<_> = (0..2_500).map(|n| Seen::new(&format!("many{n}@x.org"), "")).collect();
+    before.identify_all(&many).await;
     before.stop();
     let after = talkative(&ledger);
     after.identify(&Seen::new("new@x.org", "1")).await;
@@ -26,7 +29,11 @@ async fn a_customer_from_before_the_start_is_found() {
         let by_number = after.identify(&Seen::new("", &format!("5 5 5 {n}"))).await;
         let newcomer = after.identify(&Seen::new(&format!("b{n}@x.org"), "")).await;
         assert_eq!((by_email.primary_contact_id, by_number.primary_contact_id), (n, n));
-        assert!(newcomer.primary_contact_id > 20);
+        assert!(newcomer.primary_contact_id > 2_520);
+    }
+    for n in (0..2_500).step_by(100) {
+        let answer = after.identify(&Seen::new(&format!("MANY{n}@x.org"), "")).await;
+        assert_eq!(answer.emails, [format!("many{n}@x.org")]);
     }
     assert!(!after.log().contains(ASTRAY), "{}", after.log());
     ledger.verify().await.unwrap();
