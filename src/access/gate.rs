@@ -155,4 +155,25 @@ mod tests {
         gate.reopen().unwrap();
         assert!(gate.admit(b"abc", now, today).is_ok(), "another limit begins anew");
     }
+
+    #[test]
+    fn what_the_file_says_otherwise_holds_when_it_is_read_again() {
+        let reread = |was: &str, is: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(&file, LINES).unwrap();
+            let gate = Gate::open(file.path().to_owned()).unwrap();
+            fs::write(&file, LINES.replace(was, is)).unwrap();
+            gate.reopen().unwrap();
+            gate
+        };
+        let (now, today) = (Instant::now(), time("2026-12-01T00:00:00Z"));
+        let admit = |gate: Gate| gate.admit(b"abc", now, today);
+        assert_eq!(admit(reread("caller", "auditor")).unwrap().role, Role::Auditor);
+        assert_eq!(admit(reread("shop", "crm")).unwrap().asker.as_str(), "crm");
+        assert_eq!(admit(reread("2027", "2026")).err(), Some(Refused::NotGood));
+        let [abc, abd] = [b"abc", b"abd"].map(|token| TokenHash::of(token).to_hex());
+        let gate = reread(&abc, &abd);
+        assert!(gate.admit(b"abd", now, today).is_ok());
+        assert_eq!(admit(gate).err(), Some(Refused::NotGood));
+    }
 }
