@@ -165,3 +165,31 @@ fn filed_under(links: &Links, observation: ObservationId) -> ContactId {
         Some(Filing::Contact { .. }) | None => unreachable!("{observation} is no contact"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Change, Timestamp};
+
+    /// Contacts 1, 2 and so on, each with its primary.
+    fn contacts(primaries: &[i64]) -> Links {
+        let mut links = Links::default();
+        for (contact, primary) in (1..).zip(primaries) {
+            let [contact, primary] = [contact, *primary].map(ContactId::new);
+            links.apply(Change::Introduced { contact, primary }, Timestamp::UNIX_EPOCH);
+        }
+        links
+    }
+
+    #[test]
+    fn what_moves_along_with_its_primary_has_no_fact() {
+        let (before, after) = (contacts(&[1, 2, 2]), contacts(&[1, 1, 1]));
+        let differences = Differences::between(&before, &after);
+        let [contact_id, primary_id] = [2, 1].map(ContactId::new);
+        let (holder_ids, observation_id) = (None, None);
+        let demoted = PrimaryDemoted { contact_id, holder_ids, observation_id, primary_id };
+        let facts: Vec<_> = differences.facts(&before, &after).collect();
+        assert_eq!(facts, [Fact::PrimaryDemoted(demoted)]);
+        assert!(differences.relinked().eq([2, 3].map(ContactId::new)), "both get another primary");
+    }
+}

@@ -153,6 +153,7 @@ mod tests {
             [5, 6, 7, 8].map(|size| gaps.restored_at(size).map(Position::get)),
             [None, Some(100), Some(100), Some(200)]
         );
+        assert_eq!([5, 6, 7, 8].map(|size| gaps.within(size).0.len()), [0, 1, 1, 2]);
     }
 
     #[test]
