@@ -18,6 +18,21 @@ pub struct Head {
     pub contact_table: i64,
 }
 
+#[cfg(test)]
+impl Head {
+    /// Where a ledger ends whose observations have one event each, under the default rules.
+    pub fn at(position: i64) -> Self {
+        let rules = crate::identity::Rules::parse(crate::identity::DEFAULT_RULES).unwrap();
+        Self {
+            position: Position::new(position),
+            observation_id: ObservationId::new(position),
+            recorded_at: Timestamp::UNIX_EPOCH,
+            rules_digest: rules.digest().clone(),
+            contact_table: 1,
+        }
+    }
+}
+
 /// Committed state, read by one statement: all of it holds at the head's position.
 pub struct Snapshot {
     pub head: Head,

@@ -278,20 +278,9 @@ async fn fill_page(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{DEFAULT_RULES, ObservationId, Rules, Timestamp};
-
-    fn head(position: i64) -> Head {
-        Head {
-            position: Position::new(position),
-            observation_id: ObservationId::new(position),
-            recorded_at: Timestamp::from_timestamp_micros(0).unwrap(),
-            rules_digest: Rules::parse(DEFAULT_RULES).unwrap().digest().clone(),
-            contact_table: 1,
-        }
-    }
 
     fn append(filters: &mut Filters, keys: std::ops::Range<usize>) {
-        let before = head(filters.own_to.get());
+        let before = Head::at(filters.own_to.get());
         filters.follow(&before);
         for key in keys {
             filters.insert(Some(&key.to_string()), None);
@@ -305,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_full_filter_is_used_until_a_larger_one_is_filled() {
-        let mut filters = Filters::new(&head(1));
+        let mut filters = Filters::new(&Head::at(1));
         fill(&filters.current, filters.own_to);
         append(&mut filters, 0..FILTER_LEN_MIN + FILTER_LEN_MIN / 50);
         let full = filters.current.filter.clone();
@@ -328,10 +317,10 @@ mod tests {
 
     #[test]
     fn what_another_node_appended_is_read_before_either_is_relied_on() {
-        let mut filters = Filters::new(&head(1));
+        let mut filters = Filters::new(&Head::at(1));
         fill(&filters.current, filters.own_to);
         append(&mut filters, 0..1);
-        filters.follow(&head(filters.own_to.get() + 1));
+        filters.follow(&Head::at(filters.own_to.get() + 1));
         assert!(!filters.current.is_filled());
     }
 }

@@ -162,3 +162,19 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn time_never_runs_backwards() {
+        let before = Head::at(1);
+        let recorded_at = |seconds| {
+            let now = before.recorded_at + TimeDelta::seconds(seconds);
+            Batch::at(before.clone(), now).recorded_at - before.recorded_at
+        };
+        assert_eq!([-1, 0, 1].map(recorded_at), [0, 0, 1].map(TimeDelta::seconds));
+    }
+}

@@ -12,8 +12,9 @@ use std::sync::Arc;
 /// Number of contacts from which on an identity is large. It is not packed, since that would take long.
 const LARGE_IDENTITY_LEN_MIN: usize = 512;
 /// Number of contacts of large identities. Beyond that, those that became known first are dropped, to be
-/// read again; but the last one stays, since it would be read for each batch.
-const LARGE_LEN_MAX: usize = 80_000;
+/// read again; but the last one stays, since it would be read for each batch. Small in tests, where two
+/// large identities go beyond it.
+const LARGE_LEN_MAX: usize = if cfg!(test) { 2 * LARGE_IDENTITY_LEN_MIN - 1 } else { 80_000 };
 /// Number of contacts that are unpacked, without those of large identities. Beyond that, nothing is
 /// decided until the flight has landed and the reading has ended, so that some can be packed.
 const KNOWN_LEN_MAX: usize = 100_000;
@@ -153,9 +154,13 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::identity::{
-        Answer, Commitment, Event, Identifiers, Key, ObservationId, Salt, Timestamp, resolve,
+        Answer, Commitment, Event, Field, Identifiers, Key, ObservationId, Salt, Timestamp, resolve,
     };
+    use crate::recorder::queue::Recorder;
     use proptest::prelude::*;
+    use std::iter;
+    use std::ops::RangeInclusive;
+    use tokio::sync::oneshot;
 
     struct Observation {
         id: ObservationId,
@@ -268,29 +273,97 @@ mod tests {
                 }
                 in_flight = batch;
             }
-            memory.release(len_max, std::iter::empty());
+            memory.release(len_max, iter::empty());
             prop_assert!(memory.identities.contacts_len() <= len_max);
         }
+    }
+
+    /// Decides observations of these numbers, which are one identity since all have this phone number.
+    fn decide(memory: &mut Memory, ids: RangeInclusive<i64>, line: i64) {
+        for id in ids {
+            let seen = observation(id, Some(id), Some(line)).unwrap();
+            let (_, begun) = answer(&mut memory.identities, &seen);
+            memory.recent.extend(begun);
+        }
+    }
+
+    fn phone_keys(line: i64) -> Keys {
+        observation(0, None, Some(line)).unwrap().keys
+    }
+
+    #[test]
+    fn what_a_request_begins_can_be_packed() {
+        let (mut memory, head) = (Memory::default(), Head::at(1));
+        let mut batch = Batch::at(head.clone(), head.recorded_at);
+        let seen = observation(2, Some(2), None).unwrap();
+        let reply = oneshot::channel().0;
+        let request = Recorder::stalled().0.prepare(seen.identifiers, None, None, reply);
+        memory.decide(&mut batch, request);
+        assert_eq!(memory.identities.contacts_len(), 1);
+        memory.release(0, iter::empty());
+        assert_eq!(memory.identities.contacts_len(), 0);
     }
 
     #[test]
     fn large_ones_stay_unpacked_and_do_not_count() {
         let mut memory = Memory::default();
         let large = 2 * LARGE_IDENTITY_LEN_MIN as i64;
-        for id in 1..=large {
-            let seen = observation(id, Some(id), Some(1)).unwrap();
-            let (_, begun) = answer(&mut memory.identities, &seen);
-            memory.recent.extend(begun);
-        }
-        let small = observation(large + 1, Some(large + 1), Some(2)).unwrap();
-        let (_, begun) = answer(&mut memory.identities, &small);
-        memory.recent.extend(begun);
-        memory.release(1, std::iter::empty());
+        decide(&mut memory, 1..=large, 1);
+        decide(&mut memory, large + 1..=large + 1, 2);
+        memory.release(1, iter::empty());
         assert_eq!(memory.identities.contacts_len() as i64, large + 1);
-        memory.release(0, std::iter::empty());
+        memory.release(0, iter::empty());
         assert_eq!(memory.identities.contacts_len() as i64, large);
         assert!(memory.recent.is_empty());
-        memory.recall([&small.keys].into_iter());
+        memory.recall(iter::once(&phone_keys(2)));
         assert_eq!(memory.identities.contacts_len() as i64, large + 1);
+    }
+
+    /// Two large identities, of which the first, whose primary is 1, was packed when it was small.
+    fn with_two_large_ones() -> Memory {
+        let mut memory = Memory::default();
+        let large = LARGE_IDENTITY_LEN_MIN as i64;
+        decide(&mut memory, 1..=1, 1);
+        memory.release(0, iter::empty());
+        assert_eq!(memory.identities.contacts_len(), 0);
+        memory.recall(iter::once(&phone_keys(1)));
+        decide(&mut memory, 2..=large, 1);
+        decide(&mut memory, large + 1..=2 * large, 2);
+        memory
+    }
+
+    fn knows(memory: &Memory, line: i64) -> bool {
+        let key = phone_keys(line).phone_number.unwrap();
+        memory.identities.holder(Field::PhoneNumber, &key).is_some()
+    }
+
+    #[test]
+    fn a_large_one_that_is_dropped_is_not_found_as_it_was_when_it_was_small() {
+        let mut memory = with_two_large_ones();
+        memory.release(0, iter::empty());
+        memory.recall(iter::once(&phone_keys(1)));
+        assert_eq!([1, 2].map(|line| knows(&memory, line)), [false, true]);
+    }
+
+    #[test]
+    fn a_large_one_that_is_needed_stays() {
+        let mut memory = with_two_large_ones();
+        memory.release(0, iter::once(ContactId::new(1)));
+        assert_eq!([1, 2].map(|line| knows(&memory, line)), [true, false]);
+    }
+
+    #[test]
+    fn memory_is_complete_from_the_batches_on_that_it_keeps() {
+        let mut memory = Memory::default();
+        let covers = |memory: &Memory| [1, 2, 3].map(|it| memory.covers_since(Position::new(it)));
+        memory.begin_at(Head::at(1));
+        assert_eq!(covers(&memory), [true, false, false]);
+        memory.sent(Head::at(2));
+        memory.sent(Head::at(3));
+        assert_eq!(covers(&memory), [true, true, true]);
+        memory.keep_last(1);
+        assert_eq!(covers(&memory), [false, true, true]);
+        memory.keep_last(0);
+        assert_eq!(covers(&memory), [false, false, true]);
     }
 }

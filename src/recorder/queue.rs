@@ -126,7 +126,7 @@ impl Recorder {
         }
     }
 
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         identifiers: Identifiers,
         asked_by: Option<Asker>,
