@@ -592,6 +592,35 @@ async fn a_customer_who_was_not_erased_is_not_erased_with_another() {
     assert_eq!(left.head().await, before);
 }
 
+/// What had made one customer of the two is lost, and each has to be erased again.
+#[tokio::test]
+async fn a_customer_who_is_back_in_parts_is_erased_again_in_every_part() {
+    let (key, ledger) = (SigningKey::new(), TestLedger::new().await);
+    let with_outside = args(&key, &ledger);
+    let service = Service::start_with(&with_outside);
+    service.observe([("a@x.org", "1"), ("b@x.org", "2")]).await;
+    service.sealed().await;
+    assert!(service.stop().success());
+    let (backup, export) = (key.dir().join("backup"), key.dir().join("export"));
+    succeeds(command(&["backup"]).arg(&backup).args(["--database-url", &ledger.url]));
+    let service = Service::start_with(&with_outside);
+    service.observe([("a@x.org", "2")]).await;
+    assert_eq!(service.erase(1).await.status(), 200);
+    service.sealed().await;
+    assert!(service.stop().success());
+    succeeds(command(&["export"]).arg(&export).args(key.args(&ledger)));
+
+    let left = TestLedger::empty_database().await;
+    succeeds(command(&["restore", "--database-url", &left.url]).arg(&backup));
+    let mut accept = command(&["restore", "--accept-loss", "--reason", "the disk died", "--yes"]);
+    let said = succeeds(accept.args(args(&key, &left)).arg("--erasures").arg(&export));
+    assert!(said.contains("erased again: 2 customers"), "{said}");
+    let service = Service::start_with(&args(&key, &left));
+    for id in [1, 2] {
+        assert_eq!(service.get(&format!("/contacts/{id}")).await.status(), 410, "{id}");
+    }
+}
+
 #[tokio::test]
 async fn no_loss_is_accepted_that_cannot_be_told() {
     let lost = Lost::new().await;
