@@ -5,7 +5,7 @@ use crate::support::{
     scratch_dir, succeeds, until_async,
 };
 use identity_ledger::erasure::{self, Swept};
-use identity_ledger::identity::ObservationId;
+use identity_ledger::identity::{DEFAULT_RULES, ObservationId};
 use identity_ledger::ledger::Database;
 use identity_ledger::rebuild::rebuild;
 use identity_ledger::verify::{Trust, verify};
@@ -17,6 +17,10 @@ use std::time::Duration;
 const EMAIL: &str = "canary@x.org";
 const OTHER_EMAIL: &str = "kanarie@x.org";
 const NUMBER: &str = "030987654321";
+/// The rules of the test block them.
+const BLOCKED_EMAIL: &str = "noreply@canary.org";
+const BLOCKED_NUMBER: &str = "1555987654";
+const CANARIES: [&str; 5] = [EMAIL, OTHER_EMAIL, NUMBER, BLOCKED_EMAIL, BLOCKED_NUMBER];
 
 /// Every table, those of Postgres' own among them, that holds one of the values in any column.
 async fn traces(superuser: &mut PgConnection) -> Vec<String> {
@@ -29,7 +33,7 @@ async fn traces(superuser: &mut PgConnection) -> Vec<String> {
     let tables: Vec<String> = query_scalar(tables).fetch_all(&mut *superuser).await.unwrap();
     let mut traces = Vec::new();
     for table in tables {
-        for value in [EMAIL, OTHER_EMAIL, NUMBER] {
+        for value in CANARIES {
             let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
             let find = format!(
                 "select exists (
@@ -60,7 +64,7 @@ async fn files(superuser: &mut PgConnection) -> Vec<String> {
             read => read.unwrap(),
         };
         let has = |value: &str| content.windows(value.len()).any(|bytes| bytes == value.as_bytes());
-        [EMAIL, OTHER_EMAIL, NUMBER].into_iter().any(has)
+        CANARIES.into_iter().any(has)
     };
     let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     paths.filter(|path| holds(path)).map(|path| path.display().to_string()).collect()
@@ -75,13 +79,24 @@ async fn sweep_all(database: &Database) {
 #[tokio::test]
 async fn no_trace_is_left_of_what_was_erased() {
     let ledger = TestLedger::new().await;
+    // Globs, since the rules that were in force are kept.
+    let rules = DEFAULT_RULES.replacen("blocked = []", "blocked = ['noreply@*']", 1);
+    let rules = rules.replace("blocked = []", "blocked = ['1555*']");
+    ledger.put_in_force(&rules).await.unwrap();
     let args = ["--database-url", &ledger.url, "--log-level", "trace"];
     let service = Service::start_with(&args);
-    let canaries = [(EMAIL, NUMBER), (OTHER_EMAIL, NUMBER), (EMAIL, ""), ("", NUMBER)];
+    let canaries = [
+        (EMAIL, NUMBER),
+        (OTHER_EMAIL, NUMBER),
+        (EMAIL, ""),
+        ("", NUMBER),
+        (EMAIL, BLOCKED_NUMBER),
+        (BLOCKED_EMAIL, NUMBER),
+    ];
     for (seen, n) in random_observations(6, 600, 200).iter().zip(0..) {
         service.identify(seen).await;
-        if n % 150 == 60 {
-            let (email, number) = canaries[n / 150];
+        if n % 100 == 60 {
+            let (email, number) = canaries[n / 100];
             service.identify(&Seen::new(email, number)).await;
         }
     }
@@ -90,7 +105,7 @@ async fn no_trace_is_left_of_what_was_erased() {
     sqlx::raw_sql(analyze).execute(&mut superuser).await.unwrap();
     let before = traces(&mut superuser).await;
     assert!(before.iter().all(|it| it.contains("ledger.contact") || it.contains("observation")));
-    assert_eq!(before.len(), 6, "{before:?}");
+    assert_eq!(before.len(), 2 * CANARIES.len(), "{before:?}");
     assert_eq!(service.erase(62).await.status(), 200);
     assert_eq!(traces(&mut superuser).await, [""; 0]);
 
@@ -119,7 +134,7 @@ async fn no_trace_is_left_of_what_was_erased() {
     let feed = service.get_with("/events", &lines).await.text().await.unwrap();
     assert!(feed.lines().last().unwrap().contains("ContactErased"), "all of it");
     assert_eq!(exported.lines().count(), 600);
-    for value in [EMAIL, OTHER_EMAIL, NUMBER] {
+    for value in CANARIES {
         for kept in [&exported, &events, &metrics, &feed, &service.log()] {
             assert!(!kept.contains(value));
         }
