@@ -9,7 +9,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ct_merkle::{ConsistencyProof, InclusionProof};
+use identity_ledger::backup::{self, Acceptance};
 use identity_ledger::identity::EXACT_RULES;
+use identity_ledger::seal::{self, CheckpointDir, Found, SealInputs};
 use serde_json::Value;
 use sha2::Sha256;
 use sqlx::{AssertSqlSafe, Connection as _, query, query_scalar};
@@ -463,6 +465,25 @@ async fn a_loss_is_accepted_to_the_end_though_nothing_can_be_printed() {
     assert!(said.contains("error: cannot write to stdout"), "{said}");
     assert!(Service::spawn(&mut lost.serve(&left)).stop().success());
     lost.verify(&left);
+}
+
+/// The event would say for ever that less is left than what it follows.
+#[tokio::test]
+async fn a_loss_is_not_accepted_once_something_was_recorded_beside_what_was_found() {
+    let lost = Lost::new().await;
+    let left = lost.restored().await;
+    let key = seal::SigningKey::read(Path::new(lost.key.file())).unwrap();
+    let outside = Some(CheckpointDir::new(lost.key.dir(), left.database.ledger()));
+    let inputs = SealInputs { database: left.database.clone(), key, outside };
+    let Found::Loss(loss) = seal::loss(inputs).await.unwrap() else { panic!("it is accepted") };
+    let service = Service::start(&left.url);
+    service.identify(&Seen::new("in.between@x.example", "")).await;
+    assert!(service.stop().success());
+    let before = left.head().await;
+    let acceptance = Acceptance { by: "an-operator".to_owned(), reason: "it died".to_owned() };
+    let refused = backup::accept(&left.database, &loss, acceptance).await.unwrap_err().to_string();
+    assert!(refused.contains("a service records in this database"), "{refused}");
+    assert_eq!(left.head().await, before, "nothing was recorded");
 }
 
 /// No one is erased whom the lost ledger had not erased: what an export says counts as it was
