@@ -371,6 +371,25 @@ async fn a_sealer_that_refuses_keeps_the_others_from_signing() {
     }
 }
 
+/// No checkpoint outside shows it here: only the one in the database does.
+#[tokio::test]
+async fn a_tree_that_was_damaged_is_not_gone_on_from() {
+    let ledger = TestLedger::new().await;
+    let key = SigningKey::new();
+    let service = Service::start_with(&key.args(&ledger));
+    service.observe([("a@x.org", "1"), ("b@x.org", "2")]).await;
+    service.sealed().await;
+    assert!(service.stop().success());
+    let mut superuser = ledger.superuser().await;
+    let signed = checkpoints_len(&mut superuser).await;
+    let damage = "update tile set hashes = set_byte(hashes, 0, 255 - get_byte(hashes, 0))";
+    query(damage).execute(&mut superuser).await.unwrap();
+    let service = Service::start_with(&key.args(&ledger));
+    service.identify(&Seen::new("c@x.org", "3")).await;
+    until_async("it refuses", async || role_of(&service).await == "refused").await;
+    assert_eq!(checkpoints_len(&mut superuser).await, signed);
+}
+
 #[tokio::test]
 async fn sealing_goes_on_when_postgres_comes_back() {
     let ledger = TestLedger::new().await;
