@@ -89,12 +89,28 @@ pub fn succeeds(command: &mut Command) -> String {
 /// Runs a command that must refuse in one line, and returns that.
 #[track_caller]
 pub fn refuses(command: &mut Command) -> String {
-    let output = command.output().unwrap();
+    let output = output_in_time(command);
     let told = told(&output);
     assert_eq!(output.status.code(), Some(1), "{command:?}: {told}");
     assert!(told.starts_with("error: ") && told.lines().count() == 1, "{told}");
     assert!(output.stdout.is_empty());
     told
+}
+
+/// What a command says that ends by itself. A service that started after all would not.
+#[track_caller]
+fn output_in_time(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() >= WAIT_MAX {
+            child.kill().unwrap();
+            panic!("{command:?} does not end: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// Runs a command that clap must refuse, and returns its stderr.
