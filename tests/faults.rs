@@ -16,15 +16,19 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 /// The constraint stands for any data that Postgres will not take.
+async fn refuse_poison(owner: &mut PgConnection) {
+    query("alter table observation add constraint sound check (email not like 'poison%')")
+        .execute(owner)
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn a_request_that_postgres_refuses_fails_alone() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     let mut owner = ledger.owner().await;
-    query("alter table observation add constraint sound check (email not like 'poison%')")
-        .execute(&mut owner)
-        .await
-        .unwrap();
+    refuse_poison(&mut owner).await;
     let all: Vec<_> = (0..64)
         .map(|n| {
             Seen::new(&format!("{}{n}@x.org", if n % 21 == 5 { "poison" } else { "fine" }), "")
@@ -236,6 +240,16 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
     ledger.verify().await.unwrap();
 }
 
+/// A service that has recorded one observation, and a session that keeps it from appending another.
+async fn with_held_head() -> (TestLedger, Service, PgConnection) {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("before@x.org", "")).await;
+    let mut owner = ledger.owner().await;
+    hold_head(&mut owner).await;
+    (ledger, service, owner)
+}
+
 /// Ends the session of an append that waits for the lock, as soon as there is one.
 async fn cut_a_waiting_append(superuser: &mut PgConnection) {
     let cut = "select pg_terminate_backend(pid) from pg_stat_activity
@@ -249,11 +263,7 @@ async fn cut_a_waiting_append(superuser: &mut PgConnection) {
 /// It was sent, and Postgres, which could say what became of it, stays away.
 #[tokio::test]
 async fn a_caller_whose_append_cannot_be_settled_is_told_so() {
-    let ledger = TestLedger::new().await;
-    let service = Service::start(&ledger.url);
-    service.identify(&Seen::new("before@x.org", "")).await;
-    let mut owner = ledger.owner().await;
-    hold_head(&mut owner).await;
+    let (ledger, service, owner) = with_held_head().await;
     let seen = Seen::new("during@x.org", "");
     let cut = async {
         let mut superuser = ledger.superuser().await;
@@ -277,11 +287,7 @@ async fn a_caller_whose_append_cannot_be_settled_is_told_so() {
 /// and finds out that the batch can still be recorded, once.
 #[tokio::test]
 async fn a_connection_lost_during_an_append_is_settled() {
-    let ledger = TestLedger::new().await;
-    let service = Service::start(&ledger.url);
-    service.identify(&Seen::new("before@x.org", "")).await;
-    let mut owner = ledger.owner().await;
-    hold_head(&mut owner).await;
+    let (ledger, service, mut owner) = with_held_head().await;
     let seen = Seen::new("during@x.org", "");
     let cut = async {
         let mut superuser = ledger.superuser().await;
@@ -297,11 +303,7 @@ async fn a_connection_lost_during_an_append_is_settled() {
 /// What stands at the batch's position then is not the batch.
 #[tokio::test]
 async fn an_append_whose_connection_was_lost_and_whose_place_was_taken_is_sent_again() {
-    let ledger = TestLedger::new().await;
-    let service = Service::start(&ledger.url);
-    service.identify(&Seen::new("before@x.org", "")).await;
-    let mut owner = ledger.owner().await;
-    hold_head(&mut owner).await;
+    let (ledger, service, mut owner) = with_held_head().await;
     let seen = Seen::new("during@x.org", "");
     let cut = async {
         cut_a_waiting_append(&mut ledger.superuser().await).await;
@@ -322,10 +324,7 @@ async fn a_connection_that_died_since_it_was_needed_costs_no_one_an_answer() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     let mut owner = ledger.owner().await;
-    query("alter table observation add constraint sound check (email not like 'poison%')")
-        .execute(&mut owner)
-        .await
-        .unwrap();
+    refuse_poison(&mut owner).await;
     for _ in 0..2 {
         let retried = service.try_identify_once(&Seen::new("a@x.org", ""), "key").await.unwrap();
         assert_eq!(retried.status(), 200);

@@ -826,12 +826,14 @@ async fn a_stream_lives_for_as_long_as_its_client_takes_it() {
     assert_eq!(started.elapsed().as_secs(), 900);
 }
 
+/// A stream that ends.
+async fn short() -> axum::body::Body {
+    let chunks = ["!"; 3].map(Ok::<_, std::io::Error>);
+    axum::body::Body::from_stream(futures_util::stream::iter(chunks))
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_rests_after_a_stream_as_after_any_answer() {
-    let short = async || {
-        let chunks = ["!"; 3].map(Ok::<_, std::io::Error>);
-        axum::body::Body::from_stream(futures_util::stream::iter(chunks))
-    };
     let router = Router::new().route("/", axum::routing::get(short));
     let mut stream = TcpStream::connect(start(routed(router)).await).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -844,10 +846,6 @@ async fn a_connection_rests_after_a_stream_as_after_any_answer() {
 
 #[tokio::test]
 async fn whoever_sends_much_that_nobody_wants_sees_a_stream_to_its_end() {
-    let short = async || {
-        let chunks = ["!"; 3].map(Ok::<_, std::io::Error>);
-        axum::body::Body::from_stream(futures_util::stream::iter(chunks))
-    };
     let router = Router::new().route("/", axum::routing::get(short));
     let mut stream = TcpStream::connect(start(routed(router)).await).await.unwrap();
     let body = "[".repeat(5_000_000);

@@ -97,8 +97,8 @@ impl Growing {
 
     /// The number of events in the ledger now.
     pub(super) async fn reached(&mut self, session: &mut PgConnection) -> Result<u64, Fault> {
-        let position = in_time(ledger::position(&mut *session)).await?;
-        self.gaps = in_time(ledger::gaps(session)).await?;
+        let (position, gaps) = extent(session).await?;
+        self.gaps = gaps;
         Ok(self.gaps.size_at(position))
     }
 
@@ -254,6 +254,12 @@ impl Growing {
         self.seen = Some(sealed);
         Ok(())
     }
+}
+
+/// The position of the last event, and the gaps, which are read after it.
+pub(super) async fn extent(session: &mut PgConnection) -> Result<(Position, Gaps), Fault> {
+    let position = in_time(ledger::position(&mut *session)).await?;
+    Ok((position, in_time(ledger::gaps(session)).await?))
 }
 
 /// Works on a thread off the runtime: the directory may be on another machine, which may be gone.

@@ -2,7 +2,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::error::{By, SealError};
-use super::grow::Growing;
+use super::grow::{Growing, extent};
 use super::key::SigningKey;
 use super::loss;
 use super::outside::{CheckpointDir, OutsideError};
@@ -97,8 +97,7 @@ pub async fn watch(database: Database, metrics: Arc<Metrics>) {
 
 /// Measures what another node seals. What this node measured last would soon be wrong.
 async fn measure(session: &mut PgConnection, metrics: &Metrics) -> Result<(), Fault> {
-    let position = in_time(ledger::position(&mut *session)).await?;
-    let gaps = in_time(ledger::gaps(&mut *session)).await?;
+    let (position, gaps) = extent(session).await?;
     let size = in_time(store::sealed_size(session)).await?;
     metrics.sealed(size, gaps.size_at(position), position);
     Ok(())
