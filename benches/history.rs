@@ -78,7 +78,7 @@ impl History {
             self.position = self.position.next();
             let event = Event { position: self.position, recorded_at: self.now, fact };
             self.known.apply(&event, &identifiers, &keys);
-            self.rows.write_event(&event);
+            ledger::write_event(&mut self.rows.events, &event);
         }
         Ok(())
     }
@@ -120,20 +120,6 @@ impl Rows {
         copy(owner, &contact, &self.contacts).await?;
         execute(owner, &self.head).await?;
         execute(owner, "commit").await
-    }
-
-    fn write_event(&mut self, event: &Event) {
-        let fact = &event.fact;
-        let columns = [
-            Some(event.position.to_string()),
-            Some(event.recorded_at.to_string()),
-            Some(fact.kind().to_owned()),
-            fact.contact_id().map(|id| id.to_string()),
-            fact.observation_id().map(|id| id.to_string()),
-            fact.primary_id().map(|id| id.to_string()),
-            Some(event.line()),
-        ];
-        ledger::write_copied_row(&mut self.events, &columns);
     }
 
     fn write_observation(

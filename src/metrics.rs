@@ -2,8 +2,8 @@
 
 use crate::identity::Position;
 use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -54,18 +54,14 @@ struct Seen {
     lag: i64,
 }
 
-/// The pattern of a route, or `None` if no route matched.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Route(pub Option<Cow<'static, str>>);
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabel {
-    route: Route,
+    route: Cow<'static, str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
-    route: Route,
+    route: Cow<'static, str>,
     method: &'static str,
     status: u16,
 }
@@ -145,9 +141,15 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a request that was answered.
-    pub fn answered(&self, route: Route, method: &'static str, status: u16, took: Duration) {
-        let label = RouteLabel { route };
+    /// Counts a request that was answered. `route` is the pattern that it matched, if any.
+    pub fn answered(
+        &self,
+        route: Option<Cow<'static, str>>,
+        method: &'static str,
+        status: u16,
+        took: Duration,
+    ) {
+        let label = RouteLabel { route: route.unwrap_or("none".into()) };
         self.request_duration.get_or_create(&label).observe(took.as_secs_f64());
         let answered = Answered { route: label.route, method, status };
         self.requests.get_or_create(&answered).inc();
@@ -201,12 +203,6 @@ impl Shown {
     fn in_unit<M: Metric + Clone>(&mut self, name: &str, help: &str, unit: &str, metric: M) -> M {
         self.0.register_with_unit(name, help, Unit::Other(unit.into()), metric.clone());
         metric
-    }
-}
-
-impl EncodeLabelValue for Route {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-        self.0.as_deref().unwrap_or("none").encode(encoder)
     }
 }
 

@@ -629,6 +629,18 @@ async fn metrics_are_for_this_machine_and_from_elsewhere_for_auditors() {
 }
 
 #[tokio::test]
+async fn metrics_are_not_for_a_web_page_whose_name_leads_here() {
+    let (ledger, tokens) = (TestLedger::new().await, Tokens::new());
+    let service = Service::start_with(&tokens.args(&ledger));
+    let status = async |host: &str| {
+        let request = service.client.get(service.url("/metrics")).header("host", host);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("localhost:10000").await, 200);
+    assert_eq!(status("evil.example:10000").await, 401);
+}
+
+#[tokio::test]
 async fn a_private_postgres_lets_the_service_keep_the_record() {
     let (dir, tokens) = (scratch_dir(), Tokens::new());
     let data_dir = dir.path().join("data");

@@ -4,8 +4,10 @@
 check_export.py DIR KEY                     the export against its checkpoint and the key
 check_export.py DIR KEY --since CHECKPOINT  and that it begins with what that one covers
 check_export.py --checkpoint FILE KEY       a checkpoint alone; prints its size and root
-check_export.py --inclusion LINE ROOT       an audit path (JSON on stdin)
-check_export.py --consistency ROOT ROOT     a consistency proof (JSON on stdin)
+check_export.py --inclusion LINE SIZE ROOT [INDEX]
+                                            an audit path (JSON on stdin); INDEX if positions were skipped
+check_export.py --consistency SIZE ROOT SIZE ROOT
+                                            a consistency proof (JSON on stdin)
 """
 
 import base64
@@ -293,22 +295,30 @@ def check_export(folder, key_file, since_file):
     print(f"{size} events, {observed} observations, root {base64.b64encode(root).decode()}")
 
 
+def read_proof(asked):
+    """The hashes of a proof. Of the rest, whoever checks takes nothing from it: it must be what was asked."""
+    proof = json.load(sys.stdin)
+    for name, number in asked.items():
+        check(proof[name] == number, f"the proof is of another {name}")
+    return [decode(hash) for hash in proof["hashes"]]
+
+
 def main(arguments):
     if arguments[0] == "--checkpoint":
         _, size, root = read_checkpoint(read(arguments[1]), read_keys(read(arguments[2])))
         print(size, base64.b64encode(root).decode())
     elif arguments[0] == "--inclusion":
-        proof = json.load(sys.stdin)
-        hashes = [decode(hash) for hash in proof["hashes"]]
-        hash, root = leaf(arguments[1].encode()), decode(arguments[2])
-        right = included(hash, proof["leafIndex"], proof["size"], hashes, root)
+        line, size, root = arguments[1], int(arguments[2]), decode(arguments[3])
+        index = int(arguments[4]) if arguments[4:] else json.loads(line)["position"] - 1
+        hashes = read_proof({"leafIndex": index, "size": size})
+        right = included(leaf(line.encode()), index, size, hashes, root)
         check(right, "the event is not in the tree")
         print("included")
     elif arguments[0] == "--consistency":
-        proof = json.load(sys.stdin)
-        hashes = [decode(hash) for hash in proof["hashes"]]
-        roots = [decode(root) for root in arguments[1:]]
-        right = consistent(proof["from"], roots[0], proof["to"], roots[1], hashes)
+        size, new_size = int(arguments[1]), int(arguments[3])
+        root, new_root = decode(arguments[2]), decode(arguments[4])
+        hashes = read_proof({"from": size, "to": new_size})
+        right = consistent(size, root, new_size, new_root, hashes)
         check(right, "the later tree does not begin with the earlier one")
         print("consistent")
     else:
@@ -316,7 +326,8 @@ def main(arguments):
         check_export(arguments[0], arguments[1], since)
 
 
-if len(sys.argv) < 3:
+LENS = {"--checkpoint": [2], "--inclusion": [3, 4], "--consistency": [4]}
+if len(sys.argv) - 2 not in LENS.get(sys.argv[1] if sys.argv[1:] else "", [1, 3]):
     sys.exit(__doc__)
 try:
     main(sys.argv[1:])

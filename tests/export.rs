@@ -8,8 +8,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use identity_ledger::identity::{E164_RULES, EXACT_RULES};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, query};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -126,13 +127,16 @@ async fn another_program_is_convinced_by_the_proofs_of_the_service() {
     let events = exports.read("events.ndjson");
     let lines: Vec<_> = events.lines().collect();
     let root = |note: &str| note.lines().nth(2).unwrap().to_owned();
+    let size = lines.len().to_string();
     for position in [1, 2, 100, lines.len() - 1, lines.len()] {
         let path = format!("/ledger/proof/inclusion?position={position}");
         let proof = service.get(&path).await.text().await.unwrap();
-        let script = python(&["--inclusion", lines[position - 1], &root(&note)], &proof);
+        let included = |line| python(&["--inclusion", line, &size, &root(&note)], &proof);
+        let script = included(lines[position - 1]);
         assert!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
-        let script = python(&["--inclusion", "another line", &root(&note)], &proof);
-        assert!(!script.status.success());
+        for other in [lines[position % lines.len()], &lines[position - 1].replace(':', ": ")] {
+            assert!(!included(other).status.success());
+        }
     }
     service.identify(&Seen::new("one.more@x.org", "99")).await;
     service.sealed().await;
@@ -141,10 +145,41 @@ async fn another_program_is_convinced_by_the_proofs_of_the_service() {
     let path = format!("/ledger/proof/consistency?from={}", lines.len());
     let proof = service.get(&path).await.text().await.unwrap();
     let new = service.get("/ledger/checkpoint").await.text().await.unwrap();
-    let script = python(&["--consistency", &root(&note), &root(&new)], &proof);
+    let new_size = new.lines().nth(1).unwrap();
+    let consistent = |size: &str, old: &str| {
+        python(&["--consistency", size, &root(old), new_size, &root(&new)], &proof)
+    };
+    let script = consistent(&size, &note);
     assert!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
-    let script = python(&["--consistency", &root(&new), &root(&new)], &proof);
-    assert!(!script.status.success());
+    for (size, old) in [(&*size, &new), ("1", &note), (new_size, &note)] {
+        assert!(!consistent(size, old).status.success());
+    }
+}
+
+/// Whoever has the key signs a tree in which the third event is another, and makes the numbers of the proofs
+/// fit it.
+#[test]
+fn another_program_takes_no_number_from_a_proof() {
+    let hash = |tag: u8, parts: &[&[u8]]| {
+        let mut sha = Sha256::new_with_prefix([tag]);
+        parts.iter().for_each(|part| sha.update(part));
+        <[u8; 32]>::from(sha.finalize())
+    };
+    let lines = [1, 2, 3].map(|n| format!(r#"{{"position":{n}}}"#));
+    let [one, two, three] = lines.each_ref().map(|line| hash(0, &[line.as_bytes()]));
+    let kept = hash(1, &[&hash(1, &[&one, &two]), &three]);
+    let other = r#"{"position":3,"other":1}"#;
+    let forged = hash(1, &[&kept, &hash(0, &[other.as_bytes()])]);
+    let [forged_leaf, kept_root, forged_root] =
+        [hash(0, &[other.as_bytes()]), kept, forged].map(|hash| BASE64_STANDARD.encode(hash));
+    let says = |script: Output| String::from_utf8_lossy(&script.stderr).into_owned();
+
+    let proof = format!(r#"{{"from":4,"to":5,"hashes":["{forged_leaf}"]}}"#);
+    let script = python(&["--consistency", "3", &kept_root, "5", &forged_root], &proof);
+    assert!(says(script).contains("of another from"));
+    let proof = format!(r#"{{"leafIndex":4,"size":5,"hashes":["{kept_root}"]}}"#);
+    let script = python(&["--inclusion", other, "5", &forged_root], &proof);
+    assert!(says(script).contains("of another leafIndex"));
 }
 
 #[tokio::test]
@@ -717,6 +752,18 @@ async fn exported_observations_are_for_their_owner_only_also_when_written_anew()
     succeeds(&mut exports.export(&["--observations"]));
     assert!(exports.read("observations.ndjson").len() < whole.len());
     assert_eq!(mode(), 0o600);
+
+    // Put there by someone else, to read what is written.
+    let file = exports.file("observations.ndjson");
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+    succeeds(&mut exports.export(&["--observations"]));
+    assert_eq!(mode(), 0o600);
+    let elsewhere = exports.key.dir().join("elsewhere");
+    fs::rename(&file, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+    let said = refuses(&mut exports.export(&["--observations"]));
+    assert!(said.contains("cannot write") && said.contains("observations.ndjson"), "{said}");
 }
 
 /// Else an export would lack observations, with no event to say why.

@@ -23,20 +23,27 @@ async fn refuse_poison(owner: &mut PgConnection) {
         .unwrap();
 }
 
+/// A trigger stands for a page that cannot be read.
 #[tokio::test]
 async fn a_request_that_postgres_refuses_fails_alone() {
     let ledger = TestLedger::new().await;
     let service = Service::start(&ledger.url);
     let mut owner = ledger.owner().await;
     refuse_poison(&mut owner).await;
-    let all: Vec<_> = (0..64)
-        .map(|n| {
-            Seen::new(&format!("{}{n}@x.org", if n % 21 == 5 { "poison" } else { "fine" }), "")
-        })
-        .collect();
+    let damage = "create function damaged() returns trigger language plpgsql as
+        $$ begin raise exception using errcode = 'data_corrupted'; end $$;
+        create trigger damaged before insert on observation
+        for each row when (new.email like 'damaged%') execute function damaged()";
+    sqlx::raw_sql(damage).execute(&mut owner).await.unwrap();
+    let name = |n| match n % 21 {
+        5 => "poison",
+        10 => "damaged",
+        _ => "fine",
+    };
+    let all: Vec<_> = (0..64).map(|n| Seen::new(&format!("{}{n}@x.org", name(n)), "")).collect();
     let responses = join_all(all.iter().map(|seen| service.try_identify(seen))).await;
     for (seen, response) in all.iter().zip(responses) {
-        let poisoned = seen.email.as_ref().unwrap().starts_with("poison");
+        let poisoned = !seen.email.as_ref().unwrap().starts_with("fine");
         let response = response.unwrap();
         assert_eq!(response.status(), if poisoned { 500 } else { 200 });
         if poisoned {
@@ -183,6 +190,20 @@ async fn a_node_does_not_give_out_again_the_numbers_of_events_that_are_lost() {
     assert_eq!(ledger.position().await, 4, "nothing is recorded");
     let says = "gone back in time: it ends at event 4, and this node has recorded event 6";
     assert_eq!(service.log().matches(says).count(), 1, "{}", service.log());
+}
+
+/// The position of the head alone does not tell, since another node has recorded as much as was lost.
+#[tokio::test]
+async fn a_node_does_not_go_on_from_a_lost_event_when_another_is_in_its_place() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.observe([("first@x.org", ""), ("lost@x.org", "")]).await;
+    ledger.cut_events_after(2).await;
+    let other = Service::start(&ledger.url);
+    assert_eq!(other.identify(&Seen::new("other@x.org", "")).await.primary_contact_id, 2);
+    let answer = service.identify(&Seen::new("lost@x.org", "1")).await;
+    assert_eq!((answer.primary_contact_id, answer.emails), (3, vec!["lost@x.org".to_owned()]));
+    ledger.verify().await.unwrap();
 }
 
 /// Lets no one else in, or everyone again. Returns a session of the superuser beside the database.

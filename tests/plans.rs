@@ -55,7 +55,7 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
         check(&mut session, "identity(500000)").await;
         // It reads the head alone.
         let append_one = "append_one(1, 7, now(), 'x', 'x', 7, 7, 'x', 'x', '', 'x', 'x', 'x', 'x', \
-            1, '', 1)";
+            1, '', 1, now())";
         check_scans(&mut session, append_one).await;
         for len in [1, 1000] {
             let many = |value: &str| format!("array_fill({value}, array[{len}])");
@@ -67,7 +67,7 @@ async fn no_statement_of_the_hot_path_scans_a_table() {
             let contacts = format!("{number}, {number}, {text}, {text}, {text}, {text}");
             let append = format!(
                 "append(1, 0, now(), {events}, {observations}, {contacts}, 1, '', {key}, \
-                 {number}, {number}, {number}, 1)"
+                 {number}, {number}, {number}, 1, now())"
             );
             check(&mut session, &append).await;
         }

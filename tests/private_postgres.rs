@@ -324,8 +324,11 @@ async fn a_normal_user_runs_postgres_as_themselves() {
     assert!(said.starts_with("verified: 1 contact "), "{said}");
     assert_eq!(postmaster(&data_dir), None);
 
-    // Root comes by: the files stay theirs.
-    succeeds(command(&["verify"]).current_dir(&dir));
+    // Root comes by. Anyone could have made a directory of that name for root to find; one that root names is
+    // used, and its files stay theirs.
+    let said = refuses(command(&["verify"]).current_dir(&dir));
+    assert!(said.contains("is another user's: run this as that user"), "{said}");
+    succeeds(command(&["verify"]).arg("--data-dir").arg(&data_dir));
     succeeds(&mut as_nobody(&["verify"]));
 }
 

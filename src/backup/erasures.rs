@@ -84,13 +84,13 @@ fn read(export: &Path, keys: &VerifierKeys, left: u64) -> anyhow::Result<Told> {
     let note = export.join(CHECKPOINT);
     let note = read_to_string(&note).with_context(|| format!("cannot read {}", note.display()))?;
     // The database may have lost the event that gave the log the name of this checkpoint.
-    verify_folder(export, &keys.as_in(&note), None, None)?;
-    let (mut events_len, mut tree, mut lost) = (0, Tree::default(), Vec::new());
+    let verified = verify_folder(export, &keys.as_in(&note), None, None)?.head;
+    let (mut tree, mut common, mut lost) = (Tree::default(), Tree::default().head(), Vec::new());
     for line in watched_lines(&export.join(EVENTS), "reading erasures (MB)")? {
         let line = line?;
-        events_len += 1;
-        if events_len <= left {
-            tree.push(record_hash(line.as_bytes()), &mut Vec::new());
+        tree.push(record_hash(line.as_bytes()), &mut Vec::new());
+        if tree.size() <= left {
+            common = tree.head();
         } else if line.contains(r#""kind":"ContactErased""#)
             // Most lines have another kind, and parsing takes long.
             && let Fact::ContactErased(erased) = Event::parse(&line)?.fact
@@ -99,11 +99,16 @@ fn read(export: &Path, keys: &VerifierKeys, left: u64) -> anyhow::Result<Told> {
         }
     }
     ensure!(
+        tree.head() == verified,
+        "{EVENTS} was written to while it was read: try again when nobody writes to it"
+    );
+    let events_len = verified.size;
+    ensure!(
         events_len > left,
         "it has {events_len} events, and here are {left}: it names no erasure that is missing here; pass a \
          newer one, or --no-erasures"
     );
-    Ok(Told { events_len, common: tree.head(), lost })
+    Ok(Told { events_len, common, lost })
 }
 
 /// The erased customers who have an observation that is left here and is not erased. Fails if one of them is

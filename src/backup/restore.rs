@@ -8,7 +8,7 @@ use super::watch::watched;
 use crate::ledger::{self, Database};
 use crate::postgres::{clients_of, find_client};
 use anyhow::{Context as _, ensure};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use std::path::Path;
 
 /// Puts the ledger of a backup into a database that has none of its name, and makes it ready.
@@ -66,7 +66,7 @@ async fn check_missing(owner: &mut PgConnection, database: &Database) -> anyhow:
 /// would fail in Postgres' catalog.
 async fn take_turn(owner: &mut PgConnection, database: &Database) -> anyhow::Result<()> {
     let mut tx = owner.begin().await?;
-    ledger::lock_catalog_in(&mut tx).await?;
+    tx.execute(ledger::LOCK_CATALOG_IN).await?;
     ledger::create_schema(&mut tx, database).await?;
     tx.commit().await?;
     ensure!(

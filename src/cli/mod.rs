@@ -26,6 +26,7 @@ use crate::seal::{LogName, key};
 use crate::threads::without_panic;
 use config::{Cli, Command, DatabaseConfig, KeyCommand, LogConfig, TokenCommand};
 use place::Place;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use say::{counted, say};
 use signals::Signal;
 use std::io;
@@ -37,6 +38,7 @@ use tokio::runtime::{Builder, Runtime};
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
     let Cli { database, log, command } = Cli::read();
+    leave_no_core();
     log.start();
     let done = runtime(&command)
         .map_err(|error| anyhow::anyhow!("cannot start threads: {error}"))
@@ -48,6 +50,14 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => failed(&log, &error),
     }
+}
+
+/// Keeps a crash from writing the memory to a file: customers, tokens and keys are in it. What this process
+/// starts inherits that.
+fn leave_no_core() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Lowering a limit is always allowed.
+    let _ = setrlimit(Resource::Core, none);
 }
 
 /// As many threads as half of the cores: the other half is for Postgres. With more threads, tasks move

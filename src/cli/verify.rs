@@ -155,7 +155,7 @@ async fn folder(
 fn folder_words(verified: &VerifiedFolder, origin: &str) -> String {
     let mut words = format!(
         "verified: the {} of the checkpoint signed by {origin}; ",
-        counted_with(verified.events_len, "event", ["is that", "are those"]),
+        counted_with(verified.head.size, "event", ["is that", "are those"]),
     );
     words += &match verified.observations_len {
         Some(len) => counted(len, "observation"),
@@ -188,7 +188,7 @@ fn folder_words(verified: &VerifiedFolder, origin: &str) -> String {
 fn folder_facts(verified: &VerifiedFolder) -> Value {
     json!({
         "verified": true,
-        "events": verified.events_len,
+        "events": verified.head.size,
         "observations": verified.observations_len,
         "erased": verified.erased_len,
         "notRemade": verified.not_remade_len,

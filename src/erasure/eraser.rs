@@ -66,14 +66,17 @@ impl Eraser {
 }
 
 async fn sweep_when_told(database: Database, sweep_wanted: Arc<Notify>) {
-    if is_due(&database, SWEEP_LEN_MAX).await.unwrap_or(true) {
+    let is_due = timeout(ERASE_WAIT, is_due(&database, SWEEP_LEN_MAX)).await;
+    if !matches!(is_due, Ok(Ok(false))) {
         sweep_wanted.notify_one();
     }
     let mut outage = Outage::default();
     loop {
         sweep_wanted.notified().await;
         let since = Instant::now();
-        let swept = sweep(&database).await;
+        // A server that is gone without a word would be waited for without end.
+        let swept = timeout(SWEEP_LEN_MAX, sweep(&database)).await;
+        let swept = swept.unwrap_or(Err(sqlx::Error::PoolTimedOut));
         if matches!(swept, Ok(Swept::All | Swept::TooEarly)) && outage.ends() {
             tracing::info!("what was erased can be vacuumed again");
         }

@@ -3,9 +3,11 @@
 use crate::files::{self, cannot_write};
 use crate::progress::Progress;
 use anyhow::Context as _;
-use std::fs::{self, File};
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// In bytes.
@@ -23,12 +25,14 @@ pub struct LinesFile {
 
 impl LinesFile {
     /// Opens a file to append to it, and returns its last whole line. Cuts off what follows that line, as
-    /// a crash has torn it.
+    /// a crash has torn it. Fails if the file is a link, or if it is private and another user's.
     pub fn open(path: &Path, mode: u32) -> anyhow::Result<(Self, Option<String>)> {
         let open = || {
             let mut options = File::options();
             let options = options.read(true).write(true).create(true).truncate(false).mode(mode);
-            let mut file = options.open(path)?;
+            let mut file =
+                options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
+            keep_from_others(&file, mode)?;
             let (end, last) = last_line(&mut file)?;
             file.set_len(end)?;
             file.seek(SeekFrom::Start(end))?;
@@ -48,6 +52,20 @@ impl LinesFile {
     pub fn finish(mut self) -> anyhow::Result<()> {
         let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
         synced.with_context(|| cannot_write(&self.path))
+    }
+}
+
+/// Sees to it that nobody can read a private file who could not read one that is new: someone else may have
+/// put it there.
+fn keep_from_others(file: &File, mode: u32) -> io::Result<()> {
+    let found = file.metadata()?;
+    if mode == files::PRIVATE && found.uid() != geteuid().as_raw() {
+        let why = "it belongs to another user: export as that user, or to a new folder";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    match found.mode() & 0o777 & !mode {
+        0 => Ok(()),
+        _ => file.set_permissions(Permissions::from_mode(mode)),
     }
 }
 

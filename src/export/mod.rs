@@ -289,9 +289,7 @@ impl Export {
             }
         }
         file.finish()?;
-        // A loss skips as many numbers as positions.
-        let events_len = self.gaps.size_at(Position::new(last.position)).cast_signed();
-        let skipped_len = last.position - events_len;
+        let skipped_len = self.gaps.skipped_len_at(Position::new(last.position));
         let erased = ledger::erasures(&mut self.owner, Position::default(), last_position).await?;
         ensure!(
             len.cast_signed() == last_id - skipped_len - erased.len() as i64,

@@ -1,8 +1,8 @@
 //! The door for callers and auditors: requests in, answers out.
 //!
 //! Promises: what is refused gets a problem document (RFC 9457) that says what to change, except for a
-//! head that hyper cannot read; every request ends within a limit of size and time; the served OpenAPI
-//! document is the contract.
+//! head that hyper cannot read; every request ends within a limit of size and time, except for
+//! a stream that is being read; the served OpenAPI document is the contract.
 //! Never: SQL, a decision about identities, a caller's value in a log, an error or a metric.
 
 mod parts;
@@ -23,9 +23,10 @@ use crate::metrics::Metrics;
 use crate::projection::Reader;
 use crate::recorder::Recorder;
 use crate::seal::Status;
+use axum::middleware::from_fn_with_state;
 use parts::problem;
 use server::answering::{Answering, Straight};
-use server::around::AroundLayer;
+use server::around::around;
 use server::guard::Guard;
 use server::head::HeadCheck;
 use server::measure::Measure;
@@ -64,8 +65,8 @@ pub fn answering(app: App) -> Answering {
     let router = routes::pages(router, &openapi)
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(AroundLayer(head.clone()))
-        .layer(AroundLayer(measure.clone()))
+        .layer(from_fn_with_state(head.clone(), around::<HeadCheck>))
+        .layer(from_fn_with_state(measure.clone(), around::<Measure>))
         .with_state(app.clone());
     Answering::new(router, Straight { app, measure, head, guard })
 }

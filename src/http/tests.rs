@@ -894,7 +894,7 @@ async fn a_handler_that_panics_is_answered_and_counted_all_the_same() {
     let metrics = Arc::<Metrics>::default();
     let router = Router::new()
         .route("/panic", axum::routing::get(async || -> () { panic!("as the test wants it") }))
-        .layer(AroundLayer(Measure(metrics.clone())));
+        .layer(from_fn_with_state(Measure(metrics.clone()), around::<Measure>));
     let mut stream = TcpStream::connect(start(routed(router)).await).await.unwrap();
     stream.write_all(b"GET /panic HTTP/1.0\r\n\r\n").await.unwrap();
     let received = read_to_end(&mut stream).await;

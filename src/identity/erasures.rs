@@ -7,7 +7,7 @@ use super::links::Links;
 use std::collections::{BTreeSet, HashSet};
 
 /// The observations that the erasures in a ledger or in an export name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Erasures(BTreeSet<ObservationId>);
 
 impl Erasures {

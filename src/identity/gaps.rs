@@ -69,6 +69,12 @@ impl Gaps {
         self.0.get(before).map_or(size, |next| size.min(next.size))
     }
 
+    /// How many positions up to this one were skipped. As many numbers of observations were: a loss skips
+    /// both alike.
+    pub fn skipped_len_at(&self, position: Position) -> i64 {
+        position.get().saturating_sub_unsigned(self.size_at(position))
+    }
+
     /// The position of the last of the first `size` events.
     pub fn position_at(&self, size: u64) -> Position {
         match self.last_before(size) {

@@ -67,7 +67,9 @@ pub async fn append_events(
     Ok(Position::new(next.get() - 1))
 }
 
-fn write_event(text: &mut String, event: &Event) {
+/// Adds the row of an event to rows for `COPY`, of the columns position, recorded_at, kind, contact_id,
+/// observation_id, primary_id and line.
+pub fn write_event(text: &mut String, event: &Event) {
     let columns = [
         Some(event.position.to_string()),
         Some(event.recorded_at.to_rfc3339()),

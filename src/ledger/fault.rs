@@ -11,6 +11,8 @@ const OUT_OF_RANGE: &str = "22008";
 const CANCELLED: &str = "57014";
 /// The SQLSTATE of a statement that wanted more room than there is (disk_full).
 const DISK_FULL: &str = "53100";
+const DATA_CORRUPTED: &str = "XX001";
+const INDEX_CORRUPTED: &str = "XX002";
 /// The SQLSTATE of a statement that its role has no right to (insufficient_privilege).
 const NOT_ALLOWED: &str = "42501";
 /// The SQLSTATE of a statement that would write where nothing may be written (read_only_sql_transaction).
@@ -97,9 +99,14 @@ impl Fault {
         matches!(self, Self::Refused(code) if code == NOT_ALLOWED)
     }
 
-    /// Whether the fault is of one request, so that others in the same batch may succeed without it.
+    /// Whether the fault may be of one request, so that others in the same batch may succeed without it: of
+    /// its values, or of a page that it needs and that cannot be read.
     pub fn is_of_one(&self) -> bool {
-        matches!(self, Self::Data(_) | Self::Damaged(_))
+        match self {
+            Self::Data(_) | Self::Damaged(_) => true,
+            Self::Refused(code) => [DATA_CORRUPTED, INDEX_CORRUPTED].contains(&&**code),
+            _ => false,
+        }
     }
 }
 

@@ -12,6 +12,12 @@
 //! all ledgers. They are taken in the order of the table, and before the locks on `contact` and `head`.
 
 use sqlx::{Executor as _, PgConnection, query, query_scalar};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+const CATALOG_PAUSE: Duration = Duration::from_millis(50);
+/// After how long it is told that something is in the way.
+const CATALOG_WAIT_TOLD: Duration = Duration::from_secs(5);
 
 /// Begins the name of a session that blocks erasures.
 const PREFIX: &str = "identity-ledger ";
@@ -80,15 +86,27 @@ pub async fn lock_erasures(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// Takes the right to create schema, tables and roles and to grant on them, until the session ends. Of
 /// two that do so at once, one would fail in Postgres' catalog.
 pub async fn lock_catalog(session: &mut PgConnection) -> Result<(), sqlx::Error> {
-    query!("select pg_advisory_lock(hashtext('identity-ledger'))").execute(session).await?;
+    let begun = Instant::now();
+    let mut is_told = false;
+    while !try_lock_catalog(session).await? {
+        if begun.elapsed() > CATALOG_WAIT_TOLD && !std::mem::replace(&mut is_told, true) {
+            tracing::warn!(
+                "waiting for another process that creates, migrates or rebuilds a ledger in this database"
+            );
+        }
+        sleep(CATALOG_PAUSE).await;
+    }
     Ok(())
 }
 
-/// The same right as `lock_catalog` takes, until the transaction ends.
-pub async fn lock_catalog_in(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
-    tx.execute("select pg_advisory_xact_lock(hashtext('identity-ledger'))").await?;
-    Ok(())
+async fn try_lock_catalog(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    query_scalar!(r#"select pg_try_advisory_lock(hashtext('identity-ledger')) as "alone!""#)
+        .fetch_one(session)
+        .await
 }
+
+/// Takes the same right as `lock_catalog` does, until the transaction ends.
+pub const LOCK_CATALOG_IN: &str = "select pg_advisory_xact_lock(hashtext('identity-ledger'))";
 
 /// Takes the right to seal until the session ends. Returns `false` if another session has it.
 pub async fn try_lock_sealer(session: &mut PgConnection) -> Result<bool, sqlx::Error> {

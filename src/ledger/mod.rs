@@ -22,18 +22,18 @@ mod rights;
 mod rules;
 mod schema;
 
-pub use append::{append_event, append_events, lock_to_append};
+pub use append::{append_event, append_events, lock_to_append, write_event};
 pub use copy_in::write_copied_row;
 pub use copy_out::{CopiedRow, CopiedRows, copy_events, copy_out};
 pub use database::Database;
 pub use erasures::erasures;
 pub use events::{EventColumns, EventFilter, EventRow, events_between, line_at};
 pub use fault::{Damaged, Fault, Unanswered, failed_statement, is_lock_timeout};
-pub use gaps::{gaps, skipped_len};
+pub use gaps::gaps;
 pub use head::{last_observation, position};
 pub use in_time::in_time;
 pub use locks::{
-    block_erasures, lock_catalog_in, lock_erasures, release_all, try_lock_rebuild, try_lock_sealer,
+    LOCK_CATALOG_IN, block_erasures, lock_erasures, release_all, try_lock_rebuild, try_lock_sealer,
     who_blocks_erasures,
 };
 pub use name::LedgerName;

@@ -39,7 +39,7 @@ pub fn prepare(wanted: &Path, chosen: Chosen) -> anyhow::Result<(PathBuf, Server
         !path.as_os_str().as_bytes().contains(&b'\n'),
         "the path of the data directory has a line break: choose another --data-dir"
     );
-    let user = ServerUser::of(&path)?;
+    let user = ServerUser::of(&path, chosen)?;
     let path = reachable(path, chosen, &user)?;
     let parent = path.parent().unwrap_or(&path);
     if !parent.exists() {

@@ -1,6 +1,6 @@
 //! The system user that runs the private server.
 
-use super::directory::START_LOCK;
+use super::directory::{Chosen, START_LOCK};
 use anyhow::{Context as _, anyhow, ensure};
 use rustix::process::{getegid, geteuid};
 use std::ffi::OsStr;
@@ -26,14 +26,23 @@ pub struct ServerUser {
 
 impl ServerUser {
     /// Finds the user that runs the server of `data_dir`. Postgres refuses to run as root, so root runs
-    /// it as the owner of the start lock, and in a new directory as `postgres`.
-    pub fn of(data_dir: &Path) -> anyhow::Result<Self> {
+    /// it as the owner of the start lock, and in a new directory as `postgres`. In a directory that nobody
+    /// chose, another owner may have left the lock there for root to find: that is an error.
+    pub fn of(data_dir: &Path, chosen: Chosen) -> anyhow::Result<Self> {
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         if uid != 0 {
             return Ok(Self { uid, gid, we_are_root: false });
         }
         let (uid, gid) = match fs::symlink_metadata(data_dir.join(START_LOCK)) {
-            Ok(lock) if lock.uid() != 0 => (lock.uid(), lock.gid()),
+            Ok(lock) if lock.uid() != 0 => {
+                ensure!(
+                    chosen == Chosen::ByUser || lock.uid() == id_of_postgres("-u")?,
+                    "the ledger in {dir} is another user's: run this as that user, or pass --data-dir {dir} \
+                     to use it all the same",
+                    dir = data_dir.display()
+                );
+                (lock.uid(), lock.gid())
+            }
             _ => (id_of_postgres("-u")?, id_of_postgres("-g")?),
         };
         Ok(Self { uid, gid, we_are_root: true })

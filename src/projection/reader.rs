@@ -60,9 +60,9 @@ impl Reader {
         }
     }
 
-    /// The identity that an observation's number belongs to.
-    pub async fn identity(&self, id: ContactId) -> Result<Found, Fault> {
-        identity(&self.pool, id).await
+    /// Sessions that read beside the recorder, on behalf of callers.
+    pub fn sessions(&self) -> &PgPool {
+        &self.pool
     }
 
     /// The position of the last event. Fails while Postgres is out of reach.
@@ -75,7 +75,7 @@ impl Reader {
     }
 }
 
-/// The identity that an observation's number belongs to, read on the caller's sessions.
+/// The identity that an observation's number belongs to.
 pub async fn identity(sessions: &PgPool, id: ContactId) -> Result<Found, Fault> {
     let snapshot = load_by_number(sessions, id).await?;
     Ok(match snapshot.contacts.first() {

@@ -159,12 +159,14 @@ impl Successor for Shift<'_> {
     async fn append(&mut self, owner: &mut PgConnection) -> anyhow::Result<()> {
         let request = self.request;
         // No plan may scan the large table that was made just now.
-        let plain = "
+        // And finding the differences of very many contacts takes a while, in which the session is idle.
+        let settings = "
             set local enable_seqscan = off;
             set local enable_hashjoin = off;
             set local enable_mergejoin = off;
+            set local idle_in_transaction_session_timeout = '1min';
         ";
-        sqlx::raw_sql(plain).execute(&mut *owner).await?;
+        sqlx::raw_sql(settings).execute(&mut *owner).await?;
         ledger::keep_rules(&mut *owner, &request.rules, &request.document).await?;
         // Checked again, since the first check was long ago.
         check_kept(&mut *owner, &request.rules).await?;

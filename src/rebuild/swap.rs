@@ -98,9 +98,11 @@ async fn catch_up(turn: &mut Turn, successor: &mut impl Successor) -> anyhow::Re
 /// `contact` is locked before `head`, as an append does by being one statement. Readers go on. A
 /// lock is not waited for for long, since all that comes later would wait behind it.
 async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    query("begin").execute(&mut *owner).await?;
+    sqlx::raw_sql("begin; set local lock_timeout = '3s'").execute(&mut *owner).await?;
     // The swap grants on the new table, as what opens the ledger does.
-    ledger::lock_catalog_in(owner).await?;
+    if !got_lock(owner, ledger::LOCK_CATALOG_IN).await? {
+        return Ok(false);
+    }
     // A table that is missing need not be locked.
     if projection::exists(owner).await? && !got_lock(owner, LOCK_CONTACT).await? {
         return Ok(false);

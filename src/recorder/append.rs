@@ -74,6 +74,7 @@ async fn append_one(
         schema_version(),
         batch.before.rules_digest.as_str(),
         batch.before.contact_table,
+        batch.before.recorded_at,
     )
     .fetch_optional(executor)
     .await
@@ -147,6 +148,7 @@ async fn append_all(
         &demoted,
         &demoted_to,
         batch.before.contact_table,
+        batch.before.recorded_at,
     )
     .fetch_optional(executor)
     .await

@@ -1,5 +1,7 @@
--- Appends a batch if the head is still at the position $1 that the batch was decided at, the rules
--- in force are still $20, the contact table is still $25, and the tables are of the version $19.
+-- Appends a batch if the head is still at the position $1 and the time $26 that the batch was decided
+-- at, the rules in force are still $20, the contact table is still $25, and the tables are of the version
+-- $19. The position alone does not tell after a failover that has lost events: others may have taken as
+-- many positions since.
 -- Otherwise does nothing and returns no row. It is one statement, so that it commits in its own
 -- round trip, and no transaction ever waits for a client.
 -- `to_regclass` is evaluated when the statement runs, with the table locked; `'contact'::regclass`
@@ -13,6 +15,7 @@ with moved_head as (
         observation_id = $2::bigint + cardinality($11::bytea[]),
         recorded_at = $3
     where position = $1::bigint
+        and recorded_at = $26
         and schema_version = $19::bigint
         and rules_digest = $20::text
         and to_regclass('contact')::oid::bigint = $25

@@ -6,6 +6,7 @@ with moved_head as (
     update head
     set position = $1::bigint + num_nonnulls($4::text, $5::text), observation_id = $2, recorded_at = $3
     where position = $1::bigint
+        and recorded_at = $18
         and schema_version = $15::bigint
         and rules_digest = $16::text
         and to_regclass('contact')::oid::bigint = $17

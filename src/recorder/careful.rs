@@ -150,8 +150,8 @@ async fn attempt(
     Ok(session.connection)
 }
 
-/// Decides requests on one reading, while that is recent, and appends them, in parts if the answers are
-/// long. Returns `false` if another node got there first.
+/// Decides requests on one reading, at least a part of them and more while it is recent, and appends them, in
+/// parts if the answers are long. Returns `false` if another node got there first.
 async fn append_parts(
     shared: &Shared,
     session: &mut Session,
@@ -162,7 +162,7 @@ async fn append_parts(
     let mut known = Identities::default();
     known.take_in(snapshot.contacts);
     let mut head = snapshot.head;
-    while !requests.is_empty() && read_at.elapsed() <= READ_AGE_MAX {
+    while !requests.is_empty() {
         let batch = decide_part(Batch::at(head, snapshot.now), &mut known, requests);
         match session.append(shared, &batch).await {
             Ok(true) => {
@@ -183,6 +183,10 @@ async fn append_parts(
                 }
                 return Ok(false);
             }
+        }
+        // Looked at last: if to take everything in took so long, nothing would ever be decided.
+        if read_at.elapsed() > READ_AGE_MAX {
+            break;
         }
     }
     Ok(true)

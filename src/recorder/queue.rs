@@ -6,7 +6,7 @@ use crate::identity::{
 };
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -70,12 +70,12 @@ pub(super) struct Request {
     pub commitment: Commitment,
     pub retry_key: Option<RetryKey>,
     reply: oneshot::Sender<Result<Outcome, NotRecorded>>,
-    claim: Arc<AtomicU8>,
+    claim: Claim,
 }
 
-const WAITING: u8 = 0;
-const TAKEN: u8 = 1;
-const WITHDRAWN: u8 = 2;
+/// Whether the recorder has taken a request or its handler has withdrawn it: whoever comes first.
+#[derive(Clone, Default)]
+struct Claim(Arc<AtomicBool>);
 
 impl Recorder {
     pub(super) fn new(queue: mpsc::Sender<Request>, rules: watch::Receiver<Arc<Rules>>) -> Self {
@@ -138,7 +138,7 @@ impl Recorder {
         Request {
             keys: rules.keys(&identifiers),
             commitment: Commitment::to(&identifiers, salt),
-            claim: Arc::new(AtomicU8::new(WAITING)),
+            claim: Claim::default(),
             asked_by,
             identifiers,
             rules,
@@ -171,7 +171,7 @@ impl Request {
     /// Takes it for the recorder, unless its handler has withdrawn it. From here on only the recorder
     /// knows how it ends.
     pub fn take(&self) -> bool {
-        change(&self.claim, TAKEN)
+        self.claim.comes_first()
     }
 
     /// Tells its handler how it has ended, unless the client has gone away, and with it the handler.
@@ -182,11 +182,11 @@ impl Request {
 
 /// Withdraws a request when its handler stops waiting, because its time is over or its client has gone
 /// away.
-struct Withdrawal(Arc<AtomicU8>);
+struct Withdrawal(Claim);
 
 impl Withdrawal {
     fn succeeds(&self) -> bool {
-        change(&self.0, WITHDRAWN)
+        self.0.comes_first()
     }
 }
 
@@ -196,8 +196,10 @@ impl Drop for Withdrawal {
     }
 }
 
-fn change(claim: &AtomicU8, to: u8) -> bool {
-    claim.compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+impl Claim {
+    fn comes_first(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 #[cfg(test)]

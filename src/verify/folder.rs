@@ -30,7 +30,8 @@ const PAGE_LEN: usize = 8_192;
 
 /// An export that is right.
 pub struct VerifiedFolder {
-    pub events_len: u64,
+    /// What its checkpoint covers: all of its events.
+    pub head: TreeHead,
     /// `None` if the export was made without observations. Their decisions were made again, except for
     /// those that were erased or matched the identity of one that was.
     pub observations_len: Option<u64>,
@@ -112,7 +113,7 @@ pub fn verify_folder(
     };
     folder.events(last.size)?;
     Ok(VerifiedFolder {
-        events_len: last.size,
+        head: last,
         observations_len: has_observations.then_some(folder.numbers.len.cast_unsigned()),
         erased_len: folder.erasures.len(),
         not_remade_len: folder.decisions.not_remade_len,
@@ -151,8 +152,11 @@ fn read_if_any(file: &Path) -> anyhow::Result<Option<String>> {
 impl Folder<'_> {
     fn events(&mut self, size: u64) -> anyhow::Result<()> {
         let mut len = 0;
+        let (mut erasures, mut gaps) = (Erasures::default(), Gaps::default());
         for line in whole_lines(&self.dir.join(EVENTS))? {
             let line = line?;
+            erasures.note(&line);
+            gaps.note(&line);
             len += 1;
             ensure!(
                 len <= size,
@@ -171,6 +175,10 @@ impl Folder<'_> {
             let position = self.gaps.position_at(len + 1);
             return Err(Mismatch::at(position, "line", expected, "the end").into());
         }
+        ensure!(
+            (&erasures, &gaps) == (&*self.erasures, &self.gaps),
+            "{EVENTS} was written to while it was read: check it again when nobody writes to it"
+        );
         if let Some(line) = self.observations.as_mut().and_then(Iterator::next) {
             line?;
             let expected = format!("{} observations", self.numbers.len);

@@ -20,7 +20,7 @@ pub struct Service {
     child: Child,
     pub address: String,
     log: Arc<Mutex<String>>,
-    client: Client,
+    pub client: Client,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

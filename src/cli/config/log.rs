@@ -1,5 +1,6 @@
 //! The log.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 use std::env;
 use std::io::{IsTerminal as _, stderr};
@@ -8,25 +9,19 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
 #[derive(Args)]
 #[command(next_help_heading = "Log (on stderr; never an email, a phone number or a token)")]
 pub struct LogConfig {
     /// How much to log.
-    #[arg(long, global = true, env, value_enum, ignore_case = true, default_value = "info")]
-    log_level: LogLevel,
+    #[arg(long, global = true, env, ignore_case = true, default_value = "info")]
+    #[arg(value_parser = PossibleValuesParser::new(LEVELS).try_map(|level| level.parse::<LevelFilter>()))]
+    log_level: LevelFilter,
 
     /// The form of the log.
     #[arg(long, global = true, env, value_enum, ignore_case = true, default_value = "text")]
     log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -39,17 +34,11 @@ impl LogConfig {
     /// Starts the log. Other crates log from `warn` up only: what they say below that could be personal
     /// data.
     pub fn start(&self) {
-        let level = match self.log_level {
-            LogLevel::Error => LevelFilter::ERROR,
-            LogLevel::Warn => LevelFilter::WARN,
-            LogLevel::Info => LevelFilter::INFO,
-            LogLevel::Debug => LevelFilter::DEBUG,
-            LogLevel::Trace => LevelFilter::TRACE,
-        };
+        let level = self.log_level;
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::WARN))
-            // It would quote what it does not know in DATABASE_URL.
-            .with_target("sqlx_postgres::options::parse", LevelFilter::OFF)
+            // It would quote what it does not know in DATABASE_URL, and lines of a password file.
+            .with_target("sqlx_postgres::options", LevelFilter::OFF)
             // It warns of sessions that end with their server, as a private one does with a command. Of a
             // session that cannot be set up it logs each try, with all that Postgres says.
             .with_target("sqlx_core::pool", LevelFilter::OFF)

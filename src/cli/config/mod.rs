@@ -92,8 +92,8 @@ pub struct VerifyConfig {
     #[arg(long, value_name = "DIR", requires = "key")]
     pub export: Option<PathBuf>,
 
-    /// The verifier keys to trust, one on each line. Not set: those of the signing key. An export needs them,
-    /// and does not look at CHECKPOINT_DIR, since it may be of another ledger.
+    /// The verifier keys to trust, one on each line. Not set: those of the signing key, except for an export,
+    /// which may be of another ledger. For the same reason, an export is not compared with CHECKPOINT_DIR.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 

@@ -81,7 +81,8 @@ fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "expected an address such as 127.0.0.1:10000 or [::1]:10000")
 }
 
-/// The variable that hosting platforms set. It has no flag of its own, so that --listen wins over it.
+/// The variable that many programs are told their port by. It has no flag of its own, so that --listen wins
+/// over it.
 fn port_variable() -> anyhow::Result<Option<u16>> {
     let Some(text) = env::var_os("PORT").filter(|text| !text.is_empty()) else { return Ok(None) };
     let port = text.to_str().and_then(|text| text.parse().ok());

@@ -16,8 +16,9 @@ const FIELD: &str = "as_of";
 pub struct AsOf {
     /// A position, or a time (RFC 3339) such as `2026-11-01T12:00:00Z`, which means the last
     /// position whose event was not recorded after it. What is recorded takes its time before it is
-    /// committed: until a time is half a minute ago, its last position can still change. A position that
-    /// a loss skipped means the last one before the loss. Not given: now.
+    /// committed: until a time is half a minute ago, its last position can still change; and even later, if
+    /// a commit had to wait for a standby that was away. A position that a loss skipped means the last one
+    /// before the loss. Not given: now.
     pub as_of: Option<String>,
 }
 

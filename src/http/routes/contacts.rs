@@ -9,11 +9,11 @@ use crate::http::parts::problem::Problem;
 use crate::http::parts::question::{ask, unanswered};
 use crate::http::server::noted::Shown;
 use crate::identity::{ContactId, ObservationId};
-use crate::ledger::Fault;
 use crate::projection::{Found, identity};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use sqlx::PgPool;
 use std::sync::Arc;
 
 /// Everything known of the customer that an observation belongs to.
@@ -54,7 +54,7 @@ pub async fn contact(
     Parameters(asked): Parameters<AsOf>,
 ) -> Result<Response, Problem> {
     let Some(position) = moment::position(asked.as_of, &app).await? else {
-        return now(id, identity(app.auditor.sessions(), id)).await;
+        return now(id, app.auditor.sessions()).await;
     };
     let answer = ask(app.auditor.identity_at(id.into(), position)).await?;
     not_erased(&app, id.into()).await?;
@@ -63,11 +63,8 @@ pub async fn contact(
 }
 
 /// The customer as it is now.
-pub async fn now(
-    id: ContactId,
-    found: impl Future<Output = Result<Found, Fault>>,
-) -> Result<Response, Problem> {
-    match ask(found).await? {
+pub async fn now(id: ContactId, sessions: &PgPool) -> Result<Response, Problem> {
+    match ask(identity(sessions, id)).await? {
         Found::Identity(answer, position) => {
             Ok(Shown::of(id, position).by(answered(&answer, position)))
         }

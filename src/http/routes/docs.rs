@@ -40,9 +40,10 @@ static PAGE: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     Arc::new(Config::from("/openapi.json").validator_url("none").use_base_layout())
 });
 
-/// The browser holds the page to it: nothing is loaded from elsewhere.
+/// The browser holds the page to it: nothing is loaded from elsewhere, and no other page shows this one
+/// within itself, where a person could be led to press its buttons.
 const FROM_HERE_ONLY: HeaderValue = HeaderValue::from_static(
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
 );
 
 const INDEX: &str = "index.html";

@@ -64,7 +64,7 @@ pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<R
         Outcome::RecordedBefore(id) => {
             let id = id.into();
             // Boxed: few are retries, and the future of every request has room for what is awaited here.
-            let answer = Box::pin(now(id, app.reader.identity(id))).await;
+            let answer = Box::pin(now(id, app.reader.sessions())).await;
             let answer = answer.map_err(|problem| problem.recorded(InLedger::Yes))?;
             Ok(([REPLAY], answer).into_response())
         }

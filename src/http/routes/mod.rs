@@ -18,12 +18,13 @@ mod stream;
 mod why;
 
 use super::parts::problem::{Problem, documented};
-use super::server::around::AroundLayer;
+use super::server::around::around;
 use super::server::guard::{Guard, Note, Who, refusals, wrong_role};
 use super::server::noted::{not_a_purpose, purpose_parameter};
 use super::{Access, App};
 use crate::access::Role;
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use std::sync::Arc;
 use utoipa::OpenApi as _;
@@ -89,7 +90,8 @@ pub fn routes(access: Option<&Access>) -> (Router<Arc<App>>, OpenApi) {
         router = router.routes(match access {
             Some(access) => {
                 let guard = Arc::new(Guard { who, note, access: access.clone() });
-                route.map(|route| route.route_layer(AroundLayer(guard)))
+                route
+                    .map(|route| route.route_layer(from_fn_with_state(guard, around::<Arc<Guard>>)))
             }
             None => route,
         });

@@ -6,11 +6,13 @@ use super::guard::Guard;
 use super::head::HeadCheck;
 use super::measure::Measure;
 use crate::http::App;
+use crate::http::parts::problem::InLedger;
+use crate::http::parts::question::panicked;
 use crate::http::routes::identify::{PATH, identify};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -67,7 +69,8 @@ impl Straight {
 
     async fn identify(&self, request: Request) -> Response {
         let answering = identify(State(self.app.clone()), request);
-        despite_panic(answering.map(|answer| Ok(answer.into_response()))).await
+        let panicked = || panicked().recorded(InLedger::Unknown);
+        despite_panic(answering.map(IntoResponse::into_response), panicked).await
     }
 }
 

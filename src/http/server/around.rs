@@ -1,17 +1,12 @@
-//! What is done around each request of a route. axum's `from_fn` does the same, but clones and boxes the route
-//! and the request for it, at a cost for every request.
+//! What is done around each request of a route.
 
+use crate::http::parts::problem::Problem;
 use crate::http::parts::question::panicked;
-use axum::extract::Request;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use std::convert::Infallible;
-use std::future::ready;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use tower_layer::Layer;
-use tower_service::Service;
 
 /// What is done before a request is answered, and after.
 pub trait Around: Clone + Send + Sync + 'static {
@@ -39,59 +34,24 @@ impl<A: Around> Around for Option<A> {
     }
 }
 
-/// Puts it around a route, or all of them. A panic inside is answered, too.
-#[derive(Clone)]
-pub struct AroundLayer<A>(pub A);
-
-#[derive(Clone)]
-pub struct Surrounded<A, S> {
-    around: A,
-    inner: S,
-}
-
-impl<A: Around, S> Layer<S> for AroundLayer<A> {
-    type Service = Surrounded<A, S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        Surrounded { around: self.0.clone(), inner }
-    }
-}
-
-impl<A, S> Service<Request> for Surrounded<A, S>
-where
-    A: Around,
-    S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let kept = match self.around.before(&mut request) {
-            Ok(kept) => kept,
-            Err(response) => return Box::pin(ready(Ok(*response))),
-        };
-        let answering = self.inner.call(request);
-        let around = self.around.clone();
-        Box::pin(async move {
-            let response = despite_panic(answering).await;
-            Ok(around.after(kept, response))
-        })
-    }
-}
-
-/// What a route answers, or that it has panicked. sqlx panics if a time is later than chrono can say, which
-/// only tampering with a table can have written.
-pub async fn despite_panic(
-    answering: impl Future<Output = Result<Response, Infallible>>,
+/// Stands around a route, or all of them, as a middleware. A panic inside is answered, too.
+pub async fn around<A: Around>(
+    State(around): State<A>,
+    mut request: Request,
+    next: Next,
 ) -> Response {
-    match AssertUnwindSafe(answering).catch_unwind().await {
-        Ok(Ok(response)) => response,
-        Err(_) => panicked().into_response(),
+    match around.before(&mut request) {
+        Ok(kept) => around.after(kept, despite_panic(next.run(request), panicked).await),
+        Err(response) => *response,
     }
+}
+
+/// What a route answers, or the problem that it has panicked. sqlx panics if a time is later than chrono can
+/// say, which only tampering with a table can have written.
+pub async fn despite_panic(
+    answering: impl Future<Output = Response>,
+    panicked: impl FnOnce() -> Problem,
+) -> Response {
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
+    answered.unwrap_or_else(|_| panicked().into_response())
 }

@@ -1,6 +1,7 @@
 //! Lets a request through to its route, or says which token it takes.
 
 use super::around::Around;
+use super::head::is_asked_locally;
 use super::noted::ReadRequest;
 use super::serve::is_stream;
 use crate::access::{Holder, Refused, Role};
@@ -25,7 +26,8 @@ use utoipa::openapi::{RefOr, response};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Who {
     Anybody,
-    /// Anyone on this machine; from elsewhere, auditors and operators.
+    /// Anyone on this machine who asks by an address or as localhost; others, if they are auditors or
+    /// operators. A name may have led a web page here, as `HeadCheck` says.
     ThisMachine,
     /// Holders of tokens of these roles, and operators, who may ask everything.
     Holders(&'static [Role]),
@@ -99,7 +101,11 @@ impl Guard {
         let peer = request.extensions().get::<Peer>();
         match self.who {
             Who::Anybody => return Ok(None),
-            Who::ThisMachine if peer.is_some_and(Peer::is_this_machine) => return Ok(None),
+            Who::ThisMachine
+                if peer.is_some_and(Peer::is_this_machine) && is_asked_locally(request) =>
+            {
+                return Ok(None);
+            }
             Who::ThisMachine | Who::Holders(_) => {}
         }
         let token = bearer(request.headers()).ok_or(Refusal::NoToken)?;

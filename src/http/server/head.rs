@@ -31,15 +31,13 @@ impl Around for HeadCheck {
 
 impl HeadCheck {
     fn check(&self, request: &Request) -> Result<(), Problem> {
-        // In the absolute form of a target, the name that counts is there (RFC 9112, section 3.2.2).
-        if let Some(name) = request.uri().host() {
-            self.check_name(name)?;
+        if self.local_names_only && !is_asked_locally(request) {
+            return Err(not_a_local_name());
         }
         let (mut hosts_len, mut encodings_len) = (0, 0);
         for (name, value) in request.headers() {
             if name == HOST {
                 hosts_len += 1;
-                self.check_name(without_port(value.to_str().unwrap_or_default()))?;
             } else if name == TRANSFER_ENCODING {
                 encodings_len += 1;
                 if encodings_len > 1 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
@@ -53,13 +51,15 @@ impl HeadCheck {
         }
         Ok(())
     }
+}
 
-    fn check_name(&self, name: &str) -> Result<(), Problem> {
-        if self.local_names_only && !is_local_or_address(name) {
-            return Err(not_a_local_name());
-        }
-        Ok(())
-    }
+/// Whether all names that a request is sent to are addresses or localhost.
+pub fn is_asked_locally(request: &Request) -> bool {
+    // In the absolute form of a target, the name that counts is there (RFC 9112, section 3.2.2).
+    let target = request.uri().host();
+    let hosts = request.headers().get_all(HOST).into_iter();
+    let mut hosts = hosts.map(|host| without_port(host.to_str().unwrap_or_default()));
+    target.is_none_or(is_local_or_address) && hosts.all(is_local_or_address)
 }
 
 fn without_port(host: &str) -> &str {

@@ -2,10 +2,11 @@
 
 use super::answering::pattern;
 use super::around::Around;
-use crate::metrics::{Metrics, Route};
+use crate::metrics::Metrics;
 use axum::extract::Request;
 use axum::http::Method;
 use axum::response::Response;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ pub struct Measure(pub Arc<Metrics>);
 
 pub struct Timed {
     at: Instant,
-    route: Route,
+    route: Option<Cow<'static, str>>,
     method: &'static str,
 }
 
@@ -23,11 +24,8 @@ impl Around for Measure {
     type Kept = Timed;
 
     fn before(&self, request: &mut Request) -> Result<Timed, Box<Response>> {
-        Ok(Timed {
-            at: Instant::now(),
-            route: Route(pattern(request)),
-            method: name(request.method()),
-        })
+        let (route, method) = (pattern(request), name(request.method()));
+        Ok(Timed { at: Instant::now(), route, method })
     }
 
     fn after(&self, Timed { at, route, method }: Timed, response: Response) -> Response {

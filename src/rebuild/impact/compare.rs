@@ -21,10 +21,12 @@ pub struct Compared {
     pub after: Links,
 }
 
-/// Resolves all observations by both rule sets.
+/// Resolves all observations up to the last one by both rule sets. `skipped_len` is how many numbers no
+/// observation has, because they were skipped.
 pub async fn compare(
     database: &Database,
     last: ObservationId,
+    skipped_len: i64,
     from: Option<Rules>,
     to: Rules,
     progress: &mut Progress,
@@ -37,7 +39,6 @@ pub async fn compare(
     let is_served = ledger::is_served(&mut database.owner().await?).await?;
     let turns = Turns::new(if is_served { 1 } else { 3 });
     let mut counting = tokio::spawn(ready(Tally::default()));
-    let skipped_len = ledger::skipped_len(&mut database.owner().await?).await?;
     let mut seen_len = 0;
     let mut pages = Pages::<ObservationRow>::between(database, 0, last.get());
     progress.begin("resolving observations", last.get());

@@ -118,17 +118,16 @@ pub async fn impact(database: &Database, rules: Rules) -> anyhow::Result<Impact>
     )
     .fetch_one(&mut owner)
     .await?;
-    let last = ObservationId::new(head.observation_id);
+    let (last, position) = (ObservationId::new(head.observation_id), Position::new(head.position));
+    let skipped_len = ledger::gaps(&mut owner).await?.skipped_len_at(position);
     let from = RuleSet { name: head.name, version: head.version, digest: head.digest };
     let in_force = rules_in_force(&mut owner, &from.digest).await?;
     let mut progress = Progress::default();
-    let compared = compare(database, last, in_force, rules.clone(), &mut progress).await?;
+    let compared =
+        compare(database, last, skipped_len, in_force, rules.clone(), &mut progress).await?;
     let (mut before, tally) = match compared.before {
         Some((links, tally)) => (links, Some(tally)),
-        None => {
-            let head = Position::new(head.position);
-            (Replay::up_to(database, head, &mut progress).await?.links, None)
-        }
+        None => (Replay::up_to(database, position, &mut progress).await?.links, None),
     };
     let mut after = compared.after;
     before.compress_all();
