@@ -18,14 +18,17 @@ const REQUESTS_A_TRANSACTION: usize = 1000;
 const COPIED: &str = "1,000 requests a commit";
 
 /// Numbers of connections: those that are measured once, and those that are measured once a round.
-const FEW: [u64; 3] = [1, 16, 64];
-const MANY: [u64; 2] = [256, 1024];
+const ONCE: [u64; 2] = [16, 64];
+const IN_ROUNDS: [u64; 3] = [1, 256, 1024];
+/// A client that is alone does so little at once that a short time tells as much.
+const ALONE_LEN: Duration = Duration::from_secs(2);
+const LINE_LEN: Duration = Duration::from_secs(4);
 
 /// What was found; what was not asked for is empty.
 #[derive(Default)]
 pub struct Speed {
-    /// One client.
-    alone: Option<Line>,
+    /// One client, once a round.
+    alone: Vec<Line>,
     /// 64 clients, once a round.
     lines: Vec<Line>,
     /// Requests' worth of rows a second, once a round.
@@ -53,18 +56,22 @@ impl Speed {
         let mut speed = Self::default();
         let identify = wants("identify");
         let bulk = if wants("ceiling") { bulk(server).await? } else { Vec::new() };
-        if wants("line") {
-            speed.alone = Some(line(server, dir, 1).await?);
-        }
-        speed.identify(server, dir, if identify { &FEW } else { &[] }).await?;
+        speed.identify(server, dir, if identify { &ONCE } else { &[] }).await?;
+        let [alone, many @ ..] = &IN_ROUNDS;
         for _ in 0..ROUNDS {
             if wants("line") {
-                speed.lines.push(line(server, dir, 64).await?);
+                speed.alone.push(line(server, dir, 1, ALONE_LEN).await?);
+            }
+            speed
+                .identify(server, dir, if identify { std::slice::from_ref(alone) } else { &[] })
+                .await?;
+            if wants("line") {
+                speed.lines.push(line(server, dir, 64, LINE_LEN).await?);
             }
             if wants("ceiling") {
                 speed.ceilings.push(ceiling(server, &bulk).await?);
             }
-            speed.identify(server, dir, if identify { &MANY } else { &[] }).await?;
+            speed.identify(server, dir, if identify { many } else { &[] }).await?;
         }
         let peak = speed.runs.iter().map(Ran::rate).reduce(f64::max);
         if let Some(peak) = peak {
@@ -85,7 +92,10 @@ impl Speed {
         connections: &[u64],
     ) -> anyhow::Result<()> {
         for &connections in connections {
-            let trial = Trial::closed(connections.to_string(), Traffic::new(connections, 0, 0));
+            let mut trial = Trial::closed(connections.to_string(), Traffic::new(connections, 0, 0));
+            if connections == 1 {
+                (trial.warm_up, trial.measured) = (ALONE_LEN / 2, ALONE_LEN);
+            }
             self.runs.push(trial.run(server, &server.empty().await?, dir).await?);
         }
         Ok(())
@@ -120,10 +130,10 @@ impl Speed {
                 rows: rows.collect(),
             });
         }
-        let [lone, .., open] = runs.as_slice() else { return };
+        let [.., open] = runs.as_slice() else { return };
         let [line_of_runs, ceiling_of_runs] = [&lines, &ceilings].map(|found| {
-            let mut of_runs = vec![median(found); FEW.len()];
-            of_runs.extend(of_rounds(found, MANY.len()));
+            let mut of_runs = vec![median(found); ONCE.len()];
+            of_runs.extend(of_rounds(found, IN_ROUNDS.len()));
             of_runs.push(median(found));
             of_runs
         });
@@ -131,14 +141,16 @@ impl Speed {
         let titles = ["3 /identify", "3 what it cost"];
         report_runs(report, titles, "connections", &ratios, runs);
 
-        let [at_256, at_1024] = MANY.map(|connections| connections.to_string());
+        let [alone_label, at_256, at_1024] = IN_ROUNDS.map(|connections| connections.to_string());
         report.bar_at_least("256 connections, x line", median_ratio(runs, &at_256, &lines), 1.2);
         report.bar_at_least("1,024 connections, x line", median_ratio(runs, &at_1024, &lines), 1.4);
         let of_ceiling = |connections| median_ratio(runs, connections, &ceilings);
         let peak = of_ceiling(&at_256).max(of_ceiling(&at_1024));
         report.bar_at_least("peak, x ceiling", peak, 0.5);
-        let lone_ms = lone.outcome.ordinary_us.mean() / 1000.0;
-        let x_line = lone_ms / alone.map_or(f64::NAN, |line| line.mean_ms);
+        let x_line = alone.iter().zip(runs.iter().filter(|ran| ran.label == alone_label));
+        let x_line =
+            x_line.map(|(line, ran)| ran.outcome.ordinary_us.mean() / 1000.0 / line.mean_ms);
+        let x_line = median(&x_line.collect::<Vec<_>>());
         report.bar_at_most("one connection alone, mean latency x pgbench's", x_line, 2.0);
         let [_, p99_ms, ..] = latencies_ms(&open.outcome.ordinary_us);
         report.bar_at_most("half the peak rate, p99 in ms", p99_ms, 15.0);
@@ -151,7 +163,7 @@ fn each_round(found: impl Iterator<Item = f64>) -> Vec<f64> {
 }
 
 /// pgbench: one INSERT of an event a transaction, prepared.
-async fn line(server: &Server, dir: &Path, clients: usize) -> anyhow::Result<Line> {
+async fn line(server: &Server, dir: &Path, clients: usize, len: Duration) -> anyhow::Result<Line> {
     eprintln!("line, clients: {clients} ...");
     let cloned = server.empty().await?;
     let mut owner = cloned.database.owner().await?;
@@ -163,7 +175,8 @@ async fn line(server: &Server, dir: &Path, clients: usize) -> anyhow::Result<Lin
     std::fs::write(&script, insert)?;
     let event = format!("event={}", "x".repeat(EVENT_LEN));
     let mut pgbench = server.pgbench();
-    pgbench.args(["-n", "-M", "prepared", "-j", "1", "-T", "4", "-c", &clients.to_string()]);
+    pgbench.args(["-n", "-M", "prepared", "-j", "1", "-c", &clients.to_string()]);
+    pgbench.args(["-T", &len.as_secs().to_string()]);
     pgbench.args(["-D", &event, "-f"]).arg(&script).stderr(Stdio::inherit());
     server.settle().await?;
     let (before, since) = (CpuTime::now(0, server.postmaster), Instant::now());

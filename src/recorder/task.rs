@@ -26,9 +26,9 @@ use tokio::task::JoinSet;
 
 const QUEUE_LEN_MAX: usize = 8192;
 const BATCH_LEN_MAX: usize = 1024;
-/// Number of contacts that stay unpacked, of some 600 bytes each: so few that the processor's cache holds
-/// them.
-const RECENT_LEN_MAX: usize = 4_000;
+/// Number of contacts that stay unpacked. Few, since those that are packed while the processor's cache still
+/// has them cost less.
+const RECENT_LEN_MAX: usize = 250;
 /// For how long retries are looked for after one has come.
 const RETRIES_WAIT: Duration = Duration::from_secs(10);
 /// For how long the head is read before each batch after another node has written, since it may do so

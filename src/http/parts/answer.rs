@@ -1,10 +1,10 @@
 //! The answer that `/identify`, `/lookup` and `/contacts/{id}` share.
 
 use crate::identity::{Answer, ContactId, Email, PhoneNumber, Position};
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
@@ -44,11 +44,11 @@ pub fn answered(answer: &Answer, position: Position) -> Response {
         true => Bytes::from_owner(answer.written.or_write(write)),
         false => write().into(),
     };
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (LEDGER_POSITION, HeaderValue::from(position.get())),
-    ];
-    (headers, body).into_response()
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(LEDGER_POSITION, position.get().into());
+    response
 }
 
 fn write(answer: &Answer) -> Vec<u8> {

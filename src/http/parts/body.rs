@@ -6,6 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
+use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -22,15 +23,20 @@ const BODY_LEN_MAX: usize = 16 * 1024;
 const BODY_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The identifiers that a request brings.
-pub async fn identifiers(request: Request) -> Result<Identifiers, Problem> {
-    parse(&json(request).await?)
+pub fn identifiers(request: Request) -> impl Future<Output = Result<Identifiers, Problem>> {
+    json(request).map(|body| parse(&body?))
 }
 
 /// The body of a request that says it is JSON. It is not empty.
-pub async fn json(request: Request) -> Result<Bytes, Problem> {
-    expect_json(request.headers())?;
-    let body = receive(request.into_body()).await?;
-    if body.is_empty() { Err(no_body()) } else { Ok(body) }
+pub fn json(request: Request) -> impl Future<Output = Result<Bytes, Problem>> {
+    let is_json = expect_json(request.headers());
+    // The future has no room for the head, which is not needed any more.
+    let body = request.into_body();
+    async move {
+        is_json?;
+        let body = receive(body).await?;
+        if body.is_empty() { Err(no_body()) } else { Ok(body) }
+    }
 }
 
 /// All that can be wrong with a body, as the documentation shows it.

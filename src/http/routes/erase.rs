@@ -9,6 +9,7 @@ use crate::http::parts::number::{PathId, not_an_id};
 use crate::http::parts::parameters::{NoParameters, Parameters, not_these};
 use crate::http::parts::problem::Problem;
 use crate::http::parts::question::unanswered;
+use crate::http::server::guard::AskedBy;
 use crate::identity::{Asker, ContactId, Position, ReasonCode};
 use crate::ledger::Fault;
 use axum::extract::{Request, State};
@@ -72,10 +73,11 @@ struct ErasedView {
 pub async fn erase(
     State(app): State<Arc<App>>,
     PathId(id): PathId,
+    AskedBy(asked_by): AskedBy,
     _: Parameters<NoParameters>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let by = request.extensions().get::<Asker>().map(Asker::to_string);
+    let by = asked_by.as_ref().map(Asker::to_string);
     let reason = reason(&body::json(request).await?)?;
     match app.eraser.erase(id.into(), reason, by).await {
         Ok(erased) => Ok(json(&ErasedView::from(erased))),

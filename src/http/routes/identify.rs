@@ -7,6 +7,7 @@ use crate::http::parts::body::{self, Observed};
 use crate::http::parts::idempotency::{self, IdempotencyKey, REPLAY};
 use crate::http::parts::problem::{InLedger, Problem};
 use crate::http::parts::question::{disk_full, other_rules, other_version};
+use crate::http::server::guard::AskedBy;
 use crate::identity::Asker;
 use crate::recorder::{NotRecorded, Outcome};
 use axum::extract::{Request, State};
@@ -53,8 +54,11 @@ pub const PATH: &str = "/identify";
         ),
     ),
 )]
-pub async fn identify(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
-    let asked_by = request.extensions().get::<Asker>().cloned();
+pub async fn identify(
+    State(app): State<Arc<App>>,
+    AskedBy(asked_by): AskedBy,
+    request: Request,
+) -> Result<Response, Problem> {
     let caller = asked_by.as_ref().map_or("", Asker::as_str);
     let retry_key = idempotency::key(request.headers(), caller)?;
     let identifiers = body::identifiers(request).await?;

@@ -2,7 +2,7 @@
 //! through each request, which would add a tenth to what an observation costs the service.
 
 use super::around::{Around as _, despite_panic};
-use super::guard::Guard;
+use super::guard::{Admitted, AskedBy, Guard, Peer};
 use super::head::HeadCheck;
 use super::measure::Measure;
 use crate::http::App;
@@ -14,7 +14,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 use tower_service::Service as _;
 
@@ -34,43 +36,48 @@ pub struct Straight {
     pub guard: Option<Arc<Guard>>,
 }
 
-/// Marks a request that bypasses the router.
-#[derive(Clone)]
-struct Identifies;
-
 impl Answering {
     pub fn new(router: Router, straight: Straight) -> Self {
         Self { router, straight: Arc::new(straight) }
     }
 
-    pub async fn answer(&self, request: Request) -> Response {
-        if request.method() == Method::POST && request.uri().path() == PATH {
-            return self.straight.answer(request).await;
+    pub fn answer(&self, peer: Peer, mut request: Request) -> impl Future<Output = Response> {
+        if bypasses_router(&request) {
+            return Either::Left(self.straight.answer(request));
         }
-        let Ok(answer) = self.router.clone().call(request).await;
-        answer
+        // For the guards of routes that depend on it.
+        request.extensions_mut().insert(peer);
+        Either::Right(self.router.clone().call(request).map(|Ok(answer)| answer))
     }
 }
 
 impl Straight {
     async fn answer(&self, mut request: Request) -> Response {
-        request.extensions_mut().insert(Identifies);
         let asked = match self.measure.before(&mut request) {
             Ok(asked) => asked,
             Err(refused) => return *refused,
         };
         let checked = self.head.before(&mut request);
-        let answered = match checked.and_then(|()| self.guard.before(&mut request)) {
-            Ok(admitted) => self.guard.after(admitted, self.identify(request).await),
+        let admitted = checked.and_then(|()| match &self.guard {
+            Some(guard) => guard.check(&request),
+            None => Ok(None),
+        });
+        let answered = match admitted {
+            Ok(admitted) => {
+                let asked_by = AskedBy(admitted.as_ref().map(Admitted::asker).cloned());
+                // Pinned here: each function that it is passed to would have room for it in its own future.
+                let answering = pin!(identify(State(self.app.clone()), asked_by, request));
+                let panicked = || panicked().recorded(InLedger::Unknown);
+                let answering = answering.map(IntoResponse::into_response);
+                let answered = despite_panic(answering, panicked).await;
+                match &self.guard {
+                    Some(guard) => guard.after(admitted, answered),
+                    None => answered,
+                }
+            }
             Err(refused) => *refused,
         };
         self.measure.after(asked, answered)
-    }
-
-    async fn identify(&self, request: Request) -> Response {
-        let answering = identify(State(self.app.clone()), request);
-        let panicked = || panicked().recorded(InLedger::Unknown);
-        despite_panic(answering.map(IntoResponse::into_response), panicked).await
     }
 }
 
@@ -78,5 +85,9 @@ impl Straight {
 pub fn pattern(request: &Request) -> Option<Cow<'static, str>> {
     let extensions = request.extensions();
     let matched = extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned().into());
-    matched.or_else(|| extensions.get::<Identifies>().map(|_| PATH.into()))
+    matched.or_else(|| bypasses_router(request).then_some(PATH.into()))
+}
+
+fn bypasses_router(request: &Request) -> bool {
+    request.method() == Method::POST && request.uri().path() == PATH
 }

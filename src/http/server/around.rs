@@ -18,22 +18,6 @@ pub trait Around: Clone + Send + Sync + 'static {
     fn after(&self, kept: Self::Kept, response: Response) -> Response;
 }
 
-/// `None` does nothing.
-impl<A: Around> Around for Option<A> {
-    type Kept = Option<A::Kept>;
-
-    fn before(&self, request: &mut Request) -> Result<Self::Kept, Box<Response>> {
-        self.as_ref().map(|around| around.before(request)).transpose()
-    }
-
-    fn after(&self, kept: Self::Kept, response: Response) -> Response {
-        match (self, kept) {
-            (Some(around), Some(kept)) => around.after(kept, response),
-            _ => response,
-        }
-    }
-}
-
 /// Stands around a route, or all of them, as a middleware. A panic inside is answered, too.
 pub async fn around<A: Around>(
     State(around): State<A>,

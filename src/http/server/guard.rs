@@ -8,14 +8,17 @@ use crate::access::{Holder, Refused, Role};
 use crate::http::Access;
 use crate::http::parts::idempotency::REPLAY;
 use crate::http::parts::problem::{Problem, documented};
+use crate::identity::Asker;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
@@ -68,19 +71,33 @@ pub struct Admitted {
     asked: Option<ReadRequest>,
 }
 
+/// Who asks, as the guard of the route has found out; none if no token is needed.
+pub struct AskedBy(pub Option<Asker>);
+
+impl<S: Sync> FromRequestParts<S> for AskedBy {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get().cloned()))
+    }
+}
+
+impl Admitted {
+    pub fn asker(&self) -> &Asker {
+        &self.holder.asker
+    }
+}
+
 impl Around for Arc<Guard> {
     /// None if no token is needed.
     type Kept = Option<Admitted>;
 
     fn before(&self, request: &mut Request) -> Result<Self::Kept, Box<Response>> {
-        let refused = |refusal: Refusal| Box::new(refusal.into_response());
-        let admitted = self.admit(request).map_err(refused)?;
-        let Some(holder) = admitted else { return Ok(None) };
-        request.extensions_mut().insert(holder.asker.clone());
-        let is_noted = self.note != Note::Nothing && holder.role != Role::Caller;
-        let asked = is_noted.then(|| ReadRequest::of(request)).transpose();
-        let asked = asked.map_err(|problem| Box::new(problem.into_response()))?;
-        Ok(Some(Admitted { holder, asked }))
+        let admitted = self.check(request)?;
+        if let Some(admitted) = &admitted {
+            request.extensions_mut().insert(admitted.asker().clone());
+        }
+        Ok(admitted)
     }
 
     fn after(&self, admitted: Self::Kept, response: Response) -> Response {
@@ -96,6 +113,16 @@ impl Around for Arc<Guard> {
 }
 
 impl Guard {
+    /// Lets a request through, or answers it. None if no token is needed.
+    pub fn check(&self, request: &Request) -> Result<Option<Admitted>, Box<Response>> {
+        let refused = |refusal: Refusal| Box::new(refusal.into_response());
+        let Some(holder) = self.admit(request).map_err(refused)? else { return Ok(None) };
+        let is_noted = self.note != Note::Nothing && holder.role != Role::Caller;
+        let asked = is_noted.then(|| ReadRequest::of(request)).transpose();
+        let asked = asked.map_err(|problem| Box::new(problem.into_response()))?;
+        Ok(Some(Admitted { holder, asked }))
+    }
+
     /// Who asks; none if no token is needed.
     fn admit(&self, request: &Request) -> Result<Option<Arc<Holder>>, Refusal> {
         let peer = request.extensions().get::<Peer>();

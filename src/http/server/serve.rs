@@ -108,11 +108,12 @@ impl Client {
     async fn welcome(mut self, stream: TcpStream, tls: Option<Tls>) {
         let Some(tls) = tls else { return self.answer(stream).await };
         let shaken = tokio::select! {
-            shaken = timeout(HANDSHAKE_WAIT_MAX, tls.accept(stream)) => shaken,
+            // Boxed here and below: the future of every connection has room for what is awaited here.
+            shaken = Box::pin(timeout(HANDSHAKE_WAIT_MAX, tls.accept(stream))) => shaken,
             _ = self.stopping.changed() => return,
         };
         match shaken {
-            Ok(Ok(stream)) => self.answer(stream).await,
+            Ok(Ok(stream)) => Box::pin(self.answer(stream)).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
@@ -123,12 +124,12 @@ impl Client {
         let Self { peer, answering, stopping } = self;
         let patience = Patience::new();
         let unread = Unread::default();
-        let service = service_fn(async |mut request: hyper::Request<Incoming>| {
+        let service = service_fn(async |request: hyper::Request<Incoming>| {
             patience.head_received();
-            request.extensions_mut().insert(Peer(peer.ip()));
             // To read such a body now would tell the client to send it.
             let sends_when_told = request.headers().contains_key(EXPECT);
-            let mut answer = answering.answer(request.map(|body| unread.watch(body))).await;
+            let request = request.map(|body| unread.watch(body));
+            let mut answer = answering.answer(Peer(peer.ip()), request).await;
             let may_wait = !sends_when_told && answer.status() != StatusCode::REQUEST_TIMEOUT;
             let is_read = unread.is_read(may_wait).await;
             if !is_read {
