@@ -19,7 +19,8 @@ const COPIED: &str = "1,000 requests a commit";
 
 /// Numbers of connections: those that are measured once, and those that are measured once a round.
 const ONCE: [u64; 2] = [16, 64];
-const IN_ROUNDS: [u64; 3] = [1, 256, 1024];
+const ALONE: [u64; 1] = [1];
+const MANY: [u64; 2] = [256, 1024];
 /// A client that is alone does so little at once that a short time tells as much.
 const ALONE_LEN: Duration = Duration::from_secs(2);
 const LINE_LEN: Duration = Duration::from_secs(4);
@@ -57,21 +58,18 @@ impl Speed {
         let identify = wants("identify");
         let bulk = if wants("ceiling") { bulk(server).await? } else { Vec::new() };
         speed.identify(server, dir, if identify { &ONCE } else { &[] }).await?;
-        let [alone, many @ ..] = &IN_ROUNDS;
         for _ in 0..ROUNDS {
             if wants("line") {
                 speed.alone.push(line(server, dir, 1, ALONE_LEN).await?);
             }
-            speed
-                .identify(server, dir, if identify { std::slice::from_ref(alone) } else { &[] })
-                .await?;
+            speed.identify(server, dir, if identify { &ALONE } else { &[] }).await?;
             if wants("line") {
                 speed.lines.push(line(server, dir, 64, LINE_LEN).await?);
             }
             if wants("ceiling") {
                 speed.ceilings.push(ceiling(server, &bulk).await?);
             }
-            speed.identify(server, dir, if identify { many } else { &[] }).await?;
+            speed.identify(server, dir, if identify { &MANY } else { &[] }).await?;
         }
         let peak = speed.runs.iter().map(Ran::rate).reduce(f64::max);
         if let Some(peak) = peak {
@@ -93,7 +91,7 @@ impl Speed {
     ) -> anyhow::Result<()> {
         for &connections in connections {
             let mut trial = Trial::closed(connections.to_string(), Traffic::new(connections, 0, 0));
-            if connections == 1 {
+            if ALONE.contains(&connections) {
                 (trial.warm_up, trial.measured) = (ALONE_LEN / 2, ALONE_LEN);
             }
             self.runs.push(trial.run(server, &server.empty().await?, dir).await?);
@@ -133,7 +131,7 @@ impl Speed {
         let [.., open] = runs.as_slice() else { return };
         let [line_of_runs, ceiling_of_runs] = [&lines, &ceilings].map(|found| {
             let mut of_runs = vec![median(found); ONCE.len()];
-            of_runs.extend(of_rounds(found, IN_ROUNDS.len()));
+            of_runs.extend(of_rounds(found, ALONE.len() + MANY.len()));
             of_runs.push(median(found));
             of_runs
         });
@@ -141,13 +139,14 @@ impl Speed {
         let titles = ["3 /identify", "3 what it cost"];
         report_runs(report, titles, "connections", &ratios, runs);
 
-        let [alone_label, at_256, at_1024] = IN_ROUNDS.map(|connections| connections.to_string());
+        let [at_256, at_1024] = MANY.map(|connections| connections.to_string());
         report.bar_at_least("256 connections, x line", median_ratio(runs, &at_256, &lines), 1.2);
         report.bar_at_least("1,024 connections, x line", median_ratio(runs, &at_1024, &lines), 1.4);
         let of_ceiling = |connections| median_ratio(runs, connections, &ceilings);
         let peak = of_ceiling(&at_256).max(of_ceiling(&at_1024));
         report.bar_at_least("peak, x ceiling", peak, 0.5);
-        let x_line = alone.iter().zip(runs.iter().filter(|ran| ran.label == alone_label));
+        let lone = runs.iter().filter(|ran| ran.label == ALONE[0].to_string());
+        let x_line = alone.iter().zip(lone);
         let x_line =
             x_line.map(|(line, ran)| ran.outcome.ordinary_us.mean() / 1000.0 / line.mean_ms);
         let x_line = median(&x_line.collect::<Vec<_>>());

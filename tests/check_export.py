@@ -296,7 +296,7 @@ def check_export(folder, key_file, since_file):
 
 
 def read_proof(asked):
-    """The hashes of a proof. Of the rest, whoever checks takes nothing from it: it must be what was asked."""
+    """The hashes of a proof. Its numbers must be those that were asked for: nobody relies on them."""
     proof = json.load(sys.stdin)
     for name, number in asked.items():
         check(proof[name] == number, f"the proof is of another {name}")

@@ -89,9 +89,10 @@ fn read(export: &Path, keys: &VerifierKeys, left: u64) -> anyhow::Result<Told> {
     for line in watched_lines(&export.join(EVENTS), "reading erasures (MB)")? {
         let line = line?;
         tree.push(record_hash(line.as_bytes()), &mut Vec::new());
-        if tree.size() <= left {
+        if tree.size() == left {
             common = tree.head();
-        } else if line.contains(r#""kind":"ContactErased""#)
+        } else if tree.size() > left
+            && line.contains(r#""kind":"ContactErased""#)
             // Most lines have another kind, and parsing takes long.
             && let Fact::ContactErased(erased) = Event::parse(&line)?.fact
         {

@@ -11,6 +11,7 @@
 //! Each is one of a ledger, except for the catalog's, which is one of the database: roles are shared by
 //! all ledgers. They are taken in the order of the table, and before the locks on `contact` and `head`.
 
+use crate::outage::Outage;
 use sqlx::{Executor as _, PgConnection, query, query_scalar};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -87,9 +88,9 @@ pub async fn lock_erasures(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// two that do so at once, one would fail in Postgres' catalog.
 pub async fn lock_catalog(session: &mut PgConnection) -> Result<(), sqlx::Error> {
     let begun = Instant::now();
-    let mut is_told = false;
+    let mut waiting = Outage::default();
     while !try_lock_catalog(session).await? {
-        if begun.elapsed() > CATALOG_WAIT_TOLD && !std::mem::replace(&mut is_told, true) {
+        if begun.elapsed() > CATALOG_WAIT_TOLD && waiting.begins() {
             tracing::warn!(
                 "waiting for another process that creates, migrates or rebuilds a ledger in this database"
             );
