@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -29,6 +29,9 @@ const CONNECTIONS_MAX: u64 = 10_000;
 /// How many files are kept for sessions of Postgres, checkpoints and all else that is not a connection of
 /// a client.
 const FILES_KEPT: u64 = 100;
+/// How many clients may have connected that are not accepted yet. All of them come at once after a restart, and
+/// one that finds no room tries again only after a second. The system may allow fewer.
+const BACKLOG_LEN: u32 = 4096;
 
 /// Serves until the signal. Then it accepts no more connections, finishes what is queued, and stops the
 /// private Postgres.
@@ -40,7 +43,7 @@ pub async fn serve(
     let connections_max = connections_max(raise_file_limit());
     let address = config.address()?;
     let Door { gate, tls } = Door::open(&config, address)?;
-    let listener = TcpListener::bind(address).await.with_context(|| {
+    let listener = listen(address).with_context(|| {
         format!("cannot listen on {address}; choose another with --listen or PORT")
     })?;
 
@@ -160,6 +163,18 @@ async fn open(
     let kept_for = config.retries_kept_for();
     let recorder = recorder::start(place.database.clone(), metrics.clone(), kept_for).await?;
     Ok((place, inputs, recorder))
+}
+
+/// As `TcpListener::bind`, which has a shorter backlog.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections of a service that ended just now may linger on the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG_LEN)
 }
 
 /// Raises the limit of open files: each connection is one. By default systems give a process few, for
