@@ -65,8 +65,8 @@ async fn floor(cloned: &Cloned) -> anyhow::Result<f64> {
     let data_dir: String = query_scalar("show data_directory").fetch_one(&mut owner).await?;
     let file = Path::new(&data_dir).join("bench_contacts");
     let path = file.display();
-    const COLUMNS: &str = "id, linked_id, created_at, updated_at, email, phone_number, email_key, \
-        phone_key, unlinked_email, unlinked_phone";
+    const COLUMNS: &str = "id, linked_id, link_precedence, created_at, updated_at, email, phone_number, \
+        email_key, phone_key, unlinked_email, unlinked_phone";
     execute(&mut owner, &format!("copy contact ({COLUMNS}) to '{path}'")).await?;
     projection::create_next(&mut owner).await?;
     let since = Instant::now();

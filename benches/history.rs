@@ -114,7 +114,8 @@ impl Rows {
         copy(owner, observation, &self.observations).await?;
         let contact = format!(
             "{contact_table} (
-                id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key
+                id, linked_id, link_precedence, created_at, updated_at, email, phone_number, email_key,
+                phone_key
             )"
         );
         copy(owner, &contact, &self.contacts).await?;
@@ -145,6 +146,7 @@ impl Rows {
         let columns = [
             Some(contact.id.to_string()),
             contact.linked_id().map(|id| id.to_string()),
+            Some(contact.link_precedence().to_owned()),
             Some(contact.created_at.to_string()),
             Some(contact.updated_at.to_string()),
             contact.email.as_ref().map(Email::as_str).map(str::to_owned),

@@ -73,11 +73,13 @@ async fn a_damaged_table_is_named_and_a_rebuild_repairs_it() {
         ("update contact set updated_at = now() where id = 1", "contact 1: updated_at "),
         ("delete from contact where id = 1", "expected contact 1, found none"),
         (
-            "insert into contact (id, created_at, updated_at) values (0, now(), now())",
+            "insert into contact (id, link_precedence, created_at, updated_at)
+            values (0, 'primary', now(), now())",
             "expected no contact 0",
         ),
         (
-            "insert into contact (id, created_at, updated_at) values (999, now(), now())",
+            "insert into contact (id, link_precedence, created_at, updated_at)
+            values (999, 'primary', now(), now())",
             "expected no contact 999",
         ),
         ("truncate contact", "expected contact 1, found none"),

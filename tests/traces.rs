@@ -165,7 +165,8 @@ async fn the_role_that_erases_may_do_nothing_else() {
         "update head set rules_digest = ''",
         "update head set observation_id = 7",
         "delete from head",
-        "insert into contact (id, created_at, updated_at) values (9, now(), now())",
+        "insert into contact (id, link_precedence, created_at, updated_at)
+        values (9, 'primary', now(), now())",
         "delete from contact",
         "drop table contact",
         "select document from rules",

@@ -8,9 +8,9 @@ create table contact (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     deleted_at timestamptz,
-    link_precedence text not null generated always as (
-        case when linked_id is null then 'primary' else 'secondary' end
-    ) stored,
+    -- What `linked_id` says, for those who read the table. Written, since Postgres would compile the expression of
+    -- a generated column again for each append.
+    link_precedence text not null,
     email text,
     phone_number text,
     -- A key stands with its holder, the oldest contact that has it, and nowhere else. Keys are only

@@ -130,6 +130,14 @@ impl Contact {
         }
     }
 
+    /// The link in the words of the contact table.
+    pub fn link_precedence(&self) -> &'static str {
+        match self.link {
+            Link::Primary => "primary",
+            Link::Secondary { .. } => "secondary",
+        }
+    }
+
     fn link_to(&mut self, primary: ContactId, at: Timestamp) {
         self.link = Link::Secondary { of: primary };
         self.updated_at = at;

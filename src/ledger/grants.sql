@@ -27,7 +27,7 @@ do $$
 begin
     if to_regclass('contact') is not null then
         revoke update on contact from identity_ledger;
-        grant select, insert, update (linked_id, updated_at) on contact to identity_ledger;
+        grant select, insert, update (linked_id, link_precedence, updated_at) on contact to identity_ledger;
         grant select, update on contact to identity_ledger_eraser;
     end if;
 end

@@ -28,7 +28,6 @@ pub(super) async fn check_is_whole(owner: &mut PgConnection) -> anyhow::Result<(
         r#"select position is not null and observation_id is not null and recorded_at is not null
             and rules_digest is not null as "is_whole!"
         from head
-        order by only_row
         limit 2"#
     );
     match &heads.fetch_all(owner).await?[..] {

@@ -83,7 +83,7 @@ async fn copy(
     let mut rows = owner
         .copy_in_raw(
             "copy contact_next (
-                id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key,
+                id, linked_id, link_precedence, created_at, updated_at, email, phone_number, email_key, phone_key,
                 unlinked_email, unlinked_phone, deleted_at
             ) from stdin",
         )
@@ -97,6 +97,7 @@ fn write_row(text: &mut String, contact: &Contact) {
     let columns = [
         Some(contact.id.to_string()),
         contact.linked_id().map(|id| id.to_string()),
+        Some(contact.link_precedence().to_owned()),
         Some(contact.created_at.to_rfc3339()),
         Some(contact.updated_at.to_rfc3339()),
         contact.email.as_ref().map(Email::as_str).map(str::to_owned),

@@ -43,10 +43,11 @@ observed as (
 ),
 introduced as (
     insert into contact (
-        id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key,
+        id, linked_id, link_precedence, created_at, updated_at, email, phone_number, email_key, phone_key,
         unlinked_email, unlinked_phone
     )
-    select c.id, c.linked_id, $3, $3, c.email, c.phone_number, c.email_key, c.phone_key,
+    select c.id, c.linked_id, case when c.linked_id is null then 'primary' else 'secondary' end,
+        $3, $3, c.email, c.phone_number, c.email_key, c.phone_key,
         c.unlinked_email, c.unlinked_phone
     from moved_head
     cross join (
@@ -72,7 +73,7 @@ demoted as (
 ),
 moved as (
     update contact as c
-    set linked_id = m.primary_id, updated_at = $3
+    set linked_id = m.primary_id, link_precedence = 'secondary', updated_at = $3
     from (
         select d.id, d.primary_id
         from demoted as d

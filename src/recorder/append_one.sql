@@ -28,10 +28,11 @@ observed as (
 ),
 introduced as (
     insert into contact (
-        id, linked_id, created_at, updated_at, email, phone_number, email_key, phone_key,
+        id, linked_id, link_precedence, created_at, updated_at, email, phone_number, email_key, phone_key,
         unlinked_email, unlinked_phone
     )
-    select $2::bigint, case when $5::text is not null then $7::bigint end, $3, $3,
+    select $2::bigint, case when $5::text is not null then $7::bigint end,
+        case when $5::text is not null then 'secondary' else 'primary' end, $3, $3,
         $8::text, $9::text, $11::text, $12::text, $13::text, $14::text
     from moved_head
     where $6::bigint = $2::bigint

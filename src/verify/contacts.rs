@@ -3,7 +3,7 @@
 use super::decisions::Decisions;
 use super::mismatch::Mismatch;
 use crate::identity::{
-    Contact, ContactId, Email, Holders, Identifiers, Keys, Link, PhoneNumber, Position, Rules,
+    Contact, ContactId, Email, Holders, Identifiers, Keys, PhoneNumber, Position, Rules,
     RulesDigest, Timestamp, rfc_3339,
 };
 use crate::ledger::{self, RulesFault};
@@ -205,8 +205,8 @@ impl Row {
             ("linked_id", expected.link == found.link, linked(expected), linked(found)),
             (
                 "link_precedence",
-                self.link_precedence.as_deref() == Some(link_precedence(expected)),
-                link_precedence(expected).to_owned(),
+                self.link_precedence.as_deref() == Some(expected.link_precedence()),
+                expected.link_precedence().to_owned(),
                 "another".to_owned(),
             ),
             personal("email", expected.email == found.email),
@@ -259,14 +259,6 @@ impl Row {
             updated_at: self.updated_at.unwrap_or_default(),
             deleted_at: self.deleted_at,
         }
-    }
-}
-
-/// What the table makes of `linked_id`, for those who read the table.
-fn link_precedence(contact: &Contact) -> &'static str {
-    match contact.link {
-        Link::Primary => "primary",
-        Link::Secondary { .. } => "secondary",
     }
 }
 
