@@ -157,6 +157,9 @@ async fn the_role_that_erases_may_do_nothing_else() {
         "update observation set email = 'other@x.org'",
         "update observation set id = id + 1, email = null, phone_number = null, salt = null",
         "update observation set observed_at = now()",
+        // Half an observation is none.
+        "update observation set salt = null",
+        "update observation set email = null, phone_number = null",
         "delete from observation",
         "truncate observation",
         "update event set line = line",
@@ -178,8 +181,6 @@ async fn the_role_that_erases_may_do_nothing_else() {
     ] {
         assert_eq!(refusal(&mut eraser, refused).await, "42501", "{refused}");
     }
-    // Half an observation is none.
-    assert_eq!(refusal(&mut eraser, "update observation set salt = null").await, "23514");
     assert_eq!(service.erase(1).await.status(), 200);
     assert_eq!(service.contact(2).await.emails, ["b@x.org"]);
     rebuild(&database).await.unwrap();
