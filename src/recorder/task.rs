@@ -25,7 +25,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 const QUEUE_LEN_MAX: usize = 8192;
-const BATCH_LEN_MAX: usize = 1024;
+/// Twice as many would not fit into the 208 KiB that Linux buffers for a socket: Postgres would have to wait for
+/// the rest, which is sent when the handlers leave time for it.
+const BATCH_LEN_MAX: usize = 256;
 /// Number of contacts that stay unpacked. Few, since those that are packed while the processor's cache still
 /// has them cost less.
 const RECENT_LEN_MAX: usize = 250;
