@@ -42,6 +42,8 @@ async fn a_superuser_does_not_rewrite_the_ledger_by_mistake() {
     for rewrite in REWRITES {
         assert_eq!(refusal(&mut superuser, rewrite).await, "42501", "{rewrite}");
     }
+    let more = "insert into head select * from head";
+    assert_eq!(refusal(&mut superuser, more).await, "23505");
     sqlx::raw_sql("set session_replication_role = replica").execute(&mut superuser).await.unwrap();
     for rewrite in REWRITES {
         assert_eq!(refusal(&mut superuser, rewrite).await, "42501", "{rewrite}");

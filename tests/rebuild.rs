@@ -460,12 +460,17 @@ async fn one_rebuild_runs_at_a_time() {
 
 #[tokio::test]
 async fn a_table_of_another_version_is_refused_until_it_is_rebuilt() {
-    let ledger = TestLedger::new().await;
-    let mut owner = ledger.owner().await;
-    query("comment on table contact is 'identity-ledger definition older'")
-        .execute(&mut owner)
-        .await
-        .unwrap();
+    let (ledger, service) = filled(10, 300, 60).await;
+    assert!(service.stop().success());
+    // As an earlier version defined it.
+    let older = "
+        alter table contact drop column link_precedence;
+        alter table contact add column link_precedence text not null generated always as (
+            case when linked_id is null then 'primary' else 'secondary' end
+        ) stored;
+        comment on table contact is 'identity-ledger definition older';
+    ";
+    sqlx::raw_sql(older).execute(&mut ledger.owner().await).await.unwrap();
     let url = ["--database-url", &ledger.url];
     for args in [SERVE, &["verify"]] {
         let error = refuses(command(args).args(url));

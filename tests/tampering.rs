@@ -138,7 +138,7 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
             observation_id = (select max(id) from observation)"
     );
     #[rustfmt::skip]
-    let cases: [(&str, String, i64, &str); 30] = [
+    let cases: [(&str, String, i64, &str); 32] = [
         ("a byte of a line", "update event set line = replace(line, 'position', 'Position') where position = 40".into(), 40, "line"),
         ("a digit of a line", "update event set line = regexp_replace(line, '\"position\":40', '\"position\":41') where position = 40".into(), 40, "line"),
         ("a blank in a line", "update event set line = line || ' ' where position = 40".into(), 40, "line"),
@@ -157,6 +157,8 @@ async fn whatever_a_superuser_changes_verify_names_it_and_where_it_is() {
         ("an email", "update observation set email = 'canary@x.org' where id = 30".into(), at_30, "observation"),
         ("an email and a later line", format!("update observation set email = 'canary@x.org' where id = 30; update event set line = line || ' ' where position = {head}"), at_30, "observation"),
         ("a salt", "update observation set salt = set_byte(salt, 0, get_byte(salt, 0) # 1) where id = 30".into(), at_30, "observation"),
+        ("a salt lost", "update observation set salt = null where id = 30".into(), at_30, "observation"),
+        ("values lost", "update observation set email = null, phone_number = null where id = 30".into(), at_30, "observation"),
         ("an observation deleted", "delete from observation where id = 30".into(), at_30, "observation"),
         ("the last observation twice", twice.into(), last_observed, "observation"),
         ("a tile", "update tile set hashes = set_byte(hashes, 32 * 39 + 7, get_byte(hashes, 32 * 39 + 7) # 1) where level = 0 and index = 0".into(), 40, "tile"),
@@ -662,6 +664,12 @@ async fn whatever_is_changed_about_an_erasure_verify_names_it() {
     let disorder = listed(&format!("{secondary},{primary},{last}"));
     let cases = [
         ("a value put back", put_back, at_last, "observation"),
+        (
+            "a value without its salt put back",
+            format!("update observation set email = 'a@x.org' where id = {last}"),
+            at_last,
+            "observation",
+        ),
         ("a value lost", lost.to_owned(), at_30, "observation"),
         ("one left over", one_less, at_last, "observation"),
         ("one more", one_more, head, "decision"),

@@ -142,6 +142,9 @@ async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {
         select position from head;
     ";
     sqlx::raw_sql(first_event).execute(&mut owner).await.unwrap();
+    let mut auditor = ledger.owner().await;
+    let reads = "begin; select position from older.event";
+    sqlx::raw_sql(reads).execute(&mut auditor).await.unwrap();
 
     let superuser = ledger.url.replace("//shop@", "//postgres@");
     let mut serve = command(SERVE);
@@ -157,6 +160,11 @@ async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {
     ledger.until_waited_for("older.head").await;
     assert!(!starting.is_finished());
     sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
+    ledger.until_waited_for("older.event").await;
+    // Meanwhile others are held up for moments only.
+    sqlx::raw_sql("select position from head").execute(&mut owner).await.unwrap();
+    assert!(!starting.is_finished());
+    sqlx::raw_sql("commit").execute(&mut auditor).await.unwrap();
     let service = starting.await.unwrap();
     service.identify(&Seen::new("a@x.org", "1")).await;
     let found = query_scalar::<_, i64>("select schema_version from older.head");

@@ -13,7 +13,7 @@ pub struct EventRow {
     pub phone_number: Option<String>,
 }
 
-/// The kinds that have an index of their own.
+/// The kinds that the index `event_kind` has. `of_kind.sql` and the index name the same.
 const INDEXED_KINDS: [&str; 3] = ["RulesActivated", "ContactErased", "LedgerRestored"];
 
 /// Which events are wanted: those that meet both conditions. `None` is no condition.

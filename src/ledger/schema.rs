@@ -62,14 +62,19 @@ pub(super) async fn migrate(owner: &mut PgConnection, applied: &[i64]) -> anyhow
     }
     for _ in 0..LOCK_ATTEMPTS {
         let mut tx = owner.begin().await?;
-        if lock(&mut tx).await? {
-            run(&mut tx).await?;
-            return Ok(tx.commit().await?);
+        match run(&mut tx).await {
+            Ok(()) => return Ok(tx.commit().await?),
+            Err(error) if is_busy(&error) => tx.rollback().await?,
+            Err(error) => return Err(error),
         }
-        tx.rollback().await?;
         tokio::time::sleep(LOCK_PAUSE).await;
     }
     bail!("the tables are being read without a pause; end the long query and try again")
+}
+
+/// Whether someone reads what is to be locked.
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(is_lock_timeout)
 }
 
 /// Fails if the tables are another role's: those that a migration makes would be this one's, and what it
@@ -140,9 +145,9 @@ pub(super) async fn applied(
     Ok(is_ours.then_some(applied))
 }
 
-/// Locks the tables in the order in which an append and a swap of the contact table do. Gives up before
-/// Postgres looks for a deadlock, which it might end by refusing an append.
-async fn lock(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
+/// Locks the tables in the order in which an append and a swap of the contact table do, and migrates them.
+/// Gives up before Postgres looks for a deadlock, which it might end by refusing an append.
+async fn run(owner: &mut PgConnection) -> anyhow::Result<()> {
     let lock = "
         set local lock_timeout = '300ms';
         do $$
@@ -155,16 +160,8 @@ async fn lock(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
             end if;
         end
         $$;
-        set local lock_timeout = 0;
     ";
-    match sqlx::raw_sql(lock).execute(owner).await {
-        Ok(_) => Ok(true),
-        Err(error) if is_lock_timeout(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-async fn run(owner: &mut PgConnection) -> anyhow::Result<()> {
+    sqlx::raw_sql(lock).execute(&mut *owner).await?;
     MIGRATOR.run(&mut *owner).await.context("cannot migrate the ledger's tables")?;
     query!("update head set schema_version = $1", schema_version()).execute(owner).await?;
     Ok(())

@@ -138,6 +138,10 @@ async fn dependents(owner: &mut PgConnection) -> Result<Vec<String>, sqlx::Error
         left join pg_constraint as k on d.classid = 'pg_constraint'::regclass and k.oid = d.objid
         where (d.refclassid, d.refobjid) = ('pg_class'::regclass, to_regclass('contact'))
         and d.deptype = 'a'
+        -- Not the expression of the column that earlier versions had Postgres generate, which before Postgres 15
+        -- is that column itself.
+        and d.classid <> 'pg_attrdef'::regclass
+        and (d.classid, d.objid) <> (d.refclassid, d.refobjid)
         and coalesce(i.relname, '')
             not in ('contact_email_key', 'contact_phone_key', 'contact_linked_id')
         and coalesce(k.conname, '') <> 'contact_pkey'
