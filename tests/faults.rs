@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::time::timeout;
 
 /// The constraint stands for any data that Postgres will not take.
 async fn refuse_poison(owner: &mut PgConnection) {
@@ -358,6 +359,22 @@ async fn a_connection_that_died_since_it_was_needed_costs_no_one_an_answer() {
     query(cut).execute(&mut owner).await.unwrap();
     let refused = service.try_identify(&Seen::new("poison@x.org", "")).await.unwrap();
     assert_eq!(refused.status(), 500, "Postgres answers, and refuses");
+}
+
+/// All of them come at once after a restart. One that finds no room tries again only after a second.
+#[tokio::test]
+async fn many_clients_may_connect_before_the_service_accepts_any() {
+    // The system may allow fewer.
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    let clients_len = allowed.trim().parse().unwrap_or(100).min(500);
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.signal(Signal::STOP);
+    let connecting = (0..clients_len).map(|_| TcpStream::connect(&service.address));
+    let connected = timeout(Duration::from_secs(20), join_all(connecting)).await;
+    service.signal(Signal::CONT);
+    assert!(connected.expect("there is no room for all").iter().all(Result::is_ok));
+    service.identify(&Seen::new("a@x.org", "")).await;
 }
 
 /// A way to the server of a ledger on which an answer can be lost, and its connection with it.
