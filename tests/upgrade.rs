@@ -127,10 +127,8 @@ async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {
         .execute(&mut owner)
         .await
         .unwrap();
-    let versions: Vec<_> = MIGRATOR.iter().map(|migration| migration.version).collect();
-    let [.., before, last] = versions[..] else { panic!("there are several") };
-    assert_eq!(last, schema_version());
-    MIGRATOR.run_to(before, &mut owner).await.unwrap();
+    // What comes next needs the head first, and then the events.
+    MIGRATOR.run_to(8, &mut owner).await.unwrap();
     let first_event = "
         insert into rules (digest, name, version, document, normaliser)
         select digest, name, version, document, normaliser from ledger.rules;
@@ -168,7 +166,7 @@ async fn a_ledger_of_an_older_version_is_migrated_at_the_start() {
     let service = starting.await.unwrap();
     service.identify(&Seen::new("a@x.org", "1")).await;
     let found = query_scalar::<_, i64>("select schema_version from older.head");
-    assert_eq!(found.fetch_one(&mut owner).await.unwrap(), last);
+    assert_eq!(found.fetch_one(&mut owner).await.unwrap(), schema_version());
     assert!(service.stop().success());
     succeeds(command(&["verify"]).args(args));
 }
