@@ -25,7 +25,7 @@ use utoipa::ToSchema;
 struct Erasure {
     /// A code, for the ledger, which keeps it for ever: a lower-case letter, then
     /// lower-case letters, hyphens and at most 4 digits, 40 characters in all.
-    #[schema(max_length = 40)]
+    #[schema(max_length = 40, pattern = "^[a-z][a-z-]*([0-9][a-z-]*){0,4}$")]
     reason: String,
 }
 
