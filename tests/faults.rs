@@ -259,7 +259,45 @@ async fn while_postgres_is_away_callers_are_told_and_afterwards_all_is_well() {
     for told in ["Postgres answers no questions", "Postgres answers questions again"] {
         assert_eq!(service.log().matches(told).count(), 1, "{told}");
     }
+
+    set_reachable(&ledger, false).await;
+    for _ in 0..2 {
+        let response = service.try_identify(&Seen::new("again@x.org", "")).await.unwrap();
+        assert_eq!(response.status(), 503);
+    }
+    set_reachable(&ledger, true).await;
+    service.identify(&Seen::new("after@x.org", "")).await;
+    until("it is told", || service.log().matches("recording again").count() == 2);
+    assert_eq!(service.log().matches("not recorded: ").count(), 2, "{}", service.log());
     ledger.verify().await.unwrap();
+}
+
+/// As on a full disk, which lets no session begin.
+#[tokio::test]
+async fn a_session_that_does_not_begin_for_an_internal_error_may_begin_later() {
+    let ledger = TestLedger::new().await;
+    let service = Service::start(&ledger.url);
+    service.identify(&Seen::new("before@x.org", "")).await;
+    let mut superuser = ledger.superuser().await;
+    let map = "select current_setting('data_directory') || '/base/' || oid || '/pg_filenode.map'
+        from pg_database
+        where datname = current_database()";
+    let map: String = query_scalar(map).fetch_one(&mut superuser).await.unwrap();
+    let whole = std::fs::read(&map).unwrap();
+    let mut damaged = whole.clone();
+    damaged[100] ^= 1;
+    std::fs::write(&map, damaged).unwrap();
+    let kick = "select pg_terminate_backend(pid)
+        from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()";
+    query(kick).execute(&mut superuser).await.unwrap();
+    for recorded in ["unknown", "no"] {
+        let response = service.try_identify(&Seen::new("during@x.org", "")).await.unwrap();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.json::<Value>().await.unwrap()["recorded"], recorded);
+    }
+    std::fs::write(&map, whole).unwrap();
+    service.identify(&Seen::new("after@x.org", "")).await;
 }
 
 /// A service that has recorded one observation, and a session that keeps it from appending another.

@@ -522,6 +522,17 @@ async fn a_checkpoint_directory_that_cannot_be_written_is_no_contradiction() {
     for line in ["identity_ledger_sealing_stuck 1", "identity_ledger_sealing_refused 0"] {
         assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
     }
+    // The lock is kept for longer than Postgres bears a session that is silent, unless the machine stalls.
+    let mut owner = ledger.owner().await;
+    let mut is_kept = false;
+    for _ in 0..3 {
+        let holder = LockHolder::once_there_is_one(&mut owner).await;
+        (is_kept, _) = holder.keeps(Duration::from_secs(6), &mut owner).await;
+        if is_kept {
+            break;
+        }
+    }
+    assert!(is_kept);
     std::fs::remove_file(&dir).unwrap();
     std::fs::rename(&aside, &dir).unwrap();
     service.sealed().await;

@@ -2,7 +2,9 @@
 
 use super::schema::OtherVersion;
 use crate::identity::{ContactId, Position};
+use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use std::error::Error;
 
 /// The SQLSTATE of a time that is out of range (datetime_field_overflow).
@@ -17,6 +19,8 @@ const INDEX_CORRUPTED: &str = "XX002";
 const NOT_ALLOWED: &str = "42501";
 /// The SQLSTATE of a statement that would write where nothing may be written (read_only_sql_transaction).
 const READ_ONLY: &str = "25006";
+
+const ENDED: &str = "Postgres ended the session";
 
 pub(super) const TAKES_NO_WRITES: &str = "Postgres takes no writes here: it is a replica or still restores an \
     archive (use the server that it follows, or wait), or default_transaction_read_only is on for this \
@@ -183,14 +187,23 @@ impl From<&sqlx::Error> for Fault {
         let code = error.code().unwrap_or_default().into_owned();
         match code.get(..2) {
             Some("22" | "23") => Self::Data(code),
-            // The server shuts down, or has crashed. It may have committed before it said so.
-            Some("57") if code.starts_with("57P") => Self::Lost("the server is shutting down"),
+            // The server shuts down, has crashed, or has ended this session. It may have committed before it
+            // said so.
+            Some("57") if code.starts_with("57P") => Self::Lost(ENDED),
             // The session has ended with the transaction.
             Some("25") if code == "25P03" => Self::Lost("idle in a transaction for too long"),
             Some("08") => Self::Lost("connection exception"),
+            // An internal error that ends the session, or keeps it from beginning, as on a full disk. The next
+            // one may be better.
+            Some("XX") if is_fatal(&**error) => Self::Lost(ENDED),
             _ => Self::Refused(code),
         }
     }
+}
+
+fn is_fatal(error: &dyn DatabaseError) -> bool {
+    let error = error.try_downcast_ref::<PgDatabaseError>();
+    error.is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 fn damaged(error: &sqlx::Error) -> Option<Damaged> {

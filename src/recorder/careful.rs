@@ -57,9 +57,7 @@ impl CarefulPath {
         match attempted {
             Ok(connection) => {
                 self.connection = Some(connection);
-                if self.outage.ends() {
-                    tracing::info!("recording again");
-                }
+                self.recorded();
             }
             // The connection may have died long ago. No append was sent on it, or it would be settled.
             Err(Failure::Fault(Fault::Lost(_))) if was_connected => {
@@ -89,6 +87,13 @@ impl CarefulPath {
                     false => self.record(shared, batch.requests, false).await,
                 }
             }
+        }
+    }
+
+    /// Notes that a batch was recorded, on whichever path.
+    pub fn recorded(&mut self) {
+        if self.outage.ends() {
+            tracing::info!("recording again");
         }
     }
 

@@ -26,8 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(400);
 /// To see that lines still differ, all events after the last checkpoint may have to be read again.
 const LOOK_EVERY_IF_LINES_DIFFER: Duration = Duration::from_secs(60);
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
-/// For a node without a key, which sees only what others seal.
-const WATCH_EVERY: Duration = Duration::from_secs(5);
+/// For a node without a key, which sees only what others seal. Postgres ends the session of a sealer that is
+/// silent for five seconds.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// How long a service that stops tries to seal its last events.
 const LAST_SEAL_WAIT: Duration = Duration::from_secs(5);
 
@@ -256,8 +257,8 @@ impl Task {
     /// same.
     async fn look(&mut self, session: &mut PgConnection) -> Result<Duration, Fault> {
         let metrics = &self.metrics;
-        let measure = |size, head, position| metrics.sealed(size, head, position);
-        match self.growing.seal(session, measure).await {
+        let sealed = |size, head, position| metrics.sealed(size, head, position);
+        match self.growing.seal(session, sealed).await {
             Ok(()) => {
                 self.turn(Sealing::Active);
                 Ok(LOOK_EVERY)
@@ -275,6 +276,9 @@ impl Task {
                     _ => (Sealing::Refused(why), LOOK_EVERY),
                 };
                 self.turn(sealing);
+                // Some errors come before Postgres is asked for anything. It ends a session that is silent, and
+                // gives the lock to the next.
+                let _ = measure(session, &self.metrics).await;
                 Ok(pause)
             }
         }

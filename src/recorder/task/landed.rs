@@ -41,6 +41,7 @@ impl Task {
             Ok(clock) => {
                 self.clock = Some(clock);
                 self.answer(batch).await;
+                self.careful.recorded();
             }
             Err(failure) => {
                 let next = self.next.take();
