@@ -268,6 +268,20 @@ async fn a_role_that_may_not_use_the_schema_is_told_so() {
     }
 }
 
+/// Of two functions of one name, Postgres calls the one whose types fit better, wherever it is.
+#[tokio::test]
+async fn a_schema_in_which_others_may_create_functions_is_refused() {
+    let ledger = TestLedger::new().await;
+    let mut owner = ledger.owner().await;
+    query("grant create on schema ledger to public").execute(&mut owner).await.unwrap();
+    for args in [SERVE, &["rebuild"], &["verify"]] {
+        let said = refuses(command(args).args(["--database-url", &ledger.url]));
+        assert!(said.contains("revoke create on schema \"ledger\" from public"), "{said}");
+    }
+    query("revoke create on schema ledger from public").execute(&mut owner).await.unwrap();
+    succeeds(command(&["verify"]).args(["--database-url", &ledger.url]));
+}
+
 #[tokio::test]
 async fn a_role_that_may_not_record_is_told_which_rights_it_lacks() {
     let ledger = TestLedger::new().await;

@@ -225,6 +225,12 @@ async fn what_depends_on_the_table_is_named_before_the_work_is_done() {
     let drop = "drop view customer; drop table note; drop function whole(); drop index by_email;
         alter table contact drop constraint positive";
     sqlx::raw_sql(drop).execute(&mut owner).await.unwrap();
+    // Subscribers have no table contact_next, and would stop.
+    let mut superuser = ledger.superuser().await;
+    query("create publication whole for all tables").execute(&mut superuser).await.unwrap();
+    let error = rebuild(&ledger.database).await.err().unwrap().to_string();
+    assert!(error.contains("(publication whole)"), "{error}");
+    query("drop publication whole").execute(&mut superuser).await.unwrap();
     rebuild(&ledger.database).await.unwrap();
     ledger.verify().await.unwrap();
 }

@@ -35,6 +35,8 @@ select h.position, h.observation_id, h.recorded_at, h.rules_digest,
     null::text as email, null::text as phone_number, null::text as email_key,
     null::text as phone_key, null::text as unlinked_email, null::text as unlinked_phone
 from head as h
+-- Of all versions: by its index the row is found without reading the pages of old ones.
+where h.schema_version > 0
 union all
 select null, null, null, null, null, null, null,
     m.id, m.linked_id, m.created_at, m.updated_at, m.deleted_at,

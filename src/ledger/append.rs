@@ -12,7 +12,7 @@ const CHUNK_LEN: i64 = 10_000;
 pub async fn lock_to_append(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
     let lock = "
         lock table contact in row exclusive mode;
-        select position from head for update;
+        select position from head where schema_version > 0 for update;
     ";
     sqlx::raw_sql(lock).execute(tx).await?;
     Ok(())

@@ -11,8 +11,12 @@ const WHAT_TO_DO: &str = "the tables were tampered with, or restored in part: id
 
 /// The position of the last event. Fails if the tables are of another version.
 pub async fn position(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
-    let head =
-        query!(r#"select position, schema_version as "schema_version: ThisVersion" from head"#);
+    // Of all versions: by its index the row is found without reading the pages of old ones.
+    let head = query!(
+        r#"select position, schema_version as "schema_version: ThisVersion"
+        from head
+        where schema_version > 0"#
+    );
     Ok(Position::new(head.fetch_one(executor).await?.position))
 }
 

@@ -109,6 +109,13 @@ async fn try_lock_catalog(session: &mut PgConnection) -> Result<bool, sqlx::Erro
 /// Takes the same right as `lock_catalog` does, until the transaction ends.
 pub const LOCK_CATALOG_IN: &str = "select pg_advisory_xact_lock(hashtext('identity-ledger'))";
 
+/// Lets the locks that follow in a transaction wait for long enough to end an autovacuum, unless that is one
+/// against wraparound: Postgres cancels it once a lock has waited for it for `deadlock_timeout`.
+pub const OUTWAIT_AUTOVACUUM: &str = "
+    select set_config('lock_timeout', (setting::bigint + 2000)::text, true)
+    from pg_settings
+    where name = 'deadlock_timeout'";
+
 /// Takes the right to seal until the session ends. Returns `false` if another session has it.
 pub async fn try_lock_sealer(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
     query_scalar!(

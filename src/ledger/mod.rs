@@ -33,8 +33,8 @@ pub use gaps::gaps;
 pub use head::{last_observation, position};
 pub use in_time::in_time;
 pub use locks::{
-    LOCK_CATALOG_IN, block_erasures, lock_erasures, release_all, try_lock_rebuild, try_lock_sealer,
-    who_blocks_erasures,
+    LOCK_CATALOG_IN, OUTWAIT_AUTOVACUUM, block_erasures, lock_erasures, release_all,
+    try_lock_rebuild, try_lock_sealer, who_blocks_erasures,
 };
 pub use name::LedgerName;
 pub use open::{

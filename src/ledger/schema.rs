@@ -1,12 +1,15 @@
 //! The version of the tables, and the migrations to the version of this binary.
 
 use super::fault::is_lock_timeout;
+use super::locks::OUTWAIT_AUTOVACUUM;
 use super::name::LedgerName;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::error::BoxDynError;
 use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::postgres::{PgTypeInfo, PgValueRef};
-use sqlx::{Connection as _, Decode, PgConnection, Postgres, Type, query, query_scalar};
+use sqlx::{
+    Connection as _, Decode, Executor as _, PgConnection, Postgres, Type, query, query_scalar,
+};
 use std::time::Duration;
 
 pub const MIGRATOR: Migrator = sqlx::migrate!();
@@ -69,7 +72,10 @@ pub(super) async fn migrate(owner: &mut PgConnection, applied: &[i64]) -> anyhow
         }
         tokio::time::sleep(LOCK_PAUSE).await;
     }
-    bail!("the tables are being read without a pause; end the long query and try again")
+    bail!(
+        "the tables are being read or vacuumed without a pause; end the long query, or wait for the vacuum, and \
+         try again"
+    )
 }
 
 /// Whether someone reads what is to be locked.
@@ -108,6 +114,18 @@ pub(super) async fn applied(
         select current_user::text as "role!", pg_get_userbyid(n.nspowner)::text as "owner!",
             has_schema_privilege(n.oid, 'usage') as "may_use!",
             to_regclass('_sqlx_migrations') is not null as "is_migrated!",
+            (
+                select string_agg(
+                    case when a.grantee = 0 then 'public' else quote_ident(r.rolname) end, ', '
+                )
+                from aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as a
+                left join pg_roles as r on r.oid = a.grantee
+                where a.privilege_type = 'CREATE' and not coalesce(r.rolsuper, false)
+                    and a.grantee <> all (array[n.nspowner, current_user::regrole::oid])
+                    and a.grantee is distinct from (
+                        select e.relowner from pg_class as e where e.oid = to_regclass('event')
+                    )
+            ) as others_who_create,
             exists (
                 select
                 from pg_class as c
@@ -131,6 +149,14 @@ pub(super) async fn applied(
         schema.role,
         schema.owner
     );
+    // A function of theirs may be called in place of one of Postgres', with the rights of this role
+    // (CVE-2018-1058).
+    if let Some(others) = schema.others_who_create {
+        bail!(
+            "others may create functions in the schema {name}, which would run with this role's rights: \
+             revoke create on schema \"{name}\" from {others}, or choose another name with --ledger"
+        );
+    }
     let applied = match schema.is_migrated {
         true => owner.list_applied_migrations(MIGRATIONS).await?,
         false => Vec::new(),
@@ -146,9 +172,24 @@ pub(super) async fn applied(
 }
 
 /// Locks the tables in the order in which an append and a swap of the contact table do, and migrates them.
-/// Gives up before Postgres looks for a deadlock, which it might end by refusing an append.
+/// Ends autovacuums first, by locks that are in the way of no reader and no append. Gives up the others before
+/// Postgres looks for a deadlock, which it might end by refusing an append.
 async fn run(owner: &mut PgConnection) -> anyhow::Result<()> {
+    owner.execute(OUTWAIT_AUTOVACUUM).await?;
     let lock = "
+        do $$
+        declare
+            vacuumed text;
+        begin
+            foreach vacuumed in array array['contact', 'head', 'event', 'observation'] loop
+                if to_regclass(vacuumed) is not null then
+                    -- Takes the lock and changes nothing. `lock table` asks for rights that the owner has given
+                    -- away.
+                    execute format('alter table %I set without cluster', vacuumed);
+                end if;
+            end loop;
+        end
+        $$;
         set local lock_timeout = '300ms';
         do $$
         begin

@@ -168,6 +168,17 @@ async fn dependents(owner: &mut PgConnection) -> Result<Vec<String>, sqlx::Error
             and (own.refclassid, own.refobjid) = ('pg_class'::regclass, c.oid)
             and own.deptype in ('a', 'i')
         )
+        union
+        -- One of all tables depends on none: it would publish `contact_next`, which subscribers do not have.
+        select 'publication ' || quote_ident(p.pubname)
+        from pg_publication_tables as p
+        where p.schemaname = current_schema() and p.tablename = 'contact'
+            and not exists (
+                select
+                from pg_publication_rel as r
+                join pg_publication as named on named.oid = r.prpubid
+                where r.prrelid = to_regclass('contact') and named.pubname = p.pubname
+            )
         order by 1
         limit 100"#
     )

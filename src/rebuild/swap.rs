@@ -6,7 +6,7 @@ use crate::identity::{Contact, ContactId};
 use crate::ledger::{self, Fault, ObservationRow};
 use crate::projection;
 use anyhow::{anyhow, bail};
-use sqlx::{PgConnection, query};
+use sqlx::{Executor as _, PgConnection, query};
 use std::time::{Duration, Instant};
 
 /// Number of events that the swap may still have to fold under its locks. So it should be small.
@@ -16,12 +16,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const GIVEN_UP: &str = "the contact table is being read or vacuumed without a pause, as it is by a \
     backup, so nothing was changed; end the long query, or wait for the backup, and try again";
 
-/// The first lock ends an autovacuum, which Postgres cancels once a lock has waited for it for a
-/// second, and keeps the next one out. It is in the way of no reader and no append. The second one
-/// tries whether a reader is in the way, before anything is written that would be in vain. The
-/// third one keeps appends out.
+/// The first lock ends an autovacuum, and keeps the next one out. It is in the way of no reader and no
+/// append. The second one tries whether a reader is in the way, before anything is written that would be in
+/// vain. The third one keeps appends out.
 const LOCK_CONTACT: &str = "
-    set local lock_timeout = '3s';
     lock table contact in share update exclusive mode;
     set local lock_timeout = '300ms';
     savepoint readers;
@@ -104,14 +102,17 @@ async fn begin(owner: &mut PgConnection) -> Result<bool, sqlx::Error> {
         return Ok(false);
     }
     // A table that is missing need not be locked.
-    if projection::exists(owner).await? && !got_lock(owner, LOCK_CONTACT).await? {
-        return Ok(false);
+    if projection::exists(owner).await? {
+        owner.execute(ledger::OUTWAIT_AUTOVACUUM).await?;
+        if !got_lock(owner, LOCK_CONTACT).await? {
+            return Ok(false);
+        }
     }
     let lock = "
         set local lock_timeout = '300ms';
         -- A vacuum on this table would be in the way later, when waiting costs more.
         lock table contact_next in access exclusive mode;
-        select position from head for update;
+        select position from head where schema_version > 0 for update;
         -- What is appended from here on may have to wait before it extends a table, beside a vacuum, say.
         set local lock_timeout = 0;
     ";
