@@ -48,9 +48,19 @@ pub struct TokenLines<'a> {
     pub expires: Option<&'a str>,
 }
 
-/// Reads all that a tokens file says. An error is one line: where, what is wrong and what is
-/// allowed there. It repeats no value of the file.
+/// Reads all that a tokens file says, which is at least one token. An error is one line: where, what is
+/// wrong and what is allowed there. It repeats no value of the file.
 pub fn read(file: &Path) -> anyhow::Result<Vec<Holder>> {
+    let holders = read_any(file)?;
+    ensure!(
+        !holders.is_empty(),
+        "{}: there is no [[token]]: no one could ask anything",
+        file.display()
+    );
+    Ok(holders)
+}
+
+fn read_any(file: &Path) -> anyhow::Result<Vec<Holder>> {
     // Shown in an error, it would be in the log.
     let is_token = Token::begins(&file.to_string_lossy());
     ensure!(!is_token, "what is given as the tokens file is a token; give the path of the file");
@@ -64,7 +74,7 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Holder>> {
 
 /// Fails if a tokens file already has a token of this name.
 pub fn check_free(file: &Path, name: &Asker) -> anyhow::Result<()> {
-    let is_taken = read(file)?.iter().any(|holder| holder.asker == *name);
+    let is_taken = read_any(file)?.iter().any(|holder| holder.asker == *name);
     ensure!(!is_taken, "{} has a token named {name}; choose another name", file.display());
     Ok(())
 }
@@ -72,10 +82,6 @@ pub fn check_free(file: &Path, name: &Asker) -> anyhow::Result<()> {
 fn parse(text: &str) -> Result<Vec<Holder>, Fault> {
     let document: Document = toml::from_str(text)
         .map_err(|error| Fault { span: error.span(), message: without_values(error.message()) })?;
-    if document.token.is_empty() {
-        let message = "there is no [[token]]: no one could ask anything".to_owned();
-        return Err(Fault { span: None, message });
-    }
     let mut names = HashSet::new();
     let mut hashes = HashSet::new();
     document.token.iter().map(|entry| entry.holder(&mut names, &mut hashes)).collect()
