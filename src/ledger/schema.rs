@@ -10,12 +10,12 @@ use sqlx::postgres::{PgTypeInfo, PgValueRef};
 use sqlx::{
     Connection as _, Decode, Executor as _, PgConnection, Postgres, Type, query, query_scalar,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const MIGRATOR: Migrator = sqlx::migrate!();
 
 const MIGRATIONS: &str = "_sqlx_migrations";
-const LOCK_ATTEMPTS: usize = 100;
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(40);
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// The version of the tables as the head has it. A row with another version than this binary's cannot be
@@ -63,7 +63,8 @@ pub(super) async fn migrate(owner: &mut PgConnection, applied: &[i64]) -> anyhow
     if !applied.is_empty() {
         check_owner(owner).await?;
     }
-    for _ in 0..LOCK_ATTEMPTS {
+    let since = Instant::now();
+    while since.elapsed() < LOCK_WAIT_MAX {
         let mut tx = owner.begin().await?;
         match run(&mut tx).await {
             Ok(()) => return Ok(tx.commit().await?),
