@@ -1,7 +1,7 @@
 //! What goes wrong for one request or for a while goes wrong for nothing else.
 
 use crate::support::{
-    PHONES_ONLY, Seen, Service, TestLedger, append_activation, command, hold_head,
+    PHONES_ONLY, Seen, Service, TestLedger, append_activation, command, files_dir, hold_head,
     random_observations, scratch_dir, succeeds, until, until_async,
 };
 use futures_util::future::join_all;
@@ -279,10 +279,7 @@ async fn a_session_that_does_not_begin_for_an_internal_error_may_begin_later() {
     let service = Service::start(&ledger.url);
     service.identify(&Seen::new("before@x.org", "")).await;
     let mut superuser = ledger.superuser().await;
-    let map = "select current_setting('data_directory') || '/base/' || oid || '/pg_filenode.map'
-        from pg_database
-        where datname = current_database()";
-    let map: String = query_scalar(map).fetch_one(&mut superuser).await.unwrap();
+    let map = files_dir(&mut superuser).await.join("pg_filenode.map");
     let whole = std::fs::read(&map).unwrap();
     let mut damaged = whole.clone();
     damaged[100] ^= 1;

@@ -1,7 +1,7 @@
 //! No trace is left of what was erased, and no role may take away anything else.
 
 use crate::support::{
-    Seen, Service, TestLedger, command, private_database, random_observations, refusal,
+    Seen, Service, TestLedger, command, files_dir, private_database, random_observations, refusal,
     scratch_dir, succeeds, until_async,
 };
 use identity_ledger::erasure::{self, Swept};
@@ -52,11 +52,6 @@ async fn traces(superuser: &mut PgConnection) -> Vec<String> {
 /// The files of the database that hold one of the values.
 async fn files(superuser: &mut PgConnection) -> Vec<String> {
     sqlx::raw_sql("checkpoint").execute(&mut *superuser).await.unwrap();
-    let dir = "
-        select current_setting('data_directory') || '/base/' || oid
-        from pg_database
-        where datname = current_database()";
-    let dir: String = query_scalar(dir).fetch_one(superuser).await.unwrap();
     let holds = |path: &Path| {
         let content = match std::fs::read(path) {
             // Postgres has removed it meanwhile.
@@ -66,7 +61,8 @@ async fn files(superuser: &mut PgConnection) -> Vec<String> {
         let has = |value: &str| content.windows(value.len()).any(|bytes| bytes == value.as_bytes());
         CANARIES.into_iter().any(has)
     };
-    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let paths =
+        std::fs::read_dir(files_dir(superuser).await).unwrap().map(|entry| entry.unwrap().path());
     paths.filter(|path| holds(path)).map(|path| path.display().to_string()).collect()
 }
 

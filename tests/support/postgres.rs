@@ -217,6 +217,14 @@ pub async fn is_waited_for(session: &mut PgConnection, table: &str) -> bool {
     query_scalar(waits).bind(table).fetch_one(session).await.unwrap()
 }
 
+/// Where Postgres keeps the files of the session's database.
+pub async fn files_dir(session: &mut PgConnection) -> PathBuf {
+    let dir = "select current_setting('data_directory') || '/base/' || oid
+        from pg_database
+        where datname = current_database()";
+    query_scalar::<_, String>(dir).fetch_one(session).await.unwrap().into()
+}
+
 /// The SQLSTATE by which Postgres refuses a statement.
 pub async fn refusal(session: &mut PgConnection, statement: &str) -> String {
     let error = query(AssertSqlSafe(statement.to_owned())).execute(session).await.unwrap_err();
