@@ -170,7 +170,8 @@ async fn what_postgres_refuses_for_good_is_not_to_be_sent_again() {
     assert_eq!(problem["recorded"], "no");
     assert!(problem["detail"].as_str().unwrap().contains("log says more"), "{problem}");
     let told = "not recorded: Postgres refused the statement (SQLSTATE 42501)";
-    assert!(service.log().contains(told), "{}", service.log());
+    // The log is read a moment after the answer.
+    until("it is told", || service.log().contains(told));
 }
 
 /// As after a failover to a standby that lagged behind.
@@ -190,6 +191,7 @@ async fn a_node_does_not_give_out_again_the_numbers_of_events_that_are_lost() {
     }
     assert_eq!(ledger.position().await, 4, "nothing is recorded");
     let says = "gone back in time: it ends at event 4, and this node has recorded event 6";
+    until("it is told", || service.log().contains(says));
     assert_eq!(service.log().matches(says).count(), 1, "{}", service.log());
 }
 
